@@ -1,0 +1,1 @@
+"""Models in, bundle out: specification, ONNX front end, pipeline, lowering, compile."""

@@ -1,0 +1,49 @@
+"""Every error a user can cause, in one small hierarchy.
+
+A message names the thing that is wrong (model, node, key, file) and what to do
+about it. The command line prints the message alone, without a traceback, and
+leaves with the class's ``exit_code``; anything that is not a ``MotetError`` is a
+defect of Motet.
+"""
+
+from __future__ import annotations
+
+
+class MotetError(Exception):
+    """Base of all errors caused by input or environment; never raised itself."""
+
+    exit_code = 2
+
+
+class SpecError(MotetError):
+    """A bundle specification, option or array description is wrong; names the key."""
+
+
+class ModelError(MotetError):
+    """An ONNX model cannot be used; names the model and, where there is one, the node."""
+
+
+class UnsupportedOperatorError(ModelError):
+    """Operators that cannot be lowered: lists every one with a node's name."""
+
+
+class CompileError(MotetError):
+    """A correct model could not be compiled as asked; names the operator and a way out."""
+
+
+class BundleError(MotetError):
+    """A ``.motet`` file is truncated, altered, of a newer version, or not a bundle."""
+
+
+class InputError(MotetError):
+    """Wrong model name, input name, shape or dtype at run time."""
+
+
+class ProgramError(MotetError):
+    """An array program breaks a rule of the machine; names the instruction."""
+
+
+class EnvironmentLackError(MotetError):
+    """The machine lacks something (a linker, a package extra, a CPU feature)."""
+
+    exit_code = 3

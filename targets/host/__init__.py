@@ -1,0 +1,1 @@
+"""The host CPU: machine description, kernel schedules, kernel library build."""

@@ -1,0 +1,1 @@
+"""Host kernels, one family per file."""

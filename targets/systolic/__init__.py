@@ -1,0 +1,1 @@
+"""The simulated systolic array: description, instruction set, code generation, simulators."""
