@@ -1,0 +1,287 @@
+"""The ``.motet`` file: one bundle, every byte of it checked when it is opened.
+
+Layout, little-endian::
+
+    0   8 s   magic  b"\\x89MOTET\\r\\n"
+    8   u32   format version
+    12  u32   zero
+    16  u64   bytes of the manifest
+    24  u64   bytes of the file
+    32  32 s  SHA-256 of the manifest
+    64        manifest (JSON), zeros up to a multiple of 64, then each section at a
+              multiple of 64, zeros between them
+
+The manifest lists the sections with offset, size and SHA-256. Sections: ``kernels``
+(a shared object), ``weights`` (tensors at multiples of 64, mapped and not copied),
+``programs/MODEL`` (``program.encode``), and for an array ``array`` (its description)
+and ``arrays/NAME`` (its programs). Equal content gives equal bytes: no time, no host
+name, no order that depends on hashing goes in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from motet.runtime import program as programs
+from motet.runtime.device import Array
+from motet.runtime.errors import BundleError
+from motet.runtime.memory import ALIGNMENT, align
+from motet.runtime.verify import verify_program
+
+MAGIC = b"\x89MOTET\r\n"
+FORMAT_VERSION = 1
+_HEADER = struct.Struct("<8sIIQQ32s")
+
+
+class Section(msgspec.Struct, frozen=True):
+    """Where a part of the file is: byte offset and size, SHA-256 in hexadecimal."""
+
+    name: str
+    offset: int
+    size: int
+    sha256: str
+
+
+class Weight(msgspec.Struct, frozen=True):
+    """A constant: byte offset inside the weights section, numpy dtype name, shape."""
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The ONNX file a model came from, relative to the bundle where it can be."""
+
+    path: str
+    sha256: str
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """A model as the specification asked for it. ``wires``: own input -> ``model.output``."""
+
+    name: str
+    source: Source
+    rate_hz: float | None = None
+    deadline_ms: float | None = None
+    priority: int = 0
+    after: tuple[str, ...] = ()
+    wires: dict[str, str] = {}
+
+
+class PassRecord(msgspec.Struct, frozen=True):
+    """A pass that ran and what it did, in one line."""
+
+    name: str
+    summary: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What the bundle holds; ``sections`` is filled by the writer."""
+
+    name: str
+    motet_version: str
+    target: str
+    cpu: str
+    cpu_features: tuple[str, ...]
+    threads: int | None
+    models: tuple[ModelEntry, ...]
+    passes: tuple[PassRecord, ...] = ()
+    weights: tuple[Weight, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A compiled bundle, in memory or mapped from a file.
+
+    ``weights`` are read-only by contract; ``manifest.weights`` and ``.sections``
+    describe the file form and are empty until a bundle was written and read back.
+    """
+
+    manifest: Manifest
+    programs: Mapping[str, programs.Program]
+    weights: Sequence[Array]
+    kernels: bytes
+    array_description: bytes | None = None
+    array_programs: Mapping[str, bytes] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the bundle; the file appears whole or not at all."""
+        target = Path(path)
+        try:
+            _write_atomically(target, to_bytes(self))
+        except OSError as error:
+            raise BundleError(f"cannot write the bundle {target}: {error.strerror}") from error
+        return target
+
+
+def _write_atomically(target: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _pack_weights(weights: Sequence[Array]) -> tuple[tuple[Weight, ...], bytes]:
+    index, parts, offset = list[Weight](), list[bytes](), 0
+    for weight in weights:
+        data = np.ascontiguousarray(weight).tobytes()
+        index.append(Weight(offset, weight.dtype.name, tuple(weight.shape)))
+        parts.append(data.ljust(align(len(data)), b"\0"))
+        offset += len(parts[-1])
+    return tuple(index), b"".join(parts)
+
+
+def _parts(bundle: Bundle, weights: bytes) -> dict[str, bytes]:
+    parts = {f"programs/{name}": programs.encode(p) for name, p in bundle.programs.items()}
+    if bundle.array_description is not None:
+        parts["array"] = bundle.array_description
+    parts |= {f"arrays/{name}": data for name, data in sorted(bundle.array_programs.items())}
+    return parts | {"kernels": bundle.kernels, "weights": weights}
+
+
+def _place_sections(parts: Mapping[str, bytes], start: int) -> tuple[Section, ...]:
+    sections, offset = list[Section](), start
+    for name, data in parts.items():
+        sections.append(Section(name, offset, len(data), hashlib.sha256(data).hexdigest()))
+        offset = align(offset + len(data))
+    return tuple(sections)
+
+
+def to_bytes(bundle: Bundle) -> bytes:
+    """The bundle's file form. Section offsets are relative to the manifest's end."""
+    index, weights = _pack_weights(bundle.weights)
+    parts = _parts(bundle, weights)
+    manifest = msgspec.structs.replace(
+        bundle.manifest, weights=index, sections=_place_sections(parts, 0)
+    )
+    text = msgspec.json.encode(manifest, order="deterministic")
+    start = align(_HEADER.size + len(text))
+    body = b"".join(data.ljust(align(len(data)), b"\0") for data in parts.values())
+    digest = hashlib.sha256(text).digest()
+    header = _HEADER.pack(MAGIC, FORMAT_VERSION, 0, len(text), start + len(body), digest)
+    return (header + text).ljust(start, b"\0") + body
+
+
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Map a ``.motet`` file and check every part of it.
+
+    Raises ``BundleError`` for a file that is missing, no bundle, truncated, altered,
+    or written by a newer Motet.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if size else b""
+    except OSError as error:
+        raise BundleError(f"cannot open the bundle {path}: {error.strerror}") from error
+    return _Reader(str(path), memory).bundle()
+
+
+class _Reader:
+    """Decodes and checks one mapped file."""
+
+    def __init__(self, path: str, memory: mmap.mmap | bytes) -> None:
+        self.path = path
+        self.memory = memory
+        self.data = memoryview(memory)
+
+    def fail(self, why: str) -> BundleError:
+        return BundleError(f"{self.path}: {why}")
+
+    def bundle(self) -> Bundle:
+        start, manifest = self.manifest()
+        parts = {section.name: self.section(start, section) for section in manifest.sections}
+        self.check_padding(start, manifest)
+        wanted = {"kernels", "weights", *(f"programs/{m.name}" for m in manifest.models)}
+        if missing := wanted - parts.keys():
+            raise self.fail(f"parts are missing: {', '.join(sorted(missing))}")
+        bundle = Bundle(
+            manifest=manifest,
+            programs={m.name: self.program(m.name, parts) for m in manifest.models},
+            weights=[self.weight(weight, parts["weights"]) for weight in manifest.weights],
+            kernels=bytes(parts["kernels"]),
+            array_description=bytes(parts["array"]) if "array" in parts else None,
+            array_programs={
+                name.removeprefix("arrays/"): bytes(data)
+                for name, data in parts.items()
+                if name.startswith("arrays/")
+            },
+        )
+        for name, program in bundle.programs.items():
+            verify_program(name, program, bundle.weights)
+        return bundle
+
+    def manifest(self) -> tuple[int, Manifest]:
+        if len(self.data) < _HEADER.size or bytes(self.data[:8]) != MAGIC:
+            raise self.fail("this is not a Motet bundle")
+        _, version, zero, size, total, digest = _HEADER.unpack_from(self.data)
+        if version > FORMAT_VERSION:
+            raise self.fail(
+                f"the bundle has format {version}, this Motet reads up to {FORMAT_VERSION}: "
+                "install a newer Motet or compile the bundle again"
+            )
+        if version == 0 or zero or total != len(self.data):
+            raise self.fail(
+                f"the file is truncated or altered: {len(self.data)} bytes, its header says {total}"
+            )
+        text = self.data[_HEADER.size : _HEADER.size + size]
+        if hashlib.sha256(text).digest() != digest:
+            raise self.fail("the manifest was altered (its SHA-256 differs)")
+        try:
+            manifest = msgspec.json.decode(text, type=Manifest)
+        except msgspec.MsgspecError as error:
+            raise self.fail(f"the manifest cannot be decoded: {error}") from error
+        return align(_HEADER.size + size), manifest
+
+    def section(self, start: int, section: Section) -> memoryview:
+        begin = start + section.offset
+        data = self.data[begin : begin + section.size]
+        if section.offset % ALIGNMENT or len(data) != section.size:
+            raise self.fail(f"part {section.name!r} lies outside the file")
+        if hashlib.sha256(data).hexdigest() != section.sha256:
+            raise self.fail(f"part {section.name!r} was altered (its SHA-256 differs)")
+        return data
+
+    def check_padding(self, start: int, manifest: Manifest) -> None:
+        end = _HEADER.size + _HEADER.unpack_from(self.data)[3]
+        for section in sorted(manifest.sections, key=lambda s: s.offset):
+            if any(self.data[end : start + section.offset]):
+                raise self.fail(f"bytes before part {section.name!r} were altered")
+            end = start + section.offset + section.size
+        if any(self.data[end:]):
+            raise self.fail("bytes after the last part were altered")
+
+    def program(self, name: str, parts: Mapping[str, memoryview]) -> programs.Program:
+        return programs.decode(bytes(parts[f"programs/{name}"]))
+
+    def weight(self, weight: Weight, section: memoryview) -> Array:
+        try:
+            return np.ndarray(weight.shape, weight.dtype, buffer=section, offset=weight.offset)
+        except (TypeError, ValueError) as error:
+            raise self.fail(f"a weight's index entry is wrong: {error}") from error

@@ -1,0 +1,77 @@
+"""The bundle's kernel library, loaded without tvm: a shared object and its symbols."""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tvm_ffi
+
+from motet.runtime.errors import BundleError, EnvironmentLackError
+
+KernelFunction = Callable[..., Any]
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def cpu_features() -> frozenset[str]:
+    """Features of this machine's CPU under the kernel's names (``avx2``, ``fma``, ...)."""
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    fields = (line.partition(":") for line in lines)
+    return frozenset(
+        word
+        for name, _, value in fields
+        if name.strip() in ("flags", "Features")
+        for word in value.split()
+    )
+
+
+def require_features(required: Sequence[str]) -> None:
+    """Raise ``EnvironmentLackError`` where this CPU cannot run the bundle's kernels."""
+    missing = sorted(set(required) - cpu_features())
+    if missing:
+        raise EnvironmentLackError(
+            f"the bundle was compiled for a CPU with {', '.join(missing)}, which this machine "
+            "lacks: compile it again here, or with host.cpu set to this machine's level"
+        )
+
+
+class KernelLibrary:
+    """Symbols of a loaded shared object. The file is gone once it is loaded."""
+
+    def __init__(self, data: bytes, threads: int | None = None) -> None:
+        self._symbols: dict[str, KernelFunction] = {}
+        self._module = None
+        if not data:
+            return
+        with tempfile.TemporaryDirectory(prefix="motet-") as folder:
+            path = Path(folder) / "kernels.so"
+            path.write_bytes(data)
+            try:
+                self._module = tvm_ffi.load_module(str(path))
+                self._native = ctypes.CDLL(str(path))
+            except (OSError, RuntimeError) as error:
+                raise BundleError(
+                    f"the bundle's kernel library cannot be loaded: {error}"
+                ) from error
+        if threads is not None:
+            self.set_threads(threads)
+
+    def function(self, symbol: str) -> KernelFunction:
+        """The kernel ``symbol``; raises ``BundleError`` where there is none."""
+        if symbol not in self._symbols:
+            try:
+                self._symbols[symbol] = self._module[symbol]  # type: ignore[index]
+            except (AttributeError, TypeError, KeyError) as error:
+                raise BundleError(f"the bundle has no kernel {symbol!r}") from error
+        return self._symbols[symbol]
+
+    def set_threads(self, threads: int) -> None:
+        """Threads that one kernel call may use; at least 1."""
+        if self._module is not None:
+            self._native.motet_set_threads(ctypes.c_int(threads))

@@ -1,0 +1,91 @@
+"""Arena planning: tensors that live at different times share bytes.
+
+Greedy by size: the largest storage first, each at the lowest offset where it
+overlaps no storage that is alive at the same time. This is the "greedy by size
+for offset calculation" of Pisarchyk and Lee (arXiv 2001.03288), within a few
+percent of the lower bound on the networks they measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from motet.runtime.device import Array
+
+ALIGNMENT = 64
+"""Bytes. TVM's kernels assume it of every buffer; numpy itself promises 16."""
+
+
+class Lifetime(msgspec.Struct, frozen=True, array_like=True):
+    """First and last instruction (both included) during which a storage is in use."""
+
+    first: int
+    last: int
+
+    def overlaps(self, other: Lifetime) -> bool:
+        """Whether the two are alive at the same time."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def align(size: int) -> int:
+    """``size`` rounded up to the alignment, in bytes."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def plan(sizes: Sequence[int], lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
+    """Offsets of the storages and the arena's size, all in bytes.
+
+    sizes: bytes of each storage; lifetimes: when each is in use.
+    """
+    offsets = [0] * len(sizes)
+    placed: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        busy = sorted(
+            (offsets[other], offsets[other] + align(sizes[other]))
+            for other in placed
+            if lifetimes[other].overlaps(lifetimes[index])
+        )
+        offsets[index] = _lowest_gap(busy, align(sizes[index]))
+        placed.append(index)
+    total = max((offsets[i] + align(sizes[i]) for i in range(len(sizes))), default=0)
+    return offsets, total
+
+
+def _lowest_gap(busy: Sequence[tuple[int, int]], size: int) -> int:
+    offset = 0
+    for start, end in busy:
+        if offset + size <= start:
+            break
+        offset = max(offset, end)
+    return offset
+
+
+def lower_bound(sizes: Sequence[int], lifetimes: Sequence[Lifetime]) -> int:
+    """No arena can be smaller: the most bytes alive at one instruction."""
+    moments = {lifetime.first for lifetime in lifetimes}
+    return max(
+        (
+            sum(
+                align(size)
+                for size, lifetime in zip(sizes, lifetimes, strict=True)
+                if lifetime.first <= moment <= lifetime.last
+            )
+            for moment in moments
+        ),
+        default=0,
+    )
+
+
+def aligned_bytes(size: int) -> Array:
+    """``size`` bytes of zeroed memory whose address is a multiple of the alignment."""
+    raw = np.zeros(size + ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+def view(memory: Array, offset: int, dtype: str, shape: tuple[int, ...]) -> Array:
+    """A tensor at ``offset`` bytes of ``memory``."""
+    return np.ndarray(shape, dtype=dtype, buffer=memory.data, offset=offset)

@@ -1,0 +1,165 @@
+"""The VM's program: what the compiler writes and the VM executes.
+
+A program is a flat list of instructions over registers. A register is one tensor
+with a dtype and a shape (which may hold symbols); it stands at one place: an input,
+a constant, a storage of the arena, or a view of another register. Control only
+moves forward, so a storage's lifetime is an interval of instruction numbers.
+
+Encoding: JSON by msgspec; instructions are objects with a ``type`` field. The
+version is that of the bundle (``bundle.FORMAT_VERSION``), which refuses newer ones.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from motet.runtime.errors import BundleError
+from motet.runtime.memory import Lifetime
+from motet.runtime.shapes import Dimension, Shape
+
+
+class Input(msgspec.Struct, frozen=True, tag="input"):
+    """Register place: the model's input number ``index``."""
+
+    index: int
+
+
+class Constant(msgspec.Struct, frozen=True, tag="constant"):
+    """Register place: weight number ``index`` of the bundle."""
+
+    index: int
+
+
+class Stored(msgspec.Struct, frozen=True, tag="stored"):
+    """Register place: storage number ``storage`` of the arena."""
+
+    storage: int
+
+
+class View(msgspec.Struct, frozen=True, tag="view"):
+    """Register place: the same bytes as register ``source``, in another shape."""
+
+    source: int
+
+
+Place = Input | Constant | Stored | View
+
+
+class Register(msgspec.Struct, frozen=True):
+    """A tensor: numpy dtype name, shape, and where its bytes are."""
+
+    dtype: str
+    shape: Shape
+    place: Place
+
+
+class Storage(msgspec.Struct, frozen=True):
+    """Bytes of the arena, in use during ``lifetime``."""
+
+    bytes: Dimension
+    lifetime: Lifetime
+
+
+class Operator(msgspec.Struct, frozen=True):
+    """Who an instruction works for: the names that reports and errors speak of.
+
+    op: ``<model>/<number>``; kind: its Relax operators joined by ``+``; target:
+    ``host`` or ``array``; macs: multiply-accumulates of one run.
+    """
+
+    op: str
+    kind: str
+    onnx_nodes: tuple[str, ...]
+    target: Literal["host", "array"]
+    macs: Dimension
+
+
+class Kernel(msgspec.Struct, frozen=True, tag="kernel"):
+    """Call a host kernel; ``arguments`` are registers, the last ``outputs`` are written."""
+
+    symbol: str
+    arguments: tuple[int, ...]
+    outputs: int
+    operator: int
+
+
+class ArrayCall(msgspec.Struct, frozen=True, tag="array"):
+    """Run an array program: reads ``inputs``, writes ``output``; the transfer is counted."""
+
+    program: str
+    inputs: tuple[int, ...]
+    output: int
+    operator: int
+
+
+class Move(msgspec.Struct, frozen=True, tag="move"):
+    """Copy register ``source`` into ``target``, where branches of an ``If`` join."""
+
+    source: int
+    target: int
+
+
+class ShapeTensor(msgspec.Struct, frozen=True, tag="shape_tensor"):
+    """Write the values of ``shape`` into the int64 register ``target``."""
+
+    shape: Shape
+    target: int
+
+
+class Branch(msgspec.Struct, frozen=True, tag="if"):
+    """Go on where the boolean register ``condition`` is true, else at ``otherwise``."""
+
+    condition: int
+    otherwise: int
+
+
+class Goto(msgspec.Struct, frozen=True, tag="goto"):
+    """Go on at instruction ``to``, which lies ahead."""
+
+    to: int
+
+
+Instruction = Kernel | ArrayCall | Move | ShapeTensor | Branch | Goto
+
+
+class TensorInfo(msgspec.Struct, frozen=True):
+    """An input or output of a model under its ONNX name."""
+
+    name: str
+    dtype: str
+    shape: Shape
+
+
+class Program(msgspec.Struct, frozen=True):
+    """One model, ready to run.
+
+    ``offsets`` are the storages' bytes offsets where all sizes are static, else None
+    and planned when the shapes are bound; ``arena_bytes`` goes with them.
+    """
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    output_registers: tuple[int, ...]
+    registers: tuple[Register, ...]
+    storages: tuple[Storage, ...]
+    instructions: tuple[Instruction, ...]
+    operators: tuple[Operator, ...]
+    offsets: tuple[int, ...] | None
+    arena_bytes: int | None
+    kind: Literal["vm"] = "vm"
+
+
+def encode(program: Program) -> bytes:
+    """JSON bytes; equal programs give equal bytes."""
+    return msgspec.json.encode(program, order="deterministic")
+
+
+def decode(data: bytes) -> Program:
+    """The program of ``encode``; raises ``BundleError`` where it is none."""
+    try:
+        program = msgspec.json.decode(data, type=Program)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"a program of the bundle cannot be decoded: {error}") from error
+    return program

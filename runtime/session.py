@@ -1,0 +1,278 @@
+"""What users of a bundle hold: run, simulate, and the names of inputs and outputs.
+
+``session["faces"].run(None, {"input": x})``, ``get_inputs()`` and ``get_outputs()``
+are as onnxruntime has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from motet.runtime.bundle import Bundle, ModelEntry
+from motet.runtime.device import Accelerator, Array
+from motet.runtime.errors import EnvironmentLackError, InputError
+from motet.runtime.kernels import KernelLibrary, require_features
+from motet.runtime.program import ArrayCall, Instruction, Kernel, Program, TensorInfo
+from motet.runtime.report import LayerReport, RunReport
+from motet.runtime.shapes import evaluate_shape, render_shape
+from motet.runtime.vm import Frame, Machine, ModelVM
+
+ORT_TYPES = {
+    "float64": "double",
+    "float32": "float",
+    "float16": "float16",
+    "bool": "bool",
+}
+
+
+@dataclass(frozen=True)
+class NodeArg:
+    """An input or output as onnxruntime describes one.
+
+    name: ONNX name; shape: list of ints and symbol names; type: ``tensor(float)``.
+    """
+
+    name: str
+    shape: list[int | str]
+    type: str
+
+
+def _node_arg(info: TensorInfo) -> NodeArg:
+    shape: list[int | str] = [d if isinstance(d, int) else render_shape((d,)) for d in info.shape]
+    return NodeArg(info.name, shape, f"tensor({ORT_TYPES.get(info.dtype, info.dtype)})")
+
+
+class ModelSession:
+    """One model of a bundle; may be used from many threads."""
+
+    def __init__(self, entry: ModelEntry, program: Program, machine: Machine) -> None:
+        self.name = entry.name
+        self.entry = entry
+        self.program = program
+        self._vm = ModelVM(entry.name, program, machine)
+        self._machine = machine
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The model's inputs, in the ONNX file's order."""
+        return [_node_arg(info) for info in self.program.inputs]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The model's outputs, in the ONNX file's order."""
+        return [_node_arg(info) for info in self.program.outputs]
+
+    def run(self, output_names: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[Array]:
+        """Run once; ``None`` asks for all outputs. Raises ``InputError`` on wrong inputs."""
+        known = [info.name for info in self.program.outputs]
+        for name in output_names or ():
+            if name not in known:
+                raise InputError(
+                    f"model {self.name!r} has no output {name!r}; it has {', '.join(known)}"
+                )
+        results = self.run_named(inputs)
+        return [results[name] for name in output_names or known]
+
+    def run_named(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Run once: outputs by name, as new arrays."""
+        arrays = self.check_inputs(inputs)
+        shapes = tuple(array.shape for array in arrays)
+        frame = self._vm.acquire(shapes)
+        try:
+            _fill(frame, arrays)
+            frame.run()
+            return self.copy_outputs(frame)
+        finally:
+            self._vm.release(shapes, frame)
+
+    def copy_outputs(self, frame: Frame) -> dict[str, Array]:
+        """The frame's outputs by name, copied out of its arena."""
+        named = zip(self.program.outputs, frame.outputs, strict=True)
+        return {info.name: array.copy() for info, array in named}
+
+    def bind(self, shapes: tuple[tuple[int, ...], ...], external: Mapping[int, Array]) -> Frame:
+        """A frame whose ``external`` inputs are other frames' outputs."""
+        return self._vm.bind(shapes, external)
+
+    def simulate(self, inputs: Mapping[str, Any] | None = None) -> RunReport:
+        """Run once and report every operator. Without inputs: random ones (seed 0)."""
+        arrays = self.check_inputs(inputs if inputs is not None else self.random_inputs())
+        shapes = tuple(array.shape for array in arrays)
+        frame = self._vm.acquire(shapes)
+        try:
+            _fill(frame, arrays)
+            frame.run()
+            times = frame.run_timed()
+        finally:
+            self._vm.release(shapes, frame)
+        layers = tuple(self._layer(frame, step, seconds) for step, seconds in times)
+        accelerator = self._machine.accelerator
+        clock = accelerator.clock_hz if accelerator is not None else None
+        target = "array" if any(layer.array for layer in layers) else "host"
+        return RunReport(self.name, target, layers, clock)
+
+    def _layer(self, frame: Frame, step: Instruction, seconds: float) -> LayerReport:
+        assert isinstance(step, (Kernel, ArrayCall))
+        who = self.program.operators[step.operator]
+        counts = None
+        if isinstance(step, ArrayCall) and self._machine.accelerator is not None:
+            counts = self._machine.accelerator.counts(step.program)
+        macs = frame.macs(step.operator)
+        return LayerReport(who.op, who.kind, who.onnx_nodes, who.target, macs, seconds, counts)
+
+    def random_inputs(
+        self, seed: int = 0, symbols: Mapping[str, int] | None = None
+    ) -> dict[str, Array]:
+        """Inputs of the right shapes and dtypes; symbols default to 1.
+
+        Floats are standard normal; integers are 0 or 1, which every index table holds.
+        """
+        random = np.random.default_rng(seed)
+        sizes = _Defaults(symbols or {})
+        return {
+            info.name: _random(random, info.dtype, evaluate_shape(info.shape, sizes))
+            for info in self.program.inputs
+        }
+
+    def check_inputs(self, inputs: Mapping[str, Any]) -> list[Array]:
+        """Inputs in order as contiguous arrays; raises ``InputError`` naming what is wrong."""
+        known = [info.name for info in self.program.inputs]
+        unknown = [name for name in inputs if name not in known]
+        missing = [name for name in known if name not in inputs]
+        if unknown or missing:
+            what = f"no input {unknown[0]!r}" if unknown else f"input {missing[0]!r} missing"
+            raise InputError(f"model {self.name!r}: {what}; its inputs are {', '.join(known)}")
+        return [self._as_array(info, inputs[info.name]) for info in self.program.inputs]
+
+    def _as_array(self, info: TensorInfo, value: Any) -> Array:
+        if not isinstance(value, np.ndarray):
+            try:
+                value = np.asarray(value, dtype=info.dtype)
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"model {self.name!r}: input {info.name!r} is no {info.dtype} array: {error}"
+                ) from None
+        if value.dtype.name != info.dtype:
+            raise InputError(
+                f"model {self.name!r}: input {info.name!r} has dtype {value.dtype.name}, "
+                f"the model takes {info.dtype}: convert with .astype({info.dtype!r})"
+            )
+        return value
+
+
+class _Defaults(dict[str, int]):
+    """Symbol values with 1 for those not given."""
+
+    def __missing__(self, key: str) -> int:
+        return 1
+
+
+def _random(random: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Array:
+    if np.dtype(dtype).kind == "f":
+        return random.standard_normal(shape).astype(dtype)
+    return random.integers(0, 2, shape).astype(dtype)
+
+
+def _fill(frame: Frame, arrays: Sequence[Array]) -> None:
+    for buffer, array in zip(frame.inputs, arrays, strict=True):
+        np.copyto(buffer, array)
+
+
+class Session(Mapping[str, ModelSession]):
+    """A loaded bundle: its models by name.
+
+    ``motet.load`` makes one; ``accelerator`` is the device that array programs run on.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        accelerator: Accelerator | None = None,
+        threads: int | None = None,
+    ) -> None:
+        require_features(bundle.manifest.cpu_features)
+        if bundle.array_programs and accelerator is None:
+            raise EnvironmentLackError(
+                "the bundle holds array programs, and the session was given no device to run them"
+            )
+        if accelerator is not None:
+            for name, data in bundle.array_programs.items():
+                accelerator.load(name, data)
+        self.bundle = bundle
+        library = KernelLibrary(bundle.kernels, threads or bundle.manifest.threads)
+        self._machine = Machine(library, bundle.weights, accelerator)
+        self._models = {
+            entry.name: ModelSession(entry, bundle.programs[entry.name], self._machine)
+            for entry in bundle.manifest.models
+        }
+
+    def __getitem__(self, name: str) -> ModelSession:
+        try:
+            return self._models[name]
+        except KeyError:
+            raise InputError(
+                f"the bundle has no model {name!r}; its models are {', '.join(self._models)}"
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._models
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def _only(self, name: str | None) -> ModelSession:
+        if name is not None:
+            return self[name]
+        if len(self._models) == 1:
+            return next(iter(self._models.values()))
+        raise InputError(f"name one of the bundle's models: {', '.join(self._models)}")
+
+    def run(
+        self, model: str | None = None, inputs: Mapping[str, Any] | None = None
+    ) -> dict[str, Array]:
+        """Run one model once: its outputs by name. ``model`` may be None if there is one."""
+        return self._only(model).run_named(inputs or {})
+
+    def simulate(
+        self, model: str | None = None, inputs: Mapping[str, Any] | None = None
+    ) -> RunReport:
+        """Run one model once and report every operator; random inputs where none are given."""
+        return self._only(model).simulate(inputs)
+
+    def run_all(self, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Array]]:
+        """Run every model once, in the bundle's order, along its wires.
+
+        inputs: model -> input -> array, without the wired inputs, which read the
+        upstream model's output where it lies, without a copy.
+        """
+        for name in inputs:
+            _ = self[name]
+        frames: dict[str, Frame] = {}
+        for name, model in self._models.items():
+            frames[name] = self._run_wired(model, dict(inputs.get(name, {})), frames)
+        return {name: self._models[name].copy_outputs(frame) for name, frame in frames.items()}
+
+    def _run_wired(
+        self, model: ModelSession, given: dict[str, Any], frames: Mapping[str, Frame]
+    ) -> Frame:
+        wired: dict[int, Array] = {}
+        names = [info.name for info in model.program.inputs]
+        for own, source in model.entry.wires.items():
+            wired[names.index(own)] = given[own] = self._upstream(source, frames)
+        arrays = model.check_inputs(given)
+        frame = model.bind(tuple(array.shape for array in arrays), wired)
+        for index, array in enumerate(arrays):
+            if index not in wired:
+                np.copyto(frame.inputs[index], array)
+        frame.run()
+        return frame
+
+    def _upstream(self, source: str, frames: Mapping[str, Frame]) -> Array:
+        model, _, output = source.partition(".")
+        names = [info.name for info in self._models[model].program.outputs]
+        return frames[model].outputs[names.index(output)]
