@@ -1,0 +1,167 @@
+"""The bundle specification: what to compile, for which machine, with which passes.
+
+These frozen structs are the one definition of the specification: Python callers
+build them, ``spec_table`` reads them from TOML, ``spec_schema`` publishes them as
+JSON Schema. The constraints and descriptions in the annotations serve all three.
+A constructor does not check (types and values are ``spec_checks.validate``'s); it
+only turns lists into tuples and derives a missing model name from the path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import PurePath
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr
+
+NAME_PATTERN = "^[a-z][a-z0-9_]*$"
+
+ModelName = Annotated[str, Meta(pattern=NAME_PATTERN)]
+TensorName = Annotated[str, Meta(min_length=1)]
+NodeName = Annotated[str, Meta(min_length=1)]
+Wire = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\..+$")]
+FixedDim = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+SymbolicDim = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+Shape = Annotated[tuple[FixedDim | SymbolicDim, ...], Meta(min_length=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The host CPU that runs the bundle, or stands beside the array."""
+
+    cpu: Annotated[
+        Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*$")],
+        Meta(description="LLVM name of the CPU to make code for; native is this machine's."),
+    ] = "native"
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Meta(description="Threads of the kernels; all CPUs of the process where absent."),
+    ] = None
+
+
+class FoldBatchNormOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fold batch normalisation into the weights of the layer before it."""
+
+    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = True
+
+
+class FuseOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fuse operators with their elementwise neighbours into one kernel."""
+
+    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = True
+    max_ops: Annotated[
+        int, Meta(ge=1, le=1024, description="Most operators that one kernel may hold.")
+    ] = 32
+
+
+class PlaceOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Place each operator on the array or on the host."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether the array is used; if not, all runs on the host.")
+    ] = True
+    host_ops: Annotated[
+        tuple[NodeName, ...], Meta(description="ONNX node names that stay on the host.")
+    ] = ()
+
+
+class PassesSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the graph passes, one table per pass."""
+
+    fold_batch_norm: FoldBatchNormOptions = field(default_factory=FoldBatchNormOptions)
+    fuse: FuseOptions = field(default_factory=FuseOptions)
+    place: PlaceOptions = field(default_factory=PlaceOptions)
+
+
+class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model of the bundle: its file, and how often and in which order it runs."""
+
+    path: Annotated[
+        str, Meta(min_length=1, description="ONNX file, relative to the specification's directory.")
+    ]
+    name: Annotated[
+        ModelName,
+        Meta(description="Name in the bundle, unique; derived from the file's name where absent."),
+    ] = ""
+    shapes: Annotated[
+        dict[TensorName, Shape],
+        Meta(
+            description="Shape per input: sizes, or names of symbolic dimensions, for inputs whose"
+            " shape the model leaves open."
+        ),
+    ] = field(default_factory=dict)
+    rate_hz: Annotated[
+        Positive | None,
+        Meta(description="Runs per second, in Hz; on demand where absent."),
+    ] = None
+    deadline_ms: Annotated[
+        Positive | None,
+        Meta(description="Latest end after a run's release, in milliseconds; none where absent."),
+    ] = None
+    priority: Annotated[
+        int, Meta(ge=-1000, le=1000, description="Larger goes first when models compete.")
+    ] = 0
+    after: Annotated[
+        tuple[ModelName, ...], Meta(description="Models that run before this one.")
+    ] = ()
+    inputs: Annotated[
+        dict[TensorName, Wire],
+        Meta(
+            description="Input of this model to the output of another that feeds it, written"
+            " model.output; implies the order."
+        ),
+    ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.path, os.PathLike):
+            force_setattr(self, "path", os.fspath(self.path))
+        if self.name == "" and isinstance(self.path, str):
+            force_setattr(self, "name", name_from_path(self.path))
+        force_setattr(self, "after", _tuple(self.after))
+        if isinstance(self.shapes, dict):
+            force_setattr(self, "shapes", {key: _tuple(dims) for key, dims in self.shapes.items()})
+
+
+class BundleSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bundle: its models, the machine it is for, and the options of the passes."""
+
+    name: Annotated[
+        Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")],
+        Meta(description="Name of the bundle, shown in reports."),
+    ] = "bundle"
+    models: Annotated[
+        tuple[ModelSpec, ...], Meta(description="The models, one table each, keyed by name.")
+    ]
+    target: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="host, the name of an array description that Motet ships, or the path of"
+            " one (.toml) relative to the specification's directory.",
+        ),
+    ] = "host"
+    host: HostOptions = field(default_factory=HostOptions)
+    passes: PassesSpec = field(default_factory=PassesSpec)
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "models", _tuple(self.models))
+
+
+def name_from_path(path: str) -> str:
+    """A legal model name from the file's stem: ``ResNet-50.onnx`` gives ``resnet_50``."""
+    name = re.sub(r"[^a-z0-9]+", "_", PurePath(path).stem.lower()).strip("_")
+    return name if re.match("[a-z]", name) else f"model_{name}".rstrip("_")
+
+
+def split_wire(wire: str) -> tuple[str, str]:
+    """Model and output of ``model.output``; an output's name may itself hold dots."""
+    model, _, output = wire.partition(".")
+    return model, output
+
+
+def _tuple(value: Any) -> Any:
+    """A list as a tuple; anything else stays for ``validate`` to judge."""
+    return tuple(value) if isinstance(value, list) else value
