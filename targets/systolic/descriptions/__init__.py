@@ -1,0 +1,1 @@
+"""The array descriptions that ship with Motet, one TOML file each."""
