@@ -62,18 +62,20 @@ def compile_layer(layer: Layer, description: ArrayDescription) -> SystolicProgra
     CompileError: the layer does not fit the array's memories, or needs more than
         ``MAX_INSTRUCTIONS`` instructions.
     """
-    mapping = choose_mapping(layer, description)
-    _check_length(layer, mapping, description)
+    mapping = check_compiles(layer, description)
     writer = _Writer(layer, mapping)
     for group, chunk, column in _output_tiles(layer.product_shape, mapping):
         writer.output_tile(group, chunk, column)
-    instructions = np.array(writer.rows, INSTRUCTION)
+    with np.errstate(over="ignore"):  # a limit beyond fp32 is infinite
+        instructions = np.array(writer.rows, INSTRUCTION)
     program = SystolicProgram(instructions, operands_of(layer), layer.macs)
     check_program(program, description)
     return program
 
 
-def _check_length(layer: Layer, mapping: Mapping, description: ArrayDescription) -> None:
+def check_compiles(layer: Layer, description: ArrayDescription) -> Mapping:
+    """The mapping that ``compile_layer`` would use; raises ``CompileError`` where it would."""
+    mapping = choose_mapping(layer, description)
     groups, m, n, k = layer.product_shape
     sizes = ((m, mapping.chunk_rows), (n, mapping.tile_columns), (k, mapping.tile_depth))
     tiles = groups * math.prod(-(-size // tile) for size, tile in sizes)
@@ -82,6 +84,7 @@ def _check_length(layer: Layer, mapping: Mapping, description: ArrayDescription)
             f"{layer} takes {tiles:,} tiles on array {description.name!r}: "
             "use a larger array, or run it on the host"
         )
+    return mapping
 
 
 def _spans(size: int, tile: int) -> list[Span]:
