@@ -17,11 +17,12 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
+from motet.passes.options import FoldBatchNormOptions, FuseOptions, PlaceOptions
+
 NAME_PATTERN = "^[a-z][a-z0-9_]*$"
 
 ModelName = Annotated[str, Meta(pattern=NAME_PATTERN)]
 TensorName = Annotated[str, Meta(min_length=1)]
-NodeName = Annotated[str, Meta(min_length=1)]
 Wire = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\..+$")]
 FixedDim = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 SymbolicDim = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -40,32 +41,6 @@ class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Annotated[int, Meta(ge=1, le=1024)] | None,
         Meta(description="Threads of the kernels; all CPUs of the process where absent."),
     ] = None
-
-
-class FoldBatchNormOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Fold batch normalisation into the weights of the layer before it."""
-
-    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = True
-
-
-class FuseOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Fuse operators with their elementwise neighbours into one kernel."""
-
-    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = True
-    max_ops: Annotated[
-        int, Meta(ge=1, le=1024, description="Most operators that one kernel may hold.")
-    ] = 32
-
-
-class PlaceOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Place each operator on the array or on the host."""
-
-    enabled: Annotated[
-        bool, Meta(description="Whether the array is used; if not, all runs on the host.")
-    ] = True
-    host_ops: Annotated[
-        tuple[NodeName, ...], Meta(description="ONNX node names that stay on the host.")
-    ] = ()
 
 
 class PassesSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,8 +1,8 @@
-"""ONNX node names on Relax calls: how operator identity survives every pass.
+"""ONNX node names and target on Relax calls: what survives every pass.
 
 A call carries the names of the ONNX nodes it came from in its span (TVM's own
-passes copy spans). A value fused or merged from several nodes carries all their
-names, in graph order, without repeats.
+passes copy spans), and after placement its target. A value fused or merged from
+several nodes carries all their names, in graph order, without repeats.
 """
 
 from __future__ import annotations
@@ -13,19 +13,36 @@ from collections.abc import Iterable
 from tvm import relax
 from tvm.ir import SourceName, Span
 
+from motet.passes.typing import with_type
 
-def span_of(names: Iterable[str]) -> Span:
-    """A span that carries ``names``, repeats removed."""
-    return Span(SourceName(json.dumps(list(dict.fromkeys(names)))), 0, 0, 0, 0)
+HOST = "host"
+ARRAY = "array"
+
+
+def span_of(names: Iterable[str], target: str = HOST) -> Span:
+    """A span that carries ``names``, repeats removed, and ``target``."""
+    marks = {"nodes": list(dict.fromkeys(names)), "target": target}
+    return Span(SourceName(json.dumps(marks)), 0, 0, 0, 0)
+
+
+def _marks(expr: relax.Expr) -> dict[str, object]:
+    span = expr.span
+    if span is None or not isinstance(span, Span):
+        return {}
+    text = str(span.source_name.name)
+    return dict(json.loads(text)) if text.startswith("{") else {}
 
 
 def names_of(expr: relax.Expr) -> tuple[str, ...]:
     """ONNX node names that ``expr`` carries; empty where it carries none."""
-    span = expr.span
-    if span is None or not isinstance(span, Span):
-        return ()
-    text = str(span.source_name.name)
-    return tuple(json.loads(text)) if text.startswith("[") else ()
+    nodes = _marks(expr).get("nodes", [])
+    assert isinstance(nodes, list)
+    return tuple(nodes)
+
+
+def target_of(expr: relax.Expr) -> str:
+    """``"array"`` where placement chose it, else ``"host"``."""
+    return str(_marks(expr).get("target", HOST))
 
 
 def merged_names(exprs: Iterable[relax.Expr]) -> tuple[str, ...]:
@@ -33,9 +50,7 @@ def merged_names(exprs: Iterable[relax.Expr]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for expr in exprs for name in names_of(expr)))
 
 
-def with_names(call: relax.Call, names: Iterable[str]) -> relax.Call:
+def with_names(call: relax.Call, names: Iterable[str], target: str = HOST) -> relax.Call:
     """The same call with ``names`` as its ONNX node names (type info is kept)."""
-    named = relax.Call(call.op, call.args, call.attrs, call.ty_args, span_of(names))
-    if call.ty is not None:
-        relax.expr._update_type(named, call.ty)
-    return named
+    named = relax.Call(call.op, call.args, call.attrs, call.ty_args, span_of(names, target))
+    return with_type(named, call.ty)

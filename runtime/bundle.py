@@ -1,8 +1,8 @@
-"""The ``.motet`` file: one bundle, every byte of it checked when it is opened.
+r"""The ``.motet`` file: one bundle, every byte of it checked when it is opened.
 
 Layout, little-endian::
 
-    0   8 s   magic  b"\\x89MOTET\\r\\n"
+    0   8 s   magic  b"\x89MOTET\r\n"
     8   u32   format version
     12  u32   zero
     16  u64   bytes of the manifest
@@ -26,7 +26,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -105,8 +105,9 @@ class Manifest(msgspec.Struct, frozen=True):
 class Bundle:
     """A compiled bundle, in memory or mapped from a file.
 
-    ``weights`` are read-only by contract; ``manifest.weights`` and ``.sections``
-    describe the file form and are empty until a bundle was written and read back.
+    ``path`` is the file it was read from. ``weights`` are read-only by contract.
+    ``manifest.weights`` and ``.sections`` describe the file form and are empty until
+    a bundle was written and read back.
     """
 
     manifest: Manifest
@@ -115,15 +116,33 @@ class Bundle:
     kernels: bytes
     array_description: bytes | None = None
     array_programs: Mapping[str, bytes] = field(default_factory=dict)
+    path: Path | None = None
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the bundle; the file appears whole or not at all."""
         target = Path(path)
         try:
-            _write_atomically(target, to_bytes(self))
+            _write_atomically(target, to_bytes(self.relative_to(target.parent)))
         except OSError as error:
             raise BundleError(f"cannot write the bundle {target}: {error.strerror}") from error
         return target
+
+    def source_path(self, model: str) -> Path:
+        """Where the ONNX file of ``model`` should be; it may have moved since."""
+        entry = next(entry for entry in self.manifest.models if entry.name == model)
+        folder = self.path.parent if self.path is not None else Path()
+        return Path(os.path.normpath(folder / entry.source.path))
+
+    def relative_to(self, folder: Path) -> Bundle:
+        """The same bundle with source paths as seen from ``folder``."""
+
+        def moved(entry: ModelEntry) -> ModelEntry:
+            path = os.path.relpath(self.source_path(entry.name), folder)
+            source = Source(Path(path).as_posix(), entry.source.sha256)
+            return msgspec.structs.replace(entry, source=source)
+
+        models = tuple(moved(entry) for entry in self.manifest.models)
+        return replace(self, manifest=msgspec.structs.replace(self.manifest, models=models))
 
 
 def _write_atomically(target: Path, data: bytes) -> None:
@@ -232,6 +251,7 @@ class _Reader:
                 for name, data in parts.items()
                 if name.startswith("arrays/")
             },
+            path=Path(self.path),
         )
         for name, program in bundle.programs.items():
             verify_program(name, program, bundle.weights)

@@ -1,0 +1,135 @@
+"""A specification to a bundle, top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from motet.compiler.frontend.load import ImportedModel, load_model, merge
+from motet.compiler.kernels import ArrayPrograms, HostKernels
+from motet.compiler.lower import CodeMakers, lower
+from motet.compiler.pipeline import Hooks, run, steps_for
+from motet.compiler.spec import BundleSpec, ModelSpec
+from motet.compiler.spec_checks import run_order, validate
+from motet.compiler.weights import WeightPool
+from motet.compiler.wires import check_wires
+from motet.runtime.bundle import Bundle, Manifest, ModelEntry, PassRecord, Source
+from motet.runtime.program import Program
+from motet.targets.host.build import build_library
+from motet.targets.host.machine import Machine, machine_for
+from motet.targets.systolic.description import ArrayDescription, load_description, to_json
+
+Progress = Callable[[str], None]
+"""Called with a line about what is being done now."""
+
+
+def _silent(_line: str) -> None:
+    """No progress wanted."""
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What does not change the bundle: hooks around passes, and progress."""
+
+    hooks: Hooks = field(default_factory=Hooks)
+    progress: Progress = _silent
+
+
+def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> Bundle:
+    """Compile every model of ``spec`` into one bundle.
+
+    Raises ``SpecError``, ``ModelError``, ``CompileError`` or ``EnvironmentLackError``.
+    """
+    options = options or CompileOptions()
+    validate(spec)
+    machine = machine_for(spec.host.cpu)
+    array = None if spec.target == "host" else load_description(spec.target)
+    models = _import(_in_run_order(spec), options.progress)
+    check_wires(spec, models)
+    options.progress("passes")
+    mod, records = run(merge(models), steps_for(spec.passes, array), options.hooks)
+    code = CodeMakers(
+        HostKernels(machine, lambda kind: options.progress(f"kernel {kind}")),
+        WeightPool(),
+        ArrayPrograms(array) if array is not None else None,
+    )
+    programs = {
+        model.name: lower(mod, model.name, model.inputs, model.outputs, code) for model in models
+    }
+    options.progress(f"library of {len(code.host.functions)} kernels")
+    library = build_library(code.host.functions, machine) if code.host.functions else b""
+    manifest = _manifest(spec, machine, models, [*records, _sharing(code)])
+    return _bundle(manifest, programs, code, library, array)
+
+
+def _import(specs: Sequence[ModelSpec], progress: Progress) -> list[ImportedModel]:
+    models = []
+    for model in specs:
+        progress(f"model {model.name}")
+        models.append(load_model(Path(model.path), model.name, model.shapes))
+    return models
+
+
+def _in_run_order(spec: BundleSpec) -> list[ModelSpec]:
+    by_name = {model.name: model for model in spec.models}
+    return [by_name[name] for name in run_order(spec)]
+
+
+def _sharing(code: CodeMakers) -> PassRecord:
+    """What equal kernels and weights saved."""
+    kernels, weights = code.host, code.weights
+    return PassRecord(
+        "share",
+        f"{kernels.requests} units -> {len(kernels.functions)} kernels; "
+        f"{weights.requested_bytes} -> {weights.stored_bytes} weight bytes",
+    )
+
+
+def _manifest(
+    spec: BundleSpec,
+    machine: Machine,
+    models: Sequence[ImportedModel],
+    records: Sequence[PassRecord],
+) -> Manifest:
+    by_name = {model.name: model for model in spec.models}
+    return Manifest(
+        name=spec.name,
+        motet_version=version("motet"),
+        target=spec.target if spec.target == "host" else load_description(spec.target).name,
+        cpu=machine.mcpu,
+        cpu_features=machine.required_features,
+        threads=spec.host.threads,
+        models=tuple(_entry(by_name[model.name], model) for model in models),
+        passes=tuple(records),
+    )
+
+
+def _entry(spec: ModelSpec, model: ImportedModel) -> ModelEntry:
+    return ModelEntry(
+        name=spec.name,
+        source=Source(str(model.path.resolve()), model.sha256),
+        rate_hz=spec.rate_hz,
+        deadline_ms=spec.deadline_ms,
+        priority=spec.priority,
+        after=spec.after,
+        wires=dict(sorted(spec.inputs.items())),
+    )
+
+
+def _bundle(
+    manifest: Manifest,
+    programs: dict[str, Program],
+    code: CodeMakers,
+    library: bytes,
+    array: ArrayDescription | None,
+) -> Bundle:
+    return Bundle(
+        manifest=manifest,
+        programs=programs,
+        weights=code.weights.arrays,
+        kernels=library,
+        array_description=to_json(array) if array is not None else None,
+        array_programs=code.array.programs if code.array is not None else {},
+    )

@@ -1,0 +1,46 @@
+"""TVM's symbolic expressions as the run time's dimensions."""
+
+from __future__ import annotations
+
+from tvm import arith, relax, tirx
+
+from motet.runtime.errors import CompileError
+from motet.runtime.shapes import Dimension, Expression, Operation, Shape
+
+_OPERATIONS: tuple[tuple[type, Operation], ...] = (
+    (tirx.Add, "+"),
+    (tirx.Sub, "-"),
+    (tirx.Mul, "*"),
+    (tirx.FloorDiv, "//"),
+    (tirx.FloorMod, "%"),
+    (tirx.Min, "min"),
+    (tirx.Max, "max"),
+)
+
+
+def dimension_of(expr: tirx.PrimExpr) -> Dimension:
+    """The dimension that ``expr`` stands for; raises ``CompileError`` on other arithmetic."""
+    return _convert(arith.Analyzer().simplify(expr))
+
+
+def _convert(expr: tirx.PrimExpr) -> Dimension:
+    if isinstance(expr, int):
+        return expr
+    if isinstance(expr, tirx.IntImm):
+        return int(expr.value)
+    if isinstance(expr, tirx.Var):
+        return str(expr.name)
+    if isinstance(expr, tirx.Cast):
+        return _convert(expr.value)
+    for node, operation in _OPERATIONS:
+        if isinstance(expr, node):
+            return Expression(operation, _convert(expr.a), _convert(expr.b))
+    raise CompileError(f"a shape needs {expr}, which the run time cannot evaluate")
+
+
+def shape_of(tensor: relax.TensorType) -> Shape:
+    """The shape of a tensor type; raises ``CompileError`` where it depends on data."""
+    values = getattr(tensor.shape, "values", None)
+    if values is None:
+        raise CompileError("the shape of a value depends on data, which the VM cannot run yet")
+    return tuple(dimension_of(value) for value in values)

@@ -1,0 +1,283 @@
+"""Entry functions to VM programs: the last step before the bundle.
+
+After ``fuse`` an entry function is a list of bindings: calls of units, views, tuples,
+shapes and ``If``. Units become kernel or array calls, views cost nothing, and what
+an ``If`` returns is moved into a register where its branches join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tvm import IRModule, relax
+from tvm.ir import GlobalVar
+
+from motet.compiler.dimensions import dimension_of, shape_of
+from motet.compiler.kernels import ArrayPrograms, HostKernels
+from motet.compiler.memory_plan import lay_out, lifetimes
+from motet.compiler.registers import RegisterFile
+from motet.compiler.weights import WeightPool
+from motet.passes.graph import constant_array
+from motet.passes.macs import macs_of
+from motet.passes.names import names_of
+from motet.passes.op_kinds import Kind, kind_of, op_name
+from motet.runtime.errors import CompileError
+from motet.runtime.program import (
+    ArrayCall,
+    Branch,
+    Goto,
+    Instruction,
+    Kernel,
+    Move,
+    Operator,
+    Program,
+    ShapeTensor,
+    TensorInfo,
+)
+from motet.runtime.shapes import Dimension, Expression, Shape
+
+
+@dataclass(frozen=True)
+class ShapeValue:
+    """A Relax shape: dimensions that are known when the inputs are bound."""
+
+    dimensions: Shape
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A Relax tuple: its items."""
+
+    items: tuple[Item, ...]
+
+
+Item = int | ShapeValue | Tensors
+"""What a Relax value is at run time: a register, a shape, or a tuple of these."""
+
+
+@dataclass(frozen=True)
+class CodeMakers:
+    """Where kernels, array programs and weights of all models go."""
+
+    host: HostKernels
+    weights: WeightPool
+    array: ArrayPrograms | None = None
+
+
+def lower(
+    mod: IRModule,
+    model: str,
+    inputs: Sequence[TensorInfo],
+    outputs: Sequence[TensorInfo],
+    code: CodeMakers,
+) -> Program:
+    """The program of entry function ``model``. ``outputs`` give the ONNX names."""
+    lowering = _Lowering(mod, model, code)
+    registers = lowering.run()
+    storages, offsets, arena = lay_out(
+        lowering.file.storage_bytes,
+        lifetimes(
+            len(lowering.file.storage_bytes),
+            lowering.file.registers,
+            lowering.instructions,
+            registers,
+        ),
+    )
+    return Program(
+        inputs=tuple(inputs),
+        outputs=_named(outputs, registers, lowering.file),
+        output_registers=registers,
+        registers=tuple(lowering.file.registers),
+        storages=storages,
+        instructions=tuple(lowering.instructions),
+        operators=tuple(lowering.operators),
+        offsets=offsets,
+        arena_bytes=arena,
+    )
+
+
+def _named(
+    outputs: Sequence[TensorInfo], registers: Sequence[int], file: RegisterFile
+) -> tuple[TensorInfo, ...]:
+    """The outputs under their ONNX names, with the shapes that were compiled."""
+    found = (file.registers[register] for register in registers)
+    return tuple(
+        TensorInfo(info.name, register.dtype, register.shape)
+        for info, register in zip(outputs, found, strict=True)
+    )
+
+
+@dataclass
+class _Lowering:
+    """Walks one entry function."""
+
+    mod: IRModule
+    model: str
+    code: CodeMakers
+    instructions: list[Instruction] = field(default_factory=list)
+    operators: list[Operator] = field(default_factory=list)
+    values: dict[relax.Var, Item] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.file = RegisterFile(self.code.weights)
+
+    def run(self) -> tuple[int, ...]:
+        """Lower the whole function; the registers of its outputs."""
+        function = self.mod[self.model]
+        for index, param in enumerate(function.params):
+            self.values[param] = self.file.input(index, str(param.ty.dtype), shape_of(param.ty))
+        result = self.sequence(function.body)
+        items = result.items if isinstance(result, Tensors) else (result,)
+        return tuple(self.tensor(item) for item in items)
+
+    def tensor(self, item: Item) -> int:
+        """``item`` as a register; a shape is written out as an int64 tensor."""
+        if isinstance(item, int):
+            return item
+        if isinstance(item, ShapeValue):
+            return self.shape_tensor(item)
+        raise CompileError(f"model {self.model!r}: a sequence where a tensor is needed")
+
+    def shape_tensor(self, shape: ShapeValue) -> int:
+        target = self.file.stored("int64", (len(shape.dimensions),))
+        self.instructions.append(ShapeTensor(shape.dimensions, target))
+        return target
+
+    def sequence(self, body: relax.Expr) -> Item:
+        if not isinstance(body, relax.SeqExpr):
+            return self.item(body)
+        for block in body.blocks:
+            for binding in block.bindings:
+                self.values[binding.var] = self.bound(binding)
+        return self.item(body.body)
+
+    def bound(self, binding: relax.Binding) -> Item:
+        if isinstance(binding, relax.MatchCast):
+            raise CompileError(
+                f"model {self.model!r}: the shape of {binding.var.name} depends on data, "
+                "which the VM cannot run yet"
+            )
+        if isinstance(binding.value, relax.If):
+            return self.choice(binding.value)
+        if isinstance(binding.value, relax.Call):
+            return self.call(binding.value)
+        return self.item(binding.value)
+
+    def item(self, expr: relax.Expr) -> Item:
+        """An operand: a variable, constant, shape, tuple, or an item of a tuple."""
+        if isinstance(expr, relax.Var):
+            return self.values[expr]
+        if isinstance(expr, relax.ShapeExpr):
+            return ShapeValue(tuple(dimension_of(value) for value in expr.values))
+        if isinstance(expr, relax.Tuple):
+            return Tensors(tuple(self.item(field) for field in expr.fields))
+        if isinstance(expr, relax.TupleGetItem):
+            whole = self.item(expr.tuple_value)
+            assert isinstance(whole, Tensors)
+            return whole.items[expr.index]
+        array = constant_array(expr)
+        if array is None:
+            raise CompileError(f"model {self.model!r}: a {type(expr).__name__} cannot be run")
+        return self.file.constant(array)
+
+    def call(self, call: relax.Call) -> Item:
+        if isinstance(call.op, GlobalVar):
+            return self.unit(call)
+        if kind_of(call) is Kind.VIEW:
+            return self.file.view(self.tensor(self.item(call.args[0])), shape_of(call.ty))
+        if op_name(call) == "relax.shape_of":
+            return ShapeValue(shape_of(call.args[0].ty))
+        if op_name(call) == "relax.shape_to_tensor":
+            return self.tensor(self.item(call.args[0]))
+        names = ", ".join(names_of(call)) or "unnamed"
+        raise CompileError(
+            f"model {self.model!r}, node {names}: {op_name(call)} needs a shape that depends on "
+            "data, which the VM cannot run yet; fix the input shapes with --shape where that helps"
+        )
+
+    def unit(self, call: relax.Call) -> Item:
+        unit = self.mod[call.op]
+        self.operators.append(self.operator(unit))
+        if unit.attrs["motet.target"] == "array":
+            return self.array_call(call, unit)
+        return self.host_call(call, unit)
+
+    def operator(self, unit: relax.Function) -> Operator:
+        total: Dimension = 0
+        for block in unit.body.blocks:
+            for binding in block.bindings:
+                macs = dimension_of(macs_of(binding.value))
+                total = _add(total, macs)
+        attrs = unit.attrs
+        target = "array" if attrs["motet.target"] == "array" else "host"
+        return Operator(
+            str(attrs["motet.op"]),
+            str(attrs["motet.kind"]),
+            tuple(str(name) for name in attrs["motet.onnx_nodes"]),
+            target,
+            total,
+        )
+
+    def host_call(self, call: relax.Call, unit: relax.Function) -> Item:
+        arrays = [constant_array(argument) for argument in call.args]
+        constants = frozenset(i for i, array in enumerate(arrays) if array is not None)
+        kernel = self.code.host.kernel_for(unit, constants)
+        arguments = []
+        for index, (argument, array) in enumerate(zip(call.args, arrays, strict=True)):
+            pack = kernel.lowered.packings.get(index)
+            if array is not None and pack is not None:
+                arguments.append(self.file.constant(pack(array)))
+            else:
+                arguments.append(self.tensor(self.item(argument)))
+        outputs = self.outputs(unit.ret_ty)
+        registers = outputs.items if isinstance(outputs, Tensors) else (outputs,)
+        written = [register for register in registers if isinstance(register, int)]
+        self.instructions.append(
+            Kernel(kernel.symbol, (*arguments, *written), len(written), len(self.operators) - 1)
+        )
+        return outputs
+
+    def outputs(self, ty: relax.Type) -> Item:
+        """New registers for a value of type ``ty``."""
+        if isinstance(ty, relax.TupleType):
+            return Tensors(tuple(self.outputs(part) for part in ty.fields))
+        return self.file.stored(str(ty.dtype), shape_of(ty))
+
+    def array_call(self, call: relax.Call, unit: relax.Function) -> Item:
+        assert self.code.array is not None, "only placement marks units for the array"
+        name, binding = self.code.array.program_for(unit)
+        inputs = tuple(self.tensor(self.item(call.args[index])) for index in binding.operands)
+        output = self.file.stored(str(unit.ret_ty.dtype), shape_of(unit.ret_ty))
+        self.instructions.append(ArrayCall(name, inputs, output, len(self.operators) - 1))
+        return output
+
+    def choice(self, choice: relax.If) -> Item:
+        """``if`` over the branches' instructions; both move their results to one place."""
+        condition = self.tensor(self.item(choice.cond))
+        joined = self.outputs(choice.ty)
+        start = len(self.instructions)
+        self.instructions.append(Branch(condition, 0))
+        self.move(self.sequence(choice.true_branch), joined)
+        middle = len(self.instructions)
+        self.instructions.append(Goto(0))
+        self.instructions[start] = Branch(condition, middle + 1)
+        self.move(self.sequence(choice.false_branch), joined)
+        self.instructions[middle] = Goto(len(self.instructions))
+        return joined
+
+    def move(self, source: Item, target: Item) -> None:
+        if isinstance(target, Tensors):
+            assert isinstance(source, Tensors)
+            for one, other in zip(source.items, target.items, strict=True):
+                self.move(one, other)
+            return
+        self.instructions.append(Move(self.tensor(source), self.tensor(target)))
+
+
+def _add(left: Dimension, right: Dimension) -> Dimension:
+    if isinstance(left, int) and isinstance(right, int):
+        return left + right
+    if right == 0:
+        return left
+    return right if left == 0 else Expression("+", left, right)

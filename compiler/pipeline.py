@@ -1,0 +1,98 @@
+"""The passes in order, with hooks to print, time and verify after any of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tvm import IRModule, relax, transform
+
+from motet.compiler.spec import PassesSpec
+from motet.passes.canonicalize import canonicalize, decompose
+from motet.passes.fold_batch_norm import fold_batch_norm
+from motet.passes.fuse import fuse
+from motet.passes.graph import bindings_of
+from motet.passes.place import Placement, place
+from motet.runtime.bundle import PassRecord
+from motet.runtime.errors import CompileError, SpecError
+from motet.targets.systolic.description import ArrayDescription
+from motet.targets.systolic.relax_layers import accepts_epilogue, refusal
+
+
+@dataclass(frozen=True)
+class Step:
+    """A pass under the name that users and the bundle's record know it by."""
+
+    name: str
+    apply: transform.Pass
+    note: Callable[[], str] = lambda: ""
+
+
+def steps_for(options: PassesSpec, array: ArrayDescription | None) -> list[Step]:
+    """The pipeline: what runs for ``options``, in order."""
+    steps = [Step("canonicalize", canonicalize)]
+    if options.fold_batch_norm.enabled:
+        steps.append(Step("fold_batch_norm", fold_batch_norm))
+    steps.append(Step("decompose", decompose))
+    if array is not None and options.place.enabled:
+        steps.append(_placement(options, array))
+    steps.append(Step("fuse", fuse(options.fuse, accepts_epilogue)))
+    return steps
+
+
+def _placement(options: PassesSpec, array: ArrayDescription) -> Step:
+    placement = Placement()
+    apply = place(lambda call: refusal(call, array), options.place.host_ops, placement)
+    return Step("place", apply, lambda: placement.summary)
+
+
+PASS_NAMES = ("canonicalize", "fold_batch_norm", "decompose", "place", "fuse")
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What to do around passes.
+
+    print_after: pass names after which ``write`` gets the module's TVMScript;
+    time_passes: collect seconds per pass in ``seconds``; verify: check after every
+    pass that the module is well formed; on_step: called with each name as it starts.
+    """
+
+    print_after: frozenset[str] = frozenset()
+    verify: bool = False
+    write: Callable[[str], None] = print
+    on_step: Callable[[str], None] = lambda name: None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.print_after - set(PASS_NAMES))
+        if unknown:
+            raise SpecError(f"no pass {unknown[0]!r}; the passes are {', '.join(PASS_NAMES)}")
+
+
+def run(mod: IRModule, steps: Sequence[Step], hooks: Hooks) -> tuple[IRModule, list[PassRecord]]:
+    """Apply the steps; the module, and a record of each."""
+    records = []
+    for step in steps:
+        hooks.on_step(step.name)
+        before, started = _count(mod), time.perf_counter()
+        mod = step.apply(mod)
+        hooks.seconds[step.name] = time.perf_counter() - started
+        if hooks.verify and not relax.analysis.check_well_formed(mod):
+            raise CompileError(f"the module is not well formed after pass {step.name!r}")
+        if step.name in hooks.print_after:
+            hooks.write(f"# after {step.name}\n{mod.script(show_meta=False)}")
+        changed = f"{before} calls -> {_count(mod)}"
+        records.append(PassRecord(step.name, "; ".join(filter(None, (changed, step.note())))))
+    return mod, records
+
+
+def _count(mod: IRModule) -> int:
+    """Calls in the entry functions; private functions are units."""
+    return sum(
+        isinstance(binding.value, relax.Call)
+        for _, function in mod.functions_items()
+        if isinstance(function, relax.Function) and "motet.op" not in (function.attrs or {})
+        for binding in bindings_of(function)
+    )

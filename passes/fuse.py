@@ -1,0 +1,220 @@
+"""Cuts entry functions into units: private functions that become one kernel each.
+
+Rules, over the bindings of a block in order:
+
+1. An anchor, injective or opaque call starts a unit. A view (reshape and its kin)
+   is never in a unit: the VM does it without moving data.
+2. An elementwise call joins the unit of an operand where that unit's result is read
+   by nothing else and has the call's own shape and place (host or array). Units of
+   elementwise calls alone all join; of units with an anchor only one does, the last.
+3. On the array, what may follow an anchor is for the array to say (bias, clamp).
+
+A unit never has more than ``max_ops`` calls. Weights become parameters, so that
+equal kernels are compiled once; single values stay inside. Exact: nothing is changed.
+The outlined function carries ``motet.op`` (``<model>/<number>``), ``motet.kind``,
+``motet.onnx_nodes`` and ``motet.target``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tvm import IRModule, relax, transform
+from tvm_ffi import structural_equal
+
+from motet.passes.graph import use_counts, variables_in
+from motet.passes.names import ARRAY, merged_names, target_of
+from motet.passes.op_kinds import Kind, kind_of, op_name
+from motet.passes.options import FuseOptions
+from motet.passes.outline import Outliner
+from motet.passes.typing import with_type
+
+AcceptsEpilogue = Callable[[relax.Call, relax.Call, Sequence[relax.Call]], bool]
+"""(anchor, next call, calls between) -> whether the array's anchor takes it along."""
+
+
+class Group:
+    """A unit in the making: its bindings in order; the last one is its result."""
+
+    def __init__(self, binding: relax.VarBinding) -> None:
+        self.bindings = [binding]
+        self.target = target_of(binding.value)
+
+    @property
+    def result(self) -> relax.Var:
+        """The value that the outside reads."""
+        return self.bindings[-1].var
+
+    @property
+    def calls(self) -> list[relax.Call]:
+        """The calls in order."""
+        return [binding.value for binding in self.bindings]
+
+    @property
+    def has_anchor(self) -> bool:
+        """Whether some call is more than elementwise."""
+        return any(kind_of(call) is not Kind.ELEMENTWISE for call in self.calls)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether elementwise calls may follow."""
+        return kind_of(self.calls[0]) is not Kind.OPAQUE
+
+    def absorb(self, other: Group) -> None:
+        """Take the bindings of a group whose result this one reads."""
+        self.bindings = [*other.bindings, *self.bindings]
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """What the outlined function says of itself, its number apart."""
+        return {
+            "motet.kind": "+".join(op_name(call).removeprefix("relax.") for call in self.calls),
+            "motet.onnx_nodes": list(merged_names(self.calls)),
+            "motet.target": self.target,
+        }
+
+
+class _Grouper:
+    """Forms the groups of one block."""
+
+    def __init__(
+        self,
+        uses: dict[relax.Var, int],
+        options: FuseOptions,
+        accepts_epilogue: AcceptsEpilogue,
+    ) -> None:
+        self.uses = uses
+        self.options = options
+        self.accepts_epilogue = accepts_epilogue
+        self.by_result: dict[relax.Var, Group] = {}
+
+    def add(self, binding: relax.VarBinding) -> Group:
+        group = Group(binding)
+        if self.options.enabled and kind_of(binding.value) is Kind.ELEMENTWISE:
+            self.join(group, binding)
+        self.by_result[binding.var] = group
+        return group
+
+    def join(self, group: Group, binding: relax.VarBinding) -> None:
+        candidates = [
+            self.by_result[variable]
+            for variable in dict.fromkeys(variables_in(binding.value))
+            if variable in self.by_result and self.may_join(self.by_result[variable], binding)
+        ]
+        anchored = [candidate for candidate in candidates if candidate.has_anchor][-1:]
+        if anchored and anchored[0].target == ARRAY:
+            candidates = anchored
+        chosen = [c for c in candidates if not c.has_anchor or c in anchored]
+        while sum(len(c.bindings) for c in chosen) >= self.options.max_ops:
+            chosen = chosen[:-1]
+        for candidate in reversed(chosen):
+            group.absorb(candidate)
+            del self.by_result[candidate.result]
+        if anchored and anchored[0] in chosen:
+            group.target = anchored[0].target
+
+    def may_join(self, group: Group, binding: relax.VarBinding) -> bool:
+        reads = list(variables_in(binding.value)).count(group.result)
+        if not group.is_open or self.uses[group.result] != reads:
+            return False
+        if group.target == ARRAY:
+            anchor, *rest = group.calls
+            return self.accepts_epilogue(anchor, binding.value, rest)
+        return _same_shape(group.result, binding.var)
+
+
+def _same_shape(left: relax.Var, right: relax.Var) -> bool:
+    if not isinstance(left.ty, relax.TensorType) or not isinstance(right.ty, relax.TensorType):
+        return False
+    return left.ty.shape is not None and bool(structural_equal(left.ty.shape, right.ty.shape))
+
+
+class _Cutter:
+    """Rewrites one entry function; ``outliner`` collects the units."""
+
+    def __init__(
+        self,
+        function: relax.Function,
+        outliner: Outliner,
+        options: FuseOptions,
+        accepts_epilogue: AcceptsEpilogue,
+    ) -> None:
+        self.function = function
+        self.uses = dict(use_counts(function))
+        self.outliner = outliner
+        self.options = options
+        self.accepts_epilogue = accepts_epilogue
+
+    def run(self) -> relax.Function:
+        """The entry function with every unit replaced by a call of it."""
+        function = self.function
+        return relax.Function(
+            function.params,
+            self.sequence(function.body),
+            function.ret_ty,
+            function.is_pure,
+            function.attrs,
+        )
+
+    def sequence(self, body: relax.SeqExpr) -> relax.SeqExpr:
+        blocks = [self.block(block) for block in body.blocks]
+        return with_type(relax.SeqExpr(blocks, body.body), body.ty)
+
+    def block(self, block: relax.BindingBlock) -> relax.BindingBlock:
+        grouper = _Grouper(self.uses, self.options, self.accepts_epilogue)
+        groups: dict[relax.Var, Group] = {}
+        for binding in block.bindings:
+            if isinstance(binding.value, relax.Call) and _becomes_kernel(binding.value):
+                groups[binding.var] = grouper.add(binding)
+        results = set(grouper.by_result)
+        bindings = []
+        for binding in block.bindings:
+            if binding.var not in groups:
+                bindings.append(self.other(binding))
+            elif binding.var in results:
+                bindings.append(self.outlined(binding.var, grouper.by_result[binding.var]))
+        kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
+        return kind(bindings)
+
+    def other(self, binding: relax.Binding) -> relax.Binding:
+        value = binding.value
+        if not isinstance(value, relax.If):
+            return binding
+        branches = (self.sequence(value.true_branch), self.sequence(value.false_branch))
+        choice = with_type(relax.If(value.cond, *branches), value.ty)
+        return relax.VarBinding(binding.var, choice)
+
+    def outlined(self, result: relax.Var, group: Group) -> relax.VarBinding:
+        return relax.VarBinding(result, self.outliner.outline(group.bindings, group.attributes))
+
+
+_VM_OPERATORS = {"relax.shape_of", "relax.shape_to_tensor", "relax.tensor_to_shape"}
+
+
+def _becomes_kernel(call: relax.Call) -> bool:
+    if kind_of(call) is Kind.VIEW or op_name(call) in _VM_OPERATORS:
+        return False
+    return bool(op_name(call))
+
+
+def fuse(
+    options: FuseOptions | None = None, accepts_epilogue: AcceptsEpilogue | None = None
+) -> transform.Pass:
+    """The pass; ``accepts_epilogue`` is needed where calls are placed on the array."""
+
+    def refuse(_anchor: relax.Call, _next: relax.Call, _between: Sequence[relax.Call]) -> bool:
+        return False
+
+    @transform.module_pass(opt_level=0, name="fuse")
+    def run(mod: IRModule, _context: transform.PassContext) -> IRModule:
+        result = mod.clone()
+        for variable, function in mod.functions_items():
+            if isinstance(function, relax.Function):
+                outliner = Outliner(result, str(variable.name_hint), function)
+                cutter = _Cutter(
+                    function, outliner, options or FuseOptions(), accepts_epilogue or refuse
+                )
+                result[variable] = cutter.run()
+        return result
+
+    return run

@@ -1,0 +1,99 @@
+"""Looking at a Relax function: its bindings, who uses what, and constants as arrays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from tvm import IRModule, relax
+from tvm.ir.expr import GenericConst
+
+from motet.runtime.device import Array
+
+
+def map_functions(mod: IRModule, change: Callable[[relax.Function], relax.Function]) -> IRModule:
+    """A new module with ``change`` applied to every Relax function."""
+    result = mod.clone()
+    for variable, function in mod.functions_items():
+        if isinstance(function, relax.Function):
+            result[variable] = change(function)
+    return result
+
+
+def blocks_of(expr: relax.Expr) -> Iterator[relax.BindingBlock]:
+    """All binding blocks of a function or sequence, those of branches included."""
+    body = expr.body if isinstance(expr, relax.Function) else expr
+    if not isinstance(body, relax.SeqExpr):
+        return
+    for block in body.blocks:
+        yield block
+        for binding in block.bindings:
+            if isinstance(binding.value, relax.If):
+                yield from blocks_of(binding.value.true_branch)
+                yield from blocks_of(binding.value.false_branch)
+
+
+def bindings_of(expr: relax.Expr) -> Iterator[relax.Binding]:
+    """All bindings in order, those of branches included."""
+    for block in blocks_of(expr):
+        yield from block.bindings
+
+
+def variables_in(expr: relax.Expr) -> Iterator[relax.Var]:
+    """The variables that an expression reads, once per occurrence."""
+    if isinstance(expr, relax.Var):
+        yield expr
+    elif isinstance(expr, relax.Tuple):
+        for item in expr.fields:
+            yield from variables_in(item)
+    elif isinstance(expr, relax.Call):
+        for item in expr.args:
+            yield from variables_in(item)
+    elif isinstance(expr, relax.TupleGetItem):
+        yield from variables_in(expr.tuple_value)
+    elif isinstance(expr, relax.If):
+        yield from variables_in(expr.cond)
+        for branch in (expr.true_branch, expr.false_branch):
+            yield from _variables_in_sequence(branch)
+
+
+def _variables_in_sequence(expr: relax.Expr) -> Iterator[relax.Var]:
+    if not isinstance(expr, relax.SeqExpr):
+        yield from variables_in(expr)
+        return
+    for block in expr.blocks:
+        for binding in block.bindings:
+            yield from variables_in(binding.value)
+    yield from variables_in(expr.body)
+
+
+def use_counts(function: relax.Function) -> Counter[relax.Var]:
+    """How often each variable is read; being returned counts as one use."""
+    return Counter(_variables_in_sequence(function.body))
+
+
+def definitions(function: relax.Function) -> dict[relax.Var, relax.Expr]:
+    """The value that each variable of the function is bound to."""
+    return {binding.var: binding.value for binding in bindings_of(function)}
+
+
+def constant_array(expr: relax.Expr) -> Array | None:
+    """The values of a constant as a numpy array; None for anything else."""
+    return expr.value.numpy() if isinstance(expr, GenericConst) else None
+
+
+def static_shape(expr: relax.Expr) -> tuple[int, ...] | None:
+    """The shape of a tensor where every dimension is known, else None."""
+    shape = getattr(expr.ty, "shape", None)
+    values = getattr(shape, "values", None)
+    if values is None:
+        return None
+    sizes = [getattr(value, "value", None) for value in values]
+    return None if any(size is None for size in sizes) else tuple(int(s) for s in sizes)
+
+
+def element_count(expr: relax.Expr) -> int | None:
+    """Number of elements of a tensor of known shape, else None."""
+    shape = static_shape(expr)
+    return None if shape is None else int(np.prod(shape, dtype=np.int64))

@@ -1,0 +1,38 @@
+"""Options of the passes: plain frozen structs, read from a specification's ``[passes]``.
+
+They stand apart from the passes so that reading a specification does not import tvm.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+NodeName = Annotated[str, Meta(min_length=1)]
+
+
+class FoldBatchNormOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fold batch normalisation into the weights of the layer before it."""
+
+    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = True
+
+
+class FuseOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fuse operators with their elementwise neighbours into one kernel."""
+
+    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = True
+    max_ops: Annotated[
+        int, Meta(ge=1, le=1024, description="Most operators that one kernel may hold.")
+    ] = 32
+
+
+class PlaceOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Place each operator on the array or on the host."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether the array is used; if not, all runs on the host.")
+    ] = True
+    host_ops: Annotated[
+        tuple[NodeName, ...], Meta(description="ONNX node names that stay on the host.")
+    ] = ()

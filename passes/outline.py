@@ -1,0 +1,112 @@
+"""Outlines a run of bindings into a private function that a kernel is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tvm import IRModule, relax, tirx
+from tvm.ir import GlobalVar
+from tvm.ir.expr import GenericConst
+from tvm.relax.utils import copy_with_new_vars
+
+from motet.passes.graph import element_count
+from motet.passes.typing import is_typed, with_type
+
+
+class Outliner:
+    """Adds units of one entry function to ``module``, numbered in order of the calls."""
+
+    def __init__(self, module: IRModule, model: str, entry: relax.Function) -> None:
+        self.module = module
+        self.model = model
+        self.entry = entry
+        self.count = 0
+
+    def outline(
+        self, bindings: Sequence[relax.VarBinding], attributes: Mapping[str, object]
+    ) -> relax.Call:
+        """A call of a new private function that computes the last of ``bindings``."""
+        builder = _UnitBuilder(self.entry)
+        for binding in bindings:
+            builder.copy(binding)
+        unit = copy_with_new_vars(builder.function(bindings[-1].var))
+        number = self.count
+        self.count += 1
+        unit = unit.with_attrs({"motet.op": f"{self.model}/{number}", **attributes})
+        variable = with_type(GlobalVar(f"{self.model}__unit{number}"), unit.ty)
+        self.module[variable] = unit
+        return with_type(relax.Call(variable, builder.arguments), bindings[-1].var.ty)
+
+
+class _UnitBuilder:
+    """Copies bindings; what they read from outside becomes a parameter."""
+
+    def __init__(self, entry: relax.Function) -> None:
+        self.entry = entry
+        self.inside: dict[relax.Var, relax.Var] = {}
+        self.arguments: list[relax.Expr] = []
+        self.params: list[relax.Var] = []
+        self.bindings: list[relax.VarBinding] = []
+
+    def copy(self, binding: relax.VarBinding) -> None:
+        call = binding.value
+        arguments = [self.inner(argument) for argument in call.args]
+        copied = relax.Call(call.op, arguments, call.attrs, call.ty_args, call.span)
+        copied = with_type(copied, call.ty)
+        variable = relax.DataflowVar(binding.var.name, binding.var.ty)
+        self.inside[binding.var] = variable
+        self.bindings.append(relax.VarBinding(variable, copied))
+
+    def inner(self, expr: relax.Expr) -> relax.Expr:
+        if isinstance(expr, relax.Tuple):
+            return with_type(relax.Tuple([self.inner(item) for item in expr.fields]), expr.ty)
+        if isinstance(expr, relax.Var):
+            return self.inside[expr] if expr in self.inside else self.parameter(expr)
+        if isinstance(expr, GenericConst) and element_count(expr) != 1:
+            return self.parameter(expr)
+        return expr
+
+    def parameter(self, expr: relax.Expr) -> relax.Var:
+        for known, variable in zip(self.arguments, self.params, strict=True):
+            if known.same_as(expr):
+                return variable
+        variable = relax.Var(f"p{len(self.params)}", expr.ty)
+        self.arguments.append(expr)
+        self.params.append(variable)
+        return variable
+
+    def function(self, result: relax.Var) -> relax.Function:
+        output = relax.Var("result", self.inside[result].ty)
+        last = self.bindings.pop()
+        self.bindings.append(relax.VarBinding(output, last.value))
+        self.bind_symbols()
+        body = with_type(relax.SeqExpr([relax.DataflowBlock(self.bindings)], output), output.ty)
+        return relax.Function(self.params, body, output.ty, is_pure=True)
+
+    def bind_symbols(self) -> None:
+        """Make every symbol that the unit reads the plain dimension of a parameter.
+
+        A unit such as ``full((N, 4))`` reads no tensor that says what N is; an input
+        of the model that does is passed along, unread.
+        """
+        wanted = {s for b in self.bindings for s in _symbols(b)}
+        for symbol in sorted(wanted - _plain(self.params), key=str):
+            for candidate in self.entry.params:
+                if symbol in _plain([candidate]):
+                    self.parameter(candidate)
+                    break
+
+
+def _symbols(binding: relax.VarBinding) -> set[tirx.Var]:
+    shapes = [binding.value, *binding.value.args]
+    found: set[tirx.Var] = set()
+    for expr in shapes:
+        if is_typed(expr):
+            found |= set(relax.analysis.tir_vars_in_type(expr.ty))
+    return found
+
+
+def _plain(params: Sequence[relax.Var]) -> set[tirx.Var]:
+    shapes = [getattr(param.ty, "shape", None) for param in params]
+    dims = [dim for shape in shapes for dim in getattr(shape, "values", None) or ()]
+    return {dim for dim in dims if isinstance(dim, tirx.Var)}

@@ -1,0 +1,75 @@
+"""Placement: which operators run on the array; what it does not take, the host runs.
+
+Every anchor call that the array accepts is marked for it, unless one of its ONNX
+nodes is pinned to the host. The others keep their reason, which ``inspect`` shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from tvm import IRModule, relax, transform
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from motet.passes.graph import map_functions
+from motet.passes.names import ARRAY, names_of, with_names
+
+Refusal = Callable[[relax.Call], str | None]
+"""Why the array does not take a call, or None where it does."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What was decided: ONNX names on the array, and reasons for products that are not."""
+
+    on_array: list[tuple[str, ...]] = field(default_factory=list)
+    refused: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """One line for the bundle's record."""
+        reasons = "; ".join(f"{'+'.join(names)}: {why}" for names, why in self.refused)
+        line = f"{len(self.on_array)} operators on the array, {len(self.refused)} refused"
+        return f"{line} ({reasons})" if reasons else line
+
+
+@mutator
+class _Marker(PyExprMutator):
+    def __init__(
+        self, mod: IRModule, refusal: Refusal, pinned: Collection[str], placement: Placement
+    ) -> None:
+        super().__init__(mod)
+        self.refusal = refusal
+        self.pinned = pinned
+        self.placement = placement
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        visited = super().visit_call_(call)
+        names = names_of(call)
+        why = self.refusal(call)
+        if why is None and not set(names) & set(self.pinned):
+            self.placement.on_array.append(names)
+            return with_names(visited, names, ARRAY)
+        if why and not why.startswith(NOT_A_PRODUCT):
+            self.placement.refused.append((names, why))
+        return visited
+
+
+NOT_A_PRODUCT = "not a convolution or matrix product"
+"""How a refusal begins that says nothing a user would not know."""
+
+
+def place(
+    refusal: Refusal, pinned_to_host: Collection[str] = (), placement: Placement | None = None
+) -> transform.Pass:
+    """The pass. ``placement`` takes down what it decides."""
+    record = placement if placement is not None else Placement()
+
+    @transform.module_pass(opt_level=0, name="place")
+    def run(mod: IRModule, _context: transform.PassContext) -> IRModule:
+        return map_functions(
+            mod, lambda f: _Marker(mod, refusal, pinned_to_host, record).visit_expr(f)
+        )
+
+    return run
