@@ -1,0 +1,201 @@
+"""Everything that is checked before a model is imported, in the order it is checked.
+
+Each problem is one ``ModelError`` that names the file and the node or tensor, because
+what comes after (onnx's checker, TVM) either says less or does not notice at all.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from motet.runtime.errors import ModelError, UnsupportedOperatorError
+from onnx import defs, inliner
+
+from .dimensions import declared_shape, graph_inputs, numpy_dtype, override_shapes
+from .inference import check_shapes
+from .limits import check_elements, check_total
+from .order import sorted_nodes
+from .reading import ReadModel, is_external, tensor_bytes
+from .supported import all_nodes, unsupported_message
+
+MIN_OPSET = 7
+_DOMAINS = ("", "ai.onnx")
+
+
+def check_model(
+    read: ReadModel, shapes: Mapping[str, Sequence[int | str]]
+) -> onnx.ModelProto:
+    """A checked copy of the model: functions inlined, nodes sorted, ``shapes`` applied."""
+    model = onnx.ModelProto()
+    model.CopyFrom(read.proto)
+    label = read.label
+    opset = operator_set(model, label)
+    model = _inlined(model, label)
+    _check_values(model.graph, label)
+    _check_operators(model.graph, opset, label)
+    sort_graph(model.graph, set(), label)
+    override_shapes(model, shapes, label)
+    _check_sizes(model.graph, label)
+    _run_checker(model, label)
+    check_shapes(model, label)
+    return model
+
+
+def operator_set(model: onnx.ModelProto, label: str) -> int:
+    """Version of the default operator set; refuses none, too old, and too new."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in _DOMAINS]
+    newest = defs.onnx_opset_version()
+    if not versions:
+        raise ModelError(f"{label}: imports no version of the default operator set (ai.onnx)")
+    if versions[0] < MIN_OPSET:
+        raise ModelError(
+            f"{label}: opset {versions[0]} is too old: {MIN_OPSET} to {newest} are supported; "
+            "convert it with onnx.version_converter"
+        )
+    if versions[0] > newest:
+        raise ModelError(
+            f"{label}: opset {versions[0]} is newer than the installed onnx knows ({newest}): "
+            "install a newer onnx"
+        )
+    return int(versions[0])
+
+
+def has_if(graph: onnx.GraphProto) -> bool:
+    """Whether the graph holds an ``If``."""
+    return any(node.op_type == "If" for node in graph.node)
+
+
+def _inlined(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
+    """The model with its own functions replaced by their bodies."""
+    if not model.functions:
+        return model
+    for function in model.functions:
+        if not any(entry.domain in _DOMAINS for entry in function.opset_import):
+            continue
+    try:
+        inlined = inliner.inline_local_functions(model, convert_version=True)
+    except Exception as error:  # the inliner raises RuntimeError and its own
+        raise ModelError(f"{label}: its local functions cannot be inlined: {error}") from error
+    return inlined
+
+
+def _check_operators(graph: onnx.GraphProto, opset: int, label: str) -> None:
+    """Refuse other operator domains and names that onnx does not know at this opset."""
+    foreign = [
+        (f"{node.domain}::{node.op_type}", name)
+        for name, node in all_nodes(graph)
+        if node.domain not in _DOMAINS
+    ]
+    if foreign:
+        raise UnsupportedOperatorError(unsupported_message(foreign, label))
+    unknown = [
+        (node.op_type, name)
+        for name, node in all_nodes(graph)
+        if not _is_known(node.op_type, opset)
+    ]
+    if unknown:
+        message = unsupported_message(unknown, label)
+        raise UnsupportedOperatorError(f"{message} (ONNX has none of that name in opset {opset})")
+
+
+def _is_known(op_type: str, opset: int) -> bool:
+    try:
+        schema = defs.get_schema(op_type, opset)
+    except defs.SchemaError:
+        return False
+    return not schema.deprecated
+
+
+def _check_values(graph: onnx.GraphProto, label: str) -> None:
+    """Refuse values defined twice or not at all, and tensors of strings."""
+    seen: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.STRING:
+            raise ModelError(f"{label}: initializer '{tensor.name}' is a string tensor")
+        if seen.setdefault(tensor.name, "an initializer") and not tensor.name:
+            raise ModelError(f"{label}: an initializer has no name")
+    names = [tensor.name for tensor in graph.initializer]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(
+        set(names)
+    ) != len(names) else None
+    if twice is not None:
+        raise ModelError(f"{label}: initializer '{twice}' is defined twice")
+    for info in graph_inputs(graph):
+        if info.name in seen:
+            raise ModelError(f"{label}: input '{info.name}' is defined twice")
+        seen[info.name] = "an input"
+        numpy_dtype(info, label)
+    for index, node in enumerate(graph.node):
+        for output in (o for o in node.output if o):
+            what = f"node '{node.name or f'{node.op_type}_{index}'}' ({node.op_type})"
+            if output in seen:
+                raise ModelError(f"{label}: '{output}' is defined by {seen[output]} and by {what}")
+            seen[output] = what
+    for info in graph.output:
+        if info.name not in seen:
+            raise ModelError(f"{label}: output '{info.name}' is computed by no node")
+
+
+def sort_graph(graph: onnx.GraphProto, outer: set[str], label: str) -> None:
+    """Put nodes after what they read, in place, branches included."""
+    known = outer | {t.name for t in graph.initializer} | {i.name for i in graph.input}
+    order = sorted_nodes(graph, known, label)
+    if order is not None:
+        del graph.node[:]
+        graph.node.extend(order)
+    everything = known | {output for node in graph.node for output in node.output}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                sort_graph(attribute.g, everything, label)
+
+
+def _check_sizes(graph: onnx.GraphProto, label: str) -> None:
+    """Refuse tensors and models beyond the limits, from declared shapes alone."""
+    total = 0
+    for info in graph_inputs(graph):
+        shape = declared_shape(info) or ()
+        elements = check_elements(shape, f"{label}: input '{info.name}'")
+        total += elements * np.dtype(numpy_dtype(info, label)).itemsize
+    for tensor in graph.initializer:
+        total += tensor_bytes(tensor)
+        _check_stored(tensor, label)
+    for info in (*graph.value_info, *graph.output):
+        check_elements(declared_shape(info) or (), f"{label}: tensor '{info.name}'")
+    check_total(total, label)
+
+
+def _check_stored(tensor: onnx.TensorProto, label: str) -> None:
+    """Refuse an initialiser whose raw data does not fill its shape."""
+    if is_external(tensor) or not tensor.HasField("raw_data"):
+        return
+    name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).name
+    if name.endswith(("int4", "int2", "float4_e2m1fn")):
+        return  # packed: several elements a byte
+    if len(tensor.raw_data) != tensor_bytes(tensor):
+        raise ModelError(
+            f"{label}: initializer '{tensor.name}' stores {len(tensor.raw_data)} bytes, but its "
+            f"shape {list(tensor.dims)} needs {tensor_bytes(tensor)}"
+        )
+
+
+def _run_checker(model: onnx.ModelProto, label: str) -> None:
+    """onnx's own checker, on a copy whose external tensors are taken as read."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    for tensor in plain.graph.initializer:
+        if is_external(tensor):
+            tensor.ClearField("data_location")
+            tensor.ClearField("external_data")
+            tensor.ClearField("dims")
+            tensor.dims.append(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            onnx.checker.check_model(plain)
+    except Exception as error:  # ValidationError, or RuntimeError of the bindings
+        text = " ".join(str(error).split())
+        raise ModelError(f"{label}: onnx's checker refuses it: {text}") from error

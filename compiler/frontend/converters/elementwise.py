@@ -1,0 +1,243 @@
+"""Element-wise operators: Clip as one Relax operator, and those that TVM gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import onnx
+from tvm import relax
+
+from ..node import Node, is_float
+from ..values import Constant, Value
+
+
+def _bound(node: Node, index: int, name: str) -> Value | None:
+    """A bound of Clip: attribute (opset < 11), input, or None for none."""
+    if node.opset < 11:
+        value = node.attr(name)
+        return None if value is None else Constant(np.array(value, dtype=node.dtype()))
+    value = node.inputs[index] if node.has(index) else None
+    return value
+
+
+def _known(bound: Value | None) -> float | int | None:
+    """A constant bound as a number; NaN bounds nothing, as in onnxruntime."""
+    if not isinstance(bound, Constant) or bound.array.size != 1:
+        return None
+    number = bound.array.reshape(()).item()
+    return None if number != number else number  # noqa: PLR0124
+
+
+def clip(node: Node) -> relax.Expr:
+    """Clip: ``R.clip`` for two constant bounds (ReLU6 is one operator), else minimum/maximum."""
+    x, low, high = node.x(), _bound(node, 1, "min"), _bound(node, 2, "max")
+    a, b = _known(low), _known(high)
+    if a is not None and b is not None and np.isfinite([a, b]).all():
+        # With the bounds crossed ONNX takes the upper one, whatever x is.
+        return relax.op.clip(x, min(a, b), b)
+    if low is not None and not (isinstance(low, Constant) and a is None):
+        x = node.emit(relax.op.maximum(x, node.tensor(low)))
+    if high is not None and not (isinstance(high, Constant) and b is None):
+        x = node.emit(relax.op.minimum(x, node.tensor(high)))
+    return x
+
+
+def _variadic(operator: Callable[[Any, Any], Any]) -> Callable[[Node], relax.Expr]:
+    def convert(node: Node) -> relax.Expr:
+        inputs = [node.x(i) for i in range(len(node.inputs))]
+        return reduce(lambda a, b: node.emit(operator(a, b)), inputs)
+
+    return convert
+
+
+def mean(node: Node) -> relax.Expr:
+    """Mean of tensors, element by element."""
+    total = _variadic(relax.op.add)(node)
+    return relax.op.divide(total, node.scalar(len(node.inputs)))
+
+
+def power(node: Node) -> relax.Expr:
+    """Pow: the exponent takes the base's type; squares and roots become their own operators."""
+    x, exponent = node.x(), node.constant(1)
+    if exponent is not None and exponent.size == 1 and exponent.ndim <= node.rank():
+        number = float(exponent.reshape(-1)[0])
+        if number == 2:
+            return relax.op.multiply(x, x)
+        if number == 0.5 and is_float(node.dtype()):
+            return relax.op.sqrt(x)
+        if number == 1:
+            return x
+        return relax.op.power(x, relax.const(exponent.astype(node.dtype())))
+    y = node.x(1)
+    dtype = node.dtype()
+    if node.dtype(y) == dtype:
+        return relax.op.power(x, y)
+    if is_float(node.dtype(y)):  # an integer base and a fractional exponent: compute in float
+        wide = relax.op.power(relax.op.astype(x, node.dtype(y)), y)
+        return relax.op.astype(wide, dtype)
+    return relax.op.power(x, relax.op.astype(y, dtype))
+
+
+def modulo(node: Node) -> relax.Expr:
+    """Mod: sign of the divisor for integers, C's fmod where ``fmod = 1``."""
+    x, y = node.x(), node.x(1)
+    if node.attr("fmod", 0):
+        return relax.op.mod(x, y)
+    if is_float(node.dtype()):
+        node.refuse("Mod of floating-point tensors needs fmod = 1 (ONNX defines no other)")
+    return relax.op.floor_mod(x, y)
+
+
+def divide(node: Node) -> relax.Expr:
+    """Div; a constant integer divisor of zero is refused."""
+    divisor = node.constant(1)
+    if divisor is not None and not is_float(node.dtype()) and (divisor == 0).any():
+        node.refuse("integer division by the constant 0")
+    return relax.op.divide(node.x(), node.x(1))
+
+
+def bit_shift(node: Node) -> relax.Expr:
+    """BitShift; shifting by the width or more gives 0, where machine shifts wrap around."""
+    x, amount, dtype = node.x(), node.x(1), node.dtype()
+    operator = relax.op.left_shift if node.attr("direction") == "LEFT" else relax.op.right_shift
+    width = np.iinfo(dtype).bits
+    inside = node.emit(relax.op.less(amount, node.scalar(width)))
+    safe = node.emit(relax.op.where(inside, amount, node.scalar(0)))
+    return relax.op.where(inside, operator(x, safe), node.scalar(0))
+
+
+def is_inf(node: Node) -> relax.Expr:
+    """IsInf with ``detect_positive`` and ``detect_negative``."""
+    x = node.x()
+    positive, negative = node.attr("detect_positive", 1), node.attr("detect_negative", 1)
+    if positive and negative:
+        return relax.op.isinf(x)
+    if not positive and not negative:
+        return relax.op.zeros(relax.ShapeExpr(node.shape()), "bool")
+    return relax.op.equal(x, node.scalar(np.inf if positive else -np.inf))
+
+
+def _cast(node: Node, x: relax.Expr, dtype: str) -> relax.Expr:
+    source = node.dtype(x)
+    if source == dtype:
+        return x
+    if dtype == "bool":
+        return relax.op.not_equal(x, node.scalar(0, source))
+    return relax.op.astype(x, dtype)
+
+
+def cast(node: Node) -> relax.Expr:
+    """Cast; strings are refused."""
+    to = node.attr("to")
+    if to == onnx.TensorProto.STRING:
+        node.refuse("casts to strings are not supported")
+    name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(to)).name
+    if name.startswith(("int4", "uint4", "int2", "uint2", "float8", "float4")):
+        node.refuse(f"casts to {name} are not supported")
+    return _cast(node, node.x(), name)
+
+
+def cast_like(node: Node) -> relax.Expr:
+    """CastLike."""
+    return _cast(node, node.x(), node.dtype(node.x(1)))
+
+
+def elu(node: Node) -> relax.Expr:
+    """Elu: x above 0, alpha (exp(x) - 1) below; exp only sees x <= 0, so it cannot overflow."""
+    return _elu(node, float(node.attr("alpha", 1.0)))
+
+
+def _elu(node: Node, alpha: float) -> relax.Expr:
+    x = node.x()
+    below = node.emit(relax.op.minimum(x, node.scalar(0)))
+    bent = relax.op.subtract(relax.op.exp(below), node.scalar(1))
+    if alpha != 1.0:
+        bent = relax.op.multiply(bent, node.scalar(alpha))
+    return relax.op.add(relax.op.nn.relu(x), bent)
+
+
+def selu(node: Node) -> relax.Expr:
+    """Selu: gamma times Elu."""
+    gamma = float(node.attr("gamma", 1.05070102214813232421875))
+    scaled = _elu(node, float(node.attr("alpha", 1.67326319217681884765625)))
+    return relax.op.multiply(scaled, node.scalar(gamma))
+
+
+def thresholded_relu(node: Node) -> relax.Expr:
+    """ThresholdedRelu: x above alpha, else 0."""
+    above = relax.op.greater(node.x(), node.scalar(float(node.attr("alpha", 1.0))))
+    return relax.op.where(above, node.x(), node.scalar(0))
+
+
+def gelu(node: Node) -> relax.Expr:
+    """Gelu, exact or with the tanh approximation that the node asks for."""
+    if node.attr("approximate", "none") == "tanh":
+        return relax.op.nn.gelu_tanh(node.x())
+    return relax.op.nn.gelu(node.x())
+
+
+def mish(node: Node) -> relax.Expr:
+    """Mish: x tanh(softplus(x)), with a softplus that does not overflow."""
+    x = node.x()
+    tail = relax.op.exp(relax.op.negative(relax.op.abs(x)))
+    softplus = relax.op.add(relax.op.nn.relu(x), relax.op.log(relax.op.add(tail, node.scalar(1))))
+    return relax.op.multiply(x, relax.op.tanh(softplus))
+
+
+def swish(node: Node) -> relax.Expr:
+    """Swish: x sigmoid(alpha x)."""
+    x, alpha = node.x(), float(node.attr("alpha", 1.0))
+    inner = x if alpha == 1.0 else relax.op.multiply(x, node.scalar(alpha))
+    return relax.op.multiply(x, relax.op.sigmoid(inner))
+
+
+def reciprocal(node: Node) -> relax.Expr:
+    """Reciprocal: 1 / x."""
+    return relax.op.divide(node.scalar(1), node.x())
+
+
+def identity(node: Node) -> Value:
+    """Identity."""
+    return node.value(0)
+
+
+def dropout(node: Node) -> list[Value | relax.Expr]:
+    """Dropout at inference: the input, and a mask of ones where it is asked for."""
+    training = node.constant(2)
+    if node.has(2) and (training is None or training.any()):
+        node.refuse("training_mode must be a constant false: Motet runs inference only")
+    outputs: list[Value | relax.Expr] = [node.value(0)]
+    if node.outputs > 1:
+        # Before opset 10 the mask has the type of the data.
+        dtype = "bool" if node.opset >= 10 else node.dtype()
+        outputs.append(relax.op.ones(relax.ShapeExpr(node.shape()), dtype))
+    return outputs
+
+
+CONVERTERS: dict[str, Callable[[Node], Any]] = {
+    "Clip": clip,
+    "Min": _variadic(relax.op.minimum),
+    "Max": _variadic(relax.op.maximum),
+    "Sum": _variadic(relax.op.add),
+    "Mean": mean,
+    "Pow": power,
+    "Mod": modulo,
+    "Div": divide,
+    "BitShift": bit_shift,
+    "IsInf": is_inf,
+    "Equal": lambda node: relax.op.equal(node.x(), node.x(1)),
+    "Cast": cast,
+    "CastLike": cast_like,
+    "Elu": elu,
+    "Selu": selu,
+    "ThresholdedRelu": thresholded_relu,
+    "Gelu": gelu,
+    "Mish": mish,
+    "Swish": swish,
+    "Reciprocal": reciprocal,
+    "Identity": identity,
+    "Dropout": dropout,
+}

@@ -1,0 +1,137 @@
+"""Gathers, scatters and sorts; negative indices are resolved at import where they can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tvm import relax
+
+from ..node import Node
+from ..values import Dim
+
+
+def _positive(node: Node, index: int, extents: Dim | list[Dim]) -> relax.Expr:
+    """Input ``index`` with negative indices counted from the end of ``extents``.
+
+    ``extents`` is one extent, or one for each entry of the last axis.
+    """
+    bounds = extents if isinstance(extents, list) else [extents]
+    limit = np.array(node.static(bounds, "the extent of an indexed axis"))
+    limit = limit if isinstance(extents, list) else limit.reshape(())
+    array = node.constant(index)
+    if array is not None:
+        if array.size and ((array >= limit) | (array < -limit)).any():
+            node.refuse(f"indices out of the range of {limit.tolist()}")
+        return relax.const(np.where(array < 0, array + limit, array).astype(array.dtype))
+    x = node.x(index)
+    dtype = node.dtype(x)
+    below = relax.op.less(x, node.scalar(0, dtype))
+    return node.emit(relax.op.where(below, relax.op.add(x, relax.const(limit.astype(dtype))), x))
+
+
+def gather(node: Node) -> relax.Expr:
+    """Gather: one ``R.take``; its wrap mode counts negative run-time indices from the end."""
+    axis = node.axis(0)
+    extent = node.shape()[axis]
+    array = node.constant(1)
+    if array is None:
+        return relax.op.take(node.x(), node.x(1), axis, mode="wrap")
+    if isinstance(extent, int):
+        return relax.op.take(node.x(), _positive(node, 1, extent), axis)
+    mode = "wrap" if (array < 0).any() else "fast"
+    return relax.op.take(node.x(), node.x(1), axis, mode=mode)
+
+
+def gather_elements(node: Node) -> relax.Expr:
+    """GatherElements along ``axis``."""
+    axis = node.axis(0)
+    return relax.op.gather_elements(node.x(), _positive(node, 1, node.shape()[axis]), axis)
+
+
+def gather_nd(node: Node) -> relax.Expr:
+    """GatherND with ``batch_dims``."""
+    batch = int(node.attr("batch_dims", 0))
+    depth = node.static(node.shape(node.x(1))[-1:], "the depth of the indices")[0]
+    extents = list(node.shape()[batch : batch + depth])
+    return relax.op.gather_nd(node.x(), _positive(node, 1, extents), batch)
+
+
+def _reduction(node: Node) -> str:
+    reduction = str(node.attr("reduction", "none"))
+    return "update" if reduction == "none" else reduction
+
+
+def scatter_elements(node: Node) -> relax.Expr:
+    """ScatterElements (and Scatter, its old name), also with indices smaller than the data."""
+    axis, dims = node.axis(0), node.shape()
+    indices = _positive(node, 1, dims[axis])
+    counts = node.static(node.shape(indices), "the shape of the indices")
+    if list(dims) == counts:
+        return relax.op.scatter_elements(
+            node.x(), indices, node.x(2), axis, reduction=_reduction(node)
+        )
+    # Explicit places for every entry: the element-wise operator broadcasts axes of size 1.
+    places = np.moveaxis(np.indices(counts), 0, -1).reshape(-1, len(counts)).astype("int64")
+    flat = relax.op.reshape(relax.op.astype(indices, "int64"), (len(places), 1))
+    columns = np.zeros((len(places), len(counts)), bool)
+    columns[:, axis] = True
+    target = relax.op.where(relax.const(columns), flat, relax.const(places))
+    updates = relax.op.reshape(node.x(2), (len(places),))
+    return relax.op.scatter_nd(node.x(), target, updates, _reduction(node))
+
+
+def scatter_nd(node: Node) -> relax.Expr:
+    """ScatterND."""
+    depth = node.static(node.shape(node.x(1))[-1:], "the depth of the indices")[0]
+    indices = _positive(node, 1, list(node.shape()[:depth]))
+    return relax.op.scatter_nd(node.x(), indices, node.x(2), _reduction(node))
+
+
+def one_hot(node: Node) -> relax.Expr:
+    """OneHot: ``where(index == position, on, off)``; an index out of range gives all off."""
+    depth = int(node.needed_constant(1, "depth").reshape(-1)[0])
+    values = node.needed_constant(2, "values")
+    rank = node.rank() + 1
+    axis = node.normal_axis(int(node.attr("axis", -1)), rank)
+    index = relax.op.astype(node.x(), "int64")
+    index = node.emit(relax.op.expand_dims(index, axis))
+    wrapped = relax.op.add(index, node.scalar(depth, "int64"))
+    index = relax.op.where(relax.op.less(index, node.scalar(0, "int64")), wrapped, index)
+    places = np.arange(depth).reshape([-1 if i == axis else 1 for i in range(rank)])
+    hit = relax.op.equal(index, relax.const(places))
+    return relax.op.where(hit, relax.const(values[1]), relax.const(values[0]))
+
+
+def top_k(node: Node) -> list[relax.Expr]:
+    """TopK along ``axis``; the result is sorted whether or not the node asks for it."""
+    k = node.attr("k") if node.opset < 10 else node.needed_constant(1, "k").reshape(-1)[0]
+    axis = node.axis(-1)
+    largest = bool(node.attr("largest", 1))
+    both = node.emit(relax.op.topk(node.x(), int(k), axis, "both", largest, "int64"))
+    return [relax.TupleGetItem(both, 0), relax.TupleGetItem(both, 1)]
+
+
+def cum_sum(node: Node) -> relax.Expr:
+    """CumSum along a constant axis; ``reverse`` flips before and after."""
+    axis = node.normal_axis(int(node.needed_constant(1, "axis").reshape(-1)[0]), node.rank())
+    exclusive, x = bool(node.attr("exclusive", 0)), node.x()
+    if not node.attr("reverse", 0):
+        return relax.op.cumsum(x, axis, node.dtype(), exclusive)
+    return relax.op.flip(
+        relax.op.cumsum(relax.op.flip(x, axis), axis, node.dtype(), exclusive), axis
+    )
+
+
+CONVERTERS: dict[str, Callable[[Node], Any]] = {
+    "Gather": gather,
+    "GatherElements": gather_elements,
+    "GatherND": gather_nd,
+    "ScatterElements": scatter_elements,
+    "Scatter": scatter_elements,
+    "ScatterND": scatter_nd,
+    "OneHot": one_hot,
+    "TopK": top_k,
+    "CumSum": cum_sum,
+}

@@ -1,0 +1,71 @@
+"""Pad: ``R.nn.pad`` for constants, gathers with constant indices for the other modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tvm import relax
+
+from ..node import Node
+
+_NUMPY_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+
+
+def pad(node: Node) -> relax.Expr:
+    """Pad before and after every axis; negative pads cut."""
+    before, after = _widths(node)
+    mode = node.attr("mode", "constant")
+    x = _cut(node, before, after)
+    widths = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
+    if not any(b or a for b, a in widths):
+        return x
+    if mode == "constant":
+        flat = [w for pair in widths for w in pair]
+        return relax.op.nn.pad(x, flat, "constant", _fill(node))
+    if mode not in _NUMPY_MODES:
+        node.refuse(f"mode '{mode}'")
+    for axis, width in enumerate(widths):
+        if any(width):
+            extent = node.static([node.shape(x)[axis]], f"axis {axis} with mode '{mode}'")[0]
+            indices = np.pad(np.arange(extent), width, mode=_NUMPY_MODES[mode])  # type: ignore[call-overload]
+            x = node.emit(relax.op.take(x, relax.const(indices), axis))
+    return x
+
+
+def _widths(node: Node) -> tuple[list[int], list[int]]:
+    pads = node.ints(1, "pads")
+    if pads is None:
+        node.refuse("its pads are missing")
+    rank = node.rank()
+    axes = node.ints(3, "axes") if node.opset >= 18 else None
+    axes = list(range(rank)) if axes is None else [node.normal_axis(a, rank) for a in axes]
+    if len(pads) != 2 * len(axes):
+        node.refuse(f"{len(pads)} pads for {len(axes)} axes")
+    before, after = [0] * rank, [0] * rank
+    for i, axis in enumerate(axes):
+        before[axis], after[axis] = pads[i], pads[len(axes) + i]
+    return before, after
+
+
+def _cut(node: Node, before: list[int], after: list[int]) -> relax.Expr:
+    """The input without what negative pads take away."""
+    axes = [i for i, (b, a) in enumerate(zip(before, after, strict=True)) if b < 0 or a < 0]
+    if not axes:
+        return node.x()
+    dims = node.static([node.shape()[i] for i in axes], "an axis with negative pads")
+    begin = [max(-before[i], 0) for i in axes]
+    end = [extent - max(-after[i], 0) for i, extent in zip(axes, dims, strict=True)]
+    return node.emit(relax.op.strided_slice(node.x(), axes, begin, end))
+
+
+def _fill(node: Node) -> float:
+    if node.opset < 11:
+        return float(node.attr("value", 0.0))
+    if not node.has(2):
+        return 0.0
+    return float(node.needed_constant(2, "constant_value").reshape(-1)[0])
+
+
+CONVERTERS: dict[str, Callable[[Node], Any]] = {"Pad": pad}

@@ -1,0 +1,75 @@
+"""Slice, resolved against static dimensions wherever they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import relax
+
+from ..node import Node
+from ..values import Dim
+
+_OPEN_END = 2**31 - 1  # exporters write INT_MAX or INT64_MAX for "to the end"
+
+
+def slice_(node: Node) -> relax.Expr:
+    """Slice; whole axes are left alone, so that a symbolic dimension stays what it is."""
+    starts, ends, axes, steps = _parameters(node)
+    dims = node.shape()
+    cuts = []
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis = node.normal_axis(axis, len(dims))
+        if step == 0:
+            node.refuse("a step of 0")
+        if step == 1 and _is_zero(start) and isinstance(end, int) and end >= _OPEN_END:
+            continue
+        if isinstance(dims[axis], int) and isinstance(start, int) and isinstance(end, int):
+            cut = _clamped(dims[axis], start, end, step)
+            if cut == (0, dims[axis], 1):
+                continue
+            cuts.append((axis, *cut))
+        else:
+            cuts.append((axis, *_symbolic(node, dims[axis], start, end, step)))
+    if not cuts:
+        return node.x()
+    axis_list, begin, stop, stride = (list(column) for column in zip(*cuts, strict=True))
+    return relax.op.strided_slice(node.x(), axis_list, begin, stop, stride)
+
+
+def _parameters(node: Node) -> tuple[list[Dim], list[Dim], list[int], list[int]]:
+    if node.opset < 10:
+        starts, ends = list(node.attr("starts")), list(node.attr("ends"))
+        axes = node.attr("axes") or list(range(len(starts)))
+        return starts, ends, list(axes), [1] * len(starts)
+    starts, ends = node.dims(1, "starts"), node.dims(2, "ends")
+    axes = node.ints(3, "axes") or list(range(len(starts)))
+    return starts, ends, axes, node.ints(4, "steps") or [1] * len(starts)
+
+
+def _is_zero(value: Dim) -> bool:
+    return isinstance(value, int) and value == 0
+
+
+def _clamped(extent: int, start: int, end: int, step: int) -> tuple[int, int, int]:
+    """Start and end as Python's slice takes them; -extent - 1 is the open end backwards."""
+    begin, stop, stride = slice(start, end, step).indices(extent)
+    if stride > 0:
+        return begin, max(begin, stop), stride
+    return begin, (-extent - 1 if stop < 0 else stop), stride
+
+
+def _symbolic(
+    node: Node, extent: Dim, start: Dim, end: Dim, step: int
+) -> tuple[Dim, Dim, int]:
+    """A cut of a symbolic extent, or at symbolic places, without clamping to the extent."""
+    if step < 0:
+        node.refuse(f"a negative step over the symbolic dimension {extent}")
+    if isinstance(end, int) and end >= _OPEN_END:
+        end = extent
+    begin = extent + start if isinstance(start, int) and start < 0 else start
+    stop = extent + end if isinstance(end, int) and end < 0 else end
+    return begin, stop, step
+
+
+CONVERTERS: dict[str, Callable[[Node], Any]] = {"Slice": slice_}

@@ -1,0 +1,184 @@
+"""ONNX files to Relax: one IRModule per model, or one for several.
+
+``load_model`` reads, checks and imports a file; ``merge`` puts several imported models
+into one IRModule with an entry function each, so that equal kernels and equal weights
+can be shared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import tvm
+from motet.runtime.errors import ModelError, SpecError
+from tvm import relax
+
+from .checks import check_model, has_if, operator_set
+from .dimensions import ShapeText, Symbols, declared_shape, graph_inputs, numpy_dtype
+from .importer import GraphImporter
+from .reading import ReadModel, read_model
+from .supported import check_supported
+from .values import Constant, Value
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output: its ONNX name, numpy dtype, and shape (str: a symbolic dimension)."""
+
+    name: str
+    dtype: str
+    shape: ShapeText
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model as Relax.
+
+    module: one public function called ``name``, whose parameters are ``inputs`` in order
+        and which returns the one output, or a tuple of the outputs in order.
+    inputs, outputs: with their ONNX names, in ONNX order.
+    sha256, path: of the ONNX file.
+    """
+
+    module: tvm.IRModule
+    name: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    sha256: str
+    path: Path
+
+
+def load_model(
+    path: Path | str, name: str, shapes: Mapping[str, Sequence[int | str]] | None = None
+) -> ImportedModel:
+    """Import an ONNX file.
+
+    Parameters
+    ----------
+    path: the ONNX file; external data lies beside it.
+    name: of the entry function, ``[a-z][a-z0-9_]*``.
+    shapes: input shapes instead of the model's, for symbolic dimensions: integers, or
+        names of symbolic dimensions. Equal names are equal dimensions.
+
+    Raises
+    ------
+    SpecError
+        For a bad ``name`` or ``shapes``.
+    ModelError
+        For a file that is no usable model; ``UnsupportedOperatorError`` lists operators
+        that cannot be lowered.
+    """
+    if not _NAME.match(name):
+        raise SpecError(f"model name '{name}': use a-z, 0-9 and _, a letter first")
+    read = read_model(Path(path))
+    model = check_model(read, shapes or {})
+    opset = operator_set(model, read.label)
+    check_supported(model.graph, opset, read.label)
+    return _imported(read, model, opset, name)
+
+
+def _imported(read: ReadModel, model: onnx.ModelProto, opset: int, name: str) -> ImportedModel:
+    graph = model.graph
+    infos = graph_inputs(graph)
+    declared = [_known_shape(info, read.label) for info in infos]
+    symbols = Symbols(declared)
+    inputs = tuple(
+        TensorInfo(info.name, numpy_dtype(info, read.label), shape)
+        for info, shape in zip(infos, declared, strict=True)
+    )
+    params = _parameters(inputs, symbols)
+    importer = GraphImporter(read.label, opset, dataflow=not has_if(graph))
+    constants = {t.name: Constant(read.array(t)) for t in graph.initializer}
+    bindings, values = importer.function(graph, params, constants)
+    module = _module(name, list(params.values()), bindings, values, importer.dataflow)
+    outputs = _outputs(module[name].ret_ty, graph, symbols, read.label)
+    return ImportedModel(module, name, inputs, outputs, read.sha256, read.path)
+
+
+def _known_shape(info: onnx.ValueInfoProto, file: str) -> ShapeText:
+    shape = declared_shape(info)
+    if shape is None:
+        raise ModelError(f"{file}: input '{info.name}' has no rank: give its shape in shapes")
+    return shape
+
+
+def _parameters(inputs: Sequence[TensorInfo], symbols: Symbols) -> dict[str, relax.Var]:
+    params: dict[str, relax.Var] = {}
+    used: set[str] = set()
+    for info in inputs:
+        clean = re.sub(r"\W", "_", info.name, flags=re.ASCII) or "input"
+        clean = f"input_{clean}" if clean[0].isdigit() else clean
+        while clean in used:
+            clean += "_"
+        used.add(clean)
+        shape = [symbols.dim(dim) for dim in info.shape]
+        params[info.name] = relax.Var(clean, relax.TensorType(shape, info.dtype))
+    return params
+
+
+def _module(
+    name: str,
+    params: list[relax.Var],
+    bindings: Sequence[Any],
+    values: Sequence[Value],
+    dataflow: bool,
+) -> tvm.IRModule:
+    """One function of the recorded bindings, as one block."""
+    builder = relax.BlockBuilder()
+    with builder.function(name, params):
+        if dataflow:
+            with builder.dataflow():
+                result = builder.emit_output(_result(builder, bindings, values))
+        else:
+            result = _result(builder, bindings, values)
+        builder.emit_func_output(result)
+    return builder.finalize()
+
+
+def _result(
+    builder: relax.BlockBuilder, bindings: Sequence[Any], values: Sequence[Value]
+) -> relax.Expr:
+    for binding in bindings:
+        builder.emit_normalized(binding)
+    exprs = [v.tensor() if isinstance(v, Constant) else v.expr for v in values]  # type: ignore[union-attr]
+    return exprs[0] if len(exprs) == 1 else relax.Tuple(exprs)
+
+
+def _outputs(
+    ty: Any, graph: onnx.GraphProto, symbols: Symbols, file: str
+) -> tuple[TensorInfo, ...]:
+    """Names from ONNX, dtypes and shapes from what was built."""
+    fields = list(ty.fields) if isinstance(ty, relax.TupleType) else [ty]
+    result = []
+    for info, field in zip(graph.output, fields, strict=True):
+        if not isinstance(field, relax.TensorType):
+            raise ModelError(f"{file}: output '{info.name}' is no tensor")
+        if isinstance(field.shape, relax.ShapeExpr):
+            shape = tuple(symbols.text(dim) for dim in field.shape.values)
+        else:
+            shape = tuple(f"{info.name}_dim{i}" for i in range(max(field.ndim, 0)))
+        result.append(TensorInfo(info.name, str(field.dtype), shape))
+    return tuple(result)
+
+
+def merge(models: Sequence[ImportedModel]) -> tvm.IRModule:
+    """One IRModule with an entry function per model.
+
+    Raises
+    ------
+    SpecError
+        Where two models have one name.
+    """
+    functions: dict[str, Any] = {}
+    for model in models:
+        if model.name in functions:
+            raise SpecError(f"two models are called '{model.name}': give one another name")
+        functions[model.name] = model.module[model.name]
+    return tvm.IRModule(functions)

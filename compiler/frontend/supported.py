@@ -1,0 +1,39 @@
+"""One list of all operators of a model that cannot be lowered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import onnx
+from motet.runtime.errors import UnsupportedOperatorError
+
+from .importer import is_supported
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+    """Every node with its name (``<op_type>_<index>`` without one), branches included."""
+    for index, node in enumerate(graph.node):
+        yield node.name or f"{node.op_type}_{index}", node
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from all_nodes(inner)
+
+
+def unsupported_message(found: list[tuple[str, str]], file: str) -> str:
+    """The message for pairs of operator and node name: each operator once, with a count."""
+    counts = Counter(operator for operator, _ in found)
+    first = {operator: name for operator, name in reversed(found)}
+    listed = ", ".join(f"{op} ({n}x, e.g. node '{first[op]}')" for op, n in sorted(counts.items()))
+    return f"{file}: operators that cannot be lowered: {listed}"
+
+
+def check_supported(graph: onnx.GraphProto, opset: int, file: str) -> None:
+    """Raise one ``UnsupportedOperatorError`` that lists every unsupported operator."""
+    found = [
+        (node.op_type, name)
+        for name, node in all_nodes(graph)
+        if not is_supported(node.op_type, opset)
+    ]
+    if found:
+        raise UnsupportedOperatorError(unsupported_message(found, file))

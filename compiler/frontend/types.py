@@ -1,0 +1,36 @@
+"""ONNX types of imported values, which some function bodies depend on."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from tvm import relax
+
+from .values import Constant, Symbolic, Value, as_dim
+
+
+def onnx_dtype(name: str) -> int:
+    """The ``TensorProto`` element type of a Relax or numpy dtype name."""
+    if name == "bfloat16":
+        return int(onnx.TensorProto.BFLOAT16)
+    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(name)))
+
+
+def type_proto(value: Value | None) -> onnx.TypeProto:
+    """The ONNX type of ``value``; empty for an input that was left out or a sequence."""
+    if value is None:
+        return onnx.TypeProto()
+    if isinstance(value, Constant):
+        return onnx.helper.make_tensor_type_proto(
+            onnx_dtype(value.array.dtype.name), value.array.shape
+        )
+    if isinstance(value, Symbolic):
+        return onnx.helper.make_tensor_type_proto(onnx_dtype(value.dtype), value.dims.shape)
+    ty = value.expr.ty
+    if not isinstance(ty, relax.TensorType):
+        return onnx.TypeProto()
+    shape = None
+    if isinstance(ty.shape, relax.ShapeExpr):
+        dims = [as_dim(dim) for dim in ty.shape.values]
+        shape = [dim if isinstance(dim, int) else str(dim) for dim in dims]
+    return onnx.helper.make_tensor_type_proto(onnx_dtype(str(ty.dtype)), shape)

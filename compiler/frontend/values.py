@@ -1,0 +1,74 @@
+"""What a name in an ONNX graph stands for while the graph is imported.
+
+A value is a numpy array where it is known at compile time, an array of symbolic
+integers where it was computed from shapes, or a Relax expression. Keeping the first
+two apart from Relax is what lets shape arithmetic vanish instead of running.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax, tirx
+
+Dim = Any  # int or tirx.Expr
+Dims = tuple[Dim, ...]
+
+
+@dataclass
+class Constant:
+    """A compile-time array; its Relax constant is made once, when first used."""
+
+    array: NDArray[Any]
+    expr: relax.Expr | None = field(default=None, repr=False)
+
+    def tensor(self) -> relax.Expr:
+        """The Relax constant of this array."""
+        if self.expr is None:
+            self.expr = relax.const(np.ascontiguousarray(self.array).reshape(self.array.shape))
+        return self.expr
+
+
+@dataclass(frozen=True)
+class Symbolic:
+    """Integers computed from shapes: an object array (rank 0 or 1) of int or tirx.Expr."""
+
+    dims: NDArray[Any]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A Relax expression: a tensor, or a tuple for an ONNX sequence."""
+
+    expr: relax.Expr
+
+
+Value = Constant | Symbolic | Tensor
+
+
+def as_dim(dim: object) -> Dim:
+    """A plain ``int`` for a constant dimension, else the symbolic expression."""
+    if isinstance(dim, (int, np.integer)):
+        return int(dim)
+    return int(dim.value) if isinstance(dim, tirx.IntImm) else dim
+
+
+def object_array(items: list[Any], scalar: bool = False) -> NDArray[Any]:
+    """An object array of rank 1, or of rank 0 with ``scalar``, without broadcasting."""
+    array = np.empty(len(items), dtype=object)
+    for index, item in enumerate(items):
+        array[index] = item
+    return array.reshape(()) if scalar else array
+
+
+def shape_value(items: list[Any], dtype: str = "int64", scalar: bool = False) -> Value:
+    """A ``Constant`` where every item is known, else ``Symbolic``."""
+    dims = [as_dim(item) for item in items]
+    if all(isinstance(dim, int) for dim in dims):
+        array = np.array(dims, dtype=dtype)
+        return Constant(array.reshape(()) if scalar else array)
+    return Symbolic(object_array(dims, scalar), dtype)
