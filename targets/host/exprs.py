@@ -1,0 +1,97 @@
+"""Looking into and rewriting TIR expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Call, TensorLoad
+from tvm.ir.expr import Var
+
+Expr = Any
+
+_deep_equal = tvm_ffi.get_global_func("prim.expr_deep_equal")
+
+_BINARY = (
+    tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Mod, tirx.FloorDiv, tirx.FloorMod,
+    tirx.Min, tirx.Max, tirx.EQ, tirx.NE, tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.And, tirx.Or,
+)  # fmt: skip
+
+
+def children(expr: Expr) -> list[Expr]:
+    """Direct sub-expressions, in order."""
+    if isinstance(expr, _BINARY):
+        return [expr.a, expr.b]
+    if isinstance(expr, tirx.Cast | tirx.Broadcast):
+        return [expr.value]
+    if isinstance(expr, tirx.Not):
+        return [expr.a]
+    if isinstance(expr, tirx.Select):
+        return [expr.condition, expr.true_value, expr.false_value]
+    if isinstance(expr, TensorLoad):
+        return list(expr.indices)
+    if isinstance(expr, Call):
+        return list(expr.args)
+    if isinstance(expr, tirx.Let):
+        return [expr.value, expr.body]
+    return []
+
+
+def _rebuild(expr: Expr, parts: Sequence[Expr]) -> Expr:
+    if isinstance(expr, _BINARY):
+        return type(expr)(*parts)
+    if isinstance(expr, tirx.Cast):
+        return tirx.Cast(expr.ty, parts[0])
+    if isinstance(expr, tirx.Broadcast):
+        return tirx.Broadcast(parts[0], expr.lanes)
+    if isinstance(expr, tirx.Not):
+        return tirx.Not(parts[0])
+    if isinstance(expr, tirx.Select):
+        return tirx.Select(*parts)
+    if isinstance(expr, TensorLoad):
+        return tirx.BufferLoad(expr.source, list(parts))
+    if isinstance(expr, Call):
+        return Call(expr.op, list(parts), expr.attrs, expr.ty_args, expr.span, expr.ty)
+    return tirx.Let(expr.var, parts[0], parts[1])
+
+
+def rewrite(expr: Expr, replace: Callable[[Expr], Expr | None]) -> Expr:
+    """``expr`` bottom up, with each node for which ``replace`` gives another replaced."""
+    old = children(expr)
+    if old:
+        new = [rewrite(child, replace) for child in old]
+        if any(a is not b for a, b in zip(old, new, strict=True)):
+            expr = _rebuild(expr, new)
+    replaced = replace(expr)
+    return expr if replaced is None else replaced
+
+
+def substitute(expr: Expr, values: Mapping[Var, Expr]) -> Expr:
+    """``expr`` with variables replaced."""
+    return rewrite(expr, lambda e: values.get(e) if isinstance(e, Var) else None)
+
+
+def walk(expr: Expr) -> list[Expr]:
+    """``expr`` and all its sub-expressions, parents after children."""
+    found: list[Expr] = []
+    for child in children(expr):
+        found.extend(walk(child))
+    found.append(expr)
+    return found
+
+
+def loads(expr: Expr) -> list[TensorLoad]:
+    """Every buffer load in ``expr``, repeats included."""
+    return [e for e in walk(expr) if isinstance(e, TensorLoad)]
+
+
+def is_axis(expr: Expr, axis: Var) -> bool:
+    """Whether ``expr`` is the variable ``axis`` and nothing else."""
+    return isinstance(expr, Var) and bool(expr.same_as(axis))
+
+
+def same_expr(a: Expr, b: Expr) -> bool:
+    """Whether two expressions are written alike, variables being themselves."""
+    return bool(_deep_equal(a, b))

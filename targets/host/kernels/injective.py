@@ -1,0 +1,111 @@
+"""Element-wise stages: one parallel, vectorised loop nest for each.
+
+Adjacent axes are first fused wherever every access allows it (so that a small last axis
+does not stand in the way of vectors), then the nest is::
+
+    parallel for outer axes:
+        for last axis in vectors: output[...] = value
+"""
+
+from __future__ import annotations
+
+from motet.targets.host.exprs import loads, same_expr, substitute, walk
+from motet.targets.host.kernels.vectors import vector_loop
+from motet.targets.host.loops import (
+    Expr, Stmt, constant_of, index, parallel, product, simplify, store,
+)  # fmt: skip
+from motet.targets.host.machine import Machine
+from motet.targets.host.stages import Axis, Stage
+from tvm import tirx
+from tvm.ir.expr import Var
+
+# Elements times nodes of the expression below which a parallel launch costs more than it saves.
+PARALLEL_WORK = 60_000
+
+
+def lanes_for(machine: Machine, dtype: str) -> int:
+    """Elements of ``dtype`` in a register, those of one byte counted as of two."""
+    bits = max(16, tirx.const(0, dtype).ty.dtype.bits if dtype != "bool" else 16)
+    return machine.vector_bytes * 8 // int(bits)
+
+
+def worth_parallel(extents: list[Expr], work_per_element: int, machine: Machine) -> bool:
+    """Whether a nest is large enough for several threads; symbolic sizes count as large."""
+    if machine.cores == 1:
+        return False
+    total = constant_of(product(extents)) if extents else 1
+    return total is None or total * work_per_element >= PARALLEL_WORK
+
+
+def _pair_fuses(stage: Stage, k: int) -> bool:
+    """Whether axes ``k`` and ``k + 1`` always appear together, as one range of memory."""
+    first, second = stage.spatial[k].var, stage.spatial[k + 1].var
+    inside = 0
+    for access in loads(stage.value):
+        for p, i in enumerate(access.indices):
+            if not any(isinstance(e, Var) and e.same_as(first) for e in walk(i)):
+                continue
+            if not (isinstance(i, Var) and p + 1 < len(access.indices)):
+                return False
+            after = access.indices[p + 1]
+            extent = access.source.shape[p + 1]
+            if not (isinstance(after, Var) and after.same_as(second)):
+                return False
+            if not same_expr(extent, stage.spatial[k + 1].extent):
+                return False
+            inside += 1
+    uses = [e for e in walk(stage.value) if isinstance(e, Var)]
+    return all(sum(e.same_as(v) for e in uses) == inside for v in (first, second))
+
+
+def _fused_groups(stage: Stage) -> list[list[Axis]]:
+    groups: list[list[Axis]] = []
+    for k, axis in enumerate(stage.spatial):
+        if k and _pair_fuses(stage, k - 1):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    return groups
+
+
+def _unfuse(group: list[Axis], flat: Expr) -> dict[Var, Expr]:
+    values: dict[Var, Expr] = {}
+    for axis in reversed(group[1:]):
+        values[axis.var] = tirx.floormod(flat, axis.extent)
+        flat = tirx.floordiv(flat, axis.extent)
+    values[group[0].var] = flat
+    return values
+
+
+_CHUNK = 4096
+
+
+def emit_injective(stage: Stage, machine: Machine) -> Stmt:
+    """The loop nest of an element-wise stage."""
+    output, axes = stage.output, [a.var for a in stage.spatial]
+    if not axes:
+        return store(output, stage.value)
+    groups = _fused_groups(stage)
+    inner = product([a.extent for a in groups[-1]])
+    outer = [product([a.extent for a in g]) for g in groups[:-1]]
+    lanes = lanes_for(machine, output.dtype)
+    size = constant_of(inner)
+    chunk = _CHUNK if size is None or size > 2 * _CHUNK else size
+    chunks = simplify(tirx.floordiv(inner + chunk - 1, index(chunk)))
+
+    def body(*at: Expr) -> Stmt:
+        values: dict[Var, Expr] = {}
+        for group, flat in zip(groups[:-1], at[:-1], strict=True):
+            values.update(_unfuse(group, flat))
+        start = at[-1] * chunk
+        count = simplify(tirx.min(index(chunk), inner - start))
+
+        def element(i: Expr) -> Stmt:
+            every = {**values, **_unfuse(groups[-1], start + i)}
+            return store(output, substitute(stage.value, every), *[every[v] for v in axes])
+
+        return vector_loop("i", count, lanes, element)
+
+    names = [f"o{k}" for k in range(len(outer))] + ["chunk"]
+    work = worth_parallel([*outer, inner], len(walk(stage.value)), machine)
+    return parallel(names, [*outer, chunks], body, work)

@@ -1,0 +1,79 @@
+"""Where an anchor's operand comes from: a parameter, or a stage that has yet to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from motet.targets.host.exprs import loads, same_expr, substitute
+from motet.targets.host.loops import Buffer, Expr, constant_of, load
+from motet.targets.host.stages import StagedFunction, Stage, readers
+from numpy.typing import NDArray
+from tvm import tirx
+from tvm.ir import TensorLoad
+from tvm.ir.expr import Var
+
+Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """A buffer that is read, or the element-wise stage that would have filled it."""
+
+    buffer: Buffer
+    stage: Stage | None
+
+    def at(self, indices: Sequence[Expr]) -> Expr:
+        """The element at ``indices``, computed on the spot where there is a stage."""
+        if self.stage is None:
+            return load(self.buffer, *indices)
+        axes = {a.var: i for a, i in zip(self.stage.spatial, indices, strict=True)}
+        return substitute(self.stage.value, axes)
+
+    def source(self) -> tuple[Buffer, tuple[int, ...]] | None:
+        """``(buffer, axes)`` where the operand is ``numpy.transpose(buffer, axes)``."""
+        if self.stage is None:
+            return self.buffer, tuple(range(len(self.buffer.shape)))
+        value = self.stage.value
+        if not isinstance(value, TensorLoad) or len(value.indices) != len(self.stage.spatial):
+            return None
+        sources = []
+        for axis in self.stage.spatial:
+            hits = [
+                p for p, i in enumerate(value.indices) if isinstance(i, Var) and i.same_as(axis.var)
+            ]
+            if not hits and constant_of(axis.extent) == 1:
+                hits = [
+                    p
+                    for p, d in enumerate(value.source.shape)
+                    if constant_of(d) == 1 and p not in sources
+                ]
+            if not hits:
+                return None
+            sources.append(hits[0])
+        whole = all(
+            same_expr(value.source.shape[p], a.extent)
+            for p, a in zip(sources, self.stage.spatial, strict=True)
+        )
+        if not whole or len(set(sources)) != len(sources):
+            return None
+        return value.source, tuple(sources)
+
+
+def find_operand(buffer: Buffer, anchor: Stage, func: StagedFunction) -> Operand:
+    """The operand in ``buffer``; its stage where only ``anchor`` reads it."""
+    producer = next((s for s in func.stages if s.injective and s.output.same_as(buffer)), None)
+    if producer is None or any(buffer.same_as(b) for b in func.outputs):
+        return Operand(buffer, None)
+    others = [s for s in readers(func.stages, buffer) if s is not anchor]
+    return Operand(buffer, None if others else producer)
+
+
+def operand_buffers(anchor: Stage) -> list[Buffer]:
+    """The buffers that an anchor multiplies, left one first."""
+    found: list[Buffer] = []
+    for access in loads(anchor.value):
+        if not access.source.same_as(anchor.output):
+            found.append(access.source)
+    return found

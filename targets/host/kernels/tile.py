@@ -1,0 +1,110 @@
+"""The register tile that convolution and matrix product share.
+
+``rows x vectors`` accumulators stay in registers while one reduction step reads ``vectors``
+vectors of the right operand and ``rows`` single values of the left one, which are
+broadcast: ``acc[r][v] += left[r] * right[v]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from motet.targets.host.loops import (
+    Expr, Stmt, allocate, broadcast, index, load, ramp, scratch, seq, store,
+)  # fmt: skip
+from motet.targets.host.machine import Machine
+from tvm import tirx
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``rows`` by ``vectors * lanes`` accumulators of type ``dtype``."""
+
+    rows: int
+    vectors: int
+    lanes: int
+    dtype: str
+
+    @property
+    def columns(self) -> int:
+        """Elements in a row of the tile."""
+        return self.vectors * self.lanes
+
+
+def lanes_of(machine: Machine, dtype: str) -> int:
+    """Elements of type ``dtype`` in a vector register."""
+    return machine.vector_bytes * 8 // int(tirx.const(0, dtype).ty.dtype.bits)
+
+
+def tile_shapes(machine: Machine) -> tuple[tuple[int, int], ...]:
+    """(rows, vectors) that fit the registers beside the operands: 16 of them, 32 with
+    AVX-512."""
+    if machine.vector_bytes == 64:
+        return (12, 2), (8, 3), (6, 4), (14, 2), (4, 6), (3, 8), (2, 12), (1, 12), (8, 2), (4, 4)
+    return (6, 2), (4, 3), (3, 4), (5, 2), (4, 2), (2, 6), (2, 4), (1, 8), (3, 2), (1, 4)
+
+
+def choose_tile(
+    machine: Machine, dtype: str, rows: int, columns: int, most_rows: int | None = None
+) -> Tile:
+    """The tile with the least padded work for a ``rows x columns`` result.
+
+    Work is counted in register operations: a multiply-accumulate per accumulator, and a
+    third of one for every load of a step, so that squarer tiles win among equals. Fewer
+    than eight accumulators cannot hide the latency of a multiply-accumulate. ``most_rows``
+    forbids tiles with more rows.
+    """
+    lanes = lanes_of(machine, dtype)
+
+    def cost(shape: tuple[int, int]) -> float:
+        r, v = shape
+        tiles = -(-rows // r) * -(-columns // (v * lanes))
+        return tiles * (max(r * v, 8) + (r + v) / 3)
+
+    shapes = [s for s in tile_shapes(machine) if most_rows is None or s[0] <= most_rows]
+    r, v = min(shapes, key=cost)
+    return Tile(r, v, lanes, dtype)
+
+
+def emit_tile(
+    tile: Tile,
+    steps: Callable[[Callable[[Callable[[int], Expr], Callable[[int], Expr]], Stmt]], Stmt],
+    finish: Callable[[int, int, Expr], Stmt],
+) -> Stmt:
+    """One tile: accumulators set to zero, the reduction, then what becomes of them.
+
+    ``steps(step)`` writes the reduction's loops around ``step(left, right)``, where
+    ``left(r)`` is a single value and ``right(v)`` a vector; ``finish(r, v, value)`` stores
+    the vector ``value``.
+    """
+    acc = [scratch(f"acc{r}", [tile.columns], tile.dtype) for r in range(tile.rows)]
+    zero = broadcast(tirx.const(0, tile.dtype), tile.lanes)
+    pairs = [(r, v) for r in range(tile.rows) for v in range(tile.vectors)]
+
+    def lane(v: int) -> Expr:
+        return ramp(index(v * tile.lanes), tile.lanes)
+
+    def step(left: Callable[[int], Expr], right: Callable[[int], Expr]) -> Stmt:
+        statements = []
+        vectors = []
+        for v in range(tile.vectors):
+            value = right(v)
+            bound = tirx.Var(f"b{v}", value.ty)
+            statements.append(tirx.Bind(bound, value))
+            vectors.append(bound)
+        for r in range(tile.rows):
+            value = broadcast(left(r), tile.lanes)
+            bound = tirx.Var(f"a{r}", value.ty)
+            statements.append(tirx.Bind(bound, value))
+            for v in range(tile.vectors):
+                old = load(acc[r], lane(v))
+                statements.append(store(acc[r], old + bound * vectors[v], lane(v)))
+        return seq(*statements)
+
+    return seq(
+        *[allocate(a) for a in acc],
+        *[store(acc[r], zero, lane(v)) for r, v in pairs],
+        steps(step),
+        *[finish(r, v, load(acc[r], lane(v))) for r, v in pairs],
+    )

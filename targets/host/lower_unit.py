@@ -1,0 +1,137 @@
+"""From one Relax unit to one scheduled kernel.
+
+The unit is legalised and fused by TVM into naive nests, read back as stages, and every
+stage is written anew: anchors by the family that knows them, with the element-wise stages
+around them; the rest as element-wise or reduction nests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tvm
+from motet.runtime.errors import UnsupportedOperatorError
+from motet.targets.host.kernels.anchor import EmittedAnchor
+from motet.targets.host.kernels.conv import emit_convolution
+from motet.targets.host.kernels.injective import emit_injective
+from motet.targets.host.kernels.matmul import emit_matmul
+from motet.targets.host.legalize import LEGALIZATIONS
+from motet.targets.host.loops import Buffer, Stmt, allocate, seq
+from motet.targets.host.machine import Machine
+from motet.targets.host.stages import Stage, StagedFunction, inline_injective, read_stages
+from numpy.typing import NDArray
+from tvm import relax, tirx
+
+Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
+
+_ANCHORS = {"conv": emit_convolution, "matmul": emit_matmul}
+
+
+@dataclass(frozen=True)
+class LoweredUnit:
+    """A scheduled kernel.
+
+    func: parameters are the unit's in order, then its outputs; buffers are row-major and
+    contiguous, and 64-byte aligned.
+    packings: for parameters that are constants, how the weight must be re-laid before it
+    is stored; ``func``'s parameter has the packed shape.
+    """
+
+    func: tirx.PrimFunc
+    packings: Mapping[int, Packing] = field(default_factory=dict)
+
+
+def fuse(unit: relax.Function) -> Any:
+    """The unit as one function of naive nests."""
+    builder = relax.BlockBuilder()
+    callee = builder.add_func(unit.with_attr("Primitive", 1), "unit")
+    main = relax.utils.copy_with_new_vars(unit)
+    with builder.function("main", list(main.params)):
+        builder.emit_func_output(builder.emit(relax.Call(callee, list(main.params))))
+    passes = [
+        relax.transform.LegalizeOps(LEGALIZATIONS),
+        relax.transform.FuseTIR(),
+    ]
+    module = tvm.transform.Sequential(passes)(builder.get())
+    return module["unit"]
+
+
+def _output_count(unit: relax.Function) -> int:
+    ty = unit.ret_ty
+    return len(ty.fields) if isinstance(ty, relax.TupleType) else 1
+
+
+def lower_unit(
+    unit: relax.Function, constant_params: frozenset[int], machine: Machine
+) -> LoweredUnit:
+    """Schedules a unit for a machine.
+
+    Parameters
+    ----------
+    unit : relax.Function
+        Tensors in, one tensor or a tuple out; one block of high-level operators.
+    constant_params : frozenset[int]
+        Positions of parameters whose values are known at compile time.
+    machine : Machine
+        What the kernel is tiled for.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        Where an operator has no definition that can run without TVM.
+    """
+    func = inline_injective(read_stages(fuse(unit), _output_count(unit)))
+    constants = [func.params[i] for i in sorted(constant_params)]
+    body: list[Stmt] = []
+    repacked: dict[Any, tuple[Buffer, Packing]] = {}
+    emitted: dict[int, EmittedAnchor] = {}
+    consumed: set[int] = set()
+    for stage in func.stages:
+        anchor = str(stage.attrs.get("motet.anchor", ""))
+        if anchor:
+            made = _ANCHORS[anchor](stage, func, constants, machine)
+            emitted[id(stage)] = made
+            consumed.update(id(s) for s in made.consumed)
+            repacked.update(made.repacked)
+    for stage in func.stages:
+        if id(stage) in emitted:
+            body.append(emitted[id(stage)].statement)
+        elif id(stage) not in consumed:
+            body.append(_emit(stage, machine))
+    return _assemble(func, body, consumed, emitted, repacked)
+
+
+def _emit(stage: Stage, machine: Machine) -> Stmt:
+    if stage.injective:
+        return emit_injective(stage, machine)
+    raise NotImplementedError(stage)
+
+
+def _assemble(
+    func: StagedFunction, body: list[Stmt], consumed: set[int],
+    emitted: Mapping[int, EmittedAnchor], repacked: Mapping[Any, tuple[Buffer, Packing]],
+) -> LoweredUnit:  # fmt: skip
+    params = [repacked[p][0] if p in repacked else p for p in func.params]
+    packings = {i: repacked[p][1] for i, p in enumerate(func.params) if p in repacked}
+    written = [b for made in _written(func, consumed, emitted) for b in made]
+    local = [b for b in written if not any(b.same_as(o) for o in func.outputs)]
+    whole = seq(*[allocate(b) for b in local], *body)
+    prim = tirx.PrimFunc(params, whole).with_attr("tirx.noalias", True)
+    return LoweredUnit(prim, packings)
+
+
+def _written(
+    func: StagedFunction, consumed: set[int], emitted: Mapping[int, EmittedAnchor]
+) -> list[tuple[Buffer, ...]]:
+    """Buffers that the kernel fills, an anchor's only where no epilogue took its place."""
+    result = []
+    for stage in func.stages:
+        made = emitted.get(id(stage))
+        if made is not None:
+            result.append(made.outputs)
+        elif id(stage) not in consumed:
+            result.append(stage.outputs)
+    return result

@@ -1,0 +1,100 @@
+"""The CPU a bundle is compiled for, as plain data; nothing here imports tvm.
+
+A machine is either the one at hand (``native``) or one of the x86-64 psABI levels, so
+that a bundle can be built for other machines than the builder's. ``required_features``
+go into the bundle, and the run time compares them with ``/proc/cpuinfo`` before it loads
+a kernel: an instruction that a CPU lacks would otherwise kill the process.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from motet.runtime.errors import SpecError
+
+_V2 = ("cx16", "popcnt", "sse4_1", "sse4_2", "ssse3")
+_V3 = (*_V2, "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the kernels of a bundle may assume.
+
+    mcpu: LLVM's name of the CPU.
+    cores: threads that schedules are balanced for; the run time may use fewer or more.
+    vector_bytes: width of the registers kernels are tiled for (16, 32 or 64).
+    required_features: flags, as ``/proc/cpuinfo`` spells them, that kernels need.
+    arch: the machine's instruction set, as ``platform.machine()`` spells it.
+    """
+
+    mcpu: str
+    cores: int
+    vector_bytes: int
+    required_features: tuple[str, ...]
+    arch: str = "x86_64"
+
+
+def usable_cores() -> int:
+    """CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_flags() -> frozenset[str]:
+    """Feature flags of this CPU; empty where ``/proc/cpuinfo`` does not list any."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+def _levels(cores: int) -> dict[str, Machine]:
+    return {
+        "x86-64-v2": Machine("x86-64-v2", cores, 16, _V2),
+        "x86-64-v3": Machine("x86-64-v3", cores, 32, _V3),
+        "x86-64-v4": Machine("x86-64-v4", cores, 64, _V4),
+        "aarch64": Machine("generic", cores, 16, (), "aarch64"),
+    }
+
+
+def native_machine() -> Machine:
+    """The highest known level that this CPU fulfils."""
+    levels = _levels(usable_cores())
+    if platform.machine() == "aarch64":
+        return levels["aarch64"]
+    flags = cpu_flags()
+    for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2"):
+        if flags.issuperset(levels[name].required_features):
+            return levels[name]
+    return Machine("x86-64", usable_cores(), 16, ())
+
+
+def machine_for(name: str) -> Machine:
+    """The machine called ``name``.
+
+    Parameters
+    ----------
+    name : str
+        ``"native"``, ``"x86-64-v2"``, ``"x86-64-v3"``, ``"x86-64-v4"`` or ``"aarch64"``.
+
+    Raises
+    ------
+    SpecError
+        For any other name; the message lists the names.
+    """
+    if name == "native":
+        return native_machine()
+    levels = _levels(usable_cores())
+    if name not in levels:
+        raise SpecError(f"unknown machine '{name}'; choose one of native, {', '.join(levels)}")
+    return levels[name]
