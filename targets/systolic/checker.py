@@ -63,13 +63,13 @@ def check_program(program: SystolicProgram, description: ArrayDescription) -> No
 
 def _check_operand(index: int, operand: Operand) -> None:
     """Rule 1."""
+    if operand.is_padded and (operand.role is not Role.INPUT or len(operand.shape) != 4):
+        raise ProgramError(f"array program: operand {index} must not be padded")
     generator = operand.generator
     sizes = (*operand.shape, *(loop.extent for loop in generator.loops))
     size = math.prod(operand.padded_shape)
     if min(sizes) < 1 or size > MAX_ELEMENTS or generator.last_address >= size:
         raise ProgramError(f"array program: operand {index} is empty, too large, or left by loops")
-    if operand.is_padded and (operand.role is not Role.INPUT or len(operand.shape) != 4):
-        raise ProgramError(f"array program: operand {index} must not be padded")
     covered = generator.is_bijective and generator.last_address == size - 1
     if operand.role is Role.OUTPUT and not covered:
         raise ProgramError(f"array program: operand {index} is not written exactly once")

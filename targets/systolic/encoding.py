@@ -117,14 +117,14 @@ def _operand(record: Any) -> Operand:
     role, rank, shape, padding, group, rows, columns = record.tolist()
     if role not in [int(known) for known in Role] or not 1 <= rank <= MAX_RANK:
         raise BundleError(f"array program: an operand has role {role} and rank {rank}")
-    generator = AddressGenerator(Loop(*group), _loops(rows), _loops(columns))
+    generator = AddressGenerator(*_loops([group]), _loops(rows), _loops(columns))
     top, left, bottom, right = (int(pad) for pad in padding)
     sizes = tuple(int(size) for size in shape[:rank])
     return Operand(Role(role), sizes, (top, left, bottom, right), generator)
 
 
-def _loops(records: list[tuple[int, int]]) -> tuple[Loop, ...]:
-    loops = [Loop(*record) for record in records]
+def _loops(records: Any) -> tuple[Loop, ...]:
+    loops = [Loop(int(extent), int(stride)) for extent, stride in records]
     while len(loops) > 1 and loops[-1] == Loop(1, 0):
         loops.pop()
     return tuple(loops)

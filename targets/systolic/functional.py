@@ -75,14 +75,14 @@ def _execute(steps: Sequence[Step], views: Sequence[Array]) -> None:
         if kind == _COPY:
             target[...] = views[first][second]
         elif kind == _MULTIPLY:
-            dot(first, second, third)
-            add(target, third, target)
+            dot(first, second, out=third)
+            add(target, third, out=target)
         elif kind == _FILL:
             target.fill(0.0)
         else:
             place = views[-1][target]
-            maximum(first, second, place)
-            minimum(place, third, place)
+            maximum(first, second, out=place)
+            minimum(place, third, out=place)
 
 
 def _frame(operand: Operand) -> Array | None:

@@ -131,7 +131,7 @@ def _param(unit: relax.Function, argument: relax.Expr) -> int:
 
 
 def _anchor_layer(call: relax.Call) -> Layer:
-    """The layer of an anchor, without bias and clamp; raises ``_RefusedError``, ``CompileError``."""
+    """The layer of an anchor alone; raises ``_RefusedError`` or ``CompileError``."""
     name = _name(call)
     if name not in _ANCHORS:
         raise _RefusedError(_why_not(name))

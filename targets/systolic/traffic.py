@@ -6,6 +6,7 @@ im2col shows several times, and makes padding's zeros itself. A store writes its
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -55,8 +56,7 @@ class _Gather:
     @property
     def _plane(self) -> int:
         """Values of a channel with its padding; two channels share none."""
-        height, width = self._operand.padded_shape[-2:]
-        return height * width
+        return math.prod(self._operand.padded_shape[-2:])
 
     def _find_segments(self, column: int, columns: int) -> list[tuple[int, ...]]:
         """The tile's columns by channel: each channel's offsets inside it."""
@@ -67,16 +67,22 @@ class _Gather:
 
     def _count_segment(self, row: int, rows: int, segment: tuple[int, ...]) -> int:
         """DRAM values that one channel's columns show in the given rows."""
-        operand = self._operand
-        batch, channels, height, width = operand.shape
-        offsets = _offsets(operand.generator.rows, row, rows)
-        images, places = np.divmod(offsets, channels * self._plane)
-        touched = np.zeros((batch, self._plane), np.bool_)
+        offsets = _offsets(self._operand.generator.rows, row, rows)
+        first = int(offsets.min()) + min(segment)
+        touched = np.zeros(int(offsets.max()) + max(segment) + 1 - first, np.bool_)
         for offset in segment:
-            touched[images, places + offset] = True
-        top, left, _, _ = operand.padding
-        image = touched.reshape(batch, *operand.padded_shape[-2:])
-        return int(image[:, top : top + height, left : left + width].sum())
+            touched[offsets + (offset - first)] = True
+        return self._held(np.flatnonzero(touched) + first)
+
+    def _held(self, addresses: Array) -> int:
+        """How many of ``addresses`` lie inside the padding."""
+        if not self._operand.is_padded:
+            return len(addresses)
+        top, left, _, _ = self._operand.padding
+        height, width = self._operand.shape[-2:]
+        y, x = np.divmod(addresses % self._plane, self._operand.padded_shape[-1])
+        inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
+        return int(np.count_nonzero(inside))
 
 
 def _offsets(loops: Sequence[Loop], start: int, count: int) -> Array:
