@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from motet.runtime.errors import ModelError, UnsupportedOperatorError
 from onnx import defs, inliner
 
+from motet.runtime.errors import ModelError, UnsupportedOperatorError
+
 from .dimensions import declared_shape, graph_inputs, numpy_dtype, override_shapes
+from .importer import is_supported
 from .inference import check_shapes
 from .limits import check_elements, check_total
 from .order import sorted_nodes
@@ -25,9 +27,7 @@ MIN_OPSET = 7
 _DOMAINS = ("", "ai.onnx")
 
 
-def check_model(
-    read: ReadModel, shapes: Mapping[str, Sequence[int | str]]
-) -> onnx.ModelProto:
+def check_model(read: ReadModel, shapes: Mapping[str, Sequence[int | str]]) -> onnx.ModelProto:
     """A checked copy of the model: functions inlined, nodes sorted, ``shapes`` applied."""
     model = onnx.ModelProto()
     model.CopyFrom(read.proto)
@@ -72,9 +72,6 @@ def _inlined(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
     """The model with its own functions replaced by their bodies."""
     if not model.functions:
         return model
-    for function in model.functions:
-        if not any(entry.domain in _DOMAINS for entry in function.opset_import):
-            continue
     try:
         inlined = inliner.inline_local_functions(model, convert_version=True)
     except Exception as error:  # the inliner raises RuntimeError and its own
@@ -84,13 +81,17 @@ def _inlined(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
 
 def _check_operators(graph: onnx.GraphProto, opset: int, label: str) -> None:
     """Refuse other operator domains and names that onnx does not know at this opset."""
-    foreign = [
-        (f"{node.domain}::{node.op_type}", name)
-        for name, node in all_nodes(graph)
-        if node.domain not in _DOMAINS
-    ]
+    foreign = [name for name, node in all_nodes(graph) if node.domain not in _DOMAINS]
     if foreign:
-        raise UnsupportedOperatorError(unsupported_message(foreign, label))
+        found = [
+            (
+                f"{node.domain}::{node.op_type}" if node.domain not in _DOMAINS else node.op_type,
+                name,
+            )
+            for name, node in all_nodes(graph)
+            if node.domain not in _DOMAINS or not is_supported(node.op_type, opset)
+        ]
+        raise UnsupportedOperatorError(unsupported_message(found, label))
     unknown = [
         (node.op_type, name)
         for name, node in all_nodes(graph)
@@ -118,9 +119,11 @@ def _check_values(graph: onnx.GraphProto, label: str) -> None:
         if seen.setdefault(tensor.name, "an initializer") and not tensor.name:
             raise ModelError(f"{label}: an initializer has no name")
     names = [tensor.name for tensor in graph.initializer]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(
-        set(names)
-    ) != len(names) else None
+    twice = (
+        next((name for name in names if names.count(name) > 1), None)
+        if len(set(names)) != len(names)
+        else None
+    )
     if twice is not None:
         raise ModelError(f"{label}: initializer '{twice}' is defined twice")
     for info in graph_inputs(graph):
@@ -183,7 +186,7 @@ def _check_stored(tensor: onnx.TensorProto, label: str) -> None:
 
 
 def _run_checker(model: onnx.ModelProto, label: str) -> None:
-    """onnx's own checker, on a copy whose external tensors are taken as read."""
+    """Onnx's own checker, on a copy whose external tensors are taken as read."""
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     for tensor in plain.graph.initializer:

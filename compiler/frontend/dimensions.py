@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from motet.runtime.errors import ModelError, SpecError
 from tvm import tirx
+
+from motet.runtime.errors import ModelError, SpecError
 
 from .values import Dim, as_dim
 

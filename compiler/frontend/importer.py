@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
-from motet.passes.names import span_of
-from motet.runtime.errors import ModelError, MotetError, UnsupportedOperatorError
 from tvm import relax
 
+from motet.passes.names import span_of
+from motet.runtime.errors import ModelError, MotetError, UnsupportedOperatorError
+
 from . import functions, limits, shape_data, tvm_converters
+from .completion import completed
 from .converters import CONVERTERS
 from .fold import constant_node, fold
 from .node import LEAVES, Node, RefusedNodeError
@@ -153,7 +155,7 @@ class GraphImporter:
             return self._body(node, view, name, depth)
         with _Recorded(self, name) as recorded:
             result = convert(view)
-            return recorded.values(result, name)
+            return recorded.values(result, view)
 
     def _body(self, node: onnx.NodeProto, view: Node, name: str, depth: int) -> Sequence[Value]:
         """Outputs of a node through the function body that onnx defines for it."""
@@ -190,14 +192,15 @@ class GraphImporter:
             taken = branches["then_branch" if condition.array.any() else "else_branch"]
             return self.graph(taken, dict(scope))
         with _Recorded(self, name) as recorded:
-            flag = Node(self.builder, "If", opset, {}, inputs, 1).x(0)
+            view = Node(self.builder, "If", opset, {}, inputs, len(node.output))
+            flag = view.x(0)
             if len(flag.ty.shape) != 0:
                 flag = self.builder.emit(relax.op.reshape(flag, []))
         then_body = self._branch(branches["then_branch"], scope, name)
         else_body = self._branch(branches["else_branch"], scope, name)
         with _Recorded(self, name) as recorded:
             result = self.builder.emit(relax.If(flag, then_body, else_body))
-            return recorded.values(result, name)
+            return recorded.values(result, view)
 
     def _branch(self, graph: onnx.GraphProto, scope: Scope, name: str) -> relax.SeqExpr:
         """A branch as a sequence expression with the bindings of its own nodes."""
@@ -230,24 +233,25 @@ class _Recorded:
             span = span_of([self.name])
             self.importer.bindings.extend(_named(b, span) for b in block.bindings)
 
-    def values(self, result: Any, name: str) -> list[Value]:
+    def values(self, result: Any, node: Node) -> list[Value]:
         """The converter's result as values, one per output, each bound to a variable."""
         if isinstance(result, (Constant, Symbolic, Tensor)):
             return [result]
         if isinstance(result, list):
-            return [v for item in result for v in self.values(item, name)]
+            return [v for item in result for v in self.values(item, node)]
         if isinstance(result, relax.Tuple):
-            return [self._leaf(field) for field in result.fields]
+            return [self._leaf(field, node) for field in result.fields]
         if not isinstance(result, LEAVES):
             result = self.importer.builder.emit(result)
         if isinstance(result.ty, relax.TupleType):
             fields = range(len(result.ty.fields))
-            return [self._leaf(relax.TupleGetItem(result, i)) for i in fields]
-        return [self._leaf(result)]
+            return [self._leaf(relax.TupleGetItem(result, i), node) for i in fields]
+        return [self._leaf(result, node)]
 
-    def _leaf(self, expr: relax.Expr) -> Value:
+    def _leaf(self, expr: relax.Expr, node: Node) -> Value:
         if not isinstance(expr, LEAVES):
             expr = self.importer.builder.emit(expr)
+        expr = completed(self.importer.builder, expr, node)
         limits.check_type(expr.ty, f"{self.importer.model}: the output of node '{self.name}'")
         return Tensor(expr)
 

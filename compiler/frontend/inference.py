@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 import onnx
-from motet.runtime.errors import ModelError
 from onnx import shape_inference
+
+from motet.runtime.errors import ModelError
 
 Declared = dict[str, onnx.ValueInfoProto]
 
@@ -59,8 +60,7 @@ def _compare(declared: onnx.ValueInfoProto, found: onnx.ValueInfoProto, label: s
     shapes = [[_text(dim) for dim in t.shape.dim] for t in (a, b)]
     same_rank = len(shapes[0]) == len(shapes[1])
     if same_rank and not any(
-        isinstance(x, int) and isinstance(y, int) and x != y
-        for x, y in zip(*shapes, strict=True)
+        isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(*shapes, strict=True)
     ):
         return
     raise ModelError(

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from motet.runtime.errors import ModelError
 from tvm import relax
+
+from motet.runtime.errors import ModelError
 
 from .values import as_dim
 

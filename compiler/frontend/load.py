@@ -15,8 +15,9 @@ from typing import Any
 
 import onnx
 import tvm
-from motet.runtime.errors import ModelError, SpecError
 from tvm import relax
+
+from motet.runtime.errors import ModelError, SpecError
 
 from .checks import check_model, has_if, operator_set
 from .dimensions import ShapeText, Symbols, declared_shape, graph_inputs, numpy_dtype
@@ -139,7 +140,7 @@ def _module(
         else:
             result = _result(builder, bindings, values)
         builder.emit_func_output(result)
-    return builder.finalize()
+    return relax.transform.DeadCodeElimination([name])(builder.finalize())
 
 
 def _result(

@@ -131,12 +131,17 @@ class Node:
         return list(dims)
 
     def rank(self, expr: relax.Expr | None = None) -> int:
-        """Rank of ``expr`` (of input 0 where None)."""
-        return len(self.shape(expr))
+        """Rank of ``expr`` (of input 0 where None); refuses an unknown one."""
+        ty = (self.x(0) if expr is None else expr).ty
+        if not isinstance(ty, relax.TensorType) or ty.ndim < 0:
+            self.refuse("the rank of its input is only known at run time")
+        return int(ty.ndim)
 
     def axis(self, default: int = 0, rank: int | None = None, name: str = "axis") -> int:
         """Attribute ``axis``, made non-negative and checked against the rank."""
-        return self.normal_axis(int(self.attr(name, default)), self.rank() if rank is None else rank)
+        return self.normal_axis(
+            int(self.attr(name, default)), self.rank() if rank is None else rank
+        )
 
     def normal_axis(self, axis: int, rank: int) -> int:
         """``axis`` made non-negative; refuses one out of range."""

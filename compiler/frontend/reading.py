@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from motet.runtime.errors import ModelError
 from numpy.typing import NDArray
+
+from motet.runtime.errors import ModelError
 
 from .limits import check_elements
 

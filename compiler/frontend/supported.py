@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import onnx
+
 from motet.runtime.errors import UnsupportedOperatorError
 
 from .importer import is_supported

@@ -19,14 +19,71 @@ from .node import Node
 from .values import Constant, Symbolic, Tensor, Value
 
 USABLE = frozenset(
-    """Abs Acos Acosh Add AffineGrid And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr
-    BitwiseXor Ceil Compress Cos Cosh DequantizeLinear DynamicQuantizeLinear
-    Erf Exp EyeLike Floor Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid
-    HardSwish Hardmax InstanceNormalization IsNaN LeakyRelu Less LessOrEqual Log
-    MatMul MatMulInteger MaxRoiPool Neg NonZero Not Or PRelu QuantizeLinear Relu
-    Round
-    Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Tan Tanh Trilu Unique
-    Where Xor Mul""".split()
+    [
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Add",
+        "AffineGrid",
+        "And",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Ceil",
+        "Compress",
+        "Cos",
+        "Cosh",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "Erf",
+        "Exp",
+        "EyeLike",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "GridSample",
+        "GroupNormalization",
+        "HardSigmoid",
+        "HardSwish",
+        "Hardmax",
+        "InstanceNormalization",
+        "IsNaN",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "MatMulInteger",
+        "MaxRoiPool",
+        "Neg",
+        "NonZero",
+        "Not",
+        "Or",
+        "PRelu",
+        "QuantizeLinear",
+        "Relu",
+        "Round",
+        "Shrink",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Tan",
+        "Tanh",
+        "Trilu",
+        "Unique",
+        "Where",
+        "Xor",
+        "Mul",
+    ]
 )
 
 

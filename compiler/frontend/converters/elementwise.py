@@ -28,7 +28,7 @@ def _known(bound: Value | None) -> float | int | None:
     if not isinstance(bound, Constant) or bound.array.size != 1:
         return None
     number = bound.array.reshape(()).item()
-    return None if number != number else number  # noqa: PLR0124
+    return None if number != number else number
 
 
 def clip(node: Node) -> relax.Expr:

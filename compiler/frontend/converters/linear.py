@@ -8,9 +8,19 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from ..completion import agreed, cast_to
 from ..node import Node
 from ..shape_data import product
 from ..values import Constant
+
+
+def mat_mul(node: Node) -> relax.Expr:
+    """MatMul; an inner dimension that is only known to be equal at run time is cast."""
+    a, b = node.x(), node.x(1)
+    left, right = list(node.shape(a)), list(node.shape(b))
+    depth = agreed([left[-1], right[max(len(right) - 2, 0)]])
+    left[-1] = right[max(len(right) - 2, 0)] = depth
+    return relax.op.matmul(cast_to(node, a, left), cast_to(node, b, right))
 
 
 def gemm(node: Node) -> relax.Expr:
@@ -112,4 +122,8 @@ def _summed(node: Node, x: relax.Expr, term: str, needed: set[str]) -> tuple[rel
     return node.emit(relax.op.sum(x, axes)), "".join(c for c in term if c in needed)
 
 
-CONVERTERS: dict[str, Callable[[Node], Any]] = {"Gemm": gemm, "Einsum": einsum}
+CONVERTERS: dict[str, Callable[[Node], Any]] = {
+    "MatMul": mat_mul,
+    "Gemm": gemm,
+    "Einsum": einsum,
+}

@@ -29,8 +29,8 @@ def batch_normalization(node: Node) -> relax.Expr:
 
 def _as(node: Node, value: Value, dtype: str) -> relax.Expr:
     if isinstance(value, Constant):
-        return value.tensor() if value.array.dtype == dtype else relax.const(
-            value.array.astype(dtype)
+        return (
+            value.tensor() if value.array.dtype == dtype else relax.const(value.array.astype(dtype))
         )
     x = node.tensor(value)
     return x if node.dtype(x) == dtype else relax.op.astype(x, dtype)
@@ -70,9 +70,7 @@ def rms_normalization(node: Node) -> relax.Expr:
     """RMSNormalization over ``axis`` and all after it."""
     axis, epsilon = node.axis(-1), float(node.attr("epsilon", 1e-5))
     axes = list(range(axis, node.rank()))
-    return relax.op.nn.rms_norm(
-        node.x(), _scale(node, 1, _normal_shape(node, axis)), axes, epsilon
-    )
+    return relax.op.nn.rms_norm(node.x(), _scale(node, 1, _normal_shape(node, axis)), axes, epsilon)
 
 
 def local_response(node: Node) -> relax.Expr:

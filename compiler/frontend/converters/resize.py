@@ -114,9 +114,7 @@ class _Plan:
             self.node.refuse(f"scale {scale} over the symbolic size {extent}")
         return extent * int(scale) if scale != 1 else extent
 
-    def _is_resized(
-        self, extent: Dim, output: Dim, scales: list[float] | None, index: int
-    ) -> bool:
+    def _is_resized(self, extent: Dim, output: Dim, scales: list[float] | None, index: int) -> bool:
         same = extent is output or (isinstance(extent, int) and extent == output)
         unit = scales is None or scales[index] == 1.0
         return not (same and unit and self.coordinate != "tf_crop_and_resize")

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from tvm import relax, tirx
 
+from ..completion import agreed, cast_to
 from ..fold import MAX_ELEMENTS
 from ..node import Node
 from ..shape_data import product, same, simplify
@@ -52,7 +53,7 @@ def _with_rest(node: Node, old: Sequence[Dim], dims: list[Dim]) -> list[Dim]:
 
 
 def _quotient(old: Sequence[Dim], total: Dim, dims: Sequence[Dim], rest: Dim) -> Dim:
-    """total / rest; equal symbolic factors are cancelled first."""
+    """Total / rest; equal symbolic factors are cancelled first."""
     if isinstance(total, int) and isinstance(rest, int):
         return total // rest
     upper = list(old)
@@ -144,7 +145,14 @@ def concat(node: Node) -> relax.Expr:
     tensors = [node.x(i) for i in range(len(node.inputs))]
     if len(tensors) == 1:
         return tensors[0]
-    return relax.op.concat(tensors, node.axis(1))
+    axis = node.axis(1)
+    shapes = [node.shape(x) for x in tensors]
+    common = [agreed([s[i] for s in shapes]) for i in range(len(shapes[0]))]
+    tensors = [
+        cast_to(node, x, [s[i] if i == axis else d for i, d in enumerate(common)])
+        for x, s in zip(tensors, shapes, strict=True)
+    ]
+    return relax.op.concat(tensors, axis)
 
 
 def split(node: Node) -> list[relax.Expr]:

@@ -10,7 +10,8 @@ from tvm import relax
 from ..node import Node
 from ..values import Dim
 
-_OPEN_END = 2**31 - 1  # exporters write INT_MAX or INT64_MAX for "to the end"
+# Exporters write INT_MAX, INT64_MAX or a round 10^9 for "to the end".
+_OPEN_END = 10**9
 
 
 def slice_(node: Node) -> relax.Expr:
@@ -59,9 +60,7 @@ def _clamped(extent: int, start: int, end: int, step: int) -> tuple[int, int, in
     return begin, (-extent - 1 if stop < 0 else stop), stride
 
 
-def _symbolic(
-    node: Node, extent: Dim, start: Dim, end: Dim, step: int
-) -> tuple[Dim, Dim, int]:
+def _symbolic(node: Node, extent: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim, int]:
     """A cut of a symbolic extent, or at symbolic places, without clamping to the extent."""
     if step < 0:
         node.refuse(f"a negative step over the symbolic dimension {extent}")
