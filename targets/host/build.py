@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import tvm
+from tvm.tirx import transform as tir
+
 from motet.runtime.errors import EnvironmentLackError
 from motet.targets.host.machine import Machine
 from motet.targets.host.target import tvm_target
-from tvm.tirx import transform as tir
 
 _FLAGS = (
     "-std=c11", "-O2", "-g0", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden",

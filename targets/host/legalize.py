@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from motet.targets.host.loops import Expr, index
 from tvm import relax, te, tirx
+
+from motet.targets.host.loops import Expr, index
 
 _Call = Any
 _Builder = Any
@@ -120,7 +121,8 @@ def convolution(layouts: tuple[str, str]) -> Callable[[_Builder, _Call], relax.E
 
 def transposed_convolution(layouts: tuple[str, str]) -> Callable[[_Builder, _Call], relax.Expr]:
     """Legalisation of ``R.nn.conv1d/2d/3d_transpose``: a convolution of the input with
-    zeros put between its elements, by the flipped kernel."""
+    zeros put between its elements, by the flipped kernel.
+    """
 
     def legalize(builder: _Builder, call: _Call) -> relax.Expr:
         attrs = call.attrs

@@ -7,23 +7,26 @@ around them; the rest as element-wise or reduction nests.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import tvm
+from numpy.typing import NDArray
+from tvm import relax, tirx
+
 from motet.runtime.errors import UnsupportedOperatorError
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.conv import emit_convolution
+from motet.targets.host.kernels.generic import emit_as_it_came
 from motet.targets.host.kernels.injective import emit_injective
 from motet.targets.host.kernels.matmul import emit_matmul
+from motet.targets.host.kernels.reduction import emit_reduction
 from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
 from motet.targets.host.stages import Stage, StagedFunction, inline_injective, read_stages
-from numpy.typing import NDArray
-from tvm import relax, tirx
 
 Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
 
@@ -51,12 +54,36 @@ def fuse(unit: relax.Function) -> Any:
     main = relax.utils.copy_with_new_vars(unit)
     with builder.function("main", list(main.params)):
         builder.emit_func_output(builder.emit(relax.Call(callee, list(main.params))))
-    passes = [
-        relax.transform.LegalizeOps(LEGALIZATIONS),
-        relax.transform.FuseTIR(),
-    ]
-    module = tvm.transform.Sequential(passes)(builder.get())
-    return module["unit"]
+    module = relax.transform.LegalizeOps(LEGALIZATIONS)(builder.get())
+    _refuse_unsupported(module["unit"], unit)
+    return relax.transform.FuseTIR()(module)["unit"]
+
+
+def _node_names(expr: relax.Expr) -> list[str]:
+    """ONNX node names that the graph's passes left in the span."""
+    name = str(expr.span.source_name.name) if expr.span is not None else ""
+    return [str(n) for n in json.loads(name)] if name.startswith("[") else []
+
+
+def _calls(func: relax.Function) -> list[relax.Call]:
+    return [
+        b.value for block in func.body.blocks for b in block.bindings
+        if isinstance(b.value, relax.Call)
+    ]  # fmt: skip
+
+
+def _refuse_unsupported(legalized: relax.Function, unit: relax.Function) -> None:
+    """Raises where an operator is left that is not a kernel of loops."""
+    left = [c for c in _calls(legalized) if str(c.op.name) != "relax.call_tir"]
+    if not left:
+        return
+    original = {str(c.op.name): c for c in _calls(unit)}
+    names = sorted({n for c in (*left, *_calls(unit)) for n in _node_names(c)})
+    operators = sorted({str(c.op.name) for c in left} | set(original))
+    raise UnsupportedOperatorError(
+        f"no CPU kernel for {', '.join(operators)} (ONNX nodes: {', '.join(names) or 'unnamed'}); "
+        "replace the operator in the model"
+    )
 
 
 def _output_count(unit: relax.Function) -> int:
@@ -107,7 +134,9 @@ def lower_unit(
 def _emit(stage: Stage, machine: Machine) -> Stmt:
     if stage.injective:
         return emit_injective(stage, machine)
-    raise NotImplementedError(stage)
+    if stage.opaque:
+        return emit_as_it_came(stage)
+    return emit_reduction(stage, machine)
 
 
 def _assemble(

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from motet.targets.host.exprs import loads, rewrite, substitute, walk
-from motet.targets.host.loops import Buffer, Expr, constant_of
 from tvm import s_tir, tirx
 from tvm.ir import Call
 from tvm.ir.expr import Var
+
+from motet.targets.host.exprs import loads, rewrite, substitute, walk
+from motet.targets.host.loops import Buffer, Expr, constant_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _innermost(statement: Any) -> tuple[list[Var], Any]:
 
 def _writes_at_axes(store: Any, spatial: Sequence[Axis]) -> bool:
     return len(store.indices) == len(spatial) and all(
-        isinstance(i, Var) and i.same_as(a.var) or constant_of(a.extent) == 1
+        (isinstance(i, Var) and i.same_as(a.var)) or constant_of(a.extent) == 1
         for i, a in zip(store.indices, spatial, strict=True)
     )
 
@@ -111,6 +112,12 @@ def _stage_of(nest: Any) -> Stage | None:
         (block.body.buffer,), spatial, reduction, block.body.value,
         block.init.value if block.init is not None else None, dict(block.annotations),
     )  # fmt: skip
+
+
+def block_of(nest: Any) -> Any:
+    """The block inside a loop nest; None where the nest does not hold exactly one."""
+    _, realize = _innermost(nest)
+    return realize.block if isinstance(realize, s_tir.SBlockRealize) else None
 
 
 def _written_buffers(nest: Any) -> tuple[Buffer, ...]:

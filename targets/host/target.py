@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tvm
+
 from motet.targets.host.machine import Machine
 
 

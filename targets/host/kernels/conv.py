@@ -27,23 +27,42 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from tvm import tirx
+from tvm.ir import Call, TensorLoad
+
 from motet.targets.host.exprs import is_axis, substitute, walk
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.epilogue import Epilogue, find_epilogue
 from motet.targets.host.kernels.operand import (
-    Operand, Packing, find_operand, operand_buffers,
+    Operand,
+    Packing,
+    find_operand,
+    operand_buffers,
 )  # fmt: skip
 from motet.targets.host.kernels.tile import Tile, choose_tile, emit_tile
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
-    Buffer, Expr, Stmt, allocate, constant_of, index, load, loop, nest, parallel, product, ramp,
-    round_up, scratch, seq, simplify, store,
+    Buffer,
+    Expr,
+    Stmt,
+    allocate,
+    constant_of,
+    index,
+    load,
+    loop,
+    nest,
+    parallel,
+    product,
+    ramp,
+    round_up,
+    scratch,
+    seq,
+    simplify,
+    store,
 )  # fmt: skip
 from motet.targets.host.machine import Machine
 from motet.targets.host.stages import Stage, StagedFunction
-from numpy.typing import NDArray
-from tvm import tirx
-from tvm.ir import Call, TensorLoad
 
 # Floating-point operations below which a parallel launch costs more than it saves.
 PARALLEL_FLOPS = 1_000_000
@@ -161,7 +180,8 @@ def _reads_in_place(x: Operand) -> bool:
 
 def pack_weights(weights: NDArray[Any], groups: int, rows: int, transposed: bool) -> NDArray[Any]:
     """``[groups][blocks][ic][taps][rows]`` of weights (O, I/groups, *kernel), zero-filled;
-    of weights (I, O/groups, *kernel), flipped, where ``transposed``."""
+    of weights (I, O/groups, *kernel), flipped, where ``transposed``.
+    """
     if transposed:
         ic = weights.shape[0] // groups
         split = weights.reshape(groups, ic, weights.shape[1], *weights.shape[2:])
@@ -296,7 +316,8 @@ def _copy_channel(
 @dataclass(frozen=True, eq=False)
 class _Plan:
     """How the work is cut: ``rows`` outermost output rows and a part of the channel blocks
-    to a task; ``local`` copies the input inside the task, for one group at a time."""
+    to a task; ``local`` copies the input inside the task, for one group at a time.
+    """
 
     tile: Tile
     rows: Expr

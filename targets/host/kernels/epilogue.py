@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from motet.targets.host.exprs import is_axis, loads, rewrite, same_expr, substitute
 from motet.targets.host.loops import Buffer, Expr, Stmt, constant_of, store
-from motet.targets.host.stages import StagedFunction, Stage, readers
-from tvm import tirx
+from motet.targets.host.stages import Stage, StagedFunction, readers
 
 
 @dataclass(frozen=True, eq=False)

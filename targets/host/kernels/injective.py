@@ -9,15 +9,26 @@ does not stand in the way of vectors), then the nest is::
 
 from __future__ import annotations
 
-from motet.targets.host.exprs import loads, same_expr, substitute, walk
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import tirx
+from tvm.ir.expr import Var
+
+from motet.targets.host.exprs import is_axis, loads, same_expr, substitute, walk
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
-    Expr, Stmt, constant_of, index, parallel, product, simplify, store,
+    Expr,
+    Stmt,
+    constant_of,
+    index,
+    parallel,
+    product,
+    simplify,
+    store,
 )  # fmt: skip
 from motet.targets.host.machine import Machine
 from motet.targets.host.stages import Axis, Stage
-from tvm import tirx
-from tvm.ir.expr import Var
 
 # Elements times nodes of the expression below which a parallel launch costs more than it saves.
 PARALLEL_WORK = 60_000
@@ -37,38 +48,44 @@ def worth_parallel(extents: list[Expr], work_per_element: int, machine: Machine)
     return total is None or total * work_per_element >= PARALLEL_WORK
 
 
-def _pair_fuses(stage: Stage, k: int) -> bool:
-    """Whether axes ``k`` and ``k + 1`` always appear together, as one range of memory."""
-    first, second = stage.spatial[k].var, stage.spatial[k + 1].var
-    inside = 0
-    for access in loads(stage.value):
+def axes_fuse(value: Expr, first: Axis, second: Axis, apart: Any = None) -> bool:
+    """Whether two axes always appear together, as one range of memory.
+
+    Loads of the buffer ``apart`` are not looked at.
+    """
+    inside = outside = 0
+    for access in loads(value):
+        if apart is not None and access.source.same_as(apart):
+            outside += _uses(access, first.var)
+            continue
         for p, i in enumerate(access.indices):
-            if not any(isinstance(e, Var) and e.same_as(first) for e in walk(i)):
+            if not _uses(i, first.var):
                 continue
-            if not (isinstance(i, Var) and p + 1 < len(access.indices)):
+            if not is_axis(i, first.var) or p + 1 == len(access.indices):
                 return False
-            after = access.indices[p + 1]
-            extent = access.source.shape[p + 1]
-            if not (isinstance(after, Var) and after.same_as(second)):
-                return False
-            if not same_expr(extent, stage.spatial[k + 1].extent):
+            whole = same_expr(access.source.shape[p + 1], second.extent)
+            if not (is_axis(access.indices[p + 1], second.var) and whole):
                 return False
             inside += 1
-    uses = [e for e in walk(stage.value) if isinstance(e, Var)]
-    return all(sum(e.same_as(v) for e in uses) == inside for v in (first, second))
+    return all(_uses(value, a.var) - outside == inside for a in (first, second))
+
+
+def _uses(expr: Expr, var: Var) -> int:
+    return sum(is_axis(e, var) for e in walk(expr))
 
 
 def _fused_groups(stage: Stage) -> list[list[Axis]]:
     groups: list[list[Axis]] = []
     for k, axis in enumerate(stage.spatial):
-        if k and _pair_fuses(stage, k - 1):
+        if k and axes_fuse(stage.value, stage.spatial[k - 1], axis):
             groups[-1].append(axis)
         else:
             groups.append([axis])
     return groups
 
 
-def _unfuse(group: list[Axis], flat: Expr) -> dict[Var, Expr]:
+def unfuse(group: Sequence[Axis], flat: Expr) -> dict[Var, Expr]:
+    """Values of fused axes, from the index along all of them."""
     values: dict[Var, Expr] = {}
     for axis in reversed(group[1:]):
         values[axis.var] = tirx.floormod(flat, axis.extent)
@@ -96,12 +113,12 @@ def emit_injective(stage: Stage, machine: Machine) -> Stmt:
     def body(*at: Expr) -> Stmt:
         values: dict[Var, Expr] = {}
         for group, flat in zip(groups[:-1], at[:-1], strict=True):
-            values.update(_unfuse(group, flat))
+            values.update(unfuse(group, flat))
         start = at[-1] * chunk
         count = simplify(tirx.min(index(chunk), inner - start))
 
         def element(i: Expr) -> Stmt:
-            every = {**values, **_unfuse(groups[-1], start + i)}
+            every = {**values, **unfuse(groups[-1], start + i)}
             return store(output, substitute(stage.value, every), *[every[v] for v in axes])
 
         return vector_loop("i", count, lanes, element)

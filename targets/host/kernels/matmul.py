@@ -22,6 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from tvm import tirx
+
 from motet.targets.host.exprs import loads, substitute
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.epilogue import Epilogue, find_epilogue
@@ -29,13 +32,25 @@ from motet.targets.host.kernels.operand import Operand, Packing, find_operand, o
 from motet.targets.host.kernels.tile import Tile, choose_tile, emit_tile
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
-    Buffer, Expr, Stmt, allocate, constant_of, index, load, loop, parallel, product, ramp,
-    round_up, scratch, seq, simplify, store,
+    Buffer,
+    Expr,
+    Stmt,
+    allocate,
+    constant_of,
+    index,
+    load,
+    loop,
+    parallel,
+    product,
+    ramp,
+    round_up,
+    scratch,
+    seq,
+    simplify,
+    store,
 )  # fmt: skip
 from motet.targets.host.machine import Machine
 from motet.targets.host.stages import Stage, StagedFunction
-from numpy.typing import NDArray
-from tvm import tirx
 
 PARALLEL_FLOPS = 1_000_000
 _BLOCK_BYTES = 128 * 1024

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from motet.targets.host.exprs import loads, same_expr, substitute
-from motet.targets.host.loops import Buffer, Expr, constant_of, load
-from motet.targets.host.stages import StagedFunction, Stage, readers
 from numpy.typing import NDArray
-from tvm import tirx
 from tvm.ir import TensorLoad
 from tvm.ir.expr import Var
+
+from motet.targets.host.exprs import loads, same_expr, substitute
+from motet.targets.host.loops import Buffer, Expr, constant_of, load
+from motet.targets.host.stages import Stage, StagedFunction, readers
 
 Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
 

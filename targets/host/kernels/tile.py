@@ -10,11 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tvm import tirx
+
 from motet.targets.host.loops import (
-    Expr, Stmt, allocate, broadcast, index, load, ramp, scratch, seq, store,
+    Expr,
+    Stmt,
+    allocate,
+    broadcast,
+    index,
+    load,
+    ramp,
+    scratch,
+    seq,
+    store,
 )  # fmt: skip
 from motet.targets.host.machine import Machine
-from tvm import tirx
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,8 @@ def lanes_of(machine: Machine, dtype: str) -> int:
 
 def tile_shapes(machine: Machine) -> tuple[tuple[int, int], ...]:
     """(rows, vectors) that fit the registers beside the operands: 16 of them, 32 with
-    AVX-512."""
+    AVX-512.
+    """
     if machine.vector_bytes == 64:
         return (12, 2), (8, 3), (6, 4), (14, 2), (4, 6), (3, 8), (2, 12), (1, 12), (8, 2), (4, 4)
     return (6, 2), (4, 3), (3, 4), (5, 2), (4, 2), (2, 6), (2, 4), (1, 8), (3, 2), (1, 4)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from motet.targets.host.loops import VECTORIZED, Expr, Stmt, constant_of, index, loop, seq
 from tvm import tirx
+
+from motet.targets.host.loops import VECTORIZED, Expr, Stmt, constant_of, index, loop, seq
 
 
 def vector_loop(name: str, extent: int | Expr, lanes: int, body: Callable[[Expr], Stmt]) -> Stmt:

@@ -1,0 +1,230 @@
+"""Reductions and pooling: one element of the result is a sum, a maximum, ... over some axes.
+
+Two nests. Where neighbouring results read neighbouring elements (pooling, a reduction over
+an outer axis), results are computed side by side, a vector of accumulators running over the
+whole reduction::
+
+    parallel for outer spatial axes:
+        for the last spatial axis, a few vectors at a time:
+            acc[v] = init;  for reduction: acc[v] = combine(acc[v], x[v])
+
+Where the reduction itself runs over neighbouring elements (a mean or a maximum of a row),
+each lane accumulates every ``lanes``-th element and the lanes are combined at the end, which
+reassociates sums::
+
+    parallel for spatial axes:
+        acc[v] = init;  for reduction in vectors: acc[v] = combine(acc[v], x[v])
+        result = combine over v of acc[v]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tvm import tirx
+from tvm.ir.expr import Var
+
+from motet.targets.host.exprs import children, loads, rewrite, substitute, walk
+from motet.targets.host.kernels.injective import axes_fuse, lanes_for, unfuse, worth_parallel
+from motet.targets.host.loops import (
+    VECTORIZED,
+    Expr,
+    Stmt,
+    allocate,
+    constant_of,
+    index,
+    load,
+    loop,
+    nest,
+    parallel,
+    product,
+    scratch,
+    seq,
+    simplify,
+    store,
+)  # fmt: skip
+from motet.targets.host.machine import Machine
+from motet.targets.host.stages import Axis, Stage
+
+_ACCUMULATED_VECTORS = 4
+_COMBINERS = (
+    tirx.Add, tirx.Mul, tirx.Max, tirx.Min, tirx.And, tirx.Or,
+)  # fmt: skip
+
+
+def _mentions(expr: Expr, var: Var) -> bool:
+    return any(isinstance(e, Var) and e.same_as(var) for e in walk(expr))
+
+
+def _runs_along(stage: Stage, var: Var) -> bool:
+    """Whether neighbours along ``var`` are neighbours in memory, in some load."""
+    inputs = [x for x in loads(stage.value) if not x.source.same_as(stage.output)]
+    return any(len(x.indices) and _mentions(x.indices[-1], var) for x in inputs)
+
+
+def _with_accumulator(stage: Stage, accumulator: Expr, values: Mapping[Var, Expr]) -> Expr:
+    def replaced(e: Expr) -> Expr | None:
+        return accumulator if hasattr(e, "source") and e.source.same_as(stage.output) else None
+
+    return substitute(rewrite(stage.value, replaced), values)
+
+
+def _combiner(stage: Stage) -> Callable[[Expr, Expr], Expr] | None:
+    """``combine`` where the stage's value is ``combine(output, element)``."""
+    value = stage.value
+    if not isinstance(value, _COMBINERS):
+        return None
+    own = [hasattr(p, "source") and p.source.same_as(stage.output) for p in children(value)]
+    if sum(own) != 1:
+        return None
+    return lambda a, b: type(value)(a, b)
+
+
+def _groups(stage: Stage, axes: Sequence[Axis]) -> list[list[Axis]]:
+    groups: list[list[Axis]] = []
+    for k, axis in enumerate(axes):
+        if k and axes_fuse(stage.value, axes[k - 1], axis, stage.output):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    return groups
+
+
+def _extent(group: Sequence[Axis]) -> Expr:
+    return product([a.extent for a in group])
+
+
+def _widths(extent: Expr, lanes: int) -> list[tuple[Expr, Expr, int]]:
+    """(start, count, width): how to cover ``extent`` with ever narrower vectors."""
+    pieces = []
+    start: Expr = index(0)
+    for width in dict.fromkeys((lanes * _ACCUMULATED_VECTORS, lanes, 1)):
+        count = simplify(tirx.floordiv(extent - start, index(width)))
+        if constant_of(count) != 0:
+            pieces.append((start, count, width))
+        start = simplify(start + count * width)
+    return pieces
+
+
+def _lane_loop(width: int, body: Callable[[Expr], Stmt]) -> Stmt:
+    return loop("lane", width, body, VECTORIZED)
+
+
+def _side_by_side(stage: Stage, machine: Machine, lanes: int) -> Stmt:
+    *outer, last = stage.spatial
+    axes = [a.var for a in stage.spatial]
+    accumulators = {
+        w: scratch(f"acc{w}", [w], stage.output.dtype) for _, _, w in _widths(last.extent, lanes)
+    }
+
+    def block(lead: Sequence[Expr], start: Expr, width: int) -> Stmt:
+        acc = accumulators[width]
+
+        def step(*at: Expr) -> Stmt:
+            def lane(v: Expr) -> Stmt:
+                values = dict(zip(axes, [*lead, start + v], strict=True))
+                values.update(zip((a.var for a in stage.reduction), at, strict=True))
+                return store(acc, _with_accumulator(stage, load(acc, v), values), v)
+
+            return _lane_loop(width, lane)
+
+        names = [f"r{i}" for i in range(len(stage.reduction))]
+        return seq(
+            allocate(acc),
+            _lane_loop(width, lambda v: store(acc, stage.init, v)),
+            nest(names, [a.extent for a in stage.reduction], step),
+            _lane_loop(width, lambda v: store(stage.output, load(acc, v), *lead, start + v)),
+        )
+
+    def row(*lead: Expr) -> Stmt:
+        pieces = [
+            loop("x", count, lambda i, s=start, w=width: block(lead, s + i * w, w))
+            for start, count, width in _widths(last.extent, lanes)
+        ]
+        return seq(*pieces)
+
+    return _over(outer, row, _is_large(stage, machine))
+
+
+def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Any) -> Stmt:
+    *outer_groups, inner = _groups(stage, stage.reduction)
+    axes = [a.var for a in stage.spatial]
+    extent = _extent(inner)
+    pieces = _widths(extent, lanes)
+    width = max(w for _, _, w in pieces)
+    acc = scratch("acc", [width], stage.output.dtype)
+    result = scratch("result", [1], stage.output.dtype)
+
+    def element(lead: Sequence[Expr], *at: Expr) -> Stmt:
+        values = dict(zip(axes, lead, strict=True))
+        for group, i in zip(outer_groups, at, strict=True):
+            values.update(unfuse(group, i))
+
+        def step(i: Expr, w: int) -> Stmt:
+            def lane(v: Expr) -> Stmt:
+                every = {**values, **unfuse(inner, i + v)}
+                return store(acc, _with_accumulator(stage, load(acc, v), every), v)
+
+            return _lane_loop(w, lane)
+
+        return seq(*[loop("k", c, lambda k, s=s, w=w: step(s + k * w, w)) for s, c, w in pieces])
+
+    def whole(*lead: Expr) -> Stmt:
+        names = [f"r{i}" for i in range(len(outer_groups))]
+        return seq(
+            allocate(acc),
+            allocate(result),
+            _lane_loop(width, lambda v: store(acc, stage.init, v)),
+            nest(names, [_extent(g) for g in outer_groups], lambda *at: element(lead, *at)),
+            store(result, load(acc, 0), 0),
+            loop(
+                "v",
+                width - 1,
+                lambda v: store(result, combine(load(result, 0), load(acc, v + 1)), 0),
+            )
+            if width > 1
+            else None,
+            store(stage.output, load(result, 0), *lead),
+        )
+
+    return _over(stage.spatial, whole, _is_large(stage, machine))
+
+
+def _over(axes: Sequence[Axis], body: Callable[..., Stmt], parallel_: bool) -> Stmt:
+    if not axes:
+        return body()
+    return parallel([f"s{i}" for i in range(len(axes))], [a.extent for a in axes], body, parallel_)
+
+
+def _is_large(stage: Stage, machine: Machine) -> bool:
+    extents = [a.extent for a in (*stage.spatial, *stage.reduction)]
+    return worth_parallel(extents, len(walk(stage.value)), machine)
+
+
+def emit_reduction(stage: Stage, machine: Machine) -> Stmt:
+    """The loop nest of a reduction."""
+    lanes = lanes_for(machine, stage.output.dtype)
+    combine = _combiner(stage)
+    rows = combine is not None and _runs_along(stage, stage.reduction[-1].var)
+    if stage.spatial and _runs_along(stage, stage.spatial[-1].var):
+        extent = constant_of(stage.spatial[-1].extent)
+        if not rows or extent is None or extent >= lanes:
+            return _side_by_side(stage, machine, lanes)
+    if combine is not None:
+        return _across_lanes(stage, machine, lanes, combine)
+    if stage.spatial:
+        return _side_by_side(stage, machine, 1)
+    return _serial(stage)
+
+
+def _serial(stage: Stage) -> Stmt:
+    def step(*at: Expr) -> Stmt:
+        values = dict(zip((a.var for a in stage.reduction), at, strict=True))
+        return store(stage.output, substitute(stage.value, values))
+
+    names = [f"r{i}" for i in range(len(stage.reduction))]
+    return seq(
+        store(stage.output, stage.init),
+        nest(names, [a.extent for a in stage.reduction], step),
+    )
