@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tvm import arith, relax, tirx
+from tvm import relax, sym, tirx
+from tvm.ir import Expr
 
 from motet.runtime.errors import CompileError
 from motet.runtime.shapes import Dimension, Expression, Operation, Shape
@@ -18,12 +19,12 @@ _OPERATIONS: tuple[tuple[type, Operation], ...] = (
 )
 
 
-def dimension_of(expr: tirx.PrimExpr) -> Dimension:
+def dimension_of(expr: Expr) -> Dimension:
     """The dimension that ``expr`` stands for; raises ``CompileError`` on other arithmetic."""
-    return _convert(arith.Analyzer().simplify(expr))
+    return _convert(sym.Analyzer().simplify(expr))
 
 
-def _convert(expr: tirx.PrimExpr) -> Dimension:
+def _convert(expr: Expr) -> Dimension:
     if isinstance(expr, int):
         return expr
     if isinstance(expr, tirx.IntImm):

@@ -11,11 +11,11 @@ from typing import Any
 from tvm import relax
 from tvm_ffi import structural_equal, structural_hash
 
-from motet.runtime.device import Array
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
 from motet.targets.systolic.codegen import compile_layer
 from motet.targets.systolic.description import ArrayDescription
+from motet.targets.systolic.layers import Layer
 from motet.targets.systolic.relax_layers import LayerBinding, layer_of
 
 MARKS = ("motet.op", "motet.kind", "motet.onnx_nodes", "motet.target")
@@ -77,18 +77,15 @@ class ArrayPrograms:
 
     description: ArrayDescription
     programs: dict[str, bytes] = field(default_factory=dict)
-    _known: dict[Any, str] = field(default_factory=dict)
+    _known: dict[Layer, str] = field(default_factory=dict)
 
     def program_for(self, unit: relax.Function) -> tuple[str, LayerBinding]:
         """The program's name, and which parameter feeds which operand."""
         binding = layer_of(unit)
-        key = (binding.layer, tuple(binding.operand_shapes))
+        key = binding.layer
         if key not in self._known:
             data = compile_layer(binding.layer, self.description).encode()
             name = hashlib.sha256(data).hexdigest()[:16]
             self.programs[name] = data
             self._known[key] = name
         return self._known[key], binding
-
-
-Packing = Callable[[Array], Array]

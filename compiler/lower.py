@@ -247,7 +247,7 @@ class _Lowering:
     def array_call(self, call: relax.Call, unit: relax.Function) -> Item:
         assert self.code.array is not None, "only placement marks units for the array"
         name, binding = self.code.array.program_for(unit)
-        inputs = tuple(self.tensor(self.item(call.args[index])) for index in binding.operands)
+        inputs = tuple(self.tensor(self.item(call.args[index])) for index in binding.params)
         output = self.file.stored(str(unit.ret_ty.dtype), shape_of(unit.ret_ty))
         self.instructions.append(ArrayCall(name, inputs, output, len(self.operators) - 1))
         return output

@@ -1,0 +1,97 @@
+"""``motet.compile`` and ``motet.load``: the Python API's two doors.
+
+The compiler, and tvm with it, is imported when ``compile`` is called, so that a
+program that only runs bundles never needs them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from motet.runtime.bundle import Bundle, open_bundle
+from motet.runtime.errors import EnvironmentLackError
+from motet.runtime.session import Session
+
+if TYPE_CHECKING:
+    from motet.compiler.compile import CompileOptions
+    from motet.compiler.spec import BundleSpec
+
+PathLike = Union[str, "os.PathLike[str]"]
+Shapes = Mapping[str, Sequence[int | str]]
+
+
+def compile(  # noqa: A001 - the name that users of compilers expect
+    models: BundleSpec | PathLike | Sequence[PathLike],
+    *,
+    target: str | None = None,
+    shapes: Shapes | None = None,
+    settings: Sequence[str] = (),
+    options: CompileOptions | None = None,
+) -> Bundle:
+    """Compile ONNX models into one bundle.
+
+    Parameters
+    ----------
+    models: a ``BundleSpec``, the path of a specification (``.toml``), the path of one
+        ``.onnx`` file, or a sequence of ``.onnx`` paths.
+    target: ``"host"``, the name of a shipped array, or the path of an array description;
+        None keeps the specification's own (host by default).
+    shapes: input name (with several models ``model.input``) -> shape, for ``.onnx`` paths.
+    settings: overrides such as ``"models.faces.rate_hz=60"``.
+    options: progress and hooks around passes; they do not change the bundle.
+
+    Raises
+    ------
+    SpecError, ModelError (UnsupportedOperatorError), CompileError
+        What is wrong with the specification or a model, with the remedy.
+    EnvironmentLackError
+        Where the compiler's packages or a C compiler are not installed.
+    """
+    try:
+        from motet.compiler.compile import compile_bundle
+    except ImportError as error:
+        raise EnvironmentLackError(
+            f"compiling needs the package {error.name!r}: pip install 'motet[compile]'"
+        ) from error
+    return compile_bundle(_specification(models, target, shapes, settings), options)
+
+
+def _specification(
+    models: BundleSpec | PathLike | Sequence[PathLike],
+    target: str | None,
+    shapes: Shapes | None,
+    settings: Sequence[str],
+) -> BundleSpec:
+    from motet.compiler.spec import BundleSpec
+    from motet.compiler.spec_file import load_spec, override, spec_from_models
+
+    assignments = [*settings, *([f"target={target}"] if target is not None else [])]
+    if isinstance(models, (str, os.PathLike)):
+        if Path(models).suffix == ".toml":
+            return load_spec(models, assignments)
+        models = [models]
+    if not isinstance(models, BundleSpec):
+        models = spec_from_models(models, shapes=shapes)
+    return override(models, assignments) if assignments else models
+
+
+def load(bundle: PathLike | Bundle, *, threads: int | None = None) -> Session:
+    """Open a ``.motet`` file (or a bundle just compiled) and make it ready to run.
+
+    threads: what one kernel call may use; None takes the bundle's, or all CPUs.
+    Array programs run on a simulated array, built from the description in the bundle.
+
+    Raises ``BundleError`` for a damaged, foreign or newer file, ``EnvironmentLackError``
+    where this CPU cannot run the bundle's kernels.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    accelerator = None
+    if opened.array_description is not None:
+        from motet.targets.systolic.description import from_json
+        from motet.targets.systolic.simulated_device import SimulatedArray
+
+        accelerator = SimulatedArray(from_json(opened.array_description))
+    return Session(opened, accelerator, threads)

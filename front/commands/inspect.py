@@ -1,0 +1,105 @@
+"""``motet inspect``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from motet.commands.common import compile_options, json_option, model_option, request_of
+from motet.console import output, print_json, quantity, table
+from motet.description import describe
+from motet.opening import open_or_compile
+
+
+@click.command(epilog="Examples:\n\n"
+    "\b\n"
+    "  motet inspect headset.motet\n"
+    "  motet inspect headset.motet --json | jq '.models[].arena_bytes'\n"
+    "  motet inspect model.onnx --target edge-64x64 --operators\n"
+)  # fmt: skip
+@click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
+@model_option
+@click.option("--operators", is_flag=True, help="List every operator with its ONNX nodes.")
+@compile_options
+@json_option
+def inspect(
+    file: str,
+    model: str | None,
+    operators: bool,
+    target: str | None,
+    shapes: tuple[str, ...],
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show what a bundle holds: models, memory, kernels, array programs, passes."""
+    bundle = open_or_compile(file, request_of(target, shapes, settings))
+    facts = describe(bundle, model)
+    if as_json:
+        print_json(facts)
+        return
+    _print_head(facts)
+    _print_models(facts)
+    if operators:
+        _print_operators(facts)
+    _print_code(facts)
+    _print_passes(facts)
+
+
+def _print_head(facts: dict[str, Any]) -> None:
+    features = " ".join(facts["cpu_features"])
+    output().print(
+        f"bundle {facts['name']} for {facts['target']} "
+        f"(cpu {facts['cpu']}: {features}), made by Motet {facts['motet_version']}\n"
+        f"{facts['weights']} weights, {quantity(facts['weight_bytes'], 'B')}; "
+        f"kernel library {quantity(facts['kernel_library_bytes'], 'B')}\n"
+    )
+
+
+def _print_models(facts: dict[str, Any]) -> None:
+    for model in facts["models"]:
+        rows = [
+            [kind, tensor["name"], tensor["dtype"], tensor["shape_text"]]
+            for kind in ("input", "output")
+            for tensor in model[f"{kind}s"]
+        ]
+        arena = model["arena_bytes"]
+        memory = (
+            "arena depends on the input's size" if arena is None else quantity(arena, "B arena")
+        )
+        title = (
+            f"{model['name']}: {model['operators']} operators, {model['macs_text']} MACs "
+            f"({model['array_operators']} operators on the array), {memory}"
+        )
+        output().print(table(title, ["", "tensor", "dtype", "shape"], rows))
+        output().print()
+
+
+def _print_operators(facts: dict[str, Any]) -> None:
+    for model in facts["models"]:
+        rows = [
+            [entry["op"], entry["target"], entry["kind"], entry["macs_text"], entry["onnx_nodes"]]
+            for entry in model["operator_list"]
+        ]
+        columns = ["operator", "target", "computes", ">MACs", "ONNX nodes"]
+        output().print(table(model["name"], columns, rows))
+        output().print()
+
+
+def _print_code(facts: dict[str, Any]) -> None:
+    rows = [[kernel["symbol"], str(kernel["calls"])] for kernel in facts["kernels"]]
+    if rows:
+        output().print(table("host kernels", ["symbol", ">calls"], rows))
+        output().print()
+    rows = [
+        [program["name"], str(program["calls"]), quantity(program["bytes"], "B")]
+        for program in facts["array_programs"]
+    ]
+    if rows:
+        output().print(table("array programs", ["program", ">calls", ">size"], rows))
+        output().print()
+
+
+def _print_passes(facts: dict[str, Any]) -> None:
+    rows = [[entry["name"], entry["summary"]] for entry in facts["passes"]]
+    output().print(table("passes", ["pass", "what it did"], rows))

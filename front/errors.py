@@ -1,0 +1,27 @@
+"""Errors that a user can cause: ``motet.errors.SpecError`` and its siblings."""
+
+from __future__ import annotations
+
+from motet.runtime.errors import (
+    BundleError,
+    CompileError,
+    EnvironmentLackError,
+    InputError,
+    ModelError,
+    MotetError,
+    ProgramError,
+    SpecError,
+    UnsupportedOperatorError,
+)
+
+__all__ = [
+    "BundleError",
+    "CompileError",
+    "EnvironmentLackError",
+    "InputError",
+    "ModelError",
+    "MotetError",
+    "ProgramError",
+    "SpecError",
+    "UnsupportedOperatorError",
+]
