@@ -84,10 +84,7 @@ def _check_operators(graph: onnx.GraphProto, opset: int, label: str) -> None:
     foreign = [name for name, node in all_nodes(graph) if node.domain not in _DOMAINS]
     if foreign:
         found = [
-            (
-                f"{node.domain}::{node.op_type}" if node.domain not in _DOMAINS else node.op_type,
-                name,
-            )
+            (_full_name(node), name)
             for name, node in all_nodes(graph)
             if node.domain not in _DOMAINS or not is_supported(node.op_type, opset)
         ]
@@ -100,6 +97,10 @@ def _check_operators(graph: onnx.GraphProto, opset: int, label: str) -> None:
     if unknown:
         message = unsupported_message(unknown, label)
         raise UnsupportedOperatorError(f"{message} (ONNX has none of that name in opset {opset})")
+
+
+def _full_name(node: onnx.NodeProto) -> str:
+    return node.op_type if node.domain in _DOMAINS else f"{node.domain}::{node.op_type}"
 
 
 def _is_known(op_type: str, opset: int) -> bool:

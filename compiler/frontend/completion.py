@@ -14,34 +14,11 @@ from .node import Node
 from .shape_data import same
 from .values import Dim, as_dim
 
-_BROADCASTING = frozenset(
-    [
-        "Add",
-        "And",
-        "BitShift",
-        "BitwiseAnd",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Div",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "Max",
-        "Mean",
-        "Min",
-        "Mod",
-        "Mul",
-        "Or",
-        "Pow",
-        "PRelu",
-        "Sub",
-        "Sum",
-        "Where",
-        "Xor",
-    ]
-)
+_BROADCASTING_NAMES = """
+    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less
+    LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor
+"""
+_BROADCASTING = frozenset(_BROADCASTING_NAMES.split())
 
 
 def completed(builder: relax.BlockBuilder, expr: relax.Expr, node: Node) -> relax.Expr:

@@ -8,12 +8,13 @@ that it replaces. Some bodies depend on the input types, which are known by then
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx
 from onnx import defs
 
 
-def schema_of(op_type: str, opset: int) -> defs.OpSchema | None:
+def schema_of(op_type: str, opset: int) -> Any:
     """The schema of a default-domain operator at ``opset``; None where there is none."""
     try:
         return defs.get_schema(op_type, opset)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 from tvm import relax
 
@@ -175,7 +176,16 @@ class GraphImporter:
             bound = functions.bound_node(inner, node, view.opset)
             _drop_absent(bound, scope)
             self.node(bound, scope, name, opset, depth + 1)
-        return [scope[output] for output in function.output]
+        return self._present(node, [scope.get(output) for output in function.output])
+
+    def _present(self, node: onnx.NodeProto, values: Sequence[Value | None]) -> list[Value]:
+        """Outputs of a body; one that the node does not ask for may be absent."""
+        result: list[Value] = []
+        for output, value in zip(node.output, values, strict=False):
+            if value is None and output:
+                raise RefusedNodeError(f"its function body does not compute '{output}'")
+            result.append(Constant(np.zeros(0)) if value is None else value)
+        return result
 
     def _branches(
         self,

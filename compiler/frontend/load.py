@@ -18,6 +18,7 @@ import tvm
 from tvm import relax
 
 from motet.runtime.errors import ModelError, SpecError
+from motet.runtime.program import TensorInfo
 
 from .checks import check_model, has_if, operator_set
 from .dimensions import ShapeText, Symbols, declared_shape, graph_inputs, numpy_dtype
@@ -30,21 +31,13 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 
 
 @dataclass(frozen=True)
-class TensorInfo:
-    """An input or output: its ONNX name, numpy dtype, and shape (str: a symbolic dimension)."""
-
-    name: str
-    dtype: str
-    shape: ShapeText
-
-
-@dataclass(frozen=True)
 class ImportedModel:
     """A model as Relax.
 
     module: one public function called ``name``, whose parameters are ``inputs`` in order
         and which returns the one output, or a tuple of the outputs in order.
-    inputs, outputs: with their ONNX names, in ONNX order.
+    inputs, outputs: with their ONNX names, in ONNX order; numpy dtypes; a dimension that
+        is a str is symbolic.
     sha256, path: of the ONNX file.
     """
 
@@ -63,9 +56,12 @@ def load_model(
 
     Parameters
     ----------
-    path: the ONNX file; external data lies beside it.
-    name: of the entry function, ``[a-z][a-z0-9_]*``.
-    shapes: input shapes instead of the model's, for symbolic dimensions: integers, or
+    path:
+        The ONNX file; external data lies beside it.
+    name:
+        Of the entry function, ``[a-z][a-z0-9_]*``.
+    shapes:
+        Input shapes instead of the model's, for symbolic dimensions: integers, or
         names of symbolic dimensions. Equal names are equal dimensions.
 
     Raises
@@ -183,3 +179,6 @@ def merge(models: Sequence[ImportedModel]) -> tvm.IRModule:
             raise SpecError(f"two models are called '{model.name}': give one another name")
         functions[model.name] = model.module[model.name]
     return tvm.IRModule(functions)
+
+
+__all__ = ["ImportedModel", "TensorInfo", "load_model", "merge"]

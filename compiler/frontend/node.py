@@ -16,7 +16,7 @@ LEAVES = (relax.Var, GenericConst, relax.ShapeExpr)
 
 
 class RefusedNodeError(Exception):
-    """This use of an operator cannot be lowered; the importer adds model and node."""
+    """A use of an operator that cannot be lowered; the importer adds model and node."""
 
 
 class Node:
@@ -137,11 +137,9 @@ class Node:
             self.refuse("the rank of its input is only known at run time")
         return int(ty.ndim)
 
-    def axis(self, default: int = 0, rank: int | None = None, name: str = "axis") -> int:
-        """Attribute ``axis``, made non-negative and checked against the rank."""
-        return self.normal_axis(
-            int(self.attr(name, default)), self.rank() if rank is None else rank
-        )
+    def axis(self, default: int = 0) -> int:
+        """Attribute ``axis``, made non-negative and checked against input 0's rank."""
+        return self.normal_axis(int(self.attr("axis", default)), self.rank())
 
     def normal_axis(self, axis: int, rank: int) -> int:
         """``axis`` made non-negative; refuses one out of range."""

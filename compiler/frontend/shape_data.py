@@ -36,10 +36,12 @@ def evaluate(node: Node) -> list[Value] | None:
     """Outputs of a node on shape data; None where it is not shape arithmetic."""
     rule = _RULES.get(node.op_type)
     inputs = [None if v is None else _objects(v) for v in node.inputs]
-    if rule is None or any(v is not None and a is None for v, a in zip(node.inputs, inputs)):
+    if rule is None or any(
+        v is not None and a is None for v, a in zip(node.inputs, inputs, strict=True)
+    ):
         return None
     try:
-        result = rule(node, [a for a in inputs])
+        result = rule(node, inputs)
     except (_NotShapeDataError, IndexError, ValueError, ZeroDivisionError):
         return None
     if result is None or result.ndim > 1:

@@ -24,7 +24,7 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.NodeProto]]:
 def unsupported_message(found: list[tuple[str, str]], file: str) -> str:
     """The message for pairs of operator and node name: each operator once, with a count."""
     counts = Counter(operator for operator, _ in found)
-    first = {operator: name for operator, name in reversed(found)}
+    first = dict(reversed(found))
     listed = ", ".join(f"{op} ({n}x, e.g. node '{first[op]}')" for op, n in sorted(counts.items()))
     return f"{file}: operators that cannot be lowered: {listed}"
 

@@ -18,73 +18,15 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from .node import Node
 from .values import Constant, Symbolic, Tensor, Value
 
-USABLE = frozenset(
-    [
-        "Abs",
-        "Acos",
-        "Acosh",
-        "Add",
-        "AffineGrid",
-        "And",
-        "Asin",
-        "Asinh",
-        "Atan",
-        "Atanh",
-        "BitwiseAnd",
-        "BitwiseNot",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Ceil",
-        "Compress",
-        "Cos",
-        "Cosh",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "Erf",
-        "Exp",
-        "EyeLike",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-        "GridSample",
-        "GroupNormalization",
-        "HardSigmoid",
-        "HardSwish",
-        "Hardmax",
-        "InstanceNormalization",
-        "IsNaN",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "MatMulInteger",
-        "MaxRoiPool",
-        "Neg",
-        "NonZero",
-        "Not",
-        "Or",
-        "PRelu",
-        "QuantizeLinear",
-        "Relu",
-        "Round",
-        "Shrink",
-        "Sigmoid",
-        "Sign",
-        "Sin",
-        "Sinh",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Sub",
-        "Tan",
-        "Tanh",
-        "Trilu",
-        "Unique",
-        "Where",
-        "Xor",
-        "Mul",
-    ]
-)
+_USABLE_NAMES = """
+    Abs Acos Acosh Add AffineGrid And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr
+    BitwiseXor Ceil Compress Cos Cosh DequantizeLinear DynamicQuantizeLinear Erf Exp EyeLike
+    Floor Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax
+    InstanceNormalization IsNaN LeakyRelu Less LessOrEqual Log MatMulInteger MaxRoiPool Mul
+    Neg NonZero Not Or PRelu QuantizeLinear Relu Round Shrink Sigmoid Sign Sin Sinh Softplus
+    Softsign Sqrt Sub Tan Tanh Trilu Unique Where Xor
+"""
+USABLE = frozenset(_USABLE_NAMES.split())
 
 
 def convert(node: Node) -> relax.Expr:

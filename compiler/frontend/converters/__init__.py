@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..node import Node
+from motet.compiler.frontend.node import Node
+
 from . import (
     convolution,
     detection,

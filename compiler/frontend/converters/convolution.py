@@ -7,8 +7,9 @@ from typing import Any
 
 from tvm import relax
 
-from ..node import Node
-from ..values import Constant
+from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.values import Constant
+
 from .windows import window
 
 _LAYOUTS = {1: ("NCW", "W"), 2: ("NCHW", "HW"), 3: ("NCDHW", "DHW")}

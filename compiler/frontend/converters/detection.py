@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ..node import Node
+from motet.compiler.frontend.node import Node
 
 
 def non_max_suppression(node: Node) -> relax.Expr:

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from tvm import relax
 
-from ..node import Node, is_float
-from ..values import Constant, Value
+from motet.compiler.frontend.node import Node, is_float
+from motet.compiler.frontend.values import Constant, Value
 
 
 def _bound(node: Node, index: int, name: str) -> Value | None:
@@ -19,8 +19,7 @@ def _bound(node: Node, index: int, name: str) -> Value | None:
     if node.opset < 11:
         value = node.attr(name)
         return None if value is None else Constant(np.array(value, dtype=node.dtype()))
-    value = node.inputs[index] if node.has(index) else None
-    return value
+    return node.inputs[index] if node.has(index) else None
 
 
 def _known(bound: Value | None) -> float | int | None:
@@ -100,13 +99,19 @@ def divide(node: Node) -> relax.Expr:
 
 
 def bit_shift(node: Node) -> relax.Expr:
-    """BitShift; shifting by the width or more gives 0, where machine shifts wrap around."""
+    """BitShift; beyond the width all bits leave, where machine shifts wrap around."""
     x, amount, dtype = node.x(), node.x(1), node.dtype()
     operator = relax.op.left_shift if node.attr("direction") == "LEFT" else relax.op.right_shift
-    width = np.iinfo(dtype).bits
-    inside = node.emit(relax.op.less(amount, node.scalar(width)))
+    inside = relax.op.less(amount, node.scalar(np.iinfo(dtype).bits))
+    if dtype.startswith("int"):
+        inside = relax.op.logical_and(inside, relax.op.greater_equal(amount, node.scalar(0)))
+    inside = node.emit(inside)
+    emptied = node.scalar(0)
+    if dtype.startswith("int") and node.attr("direction") == "RIGHT":
+        negative = relax.op.less(x, node.scalar(0))
+        emptied = relax.op.where(negative, node.scalar(-1), node.scalar(0))
     safe = node.emit(relax.op.where(inside, amount, node.scalar(0)))
-    return relax.op.where(inside, operator(x, safe), node.scalar(0))
+    return relax.op.where(inside, operator(x, safe), emptied)
 
 
 def is_inf(node: Node) -> relax.Expr:

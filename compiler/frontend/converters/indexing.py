@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ..node import Node
-from ..values import Dim
+from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.values import Dim
 
 
 def _positive(node: Node, index: int, extents: Dim | list[Dim]) -> relax.Expr:

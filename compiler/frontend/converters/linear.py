@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ..completion import agreed, cast_to
-from ..node import Node
-from ..shape_data import product
-from ..values import Constant
+from motet.compiler.frontend.completion import agreed, cast_to
+from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.shape_data import product
+from motet.compiler.frontend.values import Constant
 
 
 def mat_mul(node: Node) -> relax.Expr:

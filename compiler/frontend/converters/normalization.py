@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ..node import Node
-from ..shape_data import product
-from ..values import Constant, Value
+from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.shape_data import product
+from motet.compiler.frontend.values import Constant, Value
 
 
 def batch_normalization(node: Node) -> relax.Expr:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ..node import Node
+from motet.compiler.frontend.node import Node
+
 from .windows import Window, window
 
 _LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}

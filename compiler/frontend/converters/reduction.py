@@ -7,8 +7,8 @@ from typing import Any
 
 from tvm import relax
 
-from ..node import Node, is_float
-from ..values import Value
+from motet.compiler.frontend.node import Node, is_float
+from motet.compiler.frontend.values import Value
 
 Reduce = Callable[[Node, Any, "list[int]", bool], Any]
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ..node import Node, is_float
-from ..values import Dim
+from motet.compiler.frontend.node import Node, is_float
+from motet.compiler.frontend.values import Dim
+
 from .interpolation import Axis, coordinates, matrix, nearest
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ..node import Node
-from ..values import Constant, Tensor, Value
+from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.values import Constant, Tensor, Value
 
 
 def _items(node: Node) -> list[relax.Expr]:

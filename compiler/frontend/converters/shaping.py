@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from tvm import relax, tirx
 
-from ..completion import agreed, cast_to
-from ..fold import MAX_ELEMENTS
-from ..node import Node
-from ..shape_data import product, same, simplify
-from ..values import Dim
+from motet.compiler.frontend.completion import agreed, cast_to
+from motet.compiler.frontend.fold import MAX_ELEMENTS
+from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.shape_data import product, same, simplify
+from motet.compiler.frontend.values import Dim, Symbolic
 
 
 def _reshaped(node: Node, x: relax.Expr, dims: Sequence[Dim]) -> relax.Expr:
@@ -189,7 +189,7 @@ def constant_of_shape(node: Node) -> relax.Expr:
 def range_(node: Node) -> relax.Expr:
     """Range of integers whose limits are known or symbolic."""
     start, limit, delta = (node.dims(i, "limits")[0] for i in range(3))
-    dtype = getattr(node.value(0), "dtype", None) or str(node.value(1).dtype)
+    dtype = next((v.dtype for v in node.inputs if isinstance(v, Symbolic)), "int64")
     if all(isinstance(v, int) for v in (start, limit, delta)):
         count = max(0, -(-(limit - start) // delta))
         if count > MAX_ELEMENTS:

@@ -7,8 +7,8 @@ from typing import Any
 
 from tvm import relax
 
-from ..node import Node
-from ..values import Dim
+from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.values import Dim
 
 # Exporters write INT_MAX, INT64_MAX or a round 10^9 for "to the end".
 _OPEN_END = 10**9

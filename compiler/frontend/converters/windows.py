@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..node import Node
-from ..values import Dim
+from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.values import Dim
 
 
 @dataclass(frozen=True)
