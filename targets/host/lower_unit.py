@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 
 from motet.runtime.errors import UnsupportedOperatorError
+from motet.targets.host.fast_math import with_fast_math
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.conv import emit_convolution
 from motet.targets.host.kernels.generic import emit_as_it_came
@@ -111,6 +112,7 @@ def lower_unit(
         Where an operator has no definition that can run without TVM.
     """
     func = inline_injective(read_stages(fuse(unit), _output_count(unit)))
+    func = replace(func, stages=tuple(with_fast_math(s) for s in func.stages))
     constants = [func.params[i] for i in sorted(constant_params)]
     body: list[Stmt] = []
     repacked: dict[Any, tuple[Buffer, Packing]] = {}

@@ -72,8 +72,5 @@ def find_operand(buffer: Buffer, anchor: Stage, func: StagedFunction) -> Operand
 
 def operand_buffers(anchor: Stage) -> list[Buffer]:
     """The buffers that an anchor multiplies, left one first."""
-    found: list[Buffer] = []
-    for access in loads(anchor.value):
-        if not access.source.same_as(anchor.output):
-            found.append(access.source)
-    return found
+    accesses = (x for x in loads(anchor.value) if not x.source.same_as(anchor.output))
+    return [x.source for x in accesses]

@@ -1,0 +1,115 @@
+"""Exponential, logistic function, hyperbolic tangent and error function as polynomials.
+
+The C library's functions are called lane by lane; these are plain arithmetic and vectorise.
+Single precision; the relative error stays within a few units in the last place (exact class
+"reassociating"). ``exp`` is Cephes' ``expf`` (S. Moshier), with infinities, NaN and underflow
+to zero kept; ``tanh`` and ``erf`` are the rational minimax approximations used by Eigen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from tvm import tirx
+from tvm.ir import Call
+
+from motet.targets.host.exprs import rewrite
+from motet.targets.host.loops import Expr
+from motet.targets.host.stages import Stage
+
+_LARGEST, _SMALLEST = 88.72283, -87.33654
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+        5.0000001201e-1)  # fmt: skip
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_TANH_LIMIT = 7.90531110763549805
+_TANH = (
+    (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+     1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
+    (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03),
+)  # fmt: skip
+_ERF_LIMIT = 4.0
+_ERF = (
+    (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+     -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02),
+    (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
+     -1.42647390514189e-02),
+)  # fmt: skip
+
+
+def _f(value: float) -> Expr:
+    return tirx.const(value, "float32")
+
+
+def _horner(coefficients: Sequence[float], x: Expr) -> Expr:
+    value = _f(coefficients[0])
+    for c in coefficients[1:]:
+        value = value * x + _f(c)
+    return value
+
+
+def _let(name: str, value: Expr, body: Callable[[Expr], Expr]) -> Expr:
+    var = tirx.Var(name, value.ty)
+    return tirx.Let(var, value, body(var))
+
+
+def _exp(x: Expr) -> Expr:
+    def of_parts(clamped: Expr, n: Expr) -> Expr:
+        remainder = clamped - n * _f(_LN2_HIGH) - n * _f(_LN2_LOW)
+
+        def scaled(r: Expr) -> Expr:
+            power = _horner(_EXP, r) * r * r + r + _f(1.0)
+            exponent = n.astype("int32") + tirx.const(127, "int32")
+            result = power * tirx.reinterpret("float32", exponent << tirx.const(23, "int32"))
+            result = tirx.Select(x > _f(_LARGEST), _f(float("inf")), result)
+            result = tirx.Select(x < _f(_SMALLEST), _f(0.0), result)
+            return tirx.Select(tirx.isnan(x), x, result)
+
+        return _let("r", remainder, scaled)
+
+    def rounded(c: Expr) -> Expr:
+        # 2^128 has no representation: beyond 127 the remainder takes the rest.
+        return tirx.min(tirx.floor(c * _f(1.44269504088896341) + _f(0.5)), _f(127.0))
+
+    clamped = tirx.max(tirx.min(x, _f(_LARGEST)), _f(_SMALLEST))
+    return _let("c", clamped, lambda c: _let("n", rounded(c), lambda n: of_parts(c, n)))
+
+
+def _sigmoid(x: Expr) -> Expr:
+    return _f(1.0) / (_f(1.0) + _let("m", _f(0.0) - x, _exp))
+
+
+def _rational(tables: tuple[Sequence[float], Sequence[float]], limit: float, x: Expr) -> Expr:
+    over, under = tables
+    clamped = tirx.max(tirx.min(x, _f(limit)), _f(-limit))
+    ratio = _let(
+        "c",
+        clamped,
+        lambda c: _let("s", c * c, lambda s: c * _horner(over, s) / _horner(under, s)),
+    )
+    return tirx.Select(tirx.isnan(x), x, ratio)
+
+
+_FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
+    "exp": _exp,
+    "sigmoid": _sigmoid,
+    "tanh": lambda x: _rational(_TANH, _TANH_LIMIT, x),
+    "erf": lambda x: _rational(_ERF, _ERF_LIMIT, x),
+}
+
+
+def _replaced(expr: Expr) -> Expr | None:
+    if not isinstance(expr, Call) or str(expr.ty.dtype) not in ("float32", "float16"):
+        return None
+    function = _FUNCTIONS.get(str(expr.op.name).rpartition(".")[2])
+    if function is None:
+        return None
+    dtype = str(expr.ty.dtype)
+    return _let("x", expr.args[0].astype("float32"), function).astype(dtype)
+
+
+def with_fast_math(stage: Stage) -> Stage:
+    """``stage`` with those functions of float16 and float32 values written out."""
+    if stage.opaque:
+        return stage
+    return replace(stage, value=rewrite(stage.value, _replaced))
