@@ -20,6 +20,12 @@ def _product(sizes: Iterable[tirx.PrimExpr]) -> tirx.PrimExpr:
     return result
 
 
+def is_product(call: relax.Call) -> bool:
+    """Whether ``call`` is a convolution or matrix product, of any kind."""
+    name = op_name(call)
+    return name == "relax.matmul" or name.startswith("relax.nn.conv")
+
+
 def macs_of(call: relax.Call) -> tirx.PrimExpr:
     """MACs of a convolution or matrix product; 0 for every other operator."""
     name = op_name(call)

@@ -9,7 +9,7 @@ from tvm.ir import GlobalVar
 from tvm.ir.expr import GenericConst
 from tvm.relax.utils import copy_with_new_vars
 
-from motet.passes.graph import element_count
+from motet.passes.graph import static_shape
 from motet.passes.typing import is_typed, with_type
 
 
@@ -62,7 +62,7 @@ class _UnitBuilder:
             return with_type(relax.Tuple([self.inner(item) for item in expr.fields]), expr.ty)
         if isinstance(expr, relax.Var):
             return self.inside[expr] if expr in self.inside else self.parameter(expr)
-        if isinstance(expr, GenericConst) and element_count(expr) != 1:
+        if isinstance(expr, GenericConst) and static_shape(expr) != ():
             return self.parameter(expr)
         return expr
 

@@ -1,7 +1,8 @@
 """Placement: which operators run on the array; what it does not take, the host runs.
 
-Every anchor call that the array accepts is marked for it, unless one of its ONNX
-nodes is pinned to the host. The others keep their reason, which ``inspect`` shows.
+Every convolution and matrix product that the array accepts is marked for it, unless
+one of its ONNX nodes is pinned to the host. For the others the reason is taken down,
+which ``inspect`` shows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from tvm import IRModule, relax, transform
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from motet.passes.graph import map_functions
+from motet.passes.macs import is_product
 from motet.passes.names import ARRAY, names_of, with_names
 
 Refusal = Callable[[relax.Call], str | None]
@@ -46,18 +48,15 @@ class _Marker(PyExprMutator):
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         visited = super().visit_call_(call)
+        if not is_product(call):
+            return visited
         names = names_of(call)
         why = self.refusal(call)
         if why is None and not set(names) & set(self.pinned):
             self.placement.on_array.append(names)
             return with_names(visited, names, ARRAY)
-        if why and not why.startswith(NOT_A_PRODUCT):
-            self.placement.refused.append((names, why))
+        self.placement.refused.append((names, why or "pinned to the host"))
         return visited
-
-
-NOT_A_PRODUCT = "not a convolution or matrix product"
-"""How a refusal begins that says nothing a user would not know."""
 
 
 def place(
