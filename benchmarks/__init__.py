@@ -1,0 +1,1 @@
+"""Motet measured against named peers: one file per claim."""
