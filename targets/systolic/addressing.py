@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 MAX_LOOPS = 3
@@ -39,12 +40,12 @@ class AddressGenerator:
         """All loops, outermost first."""
         return self.group, *self.columns, *self.rows
 
-    @property
+    @cached_property
     def row_count(self) -> int:
         """Rows of each group's matrix."""
         return math.prod(loop.extent for loop in self.rows)
 
-    @property
+    @cached_property
     def column_count(self) -> int:
         """Columns of each group's matrix."""
         return math.prod(loop.extent for loop in self.columns)

@@ -117,7 +117,7 @@ def _operand(record: Any) -> Operand:
     role, rank, shape, padding, group, rows, columns = record.tolist()
     if role not in [int(known) for known in Role] or not 1 <= rank <= MAX_RANK:
         raise BundleError(f"array program: an operand has role {role} and rank {rank}")
-    generator = AddressGenerator(*_loops([group]), _loops(rows), _loops(columns))
+    generator = AddressGenerator(_loops([group])[0], _loops(rows), _loops(columns))
     top, left, bottom, right = (int(pad) for pad in padding)
     sizes = tuple(int(size) for size in shape[:rank])
     return Operand(Role(role), sizes, (top, left, bottom, right), generator)

@@ -26,11 +26,12 @@ from motet.targets.systolic.addressing import Loop, rectangles
 from motet.targets.systolic.description import FP32_BYTES, ArrayDescription
 from motet.targets.systolic.isa import NO_OPERAND, Instruction, Opcode, Operand
 from motet.targets.systolic.program import SystolicProgram
+from motet.targets.systolic.tile_product import is_single, stacked_blocks
 
 Array = NDArray[Any]
 Step = tuple[int, Any, Any, Any, Any]
 
-_COPY, _FILL, _MULTIPLY, _STORE = range(4)
+_COPY, _MULTIPLY, _FILL, _BLOCKS, _ADD, _STORE = range(6)
 _ON_SCRATCHPAD = (Opcode.LOAD_INPUT, Opcode.LOAD_WEIGHT)
 
 
@@ -70,7 +71,8 @@ class BoundProgram:
 
 
 def _execute(steps: Sequence[Step], views: Sequence[Array]) -> None:
-    dot, add, maximum, minimum = np.dot, np.add, np.maximum, np.minimum
+    dot, matmul, add = np.dot, np.matmul, np.add
+    maximum, minimum = np.maximum, np.minimum
     for kind, target, first, second, third in steps:
         if kind == _COPY:
             target[...] = views[first][second]
@@ -79,6 +81,10 @@ def _execute(steps: Sequence[Step], views: Sequence[Array]) -> None:
             add(target, third, out=target)
         elif kind == _FILL:
             target.fill(0.0)
+        elif kind == _BLOCKS:
+            matmul(first, second, out=target)
+        elif kind == _ADD:
+            add(target, first, out=target)
         else:
             place = views[-1][target]
             maximum(first, second, out=place)
@@ -128,7 +134,7 @@ class _Binder:
 
     def _steps_of(self, item: Instruction) -> list[Step]:
         if item.opcode == Opcode.MATMUL:
-            return [self._multiply(item)]
+            return self._multiply(item)
         memory = "scratchpad" if item.opcode in _ON_SCRATCHPAD else "accumulators"
         key = (memory, item.address, item.rows, item.columns)
         if item.operand == NO_OPERAND:
@@ -141,12 +147,17 @@ class _Binder:
         low, high = np.float32(item.low), np.float32(item.high)
         return [(_STORE, (item.group, *index), tile, low, high) for tile, index in pieces]
 
-    def _multiply(self, item: Instruction) -> Step:
+    def _multiply(self, item: Instruction) -> list[Step]:
         rows, columns, depth = item.rows, item.columns, item.depth
         inputs = self._region("scratchpad", item.address, rows, depth)
         weights = self._region("scratchpad", item.weight_address, depth, columns)
         sums = self._region("accumulators", item.accumulator_address, rows, columns)
-        return _MULTIPLY, sums, weights, inputs, self._region("products", 0, rows, columns)
+        product = self._region("products", 0, rows, columns)
+        if is_single(columns, depth, rows):
+            return [(_MULTIPLY, sums, weights, inputs, product)]
+        blocks = stacked_blocks(weights, inputs, product)
+        steps: list[Step] = [(_BLOCKS, out, left, right, None) for left, right, out in blocks]
+        return [*steps, (_ADD, sums, product, None, None)]
 
     def _make_region(self, memory: str, address: int, rows: int, columns: int) -> Array:
         """A tile in a memory, as [columns, rows]."""

@@ -76,6 +76,17 @@ def test_partial_sums_add_up_in_tile_order():
     np.testing.assert_array_equal(run(layer, array(rows=1, columns=3), [x, w, b]), wanted)
 
 
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [(700, 40, 40), (5000, 1, 40), (1, 200, 300), (700, 33, 129), (3000, 130, 3), (129, 65, 257)],
+)
+@pytest.mark.parametrize("side", [32, 128])
+def test_tiles_of_many_blocks(m, n, k, side):
+    layer = MatrixProduct(1, m, n, k)
+    output = run(layer, array(side, side, 2**22, 2**22))
+    np.testing.assert_array_equal(output, expected(layer, operand_values(layer)))
+
+
 def test_every_matmul_matters():
     """Without one instruction, exactly that tile's contribution is missing."""
     layer, description = MatrixProduct(1, 6, 8, 12), array()
