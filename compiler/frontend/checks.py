@@ -196,6 +196,8 @@ def _run_checker(model: onnx.ModelProto, label: str) -> None:
             tensor.ClearField("external_data")
             tensor.ClearField("dims")
             tensor.dims.append(0)
+    for info in (*plain.graph.input, *plain.graph.output):
+        info.type.tensor_type.shape.SetInParent()  # the checker wants one; exporters leave it out
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -90,7 +90,7 @@ def _imported(read: ReadModel, model: onnx.ModelProto, opset: int, name: str) ->
         TensorInfo(info.name, numpy_dtype(info, read.label), shape)
         for info, shape in zip(infos, declared, strict=True)
     )
-    params = _parameters(inputs, symbols)
+    params = _parameters(inputs, declared, symbols)
     importer = GraphImporter(read.label, opset, dataflow=not has_if(graph))
     constants = {t.name: Constant(read.array(t)) for t in graph.initializer}
     bindings, values = importer.function(graph, params, constants)
@@ -106,16 +106,18 @@ def _known_shape(info: onnx.ValueInfoProto, file: str) -> ShapeText:
     return shape
 
 
-def _parameters(inputs: Sequence[TensorInfo], symbols: Symbols) -> dict[str, relax.Var]:
+def _parameters(
+    inputs: Sequence[TensorInfo], shapes: Sequence[ShapeText], symbols: Symbols
+) -> dict[str, relax.Var]:
     params: dict[str, relax.Var] = {}
     used: set[str] = set()
-    for info in inputs:
+    for info, dims in zip(inputs, shapes, strict=True):
         clean = re.sub(r"\W", "_", info.name, flags=re.ASCII) or "input"
         clean = f"input_{clean}" if clean[0].isdigit() else clean
         while clean in used:
             clean += "_"
         used.add(clean)
-        shape = [symbols.dim(dim) for dim in info.shape]
+        shape = [symbols.dim(dim) for dim in dims]
         params[info.name] = relax.Var(clean, relax.TensorType(shape, info.dtype))
     return params
 

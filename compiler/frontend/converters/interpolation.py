@@ -63,7 +63,7 @@ def nearest(x: Floats, rounding: str, extent: int) -> NDArray[np.int64]:
 
 
 def _linear(distance: Floats) -> Floats:
-    return np.clip(1 - np.abs(distance), 0, 1)
+    return np.asarray(np.clip(1 - np.abs(distance), 0, 1))
 
 
 def _cubic(distance: Floats, a: float) -> Floats:
