@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
+from motet.targets.host.kernels.ordered import arg_sort, cumulative_sum, sort, top_k
 from motet.targets.host.loops import Expr, index
 
 _Call = Any
@@ -212,4 +213,8 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     "relax.nn.conv2d_transpose": transposed_convolution(("NCHW", "IOHW")),
     "relax.nn.conv3d_transpose": transposed_convolution(("NCDHW", "IODHW")),
     "relax.matmul": matrix_product,
+    "relax.cumsum": cumulative_sum,
+    "relax.topk": top_k,
+    "relax.argsort": arg_sort,
+    "relax.sort": sort,
 }
