@@ -24,7 +24,6 @@ import hashlib
 import mmap
 import os
 import struct
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,10 +32,11 @@ import msgspec
 import numpy as np
 
 from motet.runtime import program as programs
+from motet.runtime.atomic import write_atomically
 from motet.runtime.device import Array
 from motet.runtime.errors import BundleError
 from motet.runtime.memory import ALIGNMENT, align
-from motet.runtime.verify import verify_program
+from motet.runtime.verify import verify_program, verify_wires
 
 MAGIC = b"\x89MOTET\r\n"
 FORMAT_VERSION = 1
@@ -122,7 +122,7 @@ class Bundle:
         """Write the bundle; the file appears whole or not at all."""
         target = Path(path)
         try:
-            _write_atomically(target, to_bytes(self.relative_to(target.parent)))
+            write_atomically(target, to_bytes(self.relative_to(target.parent)))
         except OSError as error:
             raise BundleError(f"cannot write the bundle {target}: {error.strerror}") from error
         return target
@@ -145,31 +145,10 @@ class Bundle:
         return replace(self, manifest=msgspec.structs.replace(self.manifest, models=models))
 
 
-def _write_atomically(target: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _pack_weights(weights: Sequence[Array]) -> tuple[tuple[Weight, ...], bytes]:
     index, parts, offset = list[Weight](), list[bytes](), 0
     for weight in weights:
-        data = np.ascontiguousarray(weight).tobytes()
+        data = np.ascontiguousarray(weight, weight.dtype.newbyteorder("<")).tobytes()
         index.append(Weight(offset, weight.dtype.name, tuple(weight.shape)))
         parts.append(data.ljust(align(len(data)), b"\0"))
         offset += len(parts[-1])
@@ -177,7 +156,7 @@ def _pack_weights(weights: Sequence[Array]) -> tuple[tuple[Weight, ...], bytes]:
 
 
 def _parts(bundle: Bundle, weights: bytes) -> dict[str, bytes]:
-    parts = {f"programs/{name}": programs.encode(p) for name, p in bundle.programs.items()}
+    parts = {f"programs/{name}": programs.encode(p) for name, p in sorted(bundle.programs.items())}
     if bundle.array_description is not None:
         parts["array"] = bundle.array_description
     parts |= {f"arrays/{name}": data for name, data in sorted(bundle.array_programs.items())}
@@ -254,7 +233,8 @@ class _Reader:
             path=Path(self.path),
         )
         for name, program in bundle.programs.items():
-            verify_program(name, program, bundle.weights)
+            verify_program(name, program, bundle.weights, bundle.array_programs)
+        verify_wires({model.name: model.wires for model in manifest.models}, bundle.programs)
         return bundle
 
     def manifest(self) -> tuple[int, Manifest]:
@@ -282,7 +262,8 @@ class _Reader:
     def section(self, start: int, section: Section) -> memoryview:
         begin = start + section.offset
         data = self.data[begin : begin + section.size]
-        if section.offset % ALIGNMENT or len(data) != section.size:
+        inside = section.offset >= 0 <= section.size == len(data)
+        if section.offset % ALIGNMENT or not inside:
             raise self.fail(f"part {section.name!r} lies outside the file")
         if hashlib.sha256(data).hexdigest() != section.sha256:
             raise self.fail(f"part {section.name!r} was altered (its SHA-256 differs)")
@@ -302,6 +283,11 @@ class _Reader:
 
     def weight(self, weight: Weight, section: memoryview) -> Array:
         try:
-            return np.ndarray(weight.shape, weight.dtype, buffer=section, offset=weight.offset)
-        except (TypeError, ValueError) as error:
+            array: Array = np.ndarray(
+                weight.shape, weight.dtype, buffer=section, offset=weight.offset
+            )
+        except (TypeError, ValueError, OverflowError, MemoryError) as error:
             raise self.fail(f"a weight's index entry is wrong: {error}") from error
+        if weight.offset % ALIGNMENT or array.dtype.hasobject:
+            raise self.fail(f"a weight's index entry is wrong: {weight}")
+        return array

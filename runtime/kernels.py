@@ -10,7 +10,7 @@ from typing import Any
 
 import tvm_ffi
 
-from motet.runtime.errors import BundleError, EnvironmentLackError
+from motet.runtime.errors import BundleError, EnvironmentLackError, InputError
 
 KernelFunction = Callable[..., Any]
 _CPUINFO = Path("/proc/cpuinfo")
@@ -51,8 +51,8 @@ class KernelLibrary:
             return
         with tempfile.TemporaryDirectory(prefix="motet-") as folder:
             path = Path(folder) / "kernels.so"
-            path.write_bytes(data)
             try:
+                path.write_bytes(data)
                 self._module = tvm_ffi.load_module(str(path))
                 self._native = ctypes.CDLL(str(path))
             except (OSError, RuntimeError) as error:
@@ -72,6 +72,19 @@ class KernelLibrary:
         return self._symbols[symbol]
 
     def set_threads(self, threads: int) -> None:
-        """Threads that one kernel call may use; at least 1."""
-        if self._module is not None:
-            self._native.motet_set_threads(ctypes.c_int(threads))
+        """Threads that one kernel call may use; at least 1.
+
+        Raises ``InputError`` for less, ``BundleError`` where the library has no pool.
+        """
+        if threads < 1:
+            raise InputError(f"threads is {threads}: a kernel call takes at least 1")
+        if self._module is None:
+            return
+        try:
+            setter = self._native.motet_set_threads
+        except AttributeError:
+            raise BundleError(
+                "the bundle's kernel library has no thread pool (no motet_set_threads): "
+                "load it without a number of threads"
+            ) from None
+        setter(ctypes.c_int(threads))

@@ -89,3 +89,31 @@ def aligned_bytes(size: int) -> Array:
 def view(memory: Array, offset: int, dtype: str, shape: tuple[int, ...]) -> Array:
     """A tensor at ``offset`` bytes of ``memory``."""
     return np.ndarray(shape, dtype=dtype, buffer=memory.data, offset=offset)
+
+
+def lendable(array: Array) -> Array:
+    """``array`` as kernels take it: aligned, C-contiguous, writable memory in native order.
+
+    The same memory where it is so already (the weights of a mapped bundle), else a copy:
+    TVM's kernels crash on less aligned vectors, and DLPack refuses read-only arrays.
+    """
+    flags = array.flags
+    ready = flags.c_contiguous and flags.writeable and array.dtype.isnative
+    if ready and array.ctypes.data % ALIGNMENT == 0:
+        return array
+    copy = view(aligned_bytes(array.nbytes), 0, array.dtype.name, array.shape)
+    np.copyto(copy, array)
+    return copy
+
+
+def compact(array: Array) -> Array:
+    """``array`` with the strides that kernels check for, also where it is empty.
+
+    numpy gives an empty array strides of zero; TVM expects them as if it were not empty.
+    """
+    if array.size:
+        return array
+    strides = [array.dtype.itemsize] * array.ndim
+    for axis in range(array.ndim - 1, 0, -1):
+        strides[axis - 1] = strides[axis] * array.shape[axis]
+    return np.ndarray(array.shape, array.dtype, buffer=aligned_bytes(0).data, strides=strides)

@@ -160,6 +160,6 @@ def decode(data: bytes) -> Program:
     """The program of ``encode``; raises ``BundleError`` where it is none."""
     try:
         program = msgspec.json.decode(data, type=Program)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"a program of the bundle cannot be decoded: {error}") from error
     return program

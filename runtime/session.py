@@ -6,7 +6,7 @@ are as onnxruntime has them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,12 @@ from motet.runtime.bundle import Bundle, ModelEntry
 from motet.runtime.device import Accelerator, Array
 from motet.runtime.errors import EnvironmentLackError, InputError
 from motet.runtime.kernels import KernelLibrary, require_features
+from motet.runtime.memory import lendable
 from motet.runtime.program import ArrayCall, Instruction, Kernel, Program, TensorInfo
 from motet.runtime.report import LayerReport, RunReport
 from motet.runtime.shapes import evaluate_shape, render_shape
-from motet.runtime.vm import Frame, Machine, ModelVM
+from motet.runtime.vm import Frame, Machine, ModelVM, fill
+from motet.runtime.wires import WiredModels
 
 ORT_TYPES = {
     "float64": "double",
@@ -78,10 +80,10 @@ class ModelSession:
     def run_named(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run once: outputs by name, as new arrays."""
         arrays = self.check_inputs(inputs)
-        shapes = tuple(array.shape for array in arrays)
+        shapes = tuple(array.shape for array in arrays.values())
         frame = self._vm.acquire(shapes)
         try:
-            _fill(frame, arrays)
+            fill(frame, arrays)
             frame.run()
             return self.copy_outputs(frame)
         finally:
@@ -99,10 +101,10 @@ class ModelSession:
     def simulate(self, inputs: Mapping[str, Any] | None = None) -> RunReport:
         """Run once and report every operator. Without inputs: random ones (seed 0)."""
         arrays = self.check_inputs(inputs if inputs is not None else self.random_inputs())
-        shapes = tuple(array.shape for array in arrays)
+        shapes = tuple(array.shape for array in arrays.values())
         frame = self._vm.acquire(shapes)
         try:
-            _fill(frame, arrays)
+            fill(frame, arrays)
             frame.run()
             times = frame.run_timed()
         finally:
@@ -136,30 +138,50 @@ class ModelSession:
             for info in self.program.inputs
         }
 
-    def check_inputs(self, inputs: Mapping[str, Any]) -> list[Array]:
-        """Inputs in order as contiguous arrays; raises ``InputError`` naming what is wrong."""
+    def check_inputs(
+        self, inputs: Mapping[str, Any], wired: Container[str] = ()
+    ) -> dict[int, Array]:
+        """Inputs as arrays by their number, without those that are ``wired``.
+
+        Raises ``InputError`` naming what is wrong; shapes are checked when they are bound.
+        """
         known = [info.name for info in self.program.inputs]
         unknown = [name for name in inputs if name not in known]
-        missing = [name for name in known if name not in inputs]
+        missing = [name for name in known if name not in inputs and name not in wired]
         if unknown or missing:
             what = f"no input {unknown[0]!r}" if unknown else f"input {missing[0]!r} missing"
             raise InputError(f"model {self.name!r}: {what}; its inputs are {', '.join(known)}")
-        return [self._as_array(info, inputs[info.name]) for info in self.program.inputs]
+        return {
+            number: self._as_array(info, inputs[info.name])
+            for number, info in enumerate(self.program.inputs)
+            if info.name not in wired
+        }
 
     def _as_array(self, info: TensorInfo, value: Any) -> Array:
         if not isinstance(value, np.ndarray):
-            try:
-                value = np.asarray(value, dtype=info.dtype)
-            except (TypeError, ValueError) as error:
-                raise InputError(
-                    f"model {self.name!r}: input {info.name!r} is no {info.dtype} array: {error}"
-                ) from None
+            return self._converted(info, value)
         if value.dtype.name != info.dtype:
             raise InputError(
                 f"model {self.name!r}: input {info.name!r} has dtype {value.dtype.name}, "
                 f"the model takes {info.dtype}: convert with .astype({info.dtype!r})"
             )
         return value
+
+    def _converted(self, info: TensorInfo, value: Any) -> Array:
+        """A list or number as an array; a fraction for an integer input is refused."""
+        try:
+            array: Array = np.asarray(value, dtype=info.dtype)
+            exact = array.dtype.kind == "f" or np.asarray(value).dtype.kind in "biu"
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"model {self.name!r}: input {info.name!r} is no {info.dtype} array: {error}"
+            ) from None
+        if array.size and not exact:
+            raise InputError(
+                f"model {self.name!r}: input {info.name!r} is no {info.dtype} array: it holds "
+                "other values than integers"
+            )
+        return array
 
 
 class _Defaults(dict[str, int]):
@@ -173,11 +195,6 @@ def _random(random: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> 
     if np.dtype(dtype).kind == "f":
         return random.standard_normal(shape).astype(dtype)
     return random.integers(0, 2, shape).astype(dtype)
-
-
-def _fill(frame: Frame, arrays: Sequence[Array]) -> None:
-    for buffer, array in zip(frame.inputs, arrays, strict=True):
-        np.copyto(buffer, array)
 
 
 class Session(Mapping[str, ModelSession]):
@@ -201,20 +218,28 @@ class Session(Mapping[str, ModelSession]):
             for name, data in bundle.array_programs.items():
                 accelerator.load(name, data)
         self.bundle = bundle
-        library = KernelLibrary(bundle.kernels, threads or bundle.manifest.threads)
-        self._machine = Machine(library, bundle.weights, accelerator)
+        library = KernelLibrary(
+            bundle.kernels, bundle.manifest.threads if threads is None else threads
+        )
+        weights = [lendable(weight) for weight in bundle.weights]
+        self._machine = Machine(library, weights, accelerator)
         self._models = {
             entry.name: ModelSession(entry, bundle.programs[entry.name], self._machine)
             for entry in bundle.manifest.models
         }
+        self._wired = WiredModels(self._models)
 
     def __getitem__(self, name: str) -> ModelSession:
         try:
             return self._models[name]
-        except KeyError:
+        except (KeyError, TypeError):
             raise InputError(
                 f"the bundle has no model {name!r}; its models are {', '.join(self._models)}"
             ) from None
+
+    def get(self, name: object, default: Any = None) -> Any:
+        """The model ``name``, or ``default``: the only look-up that does not raise."""
+        return self._models[str(name)] if name in self._models else default
 
     def __contains__(self, name: object) -> bool:
         return name in self._models
@@ -252,27 +277,4 @@ class Session(Mapping[str, ModelSession]):
         """
         for name in inputs:
             _ = self[name]
-        frames: dict[str, Frame] = {}
-        for name, model in self._models.items():
-            frames[name] = self._run_wired(model, dict(inputs.get(name, {})), frames)
-        return {name: self._models[name].copy_outputs(frame) for name, frame in frames.items()}
-
-    def _run_wired(
-        self, model: ModelSession, given: dict[str, Any], frames: Mapping[str, Frame]
-    ) -> Frame:
-        wired: dict[int, Array] = {}
-        names = [info.name for info in model.program.inputs]
-        for own, source in model.entry.wires.items():
-            wired[names.index(own)] = given[own] = self._upstream(source, frames)
-        arrays = model.check_inputs(given)
-        frame = model.bind(tuple(array.shape for array in arrays), wired)
-        for index, array in enumerate(arrays):
-            if index not in wired:
-                np.copyto(frame.inputs[index], array)
-        frame.run()
-        return frame
-
-    def _upstream(self, source: str, frames: Mapping[str, Frame]) -> Array:
-        model, _, output = source.partition(".")
-        names = [info.name for info in self._models[model].program.outputs]
-        return frames[model].outputs[names.index(output)]
+        return self._wired.run(inputs)

@@ -53,6 +53,13 @@ def evaluate_shape(shape: Iterable[Dimension], bindings: Bindings) -> tuple[int,
     return tuple(evaluate(dimension, bindings) for dimension in shape)
 
 
+def symbols_of(dimension: Dimension) -> frozenset[str]:
+    """The symbols that a dimension's value depends on."""
+    if isinstance(dimension, Expression):
+        return symbols_of(dimension.left) | symbols_of(dimension.right)
+    return frozenset((dimension,)) if isinstance(dimension, str) else frozenset()
+
+
 def is_static(shape: Iterable[Dimension]) -> bool:
     """Whether every dimension is a number."""
     return all(isinstance(dimension, int) for dimension in shape)

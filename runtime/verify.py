@@ -1,15 +1,20 @@
 """Checks a decoded program before the VM trusts it: no index points nowhere.
 
 Digests catch damage; this catches a program that was written wrong, so that the
-VM's hot path needs no checks of its own.
+VM's hot path needs no checks of its own: every index is in range, dtypes agree, only
+the arena is written to, static tensors lie inside their storage and the arena, and
+the inputs bind every symbol.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from motet.runtime.device import Array
 from motet.runtime.errors import BundleError
+from motet.runtime.memory import ALIGNMENT
 from motet.runtime.program import (
     ArrayCall,
     Branch,
@@ -23,36 +28,75 @@ from motet.runtime.program import (
     Register,
     ShapeTensor,
     Stored,
+    TensorInfo,
     View,
 )
+from motet.runtime.shapes import Dimension, product, symbols_of
 
 
-def verify_program(model: str, program: Program, weights: Sequence[Array]) -> None:
-    """Raise ``BundleError`` where an index of ``program`` is out of range."""
+def verify_program(
+    model: str,
+    program: Program,
+    weights: Sequence[Array],
+    array_programs: Collection[str] | None = None,
+) -> None:
+    """Raise ``BundleError`` where ``program`` is inconsistent.
+
+    array_programs: the names that the bundle holds; None leaves them unchecked.
+    """
+    for problem in _problems(program, weights, array_programs):
+        raise BundleError(f"program of model {model!r}: {problem}")
+
+
+def _problems(
+    program: Program, weights: Sequence[Array], array_programs: Collection[str] | None
+) -> Iterator[str]:
+    """What is wrong, first things first: later checks rely on earlier ones."""
     for number, register in enumerate(program.registers):
         if not _place_is_valid(number, register, program, weights):
-            raise BundleError(f"program of model {model!r}: register {number} has no place")
+            yield f"register {number} has no place"
+    if not _arena_is_valid(program):
+        yield "a storage lies outside the arena"
+    for number, register in enumerate(program.registers):
+        if not _fits_its_storage(register, program):
+            yield f"register {number} is larger than its storage"
     for number, instruction in enumerate(program.instructions):
         if not _instruction_is_valid(number, instruction, program):
-            raise BundleError(
-                f"program of model {model!r}: instruction {number} refers to what is not there"
-            )
-    if not _in_range(program.output_registers, len(program.registers)) or len(
-        program.outputs
-    ) != len(program.output_registers):
-        raise BundleError(f"program of model {model!r}: its outputs do not fit its registers")
+            yield f"instruction {number} refers to what is not there"
+        if not _types_agree(instruction, program):
+            yield f"instruction {number} reads or writes a register of the wrong kind"
+        if _program_is_missing(instruction, array_programs):
+            yield f"instruction {number} runs an array program that is not in the bundle"
+    if not _outputs_are_valid(program):
+        yield "its outputs do not fit its registers"
+    if unbound := _used_symbols(program) - _bound_symbols(program):
+        yield f"no input binds {', '.join(sorted(unbound))}"
 
 
 def _in_range(indices: Iterable[int], size: int) -> bool:
     return all(0 <= index < size for index in indices)
 
 
+def _is_dtype(name: str) -> bool:
+    """Whether ``name`` is the dtype of a tensor: boolean, integer or floating point."""
+    try:
+        dtype = np.dtype(name)
+    except TypeError:
+        return False
+    return dtype.kind in "biuf" and dtype.name == name
+
+
 def _place_is_valid(
     number: int, register: Register, program: Program, weights: Sequence[Array]
 ) -> bool:
     place = register.place
+    if not _is_dtype(register.dtype):
+        return False
     if isinstance(place, Input):
-        return 0 <= place.index < len(program.inputs)
+        return (
+            0 <= place.index < len(program.inputs)
+            and program.inputs[place.index].dtype == register.dtype
+        )
     if isinstance(place, Constant):
         return (
             0 <= place.index < len(weights)
@@ -61,7 +105,30 @@ def _place_is_valid(
         )
     if isinstance(place, Stored):
         return 0 <= place.storage < len(program.storages)
-    return isinstance(place, View) and 0 <= place.source < number
+    return 0 <= place.source < number and program.registers[place.source].dtype == register.dtype
+
+
+def _arena_is_valid(program: Program) -> bool:
+    """Whether the offsets, where they are fixed, keep every storage inside the arena."""
+    if program.offsets is None or program.arena_bytes is None:
+        return program.offsets is None and program.arena_bytes is None
+    return len(program.offsets) == len(program.storages) and all(
+        isinstance(storage.bytes, int)
+        and offset % ALIGNMENT == 0
+        and storage.bytes >= 0
+        and 0 <= offset <= program.arena_bytes - storage.bytes
+        for offset, storage in zip(program.offsets, program.storages, strict=True)
+    )
+
+
+def _fits_its_storage(register: Register, program: Program) -> bool:
+    """Whether a static register is no larger than its storage; others are checked when bound."""
+    if not isinstance(register.place, Stored):
+        return True
+    elements, room = product(register.shape), program.storages[register.place.storage].bytes
+    if not isinstance(elements, int) or not isinstance(room, int):
+        return True
+    return 0 <= elements * np.dtype(register.dtype).itemsize <= room
 
 
 def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -81,6 +148,10 @@ def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], tuple[int, 
 
 
 def _instruction_is_valid(number: int, instruction: Instruction, program: Program) -> bool:
+    if isinstance(instruction, Kernel) and not (
+        1 <= instruction.outputs <= len(instruction.arguments)
+    ):
+        return False
     reads, writes = registers_of(instruction)
     if not _in_range((*reads, *writes), len(program.registers)):
         return False
@@ -92,3 +163,81 @@ def _instruction_is_valid(number: int, instruction: Instruction, program: Progra
     elif isinstance(instruction, Goto):
         target = instruction.to
     return target is None or number < target <= len(program.instructions)
+
+
+def _program_is_missing(instruction: Instruction, names: Collection[str] | None) -> bool:
+    return (
+        names is not None
+        and isinstance(instruction, ArrayCall)
+        and instruction.program not in names
+    )
+
+
+def _types_agree(instruction: Instruction, program: Program) -> bool:
+    """Whether only the arena is written to, with values of the right dtype."""
+    registers = program.registers
+    _, writes = registers_of(instruction)
+    if not all(_is_in_arena(registers[register], registers) for register in writes):
+        return False
+    if isinstance(instruction, Move):
+        return registers[instruction.source].dtype == registers[instruction.target].dtype
+    if isinstance(instruction, ShapeTensor):
+        return registers[instruction.target].dtype == "int64"
+    if isinstance(instruction, Branch):
+        condition = registers[instruction.condition]
+        elements = product(condition.shape)
+        return condition.dtype == "bool" and (elements == 1 or not isinstance(elements, int))
+    return True
+
+
+def _is_in_arena(register: Register, registers: Sequence[Register]) -> bool:
+    while isinstance(register.place, View):
+        register = registers[register.place.source]
+    return isinstance(register.place, Stored)
+
+
+def _outputs_are_valid(program: Program) -> bool:
+    return (
+        _in_range(program.output_registers, len(program.registers))
+        and len(program.outputs) == len(program.output_registers)
+        and all(
+            info.dtype == program.registers[register].dtype
+            for info, register in zip(program.outputs, program.output_registers, strict=True)
+        )
+    )
+
+
+def _bound_symbols(program: Program) -> frozenset[str]:
+    """Symbols that stand alone as a dimension of an input."""
+    return frozenset(d for info in program.inputs for d in info.shape if isinstance(d, str))
+
+
+def _used_symbols(program: Program) -> frozenset[str]:
+    dimensions: list[Dimension] = [storage.bytes for storage in program.storages]
+    dimensions += [operator.macs for operator in program.operators]
+    shapes = [info.shape for info in (*program.inputs, *program.outputs)]
+    shapes += [register.shape for register in program.registers]
+    dimensions += [dimension for shape in shapes for dimension in shape]
+    for instruction in program.instructions:
+        if isinstance(instruction, ShapeTensor):
+            dimensions += instruction.shape
+    return frozenset().union(*map(symbols_of, dimensions))
+
+
+def verify_wires(wires: Mapping[str, Mapping[str, str]], programs: Mapping[str, Program]) -> None:
+    """Raise ``BundleError`` where a wire does not join an earlier model's output to an input.
+
+    wires: model -> own input -> ``model.output``, in the order in which models run.
+    """
+    ran: dict[str, Mapping[str, TensorInfo]] = {}
+    for model, own_wires in wires.items():
+        inputs = {info.name: info for info in programs[model].inputs}
+        for own, wire in own_wires.items():
+            source, _, output = wire.partition(".")
+            origin = ran.get(source, {}).get(output)
+            if own not in inputs or origin is None or origin.dtype != inputs[own].dtype:
+                raise BundleError(
+                    f"model {model!r}: the wire from {wire!r} to input {own!r} joins no tensors "
+                    "of one dtype, or runs backwards"
+                )
+        ran[model] = {info.name: info for info in programs[model].outputs}

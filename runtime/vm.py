@@ -8,11 +8,9 @@ in many threads at once.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,8 @@ import tvm_ffi
 from motet.runtime.device import Accelerator, Array
 from motet.runtime.errors import CompileError, InputError
 from motet.runtime.kernels import KernelLibrary
-from motet.runtime.memory import aligned_bytes, plan, view
+from motet.runtime.memory import aligned_bytes, compact, plan, view
+from motet.runtime.pool import IdlePool
 from motet.runtime.program import (
     ArrayCall,
     Branch,
@@ -35,15 +34,16 @@ from motet.runtime.program import (
     Register,
     ShapeTensor,
     Stored,
+    TensorInfo,
     View,
 )
-from motet.runtime.shapes import Bindings, evaluate, evaluate_shape, render_shape
+from motet.runtime.shapes import Bindings, evaluate, evaluate_shape, render_shape, symbols_of
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 ShapeKey = tuple[tuple[int, ...], ...]
 
-MAX_BOUND_SHAPES = 32
-"""Distinct input shapes of one model that stay bound; the least recent goes first."""
+MAX_IDLE_FRAMES = 32
+"""Frames of one model that stay bound between calls; those of the least recent shape go first."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ class Step:
     branch_to: int | None = None
     is_goto: bool = False
 
+    def next(self, position: int, result: Any) -> int:
+        """Where to go on after this step at ``position`` returned ``result``."""
+        if self.branch_to is None or (result and not self.is_goto):
+            return position + 1
+        return self.branch_to
+
 
 def bind_symbols(program: Program, shapes: ShapeKey) -> dict[str, int]:
     """Values of the program's symbols from its input shapes.
@@ -64,17 +70,25 @@ def bind_symbols(program: Program, shapes: ShapeKey) -> dict[str, int]:
     """
     bindings: dict[str, int] = {}
     for info, shape in zip(program.inputs, shapes, strict=True):
-        fits = len(shape) == len(info.shape) and all(
-            bindings.setdefault(want, have) == have if isinstance(want, str) else True
-            for want, have in zip(info.shape, shape, strict=True)
-        )
-        if not fits or evaluate_shape(info.shape, bindings) != shape:
-            also = "".join(f", {name} = {value}" for name, value in bindings.items())
-            raise InputError(
-                f"input {info.name!r} has shape {render_shape(shape)}; "
-                f"the model takes {render_shape(info.shape)}{also}"
-            )
+        if len(shape) != len(info.shape):
+            raise _misfit(info, shape, {})
+        for want, have in zip(info.shape, shape, strict=True):
+            if isinstance(want, str):
+                bindings.setdefault(want, have)
+    # Only now, because an earlier input may be an expression of a later one's symbol.
+    for info, shape in zip(program.inputs, shapes, strict=True):
+        if evaluate_shape(info.shape, bindings) != shape:
+            raise _misfit(info, shape, bindings)
     return bindings
+
+
+def _misfit(info: TensorInfo, shape: tuple[int, ...], bindings: Bindings) -> InputError:
+    used = sorted(frozenset[str]().union(*map(symbols_of, info.shape)) & bindings.keys())
+    also = "".join(f", {name} = {bindings[name]}" for name in used)
+    return InputError(
+        f"input {info.name!r} has shape {render_shape(shape)}; "
+        f"the model takes {render_shape(info.shape)}{also}"
+    )
 
 
 class Frame:
@@ -137,13 +151,17 @@ class Frame:
         if isinstance(place, Constant):
             return self._machine.weights[place.index]
         if isinstance(place, Stored):
-            return view(self._arena, self._offsets[place.storage], register.dtype, shape)
+            array = view(self._arena, self._offsets[place.storage], register.dtype, shape)
+            room = evaluate(self._program.storages[place.storage].bytes, self._bindings)
+            if array.nbytes > room:
+                raise ValueError(f"register {number} takes {array.nbytes} bytes of {room}")
+            return array
         assert isinstance(place, View)
         return self._arrays[place.source].reshape(shape)
 
     def _tensor(self, register: int) -> Any:
         if register not in self._tensors:
-            self._tensors[register] = tvm_ffi.from_dlpack(self._arrays[register])
+            self._tensors[register] = tvm_ffi.from_dlpack(compact(self._arrays[register]))
         return self._tensors[register]
 
     def _bind(self, instruction: Instruction) -> Step:
@@ -153,6 +171,11 @@ class Frame:
             return self._bind_array(instruction)
         if isinstance(instruction, Move):
             target, source = self._arrays[instruction.target], self._arrays[instruction.source]
+            if target.shape != source.shape:  # copyto would broadcast
+                raise ValueError(
+                    f"a branch gives {render_shape(source.shape)} where "
+                    f"{render_shape(target.shape)} is joined"
+                )
             return Step(np.copyto, (target, source))
         if isinstance(instruction, ShapeTensor):
             values = np.array(evaluate_shape(instruction.shape, self._bindings), dtype=np.int64)
@@ -160,6 +183,8 @@ class Frame:
             return Step(np.copyto, (target, values.reshape(target.shape)))
         if isinstance(instruction, Branch):
             condition = self._arrays[instruction.condition]
+            if condition.size != 1:
+                raise ValueError(f"a condition has {condition.size} elements")
             return Step(condition.item, (), branch_to=instruction.otherwise)
         assert isinstance(instruction, Goto)
         return Step(_nothing, (), branch_to=instruction.to, is_goto=True)
@@ -192,25 +217,24 @@ class Frame:
         for function, arguments in self._calls:
             function(*arguments)
 
-    def _run_with_branches(self, watch: Callable[[int, int, float], None] | None = None) -> None:
+    def _run_with_branches(self) -> None:
+        steps, position = self.steps, 0
+        while position < len(steps):
+            step = steps[position]
+            position = step.next(position, step.function(*step.arguments))
+
+    def run_timed(self) -> list[tuple[Instruction, float]]:
+        """Execute, and give each operator's instruction with its wall time in seconds."""
+        times: list[tuple[Instruction, float]] = []
         position = 0
         while position < len(self.steps):
             step = self.steps[position]
             started = time.perf_counter()
             result = step.function(*step.arguments)
-            if watch is not None and step.operator >= 0:
-                watch(position, step.operator, time.perf_counter() - started)
-            jumps = step.branch_to is not None and (step.is_goto or not result)
-            position = step.branch_to if jumps and step.branch_to is not None else position + 1
-
-    def run_timed(self) -> list[tuple[Instruction, float]]:
-        """Execute, and give each operator's instruction with its wall time in seconds."""
-        times: list[tuple[Instruction, float]] = []
-
-        def watch(position: int, _operator: int, seconds: float) -> None:
-            times.append((self._program.instructions[position], seconds))
-
-        self._run_with_branches(watch)
+            seconds = time.perf_counter() - started
+            if step.operator >= 0:
+                times.append((self._program.instructions[position], seconds))
+            position = step.next(position, result)
         return times
 
     def macs(self, operator: int) -> int:
@@ -222,42 +246,49 @@ def _nothing() -> None:
     """The step of a kernel whose outputs are all empty."""
 
 
+def fill(frame: Frame, arrays: Mapping[int, Array]) -> None:
+    """Copy arrays (input number -> array) into the frame's inputs."""
+    for index, array in arrays.items():
+        np.copyto(frame.inputs[index], array)
+
+
 @dataclass(frozen=True)
 class Machine:
-    """What programs run on: kernels, weights, and an accelerator where there is one."""
+    """What programs run on: kernels, weights, and an accelerator where there is one.
+
+    ``weights`` are aligned and writable (``memory.lendable``), though nobody writes them.
+    """
 
     library: KernelLibrary
     weights: Sequence[Array]
     accelerator: Accelerator | None = None
 
 
-@dataclass
 class ModelVM:
     """Runs one model's program; keeps frames of the shapes it has seen."""
 
-    name: str
-    program: Program
-    machine: Machine
-    _free: OrderedDict[ShapeKey, list[Frame]] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, name: str, program: Program, machine: Machine) -> None:
+        self.name = name
+        self.program = program
+        self.machine = machine
+        self._idle = IdlePool[ShapeKey, Frame](MAX_IDLE_FRAMES)
 
     def acquire(self, shapes: ShapeKey) -> Frame:
         """A frame for these input shapes that nobody else uses."""
-        with self._lock:
-            free = self._free.get(shapes)
-            if free:
-                self._free.move_to_end(shapes)
-                return free.pop()
-        return self.bind(shapes)
+        return self._idle.take(shapes) or self.bind(shapes)
 
     def bind(self, shapes: ShapeKey, external: Mapping[int, Array] | None = None) -> Frame:
-        """A new frame; ``external`` as in ``Frame``."""
+        """A new frame; ``external`` as in ``Frame``.
+
+        Raises ``InputError`` for wrong shapes, ``CompileError`` where a shape inside the
+        model cannot be had from them.
+        """
         try:
             bindings = bind_symbols(self.program, shapes)
             return Frame(self.program, bindings, self.machine, external)
         except InputError as error:
             raise InputError(f"model {self.name!r}: {error}") from None
-        except (ValueError, ZeroDivisionError, MemoryError) as error:
+        except (ValueError, ArithmeticError, MemoryError) as error:
             raise CompileError(
                 f"model {self.name!r} does not work at input shapes "
                 f"{', '.join(map(render_shape, shapes))}: {error}"
@@ -265,7 +296,4 @@ class ModelVM:
 
     def release(self, shapes: ShapeKey, frame: Frame) -> None:
         """Give a frame back."""
-        with self._lock:
-            self._free.setdefault(shapes, []).append(frame)
-            if len(self._free) > MAX_BOUND_SHAPES:
-                self._free.popitem(last=False)
+        self._idle.give(shapes, frame)

@@ -1,0 +1,74 @@
+"""Runs all models of a bundle together: wired inputs read upstream outputs in place.
+
+The frames of one round belong together, because a downstream frame is bound to the
+memory of the upstream ones. Such a chain is kept per input shapes and serves one round
+at a time, as a frame serves one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from motet.runtime.device import Array
+from motet.runtime.errors import InputError
+from motet.runtime.pool import IdlePool
+from motet.runtime.vm import Frame, ShapeKey, fill
+
+if TYPE_CHECKING:
+    from motet.runtime.session import ModelSession
+
+Chain = dict[str, Frame]
+"""A frame per model, in the order in which they run."""
+
+MAX_IDLE_CHAINS = 8
+"""Chains that stay bound between rounds."""
+
+
+class WiredModels:
+    """The models of a bundle and the wires between them; may be used from many threads."""
+
+    def __init__(self, models: Mapping[str, ModelSession]) -> None:
+        self._models = models
+        self._pool = IdlePool[tuple[ShapeKey, ...], Chain](MAX_IDLE_CHAINS)
+
+    def run(self, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Array]]:
+        """One round: model -> output -> new array. Raises ``InputError`` on wrong inputs."""
+        given = {name: self._given(name, inputs.get(name, {})) for name in self._models}
+        key = tuple(tuple(array.shape for array in arrays.values()) for arrays in given.values())
+        chain = self._pool.take(key) or self.bind(given)
+        try:
+            for name, frame in chain.items():
+                fill(frame, given[name])
+                frame.run()
+            return {name: self._models[name].copy_outputs(frame) for name, frame in chain.items()}
+        finally:
+            self._pool.give(key, chain)
+
+    def _given(self, name: str, inputs: Mapping[str, Any]) -> dict[int, Array]:
+        """The checked inputs of a model that no wire feeds, by input number."""
+        model = self._models[name]
+        for own, wire in model.entry.wires.items():
+            if own in inputs:
+                raise InputError(
+                    f"model {name!r}: input {own!r} is wired to {wire!r}: leave it out, or run "
+                    "the model alone"
+                )
+        return model.check_inputs(inputs, model.entry.wires)
+
+    def bind(self, given: Mapping[str, Mapping[int, Array]]) -> Chain:
+        """A new chain for inputs of these shapes (model -> input number -> array)."""
+        chain: Chain = {}
+        for name, model in self._models.items():
+            numbers = {info.name: i for i, info in enumerate(model.program.inputs)}
+            wired = {
+                numbers[own]: self._output(chain, wire) for own, wire in model.entry.wires.items()
+            }
+            arrays = {**given[name], **wired}
+            chain[name] = model.bind(tuple(arrays[i].shape for i in range(len(arrays))), wired)
+        return chain
+
+    def _output(self, chain: Chain, wire: str) -> Array:
+        model, _, output = wire.partition(".")
+        names = [info.name for info in self._models[model].program.outputs]
+        return chain[model].outputs[names.index(output)]
