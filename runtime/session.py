@@ -1,200 +1,24 @@
-"""What users of a bundle hold: run, simulate, and the names of inputs and outputs.
+"""What users of a bundle hold: its models by name, run alone or together.
 
-``session["faces"].run(None, {"input": x})``, ``get_inputs()`` and ``get_outputs()``
-are as onnxruntime has them.
+``session["faces"].run(None, {"input": x})`` is as onnxruntime has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from motet.runtime.bundle import Bundle, ModelEntry
+from motet.runtime.bundle import Bundle
 from motet.runtime.device import Accelerator, Array
 from motet.runtime.errors import EnvironmentLackError, InputError
 from motet.runtime.kernels import KernelLibrary, require_features
 from motet.runtime.memory import lendable
-from motet.runtime.program import ArrayCall, Instruction, Kernel, Program, TensorInfo
-from motet.runtime.report import LayerReport, RunReport
-from motet.runtime.shapes import evaluate_shape, render_shape
-from motet.runtime.vm import Frame, Machine, ModelVM, fill
+from motet.runtime.model import ModelSession, NodeArg
+from motet.runtime.report import RunReport
+from motet.runtime.vm import Machine
 from motet.runtime.wires import WiredModels
 
-ORT_TYPES = {
-    "float64": "double",
-    "float32": "float",
-    "float16": "float16",
-    "bool": "bool",
-}
-
-
-@dataclass(frozen=True)
-class NodeArg:
-    """An input or output as onnxruntime describes one.
-
-    name: ONNX name; shape: list of ints and symbol names; type: ``tensor(float)``.
-    """
-
-    name: str
-    shape: list[int | str]
-    type: str
-
-
-def _node_arg(info: TensorInfo) -> NodeArg:
-    shape: list[int | str] = [d if isinstance(d, int) else render_shape((d,)) for d in info.shape]
-    return NodeArg(info.name, shape, f"tensor({ORT_TYPES.get(info.dtype, info.dtype)})")
-
-
-class ModelSession:
-    """One model of a bundle; may be used from many threads."""
-
-    def __init__(self, entry: ModelEntry, program: Program, machine: Machine) -> None:
-        self.name = entry.name
-        self.entry = entry
-        self.program = program
-        self._vm = ModelVM(entry.name, program, machine)
-        self._machine = machine
-
-    def get_inputs(self) -> list[NodeArg]:
-        """The model's inputs, in the ONNX file's order."""
-        return [_node_arg(info) for info in self.program.inputs]
-
-    def get_outputs(self) -> list[NodeArg]:
-        """The model's outputs, in the ONNX file's order."""
-        return [_node_arg(info) for info in self.program.outputs]
-
-    def run(self, output_names: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[Array]:
-        """Run once; ``None`` asks for all outputs. Raises ``InputError`` on wrong inputs."""
-        known = [info.name for info in self.program.outputs]
-        for name in output_names or ():
-            if name not in known:
-                raise InputError(
-                    f"model {self.name!r} has no output {name!r}; it has {', '.join(known)}"
-                )
-        results = self.run_named(inputs)
-        return [results[name] for name in output_names or known]
-
-    def run_named(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """Run once: outputs by name, as new arrays."""
-        arrays = self.check_inputs(inputs)
-        shapes = tuple(array.shape for array in arrays.values())
-        frame = self._vm.acquire(shapes)
-        try:
-            fill(frame, arrays)
-            frame.run()
-            return self.copy_outputs(frame)
-        finally:
-            self._vm.release(shapes, frame)
-
-    def copy_outputs(self, frame: Frame) -> dict[str, Array]:
-        """The frame's outputs by name, copied out of its arena."""
-        named = zip(self.program.outputs, frame.outputs, strict=True)
-        return {info.name: array.copy() for info, array in named}
-
-    def bind(self, shapes: tuple[tuple[int, ...], ...], external: Mapping[int, Array]) -> Frame:
-        """A frame whose ``external`` inputs are other frames' outputs."""
-        return self._vm.bind(shapes, external)
-
-    def simulate(self, inputs: Mapping[str, Any] | None = None) -> RunReport:
-        """Run once and report every operator. Without inputs: random ones (seed 0)."""
-        arrays = self.check_inputs(inputs if inputs is not None else self.random_inputs())
-        shapes = tuple(array.shape for array in arrays.values())
-        frame = self._vm.acquire(shapes)
-        try:
-            fill(frame, arrays)
-            frame.run()
-            times = frame.run_timed()
-        finally:
-            self._vm.release(shapes, frame)
-        layers = tuple(self._layer(frame, step, seconds) for step, seconds in times)
-        accelerator = self._machine.accelerator
-        clock = accelerator.clock_hz if accelerator is not None else None
-        target = "array" if any(layer.array for layer in layers) else "host"
-        return RunReport(self.name, target, layers, clock)
-
-    def _layer(self, frame: Frame, step: Instruction, seconds: float) -> LayerReport:
-        assert isinstance(step, (Kernel, ArrayCall))
-        who = self.program.operators[step.operator]
-        counts = None
-        if isinstance(step, ArrayCall) and self._machine.accelerator is not None:
-            counts = self._machine.accelerator.counts(step.program)
-        macs = frame.macs(step.operator)
-        return LayerReport(who.op, who.kind, who.onnx_nodes, who.target, macs, seconds, counts)
-
-    def random_inputs(
-        self, seed: int = 0, symbols: Mapping[str, int] | None = None
-    ) -> dict[str, Array]:
-        """Inputs of the right shapes and dtypes; symbols default to 1.
-
-        Floats are standard normal; integers are 0 or 1, which every index table holds.
-        """
-        random = np.random.default_rng(seed)
-        sizes = _Defaults(symbols or {})
-        return {
-            info.name: _random(random, info.dtype, evaluate_shape(info.shape, sizes))
-            for info in self.program.inputs
-        }
-
-    def check_inputs(
-        self, inputs: Mapping[str, Any], wired: Container[str] = ()
-    ) -> dict[int, Array]:
-        """Inputs as arrays by their number, without those that are ``wired``.
-
-        Raises ``InputError`` naming what is wrong; shapes are checked when they are bound.
-        """
-        known = [info.name for info in self.program.inputs]
-        unknown = [name for name in inputs if name not in known]
-        missing = [name for name in known if name not in inputs and name not in wired]
-        if unknown or missing:
-            what = f"no input {unknown[0]!r}" if unknown else f"input {missing[0]!r} missing"
-            raise InputError(f"model {self.name!r}: {what}; its inputs are {', '.join(known)}")
-        return {
-            number: self._as_array(info, inputs[info.name])
-            for number, info in enumerate(self.program.inputs)
-            if info.name not in wired
-        }
-
-    def _as_array(self, info: TensorInfo, value: Any) -> Array:
-        if not isinstance(value, np.ndarray):
-            return self._converted(info, value)
-        if value.dtype.name != info.dtype:
-            raise InputError(
-                f"model {self.name!r}: input {info.name!r} has dtype {value.dtype.name}, "
-                f"the model takes {info.dtype}: convert with .astype({info.dtype!r})"
-            )
-        return value
-
-    def _converted(self, info: TensorInfo, value: Any) -> Array:
-        """A list or number as an array; a fraction for an integer input is refused."""
-        try:
-            array: Array = np.asarray(value, dtype=info.dtype)
-            exact = array.dtype.kind == "f" or np.asarray(value).dtype.kind in "biu"
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(
-                f"model {self.name!r}: input {info.name!r} is no {info.dtype} array: {error}"
-            ) from None
-        if array.size and not exact:
-            raise InputError(
-                f"model {self.name!r}: input {info.name!r} is no {info.dtype} array: it holds "
-                "other values than integers"
-            )
-        return array
-
-
-class _Defaults(dict[str, int]):
-    """Symbol values with 1 for those not given."""
-
-    def __missing__(self, key: str) -> int:
-        return 1
-
-
-def _random(random: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Array:
-    if np.dtype(dtype).kind == "f":
-        return random.standard_normal(shape).astype(dtype)
-    return random.integers(0, 2, shape).astype(dtype)
+__all__ = ["ModelSession", "NodeArg", "Session"]
 
 
 class Session(Mapping[str, ModelSession]):

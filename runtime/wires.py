@@ -8,15 +8,13 @@ at a time, as a frame serves one call.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from motet.runtime.device import Array
 from motet.runtime.errors import InputError
+from motet.runtime.model import ModelSession
 from motet.runtime.pool import IdlePool
 from motet.runtime.vm import Frame, ShapeKey, fill
-
-if TYPE_CHECKING:
-    from motet.runtime.session import ModelSession
 
 Chain = dict[str, Frame]
 """A frame per model, in the order in which they run."""
