@@ -21,7 +21,7 @@ MAX_ELEMENTS = 1 << 22
 _FOLDABLE_NAMES = """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot
     BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress Concat ConstantOfShape Cos Cosh
-    CumSum Div Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gelu
+    CumSum Div Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu
     Greater GreaterOrEqual Identity IsInf IsNaN Less LessOrEqual Log MatMul Max Mean Min Mod
     Mul Neg NonZero Not OneHot Or Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
     ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu

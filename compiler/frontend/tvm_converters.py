@@ -20,7 +20,7 @@ from .values import Constant, Symbolic, Tensor, Value
 
 _USABLE_NAMES = """
     Abs Acos Acosh Add AffineGrid And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr
-    BitwiseXor Ceil Compress Cos Cosh DequantizeLinear DynamicQuantizeLinear Erf Exp EyeLike
+    BitwiseXor Ceil Compress Cos Cosh DequantizeLinear DynamicQuantizeLinear Erf Exp
     Floor Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax
     InstanceNormalization IsNaN LeakyRelu Less LessOrEqual Log MatMulInteger MaxRoiPool Mul
     Neg NonZero Not Or PRelu QuantizeLinear Relu Round Shrink Sigmoid Sign Sin Sinh Softplus

@@ -18,6 +18,12 @@ Dim = Any  # int or tirx.Expr
 Dims = tuple[Dim, ...]
 
 
+def constant(array: NDArray[Any] | np.generic) -> relax.Expr:
+    """A Relax constant of ``array``, of exactly its dtype (Relax narrows int64 by default)."""
+    data = np.asarray(array)
+    return relax.const(np.ascontiguousarray(data).reshape(data.shape), data.dtype.name)
+
+
 @dataclass
 class Constant:
     """A compile-time array; its Relax constant is made once, when first used."""
@@ -28,7 +34,7 @@ class Constant:
     def tensor(self) -> relax.Expr:
         """The Relax constant of this array."""
         if self.expr is None:
-            self.expr = relax.const(np.ascontiguousarray(self.array).reshape(self.array.shape))
+            self.expr = constant(self.array)
         return self.expr
 
 

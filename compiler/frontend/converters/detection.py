@@ -9,6 +9,7 @@ import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.values import constant
 
 
 def non_max_suppression(node: Node) -> relax.Expr:
@@ -23,9 +24,10 @@ def non_max_suppression(node: Node) -> relax.Expr:
     result = relax.op.vision.all_class_non_max_suppression(
         boxes,
         node.x(1),
-        relax.const(np.int64(limits[0])),
-        relax.const(np.float32(limits[1])),
-        relax.const(np.float32(limits[2])),
+        constant(np.int64(limits[0])),
+        # TVM drops a box at the threshold, ONNX only above it.
+        constant(np.nextafter(np.float32(limits[1]), np.float32(np.inf))),
+        constant(np.float32(limits[2])),
         output_format="onnx",
     )
     return relax.TupleGetItem(node.emit(result), 0)

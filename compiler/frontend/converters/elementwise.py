@@ -11,7 +11,7 @@ import onnx
 from tvm import relax
 
 from motet.compiler.frontend.node import Node, is_float
-from motet.compiler.frontend.values import Constant, Value
+from motet.compiler.frontend.values import Constant, Value, constant
 
 
 def _bound(node: Node, index: int, name: str) -> Value | None:
@@ -61,23 +61,33 @@ def mean(node: Node) -> relax.Expr:
 def power(node: Node) -> relax.Expr:
     """Pow: the exponent takes the base's type; squares and roots become their own operators."""
     x, exponent = node.x(), node.constant(1)
+    if not is_float(node.dtype()):
+        return _integer_power(node, exponent)
     if exponent is not None and exponent.size == 1 and exponent.ndim <= node.rank():
         number = float(exponent.reshape(-1)[0])
         if number == 2:
             return relax.op.multiply(x, x)
-        if number == 0.5 and is_float(node.dtype()):
+        if number == 0.5:
             return relax.op.sqrt(x)
         if number == 1:
             return x
-        return relax.op.power(x, relax.const(exponent.astype(node.dtype())))
+        return relax.op.power(x, constant(exponent.astype(node.dtype())))
     y = node.x(1)
     dtype = node.dtype()
     if node.dtype(y) == dtype:
         return relax.op.power(x, y)
-    if is_float(node.dtype(y)):  # an integer base and a fractional exponent: compute in float
-        wide = relax.op.power(relax.op.astype(x, node.dtype(y)), y)
-        return relax.op.astype(wide, dtype)
     return relax.op.power(x, relax.op.astype(y, dtype))
+
+
+def _integer_power(node: Node, exponent: Any) -> relax.Expr:
+    """An integer to a small constant power, by multiplication (Relax's power is for floats)."""
+    count = None if exponent is None or exponent.size != 1 else float(exponent.reshape(-1)[0])
+    if count is None or count != int(count) or not 1 <= count <= 8:
+        node.refuse("a power of integers, unless the exponent is a constant from 1 to 8")
+    result = node.x()
+    for _ in range(int(count) - 1):
+        result = node.emit(relax.op.multiply(result, node.x()))
+    return result
 
 
 def modulo(node: Node) -> relax.Expr:

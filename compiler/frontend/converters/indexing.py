@@ -9,7 +9,7 @@ import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.values import Dim
+from motet.compiler.frontend.values import Dim, constant
 
 
 def _positive(node: Node, index: int, extents: Dim | list[Dim]) -> relax.Expr:
@@ -22,13 +22,16 @@ def _positive(node: Node, index: int, extents: Dim | list[Dim]) -> relax.Expr:
     limit = limit if isinstance(extents, list) else limit.reshape(())
     array = node.constant(index)
     if array is not None:
+        array = array.astype(np.int64)
         if array.size and ((array >= limit) | (array < -limit)).any():
             node.refuse(f"indices out of the range of {limit.tolist()}")
-        return relax.const(np.where(array < 0, array + limit, array).astype(array.dtype))
+        return constant(np.where(array < 0, array + limit, array).astype(array.dtype))
     x = node.x(index)
-    dtype = node.dtype(x)
+    if node.dtype(x) != "int64":
+        x = node.emit(relax.op.astype(x, "int64"))
+    dtype = "int64"
     below = relax.op.less(x, node.scalar(0, dtype))
-    return node.emit(relax.op.where(below, relax.op.add(x, relax.const(limit.astype(dtype))), x))
+    return node.emit(relax.op.where(below, relax.op.add(x, constant(limit.astype(dtype))), x))
 
 
 def gather(node: Node) -> relax.Expr:
@@ -77,7 +80,7 @@ def scatter_elements(node: Node) -> relax.Expr:
     flat = relax.op.reshape(relax.op.astype(indices, "int64"), (len(places), 1))
     columns = np.zeros((len(places), len(counts)), bool)
     columns[:, axis] = True
-    target = relax.op.where(relax.const(columns), flat, relax.const(places))
+    target = relax.op.where(constant(columns), flat, constant(places))
     updates = relax.op.reshape(node.x(2), (len(places),))
     return relax.op.scatter_nd(node.x(), target, updates, _reduction(node))
 
@@ -100,8 +103,8 @@ def one_hot(node: Node) -> relax.Expr:
     wrapped = relax.op.add(index, node.scalar(depth, "int64"))
     index = relax.op.where(relax.op.less(index, node.scalar(0, "int64")), wrapped, index)
     places = np.arange(depth).reshape([-1 if i == axis else 1 for i in range(rank)])
-    hit = relax.op.equal(index, relax.const(places))
-    return relax.op.where(hit, relax.const(values[1]), relax.const(values[0]))
+    hit = relax.op.equal(index, constant(places))
+    return relax.op.where(hit, constant(values[1]), constant(values[0]))
 
 
 def top_k(node: Node) -> list[relax.Expr]:

@@ -11,7 +11,7 @@ from tvm import relax
 from motet.compiler.frontend.completion import agreed, cast_to
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product
-from motet.compiler.frontend.values import Constant
+from motet.compiler.frontend.values import Constant, constant
 
 
 def mat_mul(node: Node) -> relax.Expr:
@@ -37,7 +37,7 @@ def gemm(node: Node) -> relax.Expr:
     bias = node.constant(2)
     if bias is not None:
         scaled = bias if beta == 1.0 else (bias * beta).astype(bias.dtype)
-        return relax.op.add(result, relax.const(scaled))
+        return relax.op.add(result, constant(scaled))
     c = node.x(2)
     return relax.op.add(result, c if beta == 1.0 else relax.op.multiply(c, node.scalar(beta)))
 

@@ -10,7 +10,7 @@ from tvm import relax
 
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product
-from motet.compiler.frontend.values import Constant, Value
+from motet.compiler.frontend.values import Constant, Value, constant
 
 
 def batch_normalization(node: Node) -> relax.Expr:
@@ -29,9 +29,7 @@ def batch_normalization(node: Node) -> relax.Expr:
 
 def _as(node: Node, value: Value, dtype: str) -> relax.Expr:
     if isinstance(value, Constant):
-        return (
-            value.tensor() if value.array.dtype == dtype else relax.const(value.array.astype(dtype))
-        )
+        return value.tensor() if value.array.dtype == dtype else constant(value.array.astype(dtype))
     x = node.tensor(value)
     return x if node.dtype(x) == dtype else relax.op.astype(x, dtype)
 
@@ -43,11 +41,11 @@ def _normal_shape(node: Node, axis: int) -> list[Any]:
 def _scale(node: Node, index: int, shape: list[Any]) -> relax.Expr:
     """Input ``index`` (or zeros) in the normalised shape."""
     if not node.has(index):
-        return relax.const(np.zeros(node.static(shape, "a normalised dimension"), node.dtype()))
+        return constant(np.zeros(node.static(shape, "a normalised dimension"), node.dtype()))
     array = node.constant(index)
     if array is not None:
         sizes = node.static(shape, "a normalised dimension")
-        return relax.const(np.ascontiguousarray(np.broadcast_to(array, sizes)))
+        return constant(np.ascontiguousarray(np.broadcast_to(array, sizes)))
     x = node.x(index)
     return x if list(node.shape(x)) == shape else relax.op.broadcast_to(x, relax.ShapeExpr(shape))
 
@@ -83,7 +81,7 @@ def local_response(node: Node) -> relax.Expr:
     x, dims = node.x(), node.shape()
     squares = relax.op.reshape(relax.op.multiply(x, x), (dims[0], channels, product(dims[2:])))
     band = near.astype(node.dtype()) * (float(node.attr("alpha", 1e-4)) / size)
-    total = relax.op.matmul(relax.const(band.astype(node.dtype())), squares)
+    total = relax.op.matmul(constant(band.astype(node.dtype())), squares)
     shifted = relax.op.add(relax.op.reshape(total, dims), node.scalar(node.attr("bias", 1.0)))
     return relax.op.divide(x, relax.op.power(shifted, node.scalar(node.attr("beta", 0.75))))
 

@@ -9,6 +9,7 @@ import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.values import constant
 
 _NUMPY_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
@@ -30,7 +31,7 @@ def pad(node: Node) -> relax.Expr:
         if any(width):
             extent = node.static([node.shape(x)[axis]], f"axis {axis} with mode '{mode}'")[0]
             indices = np.pad(np.arange(extent), width, mode=_NUMPY_MODES[mode])  # type: ignore[call-overload]
-            x = node.emit(relax.op.take(x, relax.const(indices), axis))
+            x = node.emit(relax.op.take(x, constant(indices), axis))
     return x
 
 

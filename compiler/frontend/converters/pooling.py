@@ -9,6 +9,7 @@ import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.values import constant
 
 from .windows import Window, window
 
@@ -53,7 +54,7 @@ def average_pool(node: Node) -> relax.Expr:
         return _pool(node, node.x(), win, "avg", include)
     total = _sum(node, node.x(), win)
     counts = _counts(node, win, include)
-    return relax.op.divide(total, relax.const(counts.astype(node.dtype())))
+    return relax.op.divide(total, constant(counts.astype(node.dtype())))
 
 
 def _sum(node: Node, x: relax.Expr, win: Window) -> relax.Expr:

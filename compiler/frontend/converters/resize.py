@@ -15,7 +15,7 @@ import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend.node import Node, is_float
-from motet.compiler.frontend.values import Dim
+from motet.compiler.frontend.values import Dim, constant
 
 from .interpolation import Axis, coordinates, matrix, nearest
 
@@ -164,7 +164,7 @@ class _Plan:
             outside = np.zeros_like(outside)
         if self.mode == "nearest":
             cells = nearest(places, self.rounding, axis.extent)
-            result = relax.op.take(x, relax.const(cells), number)
+            result = relax.op.take(x, constant(cells), number)
         elif self.mode in ("linear", "cubic"):
             weights = matrix(
                 axis,
@@ -181,7 +181,7 @@ class _Plan:
             return result
         mask = outside.reshape([-1 if i == number else 1 for i in range(node.rank())])
         fill = node.scalar(float(node.attr("extrapolation_value", 0.0)))
-        return relax.op.where(relax.const(mask), fill, node.emit(result))
+        return relax.op.where(constant(mask), fill, node.emit(result))
 
 
 def _enlarges(extent: Dim, output: Dim, scale: float | None) -> bool:
@@ -195,11 +195,11 @@ def _product(node: Node, x: relax.Expr, number: int, weights: Any) -> relax.Expr
     """``weights [output, input]`` applied along axis ``number`` of ``x``."""
     rank, weights = node.rank(), weights.astype(node.dtype())
     if number == rank - 1:
-        return relax.op.matmul(x, relax.const(np.ascontiguousarray(weights.T)))
+        return relax.op.matmul(x, constant(np.ascontiguousarray(weights.T)))
     perm = [i for i in range(rank) if i != number]
     perm.insert(rank - 2, number)  # [..., number, last]
     moved = x if perm == list(range(rank)) else relax.op.permute_dims(x, perm)
-    result = relax.op.matmul(relax.const(weights), moved)
+    result = relax.op.matmul(constant(weights), moved)
     if perm == list(range(rank)):
         return result
     return relax.op.permute_dims(result, [perm.index(i) for i in range(rank)])

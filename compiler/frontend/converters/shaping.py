@@ -13,7 +13,7 @@ from motet.compiler.frontend.completion import agreed, cast_to
 from motet.compiler.frontend.fold import MAX_ELEMENTS
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product, same, simplify
-from motet.compiler.frontend.values import Dim, Symbolic
+from motet.compiler.frontend.values import Constant, Dim, Symbolic, Value, constant
 
 
 def _reshaped(node: Node, x: relax.Expr, dims: Sequence[Dim]) -> relax.Expr:
@@ -183,7 +183,15 @@ def constant_of_shape(node: Node) -> relax.Expr:
     proto = node.attr("value")
     value = np.zeros(1, np.float32) if proto is None else onnx.numpy_helper.to_array(proto)
     dims = node.dims(0, "shape")
-    return relax.op.full(relax.ShapeExpr(dims), relax.const(value.reshape(())), str(value.dtype))
+    return relax.op.full(relax.ShapeExpr(dims), constant(value.reshape(())), str(value.dtype))
+
+
+def eye_like(node: Node) -> Value:
+    """EyeLike of a static shape: a constant."""
+    rows, columns = node.static(node.shape(), "the shape of EyeLike")
+    elem = node.attr("dtype")
+    dtype = node.dtype() if elem is None else onnx.helper.tensor_dtype_to_np_dtype(elem)
+    return Constant(np.eye(rows, columns, int(node.attr("k", 0)), dtype=dtype))
 
 
 def range_(node: Node) -> relax.Expr:
@@ -229,6 +237,7 @@ CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "Split": split,
     "Tile": tile,
     "ConstantOfShape": constant_of_shape,
+    "EyeLike": eye_like,
     "Range": range_,
     "DepthToSpace": depth_to_space,
     "SpaceToDepth": space_to_depth,

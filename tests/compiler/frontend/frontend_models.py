@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 import tvm
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -92,10 +93,18 @@ def check(
     folder: Path,
     rtol: float = 1e-5,
     atol: float = 1e-6,
+    truth: str = "onnx",
 ) -> ImportedModel:
-    """Import, run, and compare with onnx's reference evaluator."""
+    """Import, run, and compare with onnx's reference evaluator, or with onnxruntime."""
     imported = load(proto, folder)
-    want = ReferenceEvaluator(proto).run(None, feeds)
+    if truth == "onnxruntime":
+        runtime = pytest.importorskip("onnxruntime")
+        session = runtime.InferenceSession(
+            proto.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        want = session.run(None, feeds)
+    else:
+        want = ReferenceEvaluator(proto).run(None, feeds)
     got = run(imported, feeds)
     assert len(got) == len(want)
     for a, b in zip(got, want, strict=True):
