@@ -35,7 +35,7 @@ from motet.runtime.program import (
     ShapeTensor,
     TensorInfo,
 )
-from motet.runtime.shapes import Dimension, Expression, Shape
+from motet.runtime.shapes import Dimension, Expression, Shape, symbols_of
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,15 @@ class _Lowering:
 
     def __post_init__(self) -> None:
         self.file = RegisterFile(self.code.weights)
+        self.symbols: frozenset[str] = frozenset()
 
     def run(self) -> tuple[int, ...]:
         """Lower the whole function; the registers of its outputs."""
         function = self.mod[self.model]
         for index, param in enumerate(function.params):
-            self.values[param] = self.file.input(index, str(param.ty.dtype), shape_of(param.ty))
+            shape = shape_of(param.ty)
+            self.symbols |= _symbols(shape)
+            self.values[param] = self.file.input(index, str(param.ty.dtype), shape)
         result = self.sequence(function.body)
         items = result.items if isinstance(result, Tensors) else (result,)
         return tuple(self.tensor(item) for item in items)
@@ -154,15 +157,23 @@ class _Lowering:
 
     def bound(self, binding: relax.Binding) -> Item:
         if isinstance(binding, relax.MatchCast):
-            raise CompileError(
-                f"model {self.model!r}: the shape of {binding.var.name} depends on data, "
-                "which the VM cannot run yet"
-            )
+            return self.cast(binding)
         if isinstance(binding.value, relax.If):
             return self.choice(binding.value)
         if isinstance(binding.value, relax.Call):
             return self.call(binding.value)
         return self.item(binding.value)
+
+    def cast(self, binding: relax.MatchCast) -> Item:
+        """A shape that the run time proves: binding fails where the bytes do not fit it."""
+        shape = shape_of(binding.ty)
+        unbound = _symbols(shape) - self.symbols
+        if unbound:
+            raise CompileError(
+                f"model {self.model!r}: dimension {sorted(unbound)[0]} depends on data, "
+                "which the VM cannot run yet; fix the input shapes with --shape where that helps"
+            )
+        return self.file.view(self.tensor(self.item(binding.value)), shape)
 
     def item(self, expr: relax.Expr) -> Item:
         """An operand: a variable, constant, shape, tuple, or an item of a tuple."""
@@ -273,6 +284,10 @@ class _Lowering:
                 self.move(one, other)
             return
         self.instructions.append(Move(self.tensor(source), self.tensor(target)))
+
+
+def _symbols(shape: Shape) -> frozenset[str]:
+    return frozenset[str]().union(*map(symbols_of, shape))
 
 
 def _add(left: Dimension, right: Dimension) -> Dimension:

@@ -1,0 +1,150 @@
+"""Entry functions to VM programs: what instructions come out, and that they are right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tvm import IRModule, relax, tirx
+
+from motet.compiler.kernels import HostKernels
+from motet.compiler.lower import CodeMakers, lower
+from motet.compiler.weights import WeightPool
+from motet.passes.fuse import fuse
+from motet.runtime.bundle import Bundle, Manifest, ModelEntry, Source
+from motet.runtime.errors import CompileError
+from motet.runtime.program import Branch, Goto, Kernel, Move, Program, ShapeTensor, TensorInfo, View
+from motet.runtime.session import Session
+from motet.targets.host.build import build_library
+from motet.targets.host.machine import machine_for
+
+MACHINE = machine_for("native")
+
+
+def tensor(name, shape, dtype="float32"):
+    return relax.Var(name, relax.TensorType(shape, dtype))
+
+
+def lowered(
+    builder: relax.BlockBuilder, inputs: list[TensorInfo], outputs: list[TensorInfo]
+) -> tuple[Program, Session]:
+    """Fuse and lower function ``m``; the program, and a session that runs it."""
+    mod: IRModule = fuse()(builder.get())
+    code = CodeMakers(HostKernels(MACHINE), WeightPool())
+    program = lower(mod, "m", inputs, outputs, code)
+    library = build_library(code.host.functions, MACHINE) if code.host.functions else b""
+    manifest = Manifest(
+        name="t",
+        motet_version="0",
+        target="host",
+        cpu=MACHINE.mcpu,
+        cpu_features=(),
+        threads=1,
+        models=(ModelEntry("m", Source("m.onnx", "")),),
+    )
+    return program, Session(Bundle(manifest, {"m": program}, code.weights.arrays, library))
+
+
+def test_views_move_no_data_and_outputs_keep_their_names():
+    builder, x = relax.BlockBuilder(), tensor("x", [2, 6])
+    with builder.function("m", [x]):
+        with builder.dataflow():
+            y = builder.emit_output(builder.emit(relax.op.reshape(x, [3, 4])))
+        builder.emit_func_output(y)
+    program, session = lowered(
+        builder, [TensorInfo("x", "float32", (2, 6))], [TensorInfo("out:0", "float32", (3, 4))]
+    )
+    assert program.instructions == ()
+    assert isinstance(program.registers[program.output_registers[0]].place, View)
+    data = np.arange(12, dtype=np.float32).reshape(2, 6)
+    np.testing.assert_array_equal(session.run("m", {"x": data})["out:0"], data.reshape(3, 4))
+
+
+def test_equal_units_share_a_kernel_and_equal_weights_are_stored_once():
+    builder, x = relax.BlockBuilder(), tensor("x", [4, 8])
+    weight = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
+    with builder.function("m", [x]):
+        with builder.dataflow():
+            value = x
+            for _ in range(3):
+                value = builder.emit(relax.op.matmul(value, relax.const(weight.copy())))
+            y = builder.emit_output(value)
+        builder.emit_func_output(y)
+    program, session = lowered(
+        builder, [TensorInfo("x", "float32", (4, 8))], [TensorInfo("y", "float32", (4, 8))]
+    )
+    kernels = [step for step in program.instructions if isinstance(step, Kernel)]
+    assert len(kernels) == 3
+    assert len({step.symbol for step in kernels}) == 1
+    assert len(session.bundle.weights) == 1
+    data = np.ones((4, 8), np.float32)
+    want = data @ weight @ weight @ weight
+    np.testing.assert_allclose(session.run("m", {"x": data})["y"], want, rtol=1e-4, atol=1e-4)
+    assert [operator.macs for operator in program.operators] == [256] * 3
+
+
+def test_symbolic_batch_is_bound_per_call():
+    n = tirx.Var("N", "int64")
+    builder, x = relax.BlockBuilder(), tensor("x", [n, 3])
+    with builder.function("m", [x]):
+        with builder.dataflow():
+            doubled = builder.emit(relax.op.add(x, x))
+            y = builder.emit_output(builder.emit(relax.op.reshape(doubled, [n * 3])))
+        builder.emit_func_output(y)
+    program, session = lowered(
+        builder, [TensorInfo("x", "float32", ("N", 3))], [TensorInfo("y", "float32", ("3N",))]
+    )
+    assert program.offsets is None
+    for size in (1, 5, 0, 64):
+        data = np.random.default_rng(size).standard_normal((size, 3)).astype(np.float32)
+        np.testing.assert_array_equal(session.run("m", {"x": data})["y"], (data * 2).ravel())
+
+
+def test_shape_of_becomes_a_shape_tensor():
+    n = tirx.Var("N", "int64")
+    builder, x = relax.BlockBuilder(), tensor("x", [n, 3])
+    with builder.function("m", [x]):
+        shape = builder.emit(relax.op.shape_of(x))
+        builder.emit_func_output(builder.emit(relax.op.shape_to_tensor(shape)))
+    program, session = lowered(
+        builder, [TensorInfo("x", "float32", ("N", 3))], [TensorInfo("s", "int64", (2,))]
+    )
+    assert [type(step) for step in program.instructions] == [ShapeTensor]
+    assert session.run("m", {"x": np.zeros((7, 3), np.float32)})["s"].tolist() == [7, 3]
+
+
+def branching() -> relax.BlockBuilder:
+    builder = relax.BlockBuilder()
+    condition, x = tensor("c", [], "bool"), tensor("x", [4])
+    with builder.function("m", [condition, x]):
+        double = relax.op.add(x, x)
+        square = relax.op.multiply(x, x)
+        branches = [relax.SeqExpr([], builder.normalize(value)) for value in (double, square)]
+        choice = builder.emit(relax.If(condition, *branches))
+        builder.emit_func_output(builder.emit(relax.op.negative(choice)))
+    return builder
+
+
+def test_if_runs_one_branch_and_joins():
+    program, session = lowered(
+        branching(),
+        [TensorInfo("c", "bool", ()), TensorInfo("x", "float32", (4,))],
+        [TensorInfo("y", "float32", (4,))],
+    )
+    kinds = [type(step) for step in program.instructions]
+    assert kinds.count(Branch) == 1
+    assert kinds.count(Goto) == 1
+    assert kinds.count(Move) == 2
+    data = np.array([1, 2, 3, -4], np.float32)
+    for condition, want in ((True, -(data + data)), (False, -(data * data))):
+        got = session.run("m", {"c": np.array(condition), "x": data})["y"]
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_cast_shape_that_inputs_do_not_bind_is_refused():
+    builder, x = relax.BlockBuilder(), tensor("x", [4])
+    unknown = tirx.Var("found", "int64")
+    with builder.function("m", [x]):
+        cast = builder.match_cast(x, relax.TensorType([unknown], "float32"))
+        builder.emit_func_output(builder.emit(relax.op.abs(cast)))
+    with pytest.raises(CompileError, match="'m': dimension found depends on data"):
+        lowered(builder, [TensorInfo("x", "float32", (4,))], [TensorInfo("y", "float32", (4,))])
