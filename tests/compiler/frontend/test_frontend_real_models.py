@@ -15,6 +15,7 @@ IMPORTABLE = [
     "minifas",
     "mnist",
     "ncf",
+    "silero_vad_openvino_16k",
     "squeezenet_fp16",
     "toy_transformer",
     "ttm",
