@@ -22,7 +22,11 @@ from motet.targets.systolic.relax_layers import accepts_epilogue, refusal
 
 @dataclass(frozen=True)
 class Step:
-    """A pass under the name that users and the bundle's record know it by."""
+    """A pass under the name that users and the bundle's record know it by.
+
+    note: what there is to say once it has run; raises ``SpecError`` where its options
+    name what the models do not have.
+    """
 
     name: str
     apply: transform.Pass
@@ -44,7 +48,16 @@ def steps_for(options: PassesSpec, array: ArrayDescription | None) -> list[Step]
 def _placement(options: PassesSpec, array: ArrayDescription) -> Step:
     placement = Placement()
     apply = place(lambda call: refusal(call, array), options.place.host_ops, placement)
-    return Step("place", apply, lambda: placement.summary)
+    return Step("place", apply, lambda: _placed(placement))
+
+
+def _placed(placement: Placement) -> str:
+    if placement.unknown:
+        raise SpecError(
+            f"passes.place.host_ops: no operator of the models comes from an ONNX node named "
+            f"{placement.unknown[0]!r}; leave out names of nodes that other passes removed"
+        )
+    return placement.summary
 
 
 PASS_NAMES = ("canonicalize", "fold_batch_norm", "decompose", "place", "fuse")
@@ -55,8 +68,8 @@ class Hooks:
     """What to do around passes.
 
     print_after: pass names after which ``write`` gets the module's TVMScript;
-    time_passes: collect seconds per pass in ``seconds``; verify: check after every
-    pass that the module is well formed; on_step: called with each name as it starts.
+    verify: check after every pass that the module is well formed; on_step: called with
+    each name as it starts; seconds: filled with the time that each pass took.
     """
 
     print_after: frozenset[str] = frozenset()

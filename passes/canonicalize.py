@@ -1,14 +1,15 @@
 """Brings an imported module into the one form that the later passes read (exact).
 
-In order: constants are folded, equal calls are computed once, what remains of
-inference-only operators (batch-norm with computed parameters) becomes arithmetic,
-aliases and dead values go.
+In order: constants are folded, equal calls are computed once, aliases and dead values
+go. ``decompose`` also turns what remains of batch-norm into arithmetic.
 """
 
 from __future__ import annotations
 
 from tvm import IRModule, relax, transform
 
+from motet.passes.common_subexpressions import common_subexpressions
+from motet.passes.decompose_batch_norm import decompose_batch_norm
 from motet.passes.fold_constants import fold_constants
 
 
@@ -18,7 +19,7 @@ def canonicalize(mod: IRModule, _context: transform.PassContext) -> IRModule:
     return transform.Sequential(
         [
             fold_constants,
-            relax.transform.EliminateCommonSubexpr(),
+            common_subexpressions,
             relax.transform.CanonicalizeBindings(),
             relax.transform.DeadCodeElimination(),
         ]
@@ -28,4 +29,4 @@ def canonicalize(mod: IRModule, _context: transform.PassContext) -> IRModule:
 @transform.module_pass(opt_level=0, name="decompose")
 def decompose(mod: IRModule, _context: transform.PassContext) -> IRModule:
     """Turn operators that only training tells apart into arithmetic, and fold again."""
-    return transform.Sequential([relax.transform.DecomposeOpsForInference(), canonicalize])(mod)
+    return transform.Sequential([decompose_batch_norm, canonicalize])(mod)

@@ -1,12 +1,16 @@
-"""Folds inference batch-norm into the convolution before it (exact up to rounding).
+"""Folds scales and shifts per channel into the layer before (exact up to rounding).
 
-Rule 1, ``batch_norm(conv(x, W) [+ b])`` with constant parameters, where nothing else
-reads the convolution: with s = gamma / sqrt(variance + epsilon)
+A layer is a convolution, transposed convolution or matrix product with constant
+weights W. Behind it may come batch-norms with constant parameters, and arithmetic
+with constants that have one value per output channel (a bias; batch-norm written out).
+As long as nothing else reads what is between, they compose to one scale and shift:
 
-    W'[o, ...] = W[o, ...] s[o]        b'[o] = (b[o] - mean[o]) s[o] + beta[o]
+1. layer(x, W) s + t = layer(x, W') + t        with W'[o, ...] = W[o, ...] s[o]
+2. any other batch-norm with constant parameters becomes x s + t.
 
-Rule 2, any other batch-norm with constant parameters becomes ``x * s + t`` with
-t = beta - mean s. Scales are computed in float64 and rounded once.
+For batch-norm s = gamma / sqrt(variance + epsilon) and t = beta - mean s. Scales are
+computed in float64 and rounded once. Layers whose weights are of another type than
+their output are left alone, and so are scales with which a weight would overflow.
 
 Source: Jacob et al., CVPR 2018 (arXiv 1712.05877), section 3.2, equation 14.
 """
@@ -15,115 +19,200 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tvm import IRModule, relax, transform
-from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from motet.passes.graph import constant_array, definitions, map_functions, use_counts
+from motet.passes.affine import IDENTITY, Affine, of_arithmetic, of_batch_norm
+from motet.passes.decompose_batch_norm import is_inference_norm
+from motet.passes.graph import (
+    bindings_of,
+    blocks_of,
+    constant_array,
+    map_functions,
+    use_counts,
+)
 from motet.passes.names import merged_names, with_names
 from motet.passes.op_kinds import op_name
+from motet.passes.rewrite import Rewriter
+from motet.passes.typing import with_type
 from motet.runtime.device import Array
 
-# Output channels lie first in the weights of these (OIW, OIHW, OIDHW).
-_CONVOLUTIONS = {
-    f"relax.nn.conv{n}d": layout for n, layout in ((1, "OIW"), (2, "OIHW"), (3, "OIDHW"))
+# Where the output channels lie in the weights. Transposed convolutions have them
+# second, split in groups.
+_CONVOLUTIONS = {"relax.nn.conv1d": "OIW", "relax.nn.conv2d": "OIHW", "relax.nn.conv3d": "OIDHW"}
+_TRANSPOSED = {
+    "relax.nn.conv1d_transpose": "IOW",
+    "relax.nn.conv2d_transpose": "IOHW",
+    "relax.nn.conv3d_transpose": "IODHW",
 }
+_LAYOUTS = {**_CONVOLUTIONS, **_TRANSPOSED}
+
+
+def _is_layer(expr: Any) -> bool:
+    """Whether ``expr`` has output channels that scaled weights can scale."""
+    name = op_name(expr)
+    if name != "relax.matmul" and name not in _LAYOUTS:
+        return False
+    weight = expr.args[1]
+    if constant_array(weight) is None or str(weight.ty.dtype) != str(expr.ty.dtype):
+        return False
+    if not str(expr.ty.dtype).startswith("float") or expr.ty.shape is None:
+        return False
+    if name == "relax.matmul":
+        return int(weight.ty.ndim) >= 2
+    attrs = expr.attrs
+    return (
+        attrs.kernel_layout == _LAYOUTS[name]
+        and attrs.data_layout.startswith("NC")
+        and attrs.out_layout in ("", attrs.data_layout)
+    )
+
+
+def _channel_axis(layer: relax.Call) -> int:
+    """The output channels' axis: the last of a product, the second of a convolution."""
+    return int(layer.ty.ndim) - 1 if op_name(layer) == "relax.matmul" else 1
+
+
+def _scaled_weights(layer: relax.Call, scale: Array) -> Array | None:
+    """The weights with each output channel scaled; None where one would overflow."""
+    weights = constant_array(layer.args[1])
+    assert weights is not None
+    rank, name = weights.ndim, op_name(layer)
+    grouped = weights
+    if scale.ndim == 1 and name in _CONVOLUTIONS:
+        scale = scale.reshape((-1,) + (1,) * (rank - 1))
+    elif scale.ndim == 1 and name in _TRANSPOSED:
+        groups = int(layer.attrs.groups)
+        grouped = weights.reshape((groups, -1, *weights.shape[1:]))
+        scale = scale.reshape((groups, 1, -1) + (1,) * (rank - 2))
+    with np.errstate(over="ignore"):
+        scaled = (grouped * scale).astype(weights.dtype).reshape(weights.shape)
+    return scaled if bool(np.isfinite(scaled).all()) else None
 
 
 @dataclass(frozen=True)
-class _Scaling:
-    """Per channel: ``scale`` and ``shift`` in float64, and the channel axis."""
+class _Chain:
+    """A layer and what scales and shifts its result, as one scale and shift."""
 
-    scale: Array
-    shift: Array
-    axis: int
+    calls: tuple[relax.Call, ...]
+    affine: Affine = IDENTITY
 
-    def along_axis(self, values: Array, rank: int, dtype: str) -> relax.Expr:
-        shape = [1] * rank
-        shape[self.axis] = -1
-        return relax.const(values.reshape(shape).astype(dtype), dtype)
+    @property
+    def layer(self) -> relax.Call:
+        return self.calls[0]
 
+    def then(self, call: relax.Call, affine: Affine) -> _Chain:
+        return _Chain((*self.calls, call), self.affine.then(affine))
 
-def _scaling(call: relax.Call) -> _Scaling | None:
-    arrays = [constant_array(argument) for argument in call.args[1:5]]
-    if any(array is None for array in arrays) or call.attrs.training:
-        return None
-    gamma, beta, mean, variance = (np.asarray(array, dtype=np.float64) for array in arrays)
-    scale = gamma / np.sqrt(variance + float(call.attrs.epsilon))
-    return _Scaling(scale, beta - mean * scale, int(call.attrs.axis))
+    @property
+    def pays(self) -> bool:
+        """Whether folding saves something: a bias alone is as good as it gets."""
+        return len(self.calls) > 2 or self.affine.scales
 
 
-@mutator
-class _Folder(PyExprMutator):
-    """Rewrites ``batch_norm(...)[0]``; the batch-norm itself is dead afterwards."""
+class _Chains:
+    """Finds the chains of a function: at their last variable, inside one block."""
 
-    def __init__(self, mod: IRModule, function: relax.Function) -> None:
-        super().__init__(mod)
-        self.uses: Counter[relax.Var] = use_counts(function)
-        self.values = definitions(function)
+    def __init__(self, function: relax.Function) -> None:
+        self.uses = use_counts(function)
+        items = (b.value for b in bindings_of(function) if isinstance(b.value, relax.TupleGetItem))
+        self.items = Counter((item.tuple_value, int(item.index)) for item in items)
+        self.norms: dict[relax.Var, relax.Call] = {}
+        self.open: dict[relax.Var, _Chain] = {}
+        self.found: dict[relax.Var, _Chain] = {}
+        for block in blocks_of(function):
+            self.open = {}
+            for binding in block.bindings:
+                self._visit(binding.var, binding.value)
+            self.found.update({var: chain for var, chain in self.open.items() if chain.pays})
 
-    def visit_tuple_getitem_(self, item: relax.TupleGetItem) -> relax.Expr:
-        norm = self.values.get(item.tuple_value)
-        if op_name(norm) != "relax.nn.batch_norm" or item.index != 0:
-            return super().visit_tuple_getitem_(item)
-        scaling = _scaling(norm)
-        if scaling is None:
-            return super().visit_tuple_getitem_(item)
-        return self._into_convolution(norm, scaling) or self._as_scaling(norm, scaling)
+    def _visit(self, variable: relax.Var, value: relax.Expr) -> None:
+        if isinstance(value, relax.TupleGetItem):
+            self._norm(variable, value)
+        elif _is_layer(value):
+            self.open[variable] = _Chain((value,))
+        elif is_inference_norm(value):
+            self.norms[variable] = value
+        elif isinstance(value, relax.Call):
+            self._arithmetic(variable, value)
 
-    def _into_convolution(self, norm: relax.Call, scaling: _Scaling) -> relax.Expr | None:
-        conv, bias = self._convolution_before(norm.args[0])
-        weight = constant_array(conv.args[1]) if conv is not None else None
-        if conv is None or weight is None or scaling.axis != 1:
-            return None
-        rank, dtype = weight.ndim, norm.args[0].ty.dtype
-        per_output = scaling.scale.reshape((-1,) + (1,) * (rank - 1))
-        shift = scaling.shift + (0.0 if bias is None else bias * scaling.scale)
-        data = self.visit_expr(conv.args[0])
-        new_weight = relax.const((weight * per_output).astype(weight.dtype))
-        names = merged_names((conv, norm))
-        new_conv = relax.Call(conv.op, [data, new_weight], conv.attrs, conv.ty_args)
-        product = self.builder_.emit(with_names(new_conv, names))
-        add = relax.op.add(product, scaling.along_axis(shift, rank, str(dtype)))
-        return with_names(add, names)
+    def _norm(self, variable: relax.Var, item: relax.TupleGetItem) -> None:
+        norm = self.norms.get(item.tuple_value)
+        if norm is None or item.index != 0 or self.items[item.tuple_value, 0] != 1:
+            return
+        affine, before = of_batch_norm(norm), self.open.get(norm.args[0])
+        rank = int(norm.args[0].ty.ndim)
+        if affine is None or before is None:
+            return
+        if int(norm.attrs.axis) % rank == _channel_axis(before.layer):
+            self._extend(variable, norm.args[0], norm, affine)
 
-    def _convolution_before(self, expr: relax.Expr) -> tuple[relax.Call | None, Array | None]:
-        """The convolution that ``expr`` comes from and its bias, if nothing else reads it."""
-        value, bias = self.values.get(expr), None
-        if self.uses[expr] != 1:
-            return None, None
-        if op_name(value) == "relax.add":
-            bias = _channel_bias(value)
-            if bias is None or self.uses[value.args[0]] != 1:
-                return None, None
-            value = self.values.get(value.args[0])
-        layout = _CONVOLUTIONS.get(op_name(value))
-        if layout is None or value.attrs.kernel_layout != layout:
-            return None, None
-        return value, bias
+    def _arithmetic(self, variable: relax.Var, call: relax.Call) -> None:
+        for operand in call.args:
+            before = self.open.get(operand) if isinstance(operand, relax.Var) else None
+            step = of_arithmetic(call, _channel_axis(before.layer)) if before else None
+            if step is not None:
+                self._extend(variable, operand, call, step)
 
-    def _as_scaling(self, norm: relax.Call, scaling: _Scaling) -> relax.Expr:
-        data = self.visit_expr(norm.args[0])
-        rank, dtype, names = int(data.ty.ndim), str(data.ty.dtype), merged_names((norm,))
-        scale = scaling.along_axis(scaling.scale, rank, dtype)
-        scaled = self.builder_.emit(with_names(relax.op.multiply(data, scale), names))
-        shift = scaling.along_axis(scaling.shift, rank, dtype)
+    def _extend(
+        self, variable: relax.Var, before: relax.Var, call: relax.Call, affine: Affine
+    ) -> None:
+        if self.uses[before] == 1:
+            self.open[variable] = self.open.pop(before).then(call, affine)
+
+
+class _Folder(Rewriter):
+    """Puts folded layers where chains end; what they replace is dead afterwards."""
+
+    def __init__(self, function: relax.Function) -> None:
+        super().__init__()
+        chains = _Chains(function)
+        self.chains, self.norms = chains.found, chains.norms
+
+    def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
+        chain = self.chains.get(variable)
+        weights = _scaled_weights(chain.layer, chain.affine.scale) if chain else None
+        if chain is not None and weights is not None:
+            return self.folded(chain, weights)
+        norm = self.norms.get(value.tuple_value) if isinstance(value, relax.TupleGetItem) else None
+        if norm is None:
+            return value
+        if value.index != 0:
+            return self.read(norm.args[2 + value.index])
+        affine = of_batch_norm(norm)
+        return value if affine is None else self.scaled(norm, affine)
+
+    def folded(self, chain: _Chain, weights: Array) -> relax.Expr:
+        layer, names = chain.layer, merged_names(chain.calls)
+        operands = [self.read(layer.args[0]), relax.const(weights, weights.dtype.name)]
+        product = relax.Call(layer.op, operands, layer.attrs, layer.ty_args)
+        product = with_names(with_type(product, layer.ty), names)
+        if not chain.affine.shift.any():
+            return product
+        shift = _along_axis(chain.affine.shift, _channel_axis(layer), layer)
+        return with_names(relax.op.add(self.emit(product), shift), names)
+
+    def scaled(self, norm: relax.Call, affine: Affine) -> relax.Expr:
+        data, names = self.read(norm.args[0]), merged_names((norm,))
+        scale, shift = (
+            _along_axis(values, int(norm.attrs.axis), data)
+            for values in (affine.scale, affine.shift)
+        )
+        scaled = self.emit(with_names(relax.op.multiply(data, scale), names))
         return with_names(relax.op.add(scaled, shift), names)
 
 
-def _channel_bias(add: relax.Call) -> Array | None:
-    """The bias of ``conv + constant`` as [channels], where it is one per channel."""
-    values, rank = constant_array(add.args[1]), int(add.ty.ndim)
-    if values is None or values.size == 0:
-        return None
-    shape = (1,) * (rank - values.ndim) + values.shape
-    per_channel = all(size == 1 for axis, size in enumerate(shape) if axis != 1)
-    return values.reshape(-1).astype(np.float64) if per_channel else None
+def _along_axis(values: Array, axis: int, like: relax.Expr) -> relax.Expr:
+    """A constant that broadcasts ``values`` along ``axis`` of a tensor."""
+    shape, dtype = [1] * int(like.ty.ndim), str(like.ty.dtype)
+    shape[axis] = -1
+    return relax.const(values.reshape(shape).astype(dtype), dtype)
 
 
 @transform.module_pass(opt_level=0, name="fold_batch_norm")
 def fold_batch_norm(mod: IRModule, _context: transform.PassContext) -> IRModule:
     """Apply the rules to every function of ``mod``."""
-    folded = map_functions(mod, lambda function: _Folder(mod, function).visit_expr(function))
+    folded = map_functions(mod, lambda function: _Folder(function).function(function))
     return relax.transform.DeadCodeElimination()(folded)

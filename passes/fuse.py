@@ -34,11 +34,18 @@ AcceptsEpilogue = Callable[[relax.Call, relax.Call, Sequence[relax.Call]], bool]
 
 
 class Group:
-    """A unit in the making: its bindings in order; the last one is its result."""
+    """A unit in the making: its bindings in order; the last one is its result.
+
+    has_anchor: whether some call is more than elementwise; is_open: whether elementwise
+    calls may follow.
+    """
 
     def __init__(self, binding: relax.VarBinding) -> None:
         self.bindings = [binding]
         self.target = target_of(binding.value)
+        kind = kind_of(binding.value)
+        self.has_anchor = kind is not Kind.ELEMENTWISE
+        self.is_open = kind is not Kind.OPAQUE
 
     @property
     def result(self) -> relax.Var:
@@ -50,19 +57,11 @@ class Group:
         """The calls in order."""
         return [binding.value for binding in self.bindings]
 
-    @property
-    def has_anchor(self) -> bool:
-        """Whether some call is more than elementwise."""
-        return any(kind_of(call) is not Kind.ELEMENTWISE for call in self.calls)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether elementwise calls may follow."""
-        return kind_of(self.calls[0]) is not Kind.OPAQUE
-
     def absorb(self, other: Group) -> None:
         """Take the bindings of a group whose result this one reads."""
         self.bindings = [*other.bindings, *self.bindings]
+        self.has_anchor = self.has_anchor or other.has_anchor
+        self.target = ARRAY if ARRAY in (self.target, other.target) else self.target
 
     @property
     def attributes(self) -> dict[str, object]:
@@ -101,17 +100,22 @@ class _Grouper:
             for variable in dict.fromkeys(variables_in(binding.value))
             if variable in self.by_result and self.may_join(self.by_result[variable], binding)
         ]
-        anchored = [candidate for candidate in candidates if candidate.has_anchor][-1:]
-        if anchored and anchored[0].target == ARRAY:
-            candidates = anchored
-        chosen = [c for c in candidates if not c.has_anchor or c in anchored]
-        while sum(len(c.bindings) for c in chosen) >= self.options.max_ops:
-            chosen = chosen[:-1]
-        for candidate in reversed(chosen):
+        for candidate in reversed(self.chosen(candidates)):
             group.absorb(candidate)
             del self.by_result[candidate.result]
-        if anchored and anchored[0] in chosen:
-            group.target = anchored[0].target
+
+    def chosen(self, candidates: Sequence[Group]) -> list[Group]:
+        """Those that fit together, in their order: the last anchor's, then the others."""
+        anchored = [candidate for candidate in candidates if candidate.has_anchor][-1:]
+        others = [candidate for candidate in candidates if not candidate.has_anchor]
+        if anchored and anchored[0].target == ARRAY:
+            others = []
+        room, kept = self.options.max_ops - 1, []
+        for candidate in [*anchored, *others]:
+            if len(candidate.bindings) <= room:
+                room -= len(candidate.bindings)
+                kept.append(candidate)
+        return [candidate for candidate in candidates if candidate in kept]
 
     def may_join(self, group: Group, binding: relax.VarBinding) -> bool:
         reads = list(variables_in(binding.value)).count(group.result)

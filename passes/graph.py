@@ -90,7 +90,8 @@ def static_shape(expr: relax.Expr) -> tuple[int, ...] | None:
     if values is None:
         return None
     sizes = [getattr(value, "value", None) for value in values]
-    return None if any(size is None for size in sizes) else tuple(int(s) for s in sizes)
+    known = tuple(int(size) for size in sizes if size is not None)
+    return known if len(known) == len(sizes) else None
 
 
 def element_count(expr: relax.Expr) -> int | None:

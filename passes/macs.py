@@ -13,6 +13,12 @@ from tvm import relax, tirx
 from motet.passes.op_kinds import op_name
 
 
+def is_product(call: relax.Call) -> bool:
+    """Whether ``call`` is a convolution (transposed ones included) or a matrix product."""
+    name = op_name(call)
+    return name == "relax.matmul" or name.startswith("relax.nn.conv")
+
+
 def _product(sizes: Iterable[tirx.PrimExpr]) -> tirx.PrimExpr:
     result = tirx.IntImm("int64", 1)
     for size in sizes:
@@ -20,22 +26,26 @@ def _product(sizes: Iterable[tirx.PrimExpr]) -> tirx.PrimExpr:
     return result
 
 
-def is_product(call: relax.Call) -> bool:
-    """Whether ``call`` is a convolution or matrix product, of any kind."""
-    name = op_name(call)
-    return name == "relax.matmul" or name.startswith("relax.nn.conv")
+def _sizes(tensor: relax.Expr) -> list[tirx.PrimExpr] | None:
+    values = getattr(tensor.ty.shape, "values", None)
+    return None if values is None else list(values)
 
 
 def macs_of(call: relax.Call) -> tirx.PrimExpr:
-    """MACs of a convolution or matrix product; 0 for every other operator."""
-    name = op_name(call)
-    if name == "relax.matmul":
-        reduction = call.args[0].ty.shape.values[-1]
-        return _product(call.ty.shape.values) * reduction
-    if name.endswith("_transpose") and ".conv" in name:
-        per_input = _product(call.args[1].ty.shape.values[1:])
-        return _product(call.args[0].ty.shape.values) * per_input
-    if name.startswith("relax.nn.conv"):
-        per_output = _product(call.args[1].ty.shape.values[1:])
-        return _product(call.ty.shape.values) * per_output
-    return tirx.IntImm("int64", 0)
+    """MACs of a convolution or matrix product.
+
+    0 for every other operator, and where a shape depends on data. Each element of a
+    convolution's output, or of a transposed convolution's input, meets the weights of
+    one of its channels: the kernel and the channels of the group on the other side.
+    """
+    if not is_product(call):
+        return tirx.IntImm("int64", 0)
+    data, weight, output = (_sizes(tensor) for tensor in (*call.args[:2], call))
+    if data is None or weight is None or output is None:
+        return tirx.IntImm("int64", 0)
+    if op_name(call) == "relax.matmul":
+        return _product(output) * data[-1]
+    transposed = op_name(call).endswith("_transpose")
+    own = str(call.attrs.kernel_layout).index("I" if transposed else "O")
+    per_element = _product(size for axis, size in enumerate(weight) if axis != own)
+    return _product(data if transposed else output) * per_element

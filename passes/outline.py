@@ -10,6 +10,7 @@ from tvm.ir.expr import GenericConst
 from tvm.relax.utils import copy_with_new_vars
 
 from motet.passes.graph import static_shape
+from motet.passes.names import ARRAY
 from motet.passes.typing import is_typed, with_type
 
 
@@ -25,8 +26,12 @@ class Outliner:
     def outline(
         self, bindings: Sequence[relax.VarBinding], attributes: Mapping[str, object]
     ) -> relax.Call:
-        """A call of a new private function that computes the last of ``bindings``."""
-        builder = _UnitBuilder(self.entry)
+        """A call of a new private function that computes the last of ``bindings``.
+
+        Constants become parameters. Scalars stay inside on the host; the array takes
+        every operand as a parameter.
+        """
+        builder = _UnitBuilder(self.entry, attributes["motet.target"] != ARRAY)
         for binding in bindings:
             builder.copy(binding)
         unit = copy_with_new_vars(builder.function(bindings[-1].var))
@@ -41,8 +46,9 @@ class Outliner:
 class _UnitBuilder:
     """Copies bindings; what they read from outside becomes a parameter."""
 
-    def __init__(self, entry: relax.Function) -> None:
+    def __init__(self, entry: relax.Function, keeps_scalars: bool) -> None:
         self.entry = entry
+        self.keeps_scalars = keeps_scalars
         self.inside: dict[relax.Var, relax.Var] = {}
         self.arguments: list[relax.Expr] = []
         self.params: list[relax.Var] = []
@@ -62,7 +68,8 @@ class _UnitBuilder:
             return with_type(relax.Tuple([self.inner(item) for item in expr.fields]), expr.ty)
         if isinstance(expr, relax.Var):
             return self.inside[expr] if expr in self.inside else self.parameter(expr)
-        if isinstance(expr, GenericConst) and static_shape(expr) != ():
+        is_constant = isinstance(expr, GenericConst)
+        if is_constant and not (self.keeps_scalars and static_shape(expr) == ()):
             return self.parameter(expr)
         return expr
 

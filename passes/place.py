@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from tvm import IRModule, relax, transform
-from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from motet.passes.graph import map_functions
 from motet.passes.macs import is_product
 from motet.passes.names import ARRAY, names_of, with_names
+from motet.passes.rewrite import Rewriter
 
 Refusal = Callable[[relax.Call], str | None]
 """Why the array does not take a call, or None where it does."""
@@ -23,10 +23,14 @@ Refusal = Callable[[relax.Call], str | None]
 
 @dataclass(frozen=True)
 class Placement:
-    """What was decided: ONNX names on the array, and reasons for products that are not."""
+    """What was decided: ONNX names on the array, and reasons for products that are not.
+
+    unknown: names pinned to the host that no call carries.
+    """
 
     on_array: list[tuple[str, ...]] = field(default_factory=list)
     refused: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
@@ -36,27 +40,27 @@ class Placement:
         return f"{line} ({reasons})" if reasons else line
 
 
-@mutator
-class _Marker(PyExprMutator):
+class _Marker(Rewriter):
     def __init__(
-        self, mod: IRModule, refusal: Refusal, pinned: Collection[str], placement: Placement
+        self, refusal: Refusal, pinned: Collection[str], placement: Placement, seen: set[str]
     ) -> None:
-        super().__init__(mod)
+        super().__init__()
         self.refusal = refusal
-        self.pinned = pinned
+        self.pinned = frozenset(pinned)
         self.placement = placement
+        self.seen = seen
 
-    def visit_call_(self, call: relax.Call) -> relax.Expr:
-        visited = super().visit_call_(call)
-        if not is_product(call):
-            return visited
-        names = names_of(call)
-        why = self.refusal(call)
-        if why is None and not set(names) & set(self.pinned):
+    def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
+        names = names_of(value)
+        self.seen.update(names)
+        if not is_product(value):
+            return value
+        why = self.refusal(value)
+        if why is None and self.pinned.isdisjoint(names):
             self.placement.on_array.append(names)
-            return with_names(visited, names, ARRAY)
+            return with_names(value, names, ARRAY)
         self.placement.refused.append((names, why or "pinned to the host"))
-        return visited
+        return value
 
 
 def place(
@@ -67,8 +71,11 @@ def place(
 
     @transform.module_pass(opt_level=0, name="place")
     def run(mod: IRModule, _context: transform.PassContext) -> IRModule:
-        return map_functions(
-            mod, lambda f: _Marker(mod, refusal, pinned_to_host, record).visit_expr(f)
+        seen: set[str] = set()
+        placed = map_functions(
+            mod, lambda f: _Marker(refusal, pinned_to_host, record, seen).function(f)
         )
+        record.unknown.extend(name for name in pinned_to_host if name not in seen)
+        return placed
 
     return run

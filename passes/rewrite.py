@@ -1,0 +1,142 @@
+"""Rewriting a function binding by binding, in order.
+
+TVM's ``PyExprMutator`` visits every node of every expression through Python and
+normalises it anew; on a function of some thousand calls that takes seconds. Here only
+what changes is built again: a ``Rewriter`` walks the bindings, puts replaced variables
+in place, and asks its subclass what becomes of each value.
+"""
+
+from __future__ import annotations
+
+from tvm import IRModule, relax
+from tvm.ir.expr import GenericConst
+from tvm_ffi import structural_equal
+
+from motet.passes.graph import map_functions
+from motet.passes.typing import with_type
+
+
+class Rewriter:
+    """Base of rewrites. One instance rewrites one function; ``value`` is overridden."""
+
+    def __init__(self) -> None:
+        self._replaced: dict[relax.Var, relax.Expr] = {}
+        self._builder = relax.BlockBuilder()
+        self._bindings: list[relax.Binding] = []
+        self._in_dataflow = False
+
+    def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
+        """What ``variable`` is bound to instead of ``value``; both have the same type.
+
+        Replaced variables are already in place in ``value``. A constant or a variable as
+        the answer is put wherever ``variable`` was read.
+        """
+        raise NotImplementedError
+
+    def function(self, function: relax.Function) -> relax.Function:
+        """``function`` rewritten."""
+        body = self._sequence(function.body)
+        return relax.Function(
+            function.params, body, body.ty, function.is_pure, function.attrs, function.span
+        )
+
+    def emit(self, call: relax.Call) -> relax.Var:
+        """Bind ``call`` to a new variable, before the binding that is being rewritten."""
+        call = self._builder.normalize(call)
+        kind = relax.DataflowVar if self._in_dataflow else relax.Var
+        variable = kind("lv", call.ty)
+        self._bindings.append(relax.VarBinding(variable, call))
+        return variable
+
+    def read(self, expr: relax.Expr) -> relax.Expr:
+        """``expr`` with replaced variables in place; the same object where nothing is."""
+        if isinstance(expr, relax.Var):
+            return self._replaced.get(expr, expr)
+        if isinstance(expr, relax.Tuple):
+            fields = [self.read(item) for item in expr.fields]
+            return relax.Tuple(fields) if _differ(fields, expr.fields) else expr
+        if isinstance(expr, relax.Call):
+            args = [self.read(argument) for argument in expr.args]
+            if not _differ(args, expr.args):
+                return expr
+            changed = relax.Call(expr.op, args, expr.attrs, expr.ty_args, expr.span)
+            return self._builder.normalize(changed)
+        if isinstance(expr, relax.TupleGetItem):
+            whole = self.read(expr.tuple_value)
+            if whole.same_as(expr.tuple_value):
+                return expr
+            return self._builder.normalize(relax.TupleGetItem(whole, expr.index))
+        return expr
+
+    def _sequence(self, body: relax.SeqExpr) -> relax.SeqExpr:
+        blocks = [self._block(block) for block in body.blocks]
+        result = self._typed(self.read(body.body))
+        kept = [block for block in blocks if block.bindings]
+        return with_type(relax.SeqExpr(kept, result), result.ty)
+
+    def _block(self, block: relax.BindingBlock) -> relax.BindingBlock:
+        outer = self._bindings, self._in_dataflow
+        self._bindings = []
+        self._in_dataflow = isinstance(block, relax.DataflowBlock)
+        for binding in block.bindings:
+            self._binding(binding)
+        kind = relax.DataflowBlock if self._in_dataflow else relax.BindingBlock
+        rewritten = kind(self._bindings)
+        self._bindings, self._in_dataflow = outer
+        return rewritten
+
+    def _binding(self, binding: relax.Binding) -> None:
+        old = binding.value
+        if isinstance(old, relax.If):
+            new: relax.Expr = self._choice(old)
+        elif isinstance(binding, relax.MatchCast):
+            self._bindings.append(
+                relax.MatchCast(binding.var, self._typed(self.read(old)), binding.ty)
+            )
+            return
+        else:
+            new = self.value(binding.var, self.read(old))
+        if new.same_as(old):
+            self._bindings.append(binding)
+        else:
+            self._bind(binding.var, self._typed(new))
+
+    def _bind(self, variable: relax.Var, value: relax.Expr) -> None:
+        """Bind ``value``, or put it in the place of ``variable`` where it is a leaf.
+
+        A variable of a dataflow block cannot be read outside it: the output of the block
+        stays bound to it.
+        """
+        if _may_replace(variable, value):
+            self._replaced[variable] = value
+            return
+        if not structural_equal(value.ty, variable.ty):
+            typed = type(variable)(variable.name, value.ty)
+            self._replaced[variable] = typed
+            variable = typed
+        self._bindings.append(relax.VarBinding(variable, value))
+
+    def _choice(self, choice: relax.If) -> relax.Expr:
+        branches = [self._sequence(b) for b in (choice.true_branch, choice.false_branch)]
+        return self._chosen(choice, branches)
+
+    def _chosen(self, choice: relax.If, branches: list[relax.SeqExpr]) -> relax.If:
+        return with_type(relax.If(self.read(choice.cond), *branches), choice.ty)
+
+    def _typed(self, expr: relax.Expr) -> relax.Expr:
+        return self._builder.normalize(expr)
+
+
+def _differ(new: list[relax.Expr], old: list[relax.Expr]) -> bool:
+    return any(not one.same_as(other) for one, other in zip(new, old, strict=True))
+
+
+def _may_replace(variable: relax.Var, value: relax.Expr) -> bool:
+    if isinstance(value, relax.DataflowVar):
+        return isinstance(variable, relax.DataflowVar)
+    return isinstance(value, (relax.Var, GenericConst, relax.ShapeExpr))
+
+
+def rewrite_functions(mod: IRModule, rewriter: type[Rewriter]) -> IRModule:
+    """A new module with every Relax function rewritten by a new ``rewriter``."""
+    return map_functions(mod, lambda function: rewriter().function(function))
