@@ -112,7 +112,9 @@ def _transposed_pads(
         if asked is not None:
             extent = node.static([node.shape()[2 + i]], "a size with output_shape")[0]
             total += strides[i] * extent - list(asked)[-rank:][i]
-        if total < 0:
+        if total < 0:  # the output reaches beyond the last product: zeros at the end
+            extra[i], total = extra[i] - total, 0
+        if extra[i] >= strides[i] and extra[i] >= dilations[i]:
             node.refuse(f"output_shape {asked} is larger than the convolution reaches")
         half = total // 2
         # ONNX: the odd cell goes to the end for SAME_UPPER, else to the start.

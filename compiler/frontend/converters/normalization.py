@@ -17,6 +17,8 @@ def batch_normalization(node: Node) -> relax.Expr:
     """BatchNormalization at inference, in float32 where half data has float32 statistics."""
     if node.attr("training_mode", 0):
         node.refuse("training_mode = 1: Motet runs inference only")
+    if not node.attr("spatial", 1):
+        node.refuse("spatial = 0 (statistics per cell), an opset 7 option")
     dtype = node.dtype()
     wide = "float32" if any(node.dtype(node.x(i)) != dtype for i in range(1, 5)) else dtype
     data, *rest = [_as(node, node.value(i), wide) for i in range(5)]
@@ -94,6 +96,18 @@ def mean_variance(node: Node) -> relax.Expr:
     return relax.op.divide(centred, relax.op.add(relax.op.sqrt(variance), node.scalar(1e-9)))
 
 
+def lp_normalization(node: Node) -> relax.Expr:
+    """LpNormalization: x over its 1- or 2-norm along ``axis``; 0 where the norm is 0."""
+    x, axis = node.x(), node.axis(-1)
+    if int(node.attr("p", 2)) == 1:
+        norm = relax.op.sum(relax.op.abs(x), [axis], True)
+    else:
+        norm = relax.op.sqrt(relax.op.sum(relax.op.multiply(x, x), [axis], True))
+    norm = node.emit(norm)
+    safe = relax.op.where(relax.op.equal(norm, node.scalar(0)), node.scalar(1), norm)
+    return relax.op.divide(x, safe)
+
+
 def _soft(operator: Callable[..., Any]) -> Callable[[Node], Any]:
     """Softmax or LogSoftmax; before opset 13 all axes from ``axis`` on are one."""
 
@@ -117,6 +131,7 @@ CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "LayerNormalization": layer_normalization,
     "RMSNormalization": rms_normalization,
     "LRN": local_response,
+    "LpNormalization": lp_normalization,
     "MeanVarianceNormalization": mean_variance,
     "Softmax": _soft(relax.op.nn.softmax),
     "LogSoftmax": _soft(relax.op.nn.log_softmax),

@@ -83,6 +83,7 @@ CASES = [
     case("LogSoftmax", f(2, 5)),
     case("LRN", f(1, 6, 3, 3), {}, size=5, alpha=0.1, beta=0.6, bias=1.5),
     case("MeanVarianceNormalization", f(2, 3, 4, 4)),
+    case("LpNormalization", f(2, 3, 4), {}, axis=1, p=2, opset=22),
     case("InstanceNormalization", f(2, 3, 4, 4), {"s": f(3), "b": f(3)}),
     case("GroupNormalization", f(2, 4, 3, 3), {"s": f(4), "b": f(4)}, opset=21, num_groups=2),
     case("LayerNormalization", f(2, 3, 4), {"s": f(4), "b": f(4)}, outputs=3),
