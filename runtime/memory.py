@@ -3,12 +3,14 @@
 Greedy by size: the largest storage first, each at the lowest offset where it
 overlaps no storage that is alive at the same time. This is the "greedy by size
 for offset calculation" of Pisarchyk and Lee (arXiv 2001.03288), within a few
-percent of the lower bound on the networks they measured.
+percent of the lower bound on the networks they measured. Where it misses the bound,
+placing in order of first use is tried too, and the smaller arena is taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import msgspec
 import numpy as np
@@ -40,17 +42,31 @@ def plan(sizes: Sequence[int], lifetimes: Sequence[Lifetime]) -> tuple[list[int]
 
     sizes: bytes of each storage; lifetimes: when each is in use.
     """
-    offsets = [0] * len(sizes)
+    rooms = [align(size) for size in sizes]
+    by_size = sorted(range(len(rooms)), key=lambda i: (-rooms[i], lifetimes[i].first, i))
+    offsets, total = _place(by_size, rooms, lifetimes)
+    if total == lower_bound(sizes, lifetimes):
+        return offsets, total
+    by_time = sorted(range(len(rooms)), key=lambda i: (lifetimes[i].first, -rooms[i], i))
+    other_offsets, other_total = _place(by_time, rooms, lifetimes)
+    return (other_offsets, other_total) if other_total < total else (offsets, total)
+
+
+def _place(
+    order: Sequence[int], rooms: Sequence[int], lifetimes: Sequence[Lifetime]
+) -> tuple[list[int], int]:
+    """Each storage in ``order`` at the lowest offset that is free while it lives."""
+    offsets = [0] * len(rooms)
     placed: list[int] = []
-    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+    for index in order:
         busy = sorted(
-            (offsets[other], offsets[other] + align(sizes[other]))
+            (offsets[other], offsets[other] + rooms[other])
             for other in placed
             if lifetimes[other].overlaps(lifetimes[index])
         )
-        offsets[index] = _lowest_gap(busy, align(sizes[index]))
+        offsets[index] = _lowest_gap(busy, rooms[index])
         placed.append(index)
-    total = max((offsets[i] + align(sizes[i]) for i in range(len(sizes))), default=0)
+    total = max((o + room for o, room in zip(offsets, rooms, strict=True)), default=0)
     return offsets, total
 
 
@@ -65,18 +81,14 @@ def _lowest_gap(busy: Sequence[tuple[int, int]], size: int) -> int:
 
 def lower_bound(sizes: Sequence[int], lifetimes: Sequence[Lifetime]) -> int:
     """No arena can be smaller: the most bytes alive at one instruction."""
-    moments = {lifetime.first for lifetime in lifetimes}
-    return max(
-        (
-            sum(
-                align(size)
-                for size, lifetime in zip(sizes, lifetimes, strict=True)
-                if lifetime.first <= moment <= lifetime.last
-            )
-            for moment in moments
-        ),
-        default=0,
-    )
+    changes = [
+        (lifetime.first, align(size)) for size, lifetime in zip(sizes, lifetimes, strict=True)
+    ]
+    changes += [
+        (lifetime.last + 1, -align(size)) for size, lifetime in zip(sizes, lifetimes, strict=True)
+    ]
+    # Sorted, so that what ends at a moment is gone before what begins there comes.
+    return max(accumulate((change for _, change in sorted(changes)), initial=0))
 
 
 def aligned_bytes(size: int) -> Array:
