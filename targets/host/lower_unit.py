@@ -18,6 +18,7 @@ from tvm import relax, tirx
 
 from motet.runtime.errors import UnsupportedOperatorError
 from motet.targets.host.fast_math import with_fast_math
+from motet.targets.host.interface import tensors_only
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.conv import emit_convolution
 from motet.targets.host.kernels.generic import emit_as_it_came
@@ -51,7 +52,9 @@ class LoweredUnit:
 def fuse(unit: relax.Function) -> Any:
     """The unit as one function of naive nests."""
     builder = relax.BlockBuilder()
-    callee = builder.add_func(unit.with_attr("Primitive", 1), "unit")
+    # Without a public name, FuseTIR may drop or reorder parameters.
+    named = unit.with_attr("Primitive", 1).with_attr("global_symbol", "unit")
+    callee = builder.add_func(named, "unit")
     main = relax.utils.copy_with_new_vars(unit)
     with builder.function("main", list(main.params)):
         builder.emit_func_output(builder.emit(relax.Call(callee, list(main.params))))
@@ -150,7 +153,8 @@ def _assemble(
     written = [b for made in _written(func, consumed, emitted) for b in made]
     local = [b for b in written if not any(b.same_as(o) for o in func.outputs)]
     whole = seq(*[allocate(b) for b in local], *body)
-    prim = tirx.PrimFunc(params, whole).with_attr("tirx.noalias", True)
+    tensors, whole = tensors_only(params, whole)
+    prim = tirx.PrimFunc(tensors, whole).with_attr("tirx.noalias", True)
     return LoweredUnit(prim, packings)
 
 
