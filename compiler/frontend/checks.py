@@ -197,7 +197,9 @@ def _run_checker(model: onnx.ModelProto, label: str) -> None:
             tensor.ClearField("dims")
             tensor.dims.append(0)
     for info in (*plain.graph.input, *plain.graph.output):
-        info.type.tensor_type.shape.SetInParent()  # the checker wants one; exporters leave it out
+        if info.type.HasField("tensor_type"):
+            # The checker wants a shape; exporters leave it out.
+            info.type.tensor_type.shape.SetInParent()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

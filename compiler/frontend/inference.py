@@ -30,7 +30,8 @@ def check_shapes(model: onnx.ModelProto, label: str) -> None:
     declared = {info.name: info for info in (*model.graph.value_info, *model.graph.output)}
     del bare.graph.value_info[:]
     for info in bare.graph.output:
-        info.type.tensor_type.ClearField("shape")
+        if info.type.HasField("tensor_type"):
+            info.type.tensor_type.ClearField("shape")
     _write_defaults(bare)
     try:
         inferred = shape_inference.infer_shapes(

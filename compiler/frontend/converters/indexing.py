@@ -42,8 +42,8 @@ def gather(node: Node) -> relax.Expr:
     if array is None:
         return relax.op.take(node.x(), node.x(1), axis, mode="wrap")
     if isinstance(extent, int):
-        return relax.op.take(node.x(), _positive(node, 1, extent), axis)
-    mode = "wrap" if (array < 0).any() else "fast"
+        return relax.op.take(node.x(), _positive(node, 1, extent), axis, mode="clip")
+    mode = "wrap" if (array < 0).any() else "clip"
     return relax.op.take(node.x(), node.x(1), axis, mode=mode)
 
 

@@ -70,6 +70,11 @@ def rms_normalization(node: Node) -> relax.Expr:
     """RMSNormalization over ``axis`` and all after it."""
     axis, epsilon = node.axis(-1), float(node.attr("epsilon", 1e-5))
     axes = list(range(axis, node.rank()))
+    if axis == 0:  # Relax's operator needs an axis that is left over
+        x = node.x()
+        square = relax.op.mean(relax.op.multiply(x, x), axes, True)
+        normal = relax.op.multiply(x, relax.op.rsqrt(relax.op.add(square, node.scalar(epsilon))))
+        return relax.op.multiply(normal, node.x(1))
     return relax.op.nn.rms_norm(node.x(), _scale(node, 1, _normal_shape(node, axis)), axes, epsilon)
 
 

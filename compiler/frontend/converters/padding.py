@@ -31,7 +31,7 @@ def pad(node: Node) -> relax.Expr:
         if any(width):
             extent = node.static([node.shape(x)[axis]], f"axis {axis} with mode '{mode}'")[0]
             indices = np.pad(np.arange(extent), width, mode=_NUMPY_MODES[mode])  # type: ignore[call-overload]
-            x = node.emit(relax.op.take(x, constant(indices), axis))
+            x = node.emit(relax.op.take(x, constant(indices), axis, mode="clip"))
     return x
 
 

@@ -84,7 +84,7 @@ def _run(node: Node, x: relax.Expr, d: int, backwards: bool, steps: int) -> tupl
     c = _initial(node, 6, d, batch, direction.hidden) if node.op_type == "LSTM" else None
     states: list[Any] = [None] * steps
     for t in reversed(range(steps)) if backwards else range(steps):
-        gates = node.emit(relax.op.take(direction.projected, constant(np.int64(t)), 0))
+        gates = node.emit(relax.op.take(direction.projected, constant(np.int64(t)), 0, mode="clip"))
         if node.op_type == "LSTM":
             h, c = _lstm(node, direction, gates, h, c)
         else:
@@ -131,7 +131,7 @@ def _initial(node: Node, index: int, d: int, batch: Any, hidden: int) -> relax.E
     if not node.has(index):
         return node.emit(relax.op.zeros(relax.ShapeExpr([batch, hidden]), node.dtype()))
     axis = 1 if node.attr("layout", 0) else 0
-    return node.emit(relax.op.take(node.x(index), constant(np.int64(d)), axis))
+    return node.emit(relax.op.take(node.x(index), constant(np.int64(d)), axis, mode="clip"))
 
 
 def _parts(node: Node, gates: relax.Expr, count: int) -> list[relax.Expr]:

@@ -102,6 +102,8 @@ class _Plan:
             extent = node.static([dims[axes[i]]], "a resized dimension")[0]
             output = node.static([outputs[i]], "a resized dimension")[0]
             scale = output / extent if scales is None else scales[i]
+            if self.coordinate == "align_corners" and abs(extent * scale - output) > 1e-6:
+                node.refuse(f"align_corners with scale {scale} of {extent}: give sizes instead")
             start, end = self._region(axes[i], len(axes), i)
             x = node.emit(self._along(x, axes[i], Axis(extent, output, scale, start, end)))
         return x
@@ -164,7 +166,7 @@ class _Plan:
             outside = np.zeros_like(outside)
         if self.mode == "nearest":
             cells = nearest(places, self.rounding, axis.extent)
-            result = relax.op.take(x, constant(cells), number)
+            result = relax.op.take(x, constant(cells), number, mode="clip")
         elif self.mode in ("linear", "cubic"):
             weights = matrix(
                 axis,

@@ -169,6 +169,9 @@ def split(node: Node) -> list[relax.Expr]:
     if len(sizes) == 1:
         return [node.x()]
     cuts = [int(c) for c in np.cumsum(sizes)[:-1]]
+    if 0 in sizes:
+        ends = zip([0, *cuts], [*cuts, sum(sizes)], strict=True)
+        return [relax.op.strided_slice(node.x(), [axis], [a], [b]) for a, b in ends]
     parts = node.emit(relax.op.split(node.x(), cuts, axis))
     return [relax.TupleGetItem(parts, i) for i in range(len(sizes))]
 

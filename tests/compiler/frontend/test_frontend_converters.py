@@ -106,6 +106,8 @@ CASES = [
     case("Slice", f(5, 6), {}, "attributes", opset=7, starts=[1], ends=[-1], axes=[1]),
     case("Split", f(7, 2), {}, "uneven", outputs=3, num_outputs=3),
     case("Split", f(6, 2), {"s": ints(1, 5)}, "sizes", outputs=2),
+    case("RMSNormalization", f(2, 3, 4), {"s": f(4)}, opset=23),
+    case("RMSNormalization", f(3, 4), {"s": f(3, 4)}, "all", opset=23, axis=0),
     case("Reshape", f(2, 3, 4), {"s": ints(0, -1)}),
     case("Squeeze", f(1, 3, 1), {"a": ints(-1)}),
     case("Unsqueeze", f(3), {"a": ints(0, -1)}),
@@ -275,6 +277,23 @@ def test_non_max_suppression_is_lowered_with_constant_limits(tmp_path):
     limits = {"n": ints(3), "i": np.array([0.5], "f")}
     imported = load(single("NonMaxSuppression", feeds, limits), tmp_path)
     assert "relax.vision.all_class_non_max_suppression" in operators(imported)
+
+
+def test_align_corners_with_a_fractional_size_is_refused(tmp_path):
+    """onnx's evaluator and onnxruntime disagree about its value."""
+    target = {"scales": np.array([1, 1, 0.5, 0.6], "f")}
+    mode = "align_corners"
+    proto = resize(IMAGE, target, mode="linear", coordinate_transformation_mode=mode)
+    with pytest.raises(UnsupportedOperatorError, match="align_corners"):
+        load(proto, tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["half_pixel", "output_half_pixel"])
+def test_roi_align(tmp_path, mode):
+    feeds = {"x": f(1, 2, 8, 8), "r": np.array([[2, 3, 11, 13]], "f"), "b": ints(0)}
+    options = {"output_height": 3, "output_width": 3, "sampling_ratio": 2, "spatial_scale": 0.5}
+    proto = single("RoiAlign", feeds, coordinate_transformation_mode=mode, **options)
+    check(proto, feeds, tmp_path, 1e-4, 1e-5, "onnxruntime")
 
 
 def test_indices_output_of_max_pool_is_refused(tmp_path):
