@@ -78,7 +78,7 @@ def evaluate(call: relax.Call, tensors: Sequence[Array]) -> Array | None:
 
     The result has the dtype of the call, and its shape up to leading or dropped ones.
     """
-    shape, dtype = static_shape(call), str(call.ty.dtype)
+    shape, dtype = static_shape(call), str(getattr(call.ty, "dtype", ""))
     if shape is None or not _is_numpy(dtype):
         return None
     with np.errstate(all="ignore"):

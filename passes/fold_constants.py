@@ -3,7 +3,7 @@
 The operators that exporters write between weights and layers (reshape, transpose,
 cast, arithmetic) are evaluated by ``evaluate``, in numpy; any other operator on
 constants is compiled and run by TVM, 30 to 80 ms apiece. What stays for the run time:
-results larger than ``LARGEST``, integer division by zero, results that are no tensor.
+results larger than ``LARGEST``, and integer division by zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tvm import IRModule, relax, transform
 from tvm.ir.expr import GenericConst
 
 from motet.passes.evaluate import divides_by_zero, evaluate
-from motet.passes.graph import constant_array, static_shape
+from motet.passes.graph import definitions, elements_of
 from motet.passes.op_kinds import op_name
 from motet.passes.rewrite import Rewriter, rewrite_functions
 from motet.runtime.device import Array
@@ -41,15 +41,15 @@ def folded(call: relax.Call) -> relax.Expr | None:
     """The constant (or shape) that ``call`` computes, None where it is for the run time."""
     if op_name(call) in _SHAPE_OPERATORS:
         return _by_tvm(call)
-    shape, tensors = static_shape(call), _tensors(call)
-    if shape is None or tensors is None or np.prod(shape, dtype=np.int64) > LARGEST:
+    elements, tensors = elements_of(call.ty), _tensors(call)
+    if elements is None or tensors is None or elements > LARGEST:
         return None
     if divides_by_zero(call, tensors):
         return None
     result = evaluate(call, tensors)
     if result is None:
         return _by_tvm(call)
-    return relax.const(np.ascontiguousarray(result).reshape(shape), result.dtype.name)
+    return relax.const(np.ascontiguousarray(result).reshape(result.shape), result.dtype.name)
 
 
 def _by_tvm(call: relax.Call) -> relax.Expr | None:
@@ -58,21 +58,36 @@ def _by_tvm(call: relax.Call) -> relax.Expr | None:
         return None
     builder = relax.BlockBuilder()
     with builder.function("main", []):
-        builder.emit_func_output(builder.emit(call))
+        with builder.dataflow():
+            output = builder.emit_output(call)
+        builder.emit_func_output(output)
     function = relax.transform.FoldConstant()(builder.get())["main"]
     result = function.body.body
-    for block in function.body.blocks:
-        for binding in block.bindings:
-            result = binding.value if result.same_as(binding.var) else result
-    is_value = isinstance(result, relax.ShapeExpr) or constant_array(result) is not None
-    return result if is_value else None
+    bound = definitions(function)
+    while result in bound:
+        result = bound[result]
+    return result if _is_known(result) else None
+
+
+def _is_known(expr: relax.Expr) -> bool:
+    if isinstance(expr, relax.Tuple):
+        return all(_is_known(field) for field in expr.fields)
+    return isinstance(expr, (GenericConst, relax.ShapeExpr))
 
 
 class _Folder(Rewriter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tuples: dict[relax.Var, relax.Tuple] = {}
+
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.tuples:
+            return self.tuples[value.tuple_value].fields[value.index]
         if not op_name(value):
             return value
         result = folded(value)
+        if isinstance(result, relax.Tuple):
+            self.tuples[variable] = result
         return value if result is None else result
 
 

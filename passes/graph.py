@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-import numpy as np
 from tvm import IRModule, relax
 from tvm.ir.expr import GenericConst
 
@@ -85,7 +85,12 @@ def constant_array(expr: relax.Expr) -> Array | None:
 
 def static_shape(expr: relax.Expr) -> tuple[int, ...] | None:
     """The shape of a tensor where every dimension is known, else None."""
-    shape = getattr(expr.ty, "shape", None)
+    return sizes_of(expr.ty)
+
+
+def sizes_of(ty: relax.Type) -> tuple[int, ...] | None:
+    """The shape of a tensor type where every dimension is known, else None."""
+    shape = getattr(ty, "shape", None)
     values = getattr(shape, "values", None)
     if values is None:
         return None
@@ -94,7 +99,11 @@ def static_shape(expr: relax.Expr) -> tuple[int, ...] | None:
     return known if len(known) == len(sizes) else None
 
 
-def element_count(expr: relax.Expr) -> int | None:
-    """Number of elements of a tensor of known shape, else None."""
-    shape = static_shape(expr)
-    return None if shape is None else int(np.prod(shape, dtype=np.int64))
+def elements_of(ty: relax.Type) -> int | None:
+    """Elements of a tensor, or of all tensors of a tuple; None where it is not known."""
+    if isinstance(ty, relax.TupleType):
+        counts = [elements_of(part) for part in ty.fields]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+    sizes = sizes_of(ty)
+    return None if sizes is None else math.prod(sizes)
