@@ -54,16 +54,21 @@ class Session(Mapping[str, ModelSession]):
         self._wired = WiredModels(self._models)
 
     def __getitem__(self, name: str) -> ModelSession:
+        if not isinstance(name, str):
+            raise InputError(
+                f"a model is called by its name, not by a {type(name).__name__}: "
+                "run(name, inputs), or run(inputs=inputs) where the bundle has one model"
+            )
         try:
             return self._models[name]
-        except (KeyError, TypeError):
+        except KeyError:
             raise InputError(
                 f"the bundle has no model {name!r}; its models are {', '.join(self._models)}"
             ) from None
 
     def get(self, name: object, default: Any = None) -> Any:
         """The model ``name``, or ``default``: the only look-up that does not raise."""
-        return self._models[str(name)] if name in self._models else default
+        return self._models.get(name, default) if isinstance(name, str) else default
 
     def __contains__(self, name: object) -> bool:
         return name in self._models
