@@ -141,6 +141,8 @@ def _check_values(graph: onnx.GraphProto, label: str) -> None:
     for info in graph.output:
         if info.name not in seen:
             raise ModelError(f"{label}: output '{info.name}' is computed by no node")
+        if info.type.WhichOneof("value") != "tensor_type" or info.type.tensor_type.elem_type:
+            numpy_dtype(info, label)
 
 
 def sort_graph(graph: onnx.GraphProto, outer: set[str], label: str) -> None:

@@ -224,6 +224,12 @@ def test_string_tensors_are_refused(tmp_path):
     fails(model([node], info[:1], info[1:]), tmp_path, "'x'", "string")
 
 
+def test_sequence_outputs_are_refused(tmp_path):
+    node = helper.make_node("SequenceConstruct", ["x"], ["y"])
+    output = helper.make_tensor_sequence_value_info("y", FLOAT, [2])
+    fails(model([node], [value("x", [2])], [output]), tmp_path, "'y'", "sequence")
+
+
 def test_refused_use_names_node_and_reason(tmp_path):
     rois = {"r": np.zeros((1, 4), np.float32), "b": np.zeros(1, np.int64)}
     proto = single("RoiAlign", {"x": np.zeros((1, 1, 4, 4), np.float32)}, rois, mode="max")
