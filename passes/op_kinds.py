@@ -33,7 +33,7 @@ _ELEMENTWISE = """
     bitwise_xor ceil clip cos cosh divide equal erf exp floor floor_divide floor_mod greater
     greater_equal isfinite isinf isnan left_shift less less_equal log logical_and logical_not
     logical_or logical_xor maximum minimum mod multiply negative nn.gelu nn.gelu_tanh
-    nn.leakyrelu nn.prelu nn.relu nn.relu6 nn.selu nn.silu nn.softplus not_equal power
+    nn.leakyrelu nn.prelu nn.relu nn.selu nn.silu nn.softplus not_equal power
     right_shift round rsqrt sigmoid sign sin sinh sqrt square subtract tan tanh trunc where
 """
 _INJECTIVE = """
@@ -42,12 +42,12 @@ _INJECTIVE = """
 """
 _ANCHOR = """
     matmul max mean min nn.adaptive_avg_pool1d nn.adaptive_avg_pool2d nn.adaptive_avg_pool3d
-    nn.avg_pool1d nn.avg_pool2d nn.avg_pool3d nn.batch_flatten nn.conv1d nn.conv1d_transpose
+    nn.avg_pool1d nn.avg_pool2d nn.avg_pool3d nn.conv1d nn.conv1d_transpose
     nn.conv2d nn.conv2d_transpose nn.conv3d nn.conv3d_transpose nn.group_norm nn.instance_norm
     nn.layer_norm nn.log_softmax nn.max_pool1d nn.max_pool2d nn.max_pool3d nn.rms_norm
     nn.softmax prod std sum variance
 """
-_VIEW = "expand_dims flatten memory_view reshape squeeze"
+_VIEW = "expand_dims flatten nn.batch_flatten reshape squeeze"
 
 KINDS: dict[str, Kind] = {
     f"relax.{name}": kind
