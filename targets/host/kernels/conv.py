@@ -26,13 +26,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx
-from tvm.ir import Call, TensorLoad
 
-from motet.targets.host.exprs import is_axis, substitute, walk
 from motet.targets.host.kernels.anchor import EmittedAnchor
+from motet.targets.host.kernels.conv_geometry import Convolution, describe
+from motet.targets.host.kernels.conv_input import copy_channel
+from motet.targets.host.kernels.conv_plan import UNROLLED_STEPS, Plan, make_plan
+from motet.targets.host.kernels.conv_weights import pack_weights, pack_weights_at_run_time
 from motet.targets.host.kernels.epilogue import Epilogue, find_epilogue
 from motet.targets.host.kernels.operand import (
     Operand,
@@ -40,7 +41,7 @@ from motet.targets.host.kernels.operand import (
     find_operand,
     operand_buffers,
 )  # fmt: skip
-from motet.targets.host.kernels.tile import Tile, choose_tile, emit_tile
+from motet.targets.host.kernels.tile import Tile, emit_tile
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
     Buffer,
@@ -55,7 +56,6 @@ from motet.targets.host.loops import (
     parallel,
     product,
     ramp,
-    round_up,
     scratch,
     seq,
     simplify,
@@ -64,316 +64,12 @@ from motet.targets.host.loops import (
 from motet.targets.host.machine import Machine
 from motet.targets.host.stages import Stage, StagedFunction
 
-# Floating-point operations below which a parallel launch costs more than it saves.
-PARALLEL_FLOPS = 1_000_000
-# Bytes of input that a block of output rows may read, so that it stays in the second-level cache.
-_BLOCK_BYTES = 192 * 1024
-_LOCAL_COPY_BYTES = 128 * 1024
-_UNROLLED_STEPS = 120
-
-
-@dataclass(frozen=True, eq=False)
-class Convolution:
-    """Extents of a convolution; lists are per spatial axis, outermost first.
-
-    lengths: of an axis of the workspace, in elements of one phase; pitches: distance of
-    neighbours along an axis; phases: stride phases that some tap reads.
-    """
-
-    batch: Expr
-    groups: int
-    ic: int
-    oc: int
-    outputs: tuple[Expr, ...]
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilation: tuple[int, ...]
-    direct: bool
-    dtype: str
-
-    @property
-    def phases(self) -> tuple[int, ...]:
-        """Stride phases in use, per axis."""
-        return tuple(
-            max(t * d % s for t in range(k)) + 1
-            for k, s, d in zip(self.kernel, self.strides, self.dilation, strict=True)
-        )
-
-    @property
-    def lengths(self) -> tuple[Expr, ...]:
-        """Elements of one phase along an axis."""
-        return tuple(
-            simplify(o + (k - 1) * d // s)
-            for o, k, s, d in zip(
-                self.outputs, self.kernel, self.strides, self.dilation, strict=True
-            )
-        )
-
-    @property
-    def pitches(self) -> tuple[Expr, ...]:
-        """Distance of neighbours along an axis, in elements."""
-        lengths = self.lengths
-        return tuple(product(lengths[i + 1 :]) for i in range(len(lengths)))
-
-    @property
-    def plane(self) -> Expr:
-        """Elements of one channel in the workspace, all phases."""
-        return product([*self.lengths, *self.phases])
-
-    @property
-    def taps(self) -> int:
-        """Elements of the kernel."""
-        return int(np.prod(self.kernel))
-
-    def row_span(self, rows: Expr) -> Expr:
-        """Positions from the first to the last output of ``rows`` outermost rows."""
-        inner = sum(
-            ((o - 1) * p for o, p in zip(self.outputs[1:], self.pitches[1:], strict=True)),
-            index(0),
-        )
-        return simplify((rows - 1) * self.pitches[0] + inner + 1)
-
-    def tap_offset(self, taps: Sequence[Expr]) -> Expr:
-        """Where a tap reads, relative to the position of its output."""
-        phase: Expr = index(0)
-        offset: Expr = index(0)
-        for t, s, d, count, pitch in zip(
-            taps, self.strides, self.dilation, self.phases, self.pitches, strict=True
-        ):
-            phase = phase * count + tirx.floormod(t * d, index(s))
-            offset = offset + tirx.floordiv(t * d, index(s)) * pitch
-        return simplify(phase * product(self.lengths) + offset)
-
-
-def _describe(
-    anchor: Stage, x: Operand, weight_shape: Sequence[int], in_place: bool = True
-) -> Convolution:
-    attrs = anchor.attrs
-    groups = int(attrs["groups"])
-    strides = tuple(int(s) for s in attrs["strides"])
-    kernel = tuple(weight_shape[2:])
-    outputs = tuple(a.extent for a in anchor.spatial[2:])
-    direct = in_place and _reads_in_place(x) and set(kernel) == {1} and set(strides) == {1}
-    if direct:
-        outputs, kernel, strides = (product(outputs),), (1,), (1,)
-    channels = constant_of(anchor.spatial[1].extent)
-    assert channels is not None
-    return Convolution(
-        anchor.spatial[0].extent, groups, constant_of(anchor.reduction[0].extent) or 0,
-        channels // groups, outputs, kernel, strides,
-        tuple(int(d) for d in attrs["dilation"])[: len(outputs)], direct, anchor.output.dtype,
-    )  # fmt: skip
-
-
-def _reads_in_place(x: Operand) -> bool:
-    if x.stage is None:
-        return True
-    value = x.stage.value
-    return isinstance(value, TensorLoad) and all(
-        is_axis(i, a.var) or constant_of(a.extent) == 1
-        for i, a in zip(value.indices, x.stage.spatial, strict=True)
-    )
-
-
-# --------------------------------------------------------------------- weights
-
-
-def pack_weights(weights: NDArray[Any], groups: int, rows: int, transposed: bool) -> NDArray[Any]:
-    """``[groups][blocks][ic][taps][rows]`` of weights (O, I/groups, *kernel), zero-filled;
-    of weights (I, O/groups, *kernel), flipped, where ``transposed``.
-    """
-    if transposed:
-        ic = weights.shape[0] // groups
-        split = weights.reshape(groups, ic, weights.shape[1], *weights.shape[2:])
-        split = np.flip(split, tuple(range(3, split.ndim))).swapaxes(1, 2)
-    else:
-        split = weights.reshape(groups, weights.shape[0] // groups, *weights.shape[1:])
-    oc, ic = split.shape[1:3]
-    flat = split.reshape(groups, oc, ic, -1)
-    padded = np.zeros((groups, round_up(oc, rows), *flat.shape[2:]), weights.dtype)
-    padded[:, :oc] = flat
-    blocks = padded.reshape(groups, -1, rows, *flat.shape[2:])
-    return np.ascontiguousarray(np.moveaxis(blocks, 2, -1))
-
-
-def _weight_at(
-    operand: Operand, conv: Convolution, kernel: Sequence[int], transposed: bool,
-    group: Expr, o: Expr, ic: Expr, tap: Expr,
-) -> Expr:  # fmt: skip
-    taps: list[Expr] = []
-    for k in reversed(kernel):
-        t = tirx.floormod(tap, index(k))
-        taps.insert(0, index(k - 1) - t if transposed else t)
-        tap = tirx.floordiv(tap, index(k))
-    if transposed:
-        return operand.at([group * conv.ic + ic, o, *taps])
-    return operand.at([group * conv.oc + o, ic, *taps])
-
-
-def _pack_at_run_time(
-    packed: Buffer, operand: Operand, conv: Convolution, kernel: Sequence[int], transposed: bool
-) -> Stmt:
-    _, blocks, ic, taps, rows = [constant_of(d) or 0 for d in packed.shape]
-
-    def element(g: Expr, ob: Expr, c: Expr, tap: Expr, r: Expr) -> Stmt:
-        o = ob * rows + r
-        value = _weight_at(operand, conv, kernel, transposed, g, o, c, tap)
-        if conv.oc % rows:
-            value = tirx.if_then_else(o < conv.oc, value, tirx.const(0, packed.dtype))
-        return store(packed, value, g, ob, c, tap, r)
-
-    return nest("gbctr", [conv.groups, blocks, ic, taps, rows], element)
-
-
-# ------------------------------------------------------------- the padded input
-
-
-def _conjunction(condition: Expr) -> list[Expr]:
-    if isinstance(condition, tirx.And):
-        return _conjunction(condition.a) + _conjunction(condition.b)
-    return [condition]
-
-
-def _guard(pad: Stage) -> list[Expr]:
-    """The terms of the condition under which a padded position lies in the input."""
-    value = pad.value
-    if (
-        isinstance(value, Call)
-        and "motet.role" in pad.attrs
-        and any(
-            int(a) or int(b) or int(z) > 1
-            for a, b, z in zip(*(pad.attrs[k] for k in ("before", "after", "zeros")), strict=True)
-        )
-    ):
-        return _conjunction(value.args[0])
-    return []
-
-
-def _copy_row(
-    conv: Convolution, pad: Stage, target: Buffer, start: Expr, lead: Sequence[Expr],
-    phase: int, lanes: int,
-) -> Stmt:  # fmt: skip
-    """Fills one row (last axis) of one phase; ``lead`` are the padded positions before it."""
-    length, stride = conv.lengths[-1], conv.strides[-1]
-    axes = [a.var for a in pad.spatial]
-
-    def put(value: Expr, q: Expr) -> Stmt:
-        values = dict(zip(axes, [*lead, q * stride + phase], strict=True))
-        return store(target, substitute(value, values).astype(target.dtype), start + q)
-
-    guard = _guard(pad)
-    if not guard or int(pad.attrs["zeros"][-1]) != 1:
-        return vector_loop("q", length, lanes, lambda q: put(pad.value, q))
-    before, after = int(pad.attrs["before"][-1]), int(pad.attrs["after"][-1])
-    inside = pad.spatial[-1].extent - after - phase + stride - 1
-    first = simplify(tirx.min(index(max(0, -(-(before - phase) // stride))), length))
-    last = simplify(tirx.max(tirx.min(tirx.floordiv(inside, index(stride)), length), first))
-    zero = tirx.const(0, target.dtype)
-
-    def zeros(at: Expr, count: Expr) -> Stmt | None:
-        count = simplify(count)
-        if constant_of(count) == 0:
-            return None
-        return loop("z", count, lambda q: store(target, zero, start + at + q))
-
-    row = seq(
-        zeros(index(0), first),
-        vector_loop(
-            "q", simplify(last - first), lanes, lambda q: put(pad.value.args[1], q + first)
-        ),
-        zeros(last, length - last),
-    )
-    rows_guard = [t for t in guard if not any(e.same_as(axes[-1]) for e in walk(t))]
-    if not rows_guard:
-        return row
-    condition = substitute(tirx.all(*rows_guard), dict(zip(axes, lead, strict=False)))
-    empty = vector_loop("z", length, lanes, lambda q: store(target, zero, start + q))
-    return tirx.IfThenElse(condition, row, empty)
-
-
-def _copy_channel(
-    conv: Convolution, pad: Stage, target: Buffer, start: Expr, n: Expr, c: Expr, lanes: int
-) -> Stmt:
-    """Fills all phases of one channel from ``start``."""
-    statements = []
-    plane = product(conv.lengths)
-    for number, phases in enumerate(itertools.product(*map(range, conv.phases))):
-        base = start + plane * number
-
-        def row(*q: Expr, base: Expr = base, phases: tuple[int, ...] = phases) -> Stmt:
-            at = sum((i * p for i, p in zip(q, conv.pitches, strict=False)), index(0))
-            lead = [i * s + p for i, s, p in zip(q, conv.strides, phases, strict=False)]
-            return _copy_row(conv, pad, target, base + at, [n, c, *lead], phases[-1], lanes)
-
-        names = [f"q{i}" for i in range(len(phases) - 1)]
-        statements.append(nest(names, conv.lengths[:-1], row))
-    return seq(*statements)
-
-
-# ---------------------------------------------------------------- the main nest
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """How the work is cut: ``rows`` outermost output rows and a part of the channel blocks
-    to a task; ``local`` copies the input inside the task, for one group at a time.
-    """
-
-    tile: Tile
-    rows: Expr
-    row_blocks: Expr
-    channel_blocks: int
-    channel_parts: int
-    parallel: bool
-    local: bool
-
-
-def _rows_per_block(conv: Convolution, tile: Tile) -> Expr:
-    total, pitch = constant_of(conv.outputs[0]), constant_of(conv.pitches[0])
-    if conv.direct or total is None or pitch is None:
-        block = 8 * tile.columns if len(conv.outputs) == 1 else 4
-        return index(block if total is None else min(total, _direct_block(conv, tile, total)))
-    budget = max(1, _BLOCK_BYTES // (4 * conv.ic * pitch * max(1, int(np.prod(conv.phases)))))
-
-    def cost(rows: int) -> float:
-        span = constant_of(conv.row_span(index(rows))) or pitch * rows
-        blocks = -(-total // rows)
-        return blocks * (round_up(span, tile.columns) + tile.columns / 4)
-
-    return index(min(range(1, min(total, budget) + 1), key=cost))
-
-
-def _direct_block(conv: Convolution, tile: Tile, total: int) -> int:
-    """Positions per block of a one-axis convolution: whole tiles within the cache."""
-    fitting = max(1, _BLOCK_BYTES // (4 * conv.ic) // tile.columns)
-    blocks = -(-total // (fitting * tile.columns))
-    return round_up(-(-total // blocks), tile.columns)
-
-
-def _plan(conv: Convolution, machine: Machine) -> _Plan:
-    span = constant_of(conv.row_span(conv.outputs[0])) or 10_000
-    tile = choose_tile(machine, conv.dtype, conv.oc, span)
-    plane = constant_of(conv.plane)
-    local = (
-        conv.groups > 1 and not conv.direct and plane is not None
-        and conv.ic * plane * 4 <= _LOCAL_COPY_BYTES
-    )  # fmt: skip
-    rows = conv.outputs[0] if local else _rows_per_block(conv, tile)
-    row_blocks = simplify(tirx.floordiv(conv.outputs[0] + rows - 1, rows))
-    blocks = -(-conv.oc // tile.rows)
-    flops = constant_of(product([conv.batch, *conv.outputs]))
-    work = None if flops is None else 2 * flops * conv.oc * conv.groups * conv.ic * conv.taps
-    several = machine.cores > 1 and (work is None or work >= PARALLEL_FLOPS)
-    tasks = constant_of(product([conv.batch, row_blocks])) or 1
-    wanted = -(-4 * machine.cores // (tasks * conv.groups)) if several else 1
-    return _Plan(tile, rows, row_blocks, blocks, min(blocks, wanted), several, local)
-
 
 def _tap_loops(conv: Convolution, tile: Tile, body: Callable[[Sequence[Expr]], Stmt]) -> Stmt:
     """Loops over the kernel's taps, the inner axes unrolled as far as code size allows."""
     size, unrolled = tile.rows * tile.vectors, 0
     for k in reversed(conv.kernel):
-        if size * k > _UNROLLED_STEPS:
+        if size * k > UNROLLED_STEPS:
             break
         size *= k
         unrolled += 1
@@ -391,7 +87,7 @@ class _Nest:
     """Writes the parts of the main nest."""
 
     conv: Convolution
-    plan: _Plan
+    plan: Plan
     x: Buffer
     weights: Buffer
     epilogue: Epilogue
@@ -491,7 +187,7 @@ def _with_shared_copy(nest_: _Nest, pad: Stage, lanes: int) -> Stmt:
     channels = conv.groups * conv.ic
 
     def copy(n: Expr, c: Expr) -> Stmt:
-        return _copy_channel(conv, pad, nest_.x, (n * channels + c) * conv.plane, n, c, lanes)
+        return copy_channel(conv, pad, nest_.x, (n * channels + c) * conv.plane, n, c, lanes)
 
     return seq(
         allocate(nest_.x),
@@ -516,7 +212,7 @@ def _with_local_copy(nest_: _Nest, pad: Stage, lanes: int) -> Stmt:
 
     def task(n: Expr, g: Expr) -> Stmt:
         def copy(c: Expr) -> Stmt:
-            return _copy_channel(conv, pad, nest_.x, c * conv.plane, n, g * conv.ic + c, lanes)
+            return copy_channel(conv, pad, nest_.x, c * conv.plane, n, g * conv.ic + c, lanes)
 
         return seq(
             allocate(nest_.x),
@@ -534,12 +230,12 @@ def emit_convolution(
     left, right = operand_buffers(anchor)
     x, w = find_operand(left, anchor, func), find_operand(right, anchor, func)
     shape = [constant_of(d) or 0 for d in right.shape]
-    conv = _describe(anchor, x, shape)
-    plan = _plan(conv, machine)
+    conv = describe(anchor, x, shape)
+    plan = make_plan(conv, machine)
     columns = constant_of(conv.outputs[0])
     if conv.direct and (columns is None or columns < plan.tile.columns):
-        conv = _describe(anchor, x, shape, in_place=False)
-        plan = _plan(conv, machine)
+        conv = describe(anchor, x, shape, in_place=False)
+        plan = make_plan(conv, machine)
     transposed = bool(int(anchor.attrs["transposed"]))
     packed = scratch(
         "packed", [conv.groups, plan.channel_blocks, conv.ic, conv.taps, plan.tile.rows],
@@ -560,14 +256,14 @@ def emit_convolution(
     else:
         prepare = [
             allocate(packed),
-            _pack_at_run_time(packed, w, conv, shape[2:], transposed),
+            pack_weights_at_run_time(packed, w, conv, shape[2:], transposed),
         ]
     main = _input_nest(conv, plan, x, packed, epilogue)
     return EmittedAnchor(seq(*prepare, main), (epilogue.output,), tuple(consumed), repacked)
 
 
 def _input_nest(
-    conv: Convolution, plan: _Plan, x: Operand, packed: Buffer, epilogue: Epilogue
+    conv: Convolution, plan: Plan, x: Operand, packed: Buffer, epilogue: Epilogue
 ) -> Stmt:
     if conv.direct:
         source = x.buffer if x.stage is None else x.stage.value.source

@@ -1,0 +1,74 @@
+"""Builds a unit, compiles it to a library and runs it on numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm_ffi
+from numpy.typing import NDArray
+from tvm import relax, tirx
+
+from motet.targets.host.build import build_library
+from motet.targets.host.lower_unit import lower_unit
+from motet.targets.host.machine import Machine, native_machine
+
+Array = NDArray[Any]
+
+
+def aligned(array: Array) -> Array:
+    """A copy of ``array`` at a multiple of 64 bytes."""
+    raw = np.empty(array.nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def unit_of(
+    shapes: Sequence[Sequence[int | str]], dtypes: Sequence[str], build: Callable[..., Any]
+) -> relax.Function:
+    """``build(*params)`` as a unit; a name instead of an extent makes it symbolic."""
+    symbols: dict[str, tirx.Var] = {}
+
+    def extent(d: int | str) -> Any:
+        return symbols.setdefault(d, tirx.Var(d, "int64")) if isinstance(d, str) else d
+
+    params = [
+        relax.Var(f"p{i}", relax.TensorType([extent(d) for d in shape], dtype))
+        for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
+    ]
+    builder = relax.BlockBuilder()
+    with builder.function("unit", params):
+        with builder.dataflow():
+            result = builder.emit_output(build(*params))
+        builder.emit_func_output(result)
+    return builder.get()["unit"].without_attr("global_symbol")
+
+
+def run_unit(
+    folder: Path,
+    build: Callable[..., Any],
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    constants: Sequence[int] = (),
+    shapes: Sequence[Sequence[int | str]] | None = None,
+    machine: Machine | None = None,
+) -> list[Array]:
+    """The unit's outputs for ``inputs``; ``outputs`` give their shapes and types."""
+    machine = machine or native_machine()
+    dtypes = [str(x.dtype) for x in inputs]
+    unit = unit_of(shapes or [x.shape for x in inputs], dtypes, build)
+    lowered = lower_unit(unit, frozenset(constants), machine)
+    path = folder / "kernels.so"
+    path.write_bytes(build_library({"kernel": lowered.func}, machine))
+    arguments = [
+        aligned(lowered.packings[i](x)) if i in lowered.packings else aligned(x)
+        for i, x in enumerate(inputs)
+    ]
+    results = [aligned(np.full(y.shape, 99, y.dtype)) for y in outputs]
+    kernel = tvm_ffi.load_module(str(path))["kernel"]
+    kernel(*[tvm_ffi.from_dlpack(x, require_alignment=64) for x in (*arguments, *results)])
+    return results

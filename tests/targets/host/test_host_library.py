@@ -1,0 +1,107 @@
+"""The library by itself: no TVM at run time, threads, equal bytes, a missing compiler."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kernel_runner import unit_of
+from tvm import relax
+
+from motet.runtime.errors import EnvironmentLackError, SpecError
+from motet.targets.host.build import build_library
+from motet.targets.host.lower_unit import lower_unit
+from motet.targets.host.machine import machine_for, native_machine
+
+PROGRAM = """
+import ctypes, os, sys, threading
+import numpy as np, tvm_ffi
+if sys.argv[2] == "with tvm":
+    import tvm
+kernel = tvm_ffi.load_module(sys.argv[1])["product"]
+
+def aligned(shape):
+    raw = np.zeros(4 * int(np.prod(shape)) + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + 4 * int(np.prod(shape))].view(np.float32).reshape(shape)
+
+wrong = []
+def work(seed):
+    rng = np.random.default_rng(seed)
+    a, b, y = aligned((64, 256)), aligned((256, 512)), aligned((64, 512))
+    a[...], b[...] = rng.integers(-8, 8, a.shape), rng.integers(-8, 8, b.shape)
+    tensors = [tvm_ffi.from_dlpack(x) for x in (a, b, y)]
+    expected = a @ b
+    for _ in range(100):
+        y[...] = 0
+        kernel(*tensors)
+        if not np.array_equal(y, expected):
+            wrong.append(seed)
+
+def check():
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not wrong, wrong
+
+library = ctypes.CDLL(sys.argv[1])
+assert library.motet_get_threads() == len(os.sched_getaffinity(0))
+for count in (1, 3, 2):
+    library.motet_set_threads(count)
+    assert library.motet_get_threads() == count
+    check()
+child = os.fork()
+if child == 0:
+    work(9)
+    os._exit(len(wrong))
+assert os.waitpid(child, 0)[1] == 0
+loaded = "libtvm_runtime" in open("/proc/self/maps").read()
+assert loaded == (sys.argv[2] == "with tvm")
+print("fine")
+"""
+
+
+def product():
+    unit = unit_of([(64, 256), (256, 512)], ["float32"] * 2, relax.op.matmul)
+    return lower_unit(unit, frozenset(), native_machine()).func
+
+
+@pytest.mark.parametrize("process", ["without tvm", "with tvm"])
+def test_threads_and_forks(process: str, tmp_path: Path):
+    path = tmp_path / "library.so"
+    path.write_bytes(build_library({"product": product()}, native_machine()))
+    command = [sys.executable, "-c", PROGRAM, str(path), process]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "fine", done.stderr
+
+
+def test_same_bytes_whatever_the_order():
+    relu = unit_of([("n", 8)], ["float32"], relax.op.nn.relu)
+    first = lower_unit(relu, frozenset(), native_machine()).func
+    second = product()
+    one = build_library({"a": first, "b": second}, native_machine())
+    other = build_library({"b": product(), "a": first}, native_machine())
+    assert one == other
+    assert one.startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize("cc", [None, "no-such-compiler"])
+def test_missing_compiler(cc: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if cc is None:
+        monkeypatch.delenv("CC", raising=False)
+    else:
+        monkeypatch.setenv("CC", cc)
+    with pytest.raises(EnvironmentLackError, match="apt install gcc") as error:
+        build_library({}, native_machine())
+    assert cc is None or cc in str(error.value)
+
+
+def test_machines():
+    assert machine_for("x86-64-v3").vector_bytes == 32
+    assert "avx512f" in machine_for("x86-64-v4").required_features
+    assert machine_for("native") == native_machine()
+    with pytest.raises(SpecError, match="x86-64-v3"):
+        machine_for("pentium")
