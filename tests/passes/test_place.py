@@ -20,7 +20,7 @@ class Model:
     def main(x: R.Tensor((1, 4, 4, 4), "float32"), cond: R.Tensor((), "bool")):
         conv = R.nn.conv2d(x, R.const(np.ones((4, 4, 1, 1), "float32")))
         relu = R.nn.relu(conv)
-        if cond:
+        if cond:  # noqa: SIM108
             product = R.matmul(relu, R.const(WEIGHT))
         else:
             product = R.nn.softmax(relu)
@@ -40,10 +40,8 @@ def test_products_are_marked_and_reasons_kept() -> None:
     before = named(Model)
     after = place(no_convolution, (), placement)(before)
     assert sorted(marks(after).values()) == ["array", "array", "host", "host", "host"]
-    assert all(
-        target_of(call) == "host" or op_name(call) == "relax.matmul"
-        for call in calls(after["main"])
-    )
+    placed = [call for call in calls(after["main"]) if target_of(call) == "array"]
+    assert {op_name(call) for call in placed} == {"relax.matmul"}
     assert placement.refused == [(("conv",), "it is a convolution")]
     assert len(placement.on_array) == 2
     assert placement.summary == ("2 operators on the array, 1 refused (conv: it is a convolution)")
