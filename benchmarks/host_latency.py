@@ -59,7 +59,8 @@ def times(engine: str, bundle: Path, threads: int, duration: float) -> float:
     command += [str(bundle), str(threads), str(duration)]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
     done = subprocess.run(command, capture_output=True, check=True, env=environment)
-    return median(json.loads(done.stdout))
+    measured: list[float] = json.loads(done.stdout)
+    return median(measured)
 
 
 def compare(path: Path, shapes: tuple[str, ...], threads: int, rounds: int, rate: float) -> Result:

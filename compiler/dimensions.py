@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tvm import relax, sym, tirx
 from tvm.ir import Expr
 
 from motet.runtime.errors import CompileError
 from motet.runtime.shapes import Dimension, Expression, Operation, Shape
 
-_OPERATIONS: tuple[tuple[type, Operation], ...] = (
+_OPERATIONS: tuple[tuple[Any, Operation], ...] = (
     (tirx.Add, "+"),
     (tirx.Sub, "-"),
     (tirx.Mul, "*"),

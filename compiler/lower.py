@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tvm import IRModule, relax
 from tvm.ir import GlobalVar
@@ -186,7 +187,7 @@ class _Lowering:
         if isinstance(expr, relax.TupleGetItem):
             whole = self.item(expr.tuple_value)
             assert isinstance(whole, Tensors)
-            return whole.items[expr.index]
+            return whole.items[int(expr.index)]
         array = constant_array(expr)
         if array is None:
             raise CompileError(f"model {self.model!r}: a {type(expr).__name__} cannot be run")
@@ -221,7 +222,7 @@ class _Lowering:
                 macs = dimension_of(macs_of(binding.value))
                 total = _add(total, macs)
         attrs = unit.attrs
-        target = "array" if attrs["motet.target"] == "array" else "host"
+        target: Literal["host", "array"] = "array" if attrs["motet.target"] == "array" else "host"
         return Operator(
             str(attrs["motet.op"]),
             str(attrs["motet.kind"]),

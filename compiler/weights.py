@@ -21,7 +21,7 @@ class WeightPool:
         """The number under which the bundle stores ``array``."""
         data = np.ascontiguousarray(array).reshape(array.shape)
         digest = hashlib.sha256(data.tobytes()).digest()
-        key = (data.dtype.name, tuple(data.shape), digest)
+        key: tuple[str, tuple[int, ...], bytes] = (data.dtype.name, tuple(data.shape), digest)
         self.requested_bytes += data.nbytes
         if key not in self._index:
             self._index[key] = len(self.arrays)
