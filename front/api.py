@@ -6,13 +6,15 @@ program that only runs bundles never needs them.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from motet.runtime.bundle import Bundle, open_bundle
-from motet.runtime.errors import EnvironmentLackError
+from motet.runtime.errors import EnvironmentLackError, SpecError
 from motet.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ Shapes = Mapping[str, Sequence[int | str]]
 def compile(  # noqa: A001 - the name that users of compilers expect
     models: BundleSpec | PathLike | Sequence[PathLike],
     *,
-    target: str | None = None,
+    target: PathLike | None = None,
     shapes: Shapes | None = None,
     settings: Sequence[str] = (),
     options: CompileOptions | None = None,
@@ -39,7 +41,8 @@ def compile(  # noqa: A001 - the name that users of compilers expect
         ``.onnx`` file, or a sequence of ``.onnx`` paths.
     target: ``"host"``, the name of a shipped array, or the path of an array description;
         None keeps the specification's own (host by default).
-    shapes: input name (with several models ``model.input``) -> shape, for ``.onnx`` paths.
+    shapes: input name (with several models ``model.input``) -> shape: sizes, or names of
+        symbolic dimensions.
     settings: overrides such as ``"models.faces.rate_hz=60"``.
     options: progress and hooks around passes; they do not change the bundle.
 
@@ -50,32 +53,61 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     EnvironmentLackError
         Where the compiler's packages or a C compiler are not installed.
     """
+    specification = _specification(models, target, shapes or {}, settings)
+    bundle: Bundle = compiler().compile_bundle(specification, options)
+    return bundle
+
+
+def compiler() -> Any:
+    """The module ``motet.compiler.compile``; ``EnvironmentLackError`` says what it lacks."""
     try:
-        from motet.compiler.compile import compile_bundle
+        return import_module("motet.compiler.compile")
     except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "motet"):
+            raise
         raise EnvironmentLackError(
-            f"compiling needs the package {error.name!r}: pip install 'motet[compile]'"
+            f"compiling needs the package {package!r}: pip install 'motet[compile]'"
         ) from error
-    return compile_bundle(_specification(models, target, shapes, settings), options)
 
 
 def _specification(
     models: BundleSpec | PathLike | Sequence[PathLike],
-    target: str | None,
-    shapes: Shapes | None,
+    target: PathLike | None,
+    shapes: Shapes,
     settings: Sequence[str],
 ) -> BundleSpec:
     from motet.compiler.spec import BundleSpec
     from motet.compiler.spec_file import load_spec, override, spec_from_models
 
-    assignments = [*settings, *([f"target={target}"] if target is not None else [])]
+    assignments = [*settings]
+    if target is not None:
+        assignments.append(f"target={json.dumps(os.fspath(target))}")
     if isinstance(models, (str, os.PathLike)):
         if Path(models).suffix == ".toml":
-            return load_spec(models, assignments)
-        models = [models]
+            models = load_spec(models, assignments)
+            assignments = []
+        else:
+            models = [models]
     if not isinstance(models, BundleSpec):
-        models = spec_from_models(models, shapes=shapes)
+        models, shapes = spec_from_models(models, shapes=shapes), {}
+    assignments += _shape_settings([model.name for model in models.models], shapes)
     return override(models, assignments) if assignments else models
+
+
+def _shape_settings(names: Sequence[str], shapes: Shapes) -> list[str]:
+    """``shapes`` as overrides of a specification with models ``names``."""
+    settings = []
+    for key, shape in shapes.items():
+        model, _, tensor = (names[0], "", key) if len(names) == 1 else key.partition(".")
+        if model not in names or not tensor:
+            raise SpecError(
+                f"shape of {key!r}: with several models the input is written MODEL.INPUT, "
+                f"MODEL one of {', '.join(names)}"
+            )
+        value = json.dumps(list(shape))
+        settings.append(f"models.{model}.shapes.{json.dumps(tensor)}={value}")
+    return settings
 
 
 def load(bundle: PathLike | Bundle, *, threads: int | None = None) -> Session:

@@ -11,11 +11,37 @@ from typing import Any
 import numpy as np
 
 from motet.runtime.device import Array
-from motet.runtime.errors import EnvironmentLackError, ModelError
+from motet.runtime.errors import EnvironmentLackError, InputError, ModelError
 from motet.runtime.session import ModelSession
+from motet.runtime.shapes import render_shape
 
-ATOL, RTOL = 1e-4, 1e-3
-"""Default tolerances: an element may differ by ``atol + rtol * |reference|``."""
+
+@dataclass(frozen=True)
+class Tolerance:
+    """An element may differ by ``atol + rtol * |reference| + of_largest * max |reference|``."""
+
+    atol: float = 0.0
+    rtol: float = 0.0
+    of_largest: float = 0.0
+
+
+EXACT = Tolerance()
+DEFAULT_TOLERANCES = {
+    "float64": Tolerance(1e-4, 1e-3),
+    "float32": Tolerance(1e-4, 1e-3),
+    # Where terms of a sum cancel, a half's error is relative to the terms, not to the sum.
+    "float16": Tolerance(1e-4, 0.0, 1e-2),
+}
+"""By the output's dtype; integers and booleans must be equal."""
+
+
+def tolerance_for(dtype: str, atol: float | None = None, rtol: float | None = None) -> Tolerance:
+    """The dtype's default, or just ``atol`` and ``rtol`` where one is given (booleans: equal)."""
+    if dtype == "bool":
+        return EXACT
+    if atol is None and rtol is None:
+        return DEFAULT_TOLERANCES.get(dtype, EXACT)
+    return Tolerance(atol or 0.0, rtol or 0.0)
 
 
 @dataclass(frozen=True)
@@ -23,15 +49,17 @@ class Difference:
     """One output against the reference.
 
     absolute: largest |value - reference|; relative: that over the reference's largest
-    magnitude; worst: largest |value - reference| / (atol + rtol |reference|), at most
-    1 where the output is within tolerance.
+    magnitude; worst: largest |value - reference| over what the tolerance allows there,
+    at most 1 where the output is within tolerance; note: what else is wrong.
     """
 
     model: str
     output: str
+    dtype: str
     absolute: float
     relative: float
     worst: float
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -40,25 +68,38 @@ class Difference:
 
 
 def compare(
-    model: str, output: str, value: Array, reference: Array, atol: float, rtol: float
+    model: str, output: str, value: Array, reference: Array, tolerance: Tolerance
 ) -> Difference:
     """``value`` against ``reference``; equal infinities and NaN in both are no difference."""
+    dtype = reference.dtype.name
     if value.shape != reference.shape or value.dtype != reference.dtype:
-        raise ModelError(
-            f"model {model!r}, output {output!r}: {value.dtype} {value.shape}, "
-            f"the reference has {reference.dtype} {reference.shape}"
+        note = (
+            f"{value.dtype} {render_shape(value.shape)}, "
+            f"the reference has {dtype} {render_shape(reference.shape)}"
         )
+        return Difference(model, output, dtype, np.inf, np.inf, np.inf, note)
     if value.size == 0:
-        return Difference(model, output, 0.0, 0.0, 0.0)
+        return Difference(model, output, dtype, 0.0, 0.0, 0.0)
+    error, scale = _error_and_scale(value, reference)
+    largest = float(scale.max())
+    absolute = float(error.max())
+    allowed = tolerance.atol + tolerance.rtol * scale + tolerance.of_largest * largest
+    worst = np.divide(error, allowed, out=np.where(error > 0, np.inf, 0.0), where=allowed > 0)
+    relative = absolute / largest if largest else absolute
+    return Difference(model, output, dtype, absolute, relative, float(worst.max()))
+
+
+def _error_and_scale(value: Array, reference: Array) -> tuple[Array, Array]:
+    """Per element |value - reference| and |reference| as float64, infinite ones counting 0."""
+    same = value == reference
     have, want = value.astype(np.float64), reference.astype(np.float64)
-    same = (have == want) | (np.isnan(have) & np.isnan(want))
+    same |= np.isnan(have) & np.isnan(want)
     with np.errstate(invalid="ignore"):
-        error = np.where(same, 0.0, np.abs(have - want))
-        scale = np.where(np.isfinite(want), np.abs(want), 0.0)
+        error = np.abs(have - want)
+    # Large 64-bit integers may differ and still be the same float64.
+    error = np.where(same, 0.0, np.maximum(error, np.finfo(np.float64).tiny))
     error = np.where(np.isfinite(error), error, np.inf)
-    absolute, largest = float(error.max()), float(scale.max())
-    worst = float((error / (atol + rtol * scale)).max()) if atol + rtol > 0 else np.inf
-    return Difference(model, output, absolute, absolute / largest if largest else absolute, worst)
+    return error, np.where(np.isfinite(want), np.abs(want), 0.0)
 
 
 def reference_session(path: Path, digest: str, model: str) -> Any:
@@ -71,11 +112,16 @@ def reference_session(path: Path, digest: str, model: str) -> Any:
         ) from error
     if not path.is_file():
         raise ModelError(
-            f"model {model!r}: {path} is gone; say where it is with --onnx {model}=PATH"
+            f"model {model!r}: there is no file {path}; say where it is with --onnx {model}=PATH"
         )
-    if sha256(path.read_bytes()).hexdigest() != digest:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"model {model!r}: cannot read {path}: {error.strerror}") from error
+    if sha256(content).hexdigest() != digest:
         raise ModelError(
-            f"model {model!r}: {path} is not the file that was compiled (SHA-256 differs)"
+            f"model {model!r}: {path} is not the file that was compiled (its SHA-256 differs): "
+            f"compile it again, or say where the right one is with --onnx {model}=PATH"
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -89,14 +135,20 @@ def differences(
     session: ModelSession,
     reference: Any,
     inputs: Mapping[str, Array],
-    atol: float = ATOL,
-    rtol: float = RTOL,
+    atol: float | None = None,
+    rtol: float | None = None,
 ) -> list[Difference]:
-    """Run both on ``inputs`` and compare every output."""
+    """Run both on ``inputs`` and compare every output; tolerances as in ``tolerance_for``.
+
+    Raises ``InputError`` where the inputs do not fit, or onnxruntime cannot take them.
+    """
     ours = session.run_named(inputs)
     names = [info.name for info in session.program.outputs]
-    theirs = reference.run(names, dict(inputs))
+    try:
+        theirs = reference.run(names, dict(inputs))
+    except Exception as error:  # onnxruntime's own kinds have no common base
+        raise InputError(f"model {session.name!r}: onnxruntime cannot run it: {error}") from error
     return [
-        compare(session.name, name, ours[name], np.asarray(want), atol, rtol)
-        for name, want in zip(names, theirs, strict=True)
+        compare(session.name, name, ours[name], want, tolerance_for(want.dtype.name, atol, rtol))
+        for name, want in zip(names, map(np.asarray, theirs), strict=True)
     ]

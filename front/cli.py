@@ -1,22 +1,26 @@
 """The command line: ``motet COMMAND``.
 
 A mistake of the user's is one line on stderr and an exit code; a traceback is never
-shown unless MOTET_TRACEBACK is set. Exit codes: 0 done, 1 a check failed, 2 wrong
-input, 3 something is not installed, 70 a defect of Motet, 130 interrupted.
+shown unless MOTET_TRACEBACK is set. stdout carries results only; progress, warnings
+and errors go to stderr.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
 from importlib import import_module
 from importlib.metadata import version
+from io import TextIOWrapper
 
 import click
 
 from motet.runtime.errors import MotetError
 
-COMMANDS = ("compile", "run", "check", "inspect", "simulate", "demo", "schema")
+COMMANDS = (
+    "compile", "run", "check", "bench", "inspect", "simulate", "targets", "schema", "demo",
+)  # fmt: skip
 INTERNAL_ERROR, INTERRUPTED = 70, 130
 
 
@@ -38,7 +42,9 @@ class _Lazy(click.Group):
 @click.group(
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="motet COMMAND --help shows examples.",
+    epilog="motet COMMAND --help shows examples.\n\n"
+    "Exit codes: 0 done; 1 motet check found a difference; 2 wrong input; 3 something is not "
+    "installed; 70 a defect of Motet; 130 interrupted. MOTET_TRACEBACK=1 shows tracebacks.",
 )
 @click.version_option(version("motet"), prog_name="motet")
 def motet() -> None:
@@ -47,32 +53,54 @@ def motet() -> None:
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code = _run()
     try:
-        motet.main(prog_name="motet", standalone_mode=False)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_stdout()
+    except OSError as error:
+        code = _report(f"error: cannot write the results: {error.strerror}", MotetError.exit_code)
+        _close_stdout()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command that the arguments ask for; its exit code."""
+    try:
+        result = motet.main(prog_name="motet", standalone_mode=False)
+        # Without standalone mode click returns the code of an Exit.
+        return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        sys.exit(INTERRUPTED)
+        return _report("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _close_stdout()
+        return 0
     except MotetError as error:
-        _fail(f"error: {error}", error.exit_code)
+        return _report(f"error: {error}", error.exit_code)
+    except OSError as error:
+        return _report(f"error: {error}", MotetError.exit_code)
     except Exception as error:
-        if os.environ.get("MOTET_TRACEBACK"):
-            raise
         why = f"{type(error).__name__}: {error}".splitlines()[0]
-        _fail(
+        return _report(
             f"internal error: {why}\nThis is a defect of Motet; MOTET_TRACEBACK=1 shows where.",
             INTERNAL_ERROR,
         )
 
 
-def _fail(message: str, code: int) -> None:
+def _report(message: str, code: int) -> int:
+    """Show ``message`` where no traceback is wanted; gives ``code`` back."""
     if os.environ.get("MOTET_TRACEBACK"):
-        raise
+        traceback.print_exc()
     click.echo(f"motet: {message}", err=True)
-    sys.exit(code)
+    return code
+
+
+def _close_stdout() -> None:
+    """Nobody reads any more: let what is still buffered go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

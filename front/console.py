@@ -3,36 +3,77 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
+import math
+import os
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+import click
+from rich.console import Console, Group
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
-PIPE_WIDTH = 240
-"""Columns where output is not a terminal: tables are not wrapped for a reader of lines."""
+PIPE_WIDTH = 65_536
+"""Columns where output is not a terminal: a row stays one line for a reader of lines."""
+
+Show = Callable[[str], None]
+"""Takes the line that progress shows now; every call counts as a step."""
+
+
+class _Console(Console):
+    """A console that leaves a closed pipe to ``cli.main``; names are never read as markup."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError
 
 
 def output() -> Console:
     """The console for results; colours and terminal width only on a terminal."""
-    return Console(
-        width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False
-    )
+    return _Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def messages() -> Console:
-    """The console for progress, warnings and errors."""
-    return Console(stderr=True, highlight=False)
+    """The console for progress."""
+    return _Console(stderr=True)
+
+
+def warn(line: str) -> None:
+    """One line on stderr."""
+    click.echo(f"motet: warning: {line}", err=True)
 
 
 def print_json(data: Any) -> None:
-    """``data`` as JSON, one document."""
-    json.dump(data, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    """``data`` as JSON, one document; what JSON has no number for (NaN, infinity) is null."""
+    click.echo(json.dumps(_finite(data), indent=2, allow_nan=False))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return data
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -43,9 +84,9 @@ def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table; columns whose name starts with ``>`` are right-aligned."""
-    result = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    """A table under its title; columns whose name starts with ``>`` are right-aligned."""
+    result = Table(show_edge=False, pad_edge=False)
     for column in columns:
         name = column.removeprefix(">")
         result.add_column(
@@ -53,32 +94,94 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         )
     for row in rows:
         result.add_row(*row)
-    return result
+    return Group(Text(title, "italic"), result) if title else Group(result)
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Any]:
-    """A spinner with the current step and the time; nothing where stderr is no terminal.
+def progress(title: str, total: int | None = None) -> Iterator[Show]:
+    """A bar of ``total`` steps, or a spinner, with the step and the time.
 
-    Yields a function that takes the line to show.
+    Nothing where stderr is no terminal. Yields a function that takes the line to show.
     """
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=messages(), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda line: bar.update(task, description=f"{title}: {line}")
+    columns: list[ProgressColumn] = [SpinnerColumn()]
+    if total is not None:
+        columns += [BarColumn(), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TextColumn("{task.description}", markup=False)]
+    console = messages()
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=False,
+    ) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda line: bar.update(task, advance=1, description=f"{title}: {line}")
+
+
+_TVM_WARNING = re.compile(rb"\[\d\d:\d\d:\d\d\] /\S+:\d+: Warning: .*")
+
+
+@contextmanager
+def without_tvm_warnings() -> Iterator[None]:
+    """Keep the warnings that TVM's C++ writes to file descriptor 2 from the user.
+
+    They speak of TVM's insides, mostly of objects that an error left half-made.
+    Other lines come out at the end; Python's own stderr stays as it is. With
+    MOTET_TRACEBACK set nothing is held back.
+    """
+    if os.environ.get("MOTET_TRACEBACK") or sys.stderr is None:
+        yield
+        return
+    sys.stderr.flush()
+    python = sys.stderr
+    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(2), "w", buffering=1) as stderr:
+        os.dup2(held.fileno(), 2)
+        if _is_descriptor_2(python):
+            sys.stderr = stderr
+        try:
+            yield
+        except Exception as error:
+            _let_go(error)
+            raise
+        finally:
+            sys.stderr = python
+            os.dup2(stderr.fileno(), 2)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if not _TVM_WARNING.match(line)))
+
+
+def _is_descriptor_2(stream: Any) -> bool:
+    try:
+        return bool(stream.fileno() == 2)
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Drop what the frames of ``error`` and its causes hold: it warns when it goes."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
 
 
 def quantity(number: float, unit: str = "") -> str:
     """``12.3 k``, ``4.56 M`` and so on, three significant digits, with the unit."""
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= factor:
-            return f"{number / factor:.3g} {prefix}{unit}".rstrip()
-    return f"{number:.3g} {unit}".rstrip()
+        if abs(number) >= 0.9995 * factor:
+            return f"{_three_digits(number / factor)} {prefix}{unit}".rstrip()
+    return f"{_three_digits(number)} {unit}".rstrip()
 
 
 def seconds(value: float) -> str:
-    """A time in the unit that reads best."""
+    """A time in the unit that reads best, three significant digits."""
     for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value / 1e-9:.3g} ns"
+        if value >= 0.9995 * factor:
+            return f"{_three_digits(value / factor)} {unit}"
+    return f"{_three_digits(value / 1e-9)} ns"
+
+
+def _three_digits(number: float) -> str:
+    """Three significant digits, more before the point where there are more; no exponent."""
+    return f"{number:.3g}" if abs(number) < 999.5 else f"{number:.0f}"

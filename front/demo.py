@@ -96,9 +96,7 @@ def run_demo(examples: Path, out: Path, count: int | None, show: Progress) -> De
 
 
 def _options(show: Progress) -> Any:
-    from motet.compiler.compile import CompileOptions
-
-    return CompileOptions(progress=show)
+    return api.compiler().CompileOptions(progress=show)
 
 
 def _settings(target: str) -> list[str]:

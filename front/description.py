@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -10,15 +11,22 @@ import msgspec
 from motet.runtime.bundle import Bundle, ModelEntry
 from motet.runtime.errors import InputError
 from motet.runtime.program import ArrayCall, Kernel, Operator, Program, TensorInfo
-from motet.runtime.shapes import Dimension, render, render_shape
+from motet.runtime.shapes import render
 
 
 def describe(bundle: Bundle, model: str | None = None) -> dict[str, Any]:
-    """Facts of the bundle, of one model where one is named; sizes in bytes."""
+    """Facts of the bundle, of one model where one is named; sizes in bytes.
+
+    What depends on an input's size is None (``macs``, ``arena_bytes``).
+    Raises ``InputError`` where there is no such model.
+    """
     manifest = bundle.manifest
     if model is not None and model not in bundle.programs:
-        raise InputError(f"the bundle has no model {model!r}; it has {', '.join(bundle.programs)}")
+        raise InputError(
+            f"the bundle has no model {model!r}; its models are {', '.join(bundle.programs)}"
+        )
     entries = [entry for entry in manifest.models if model in (None, entry.name)]
+    programs = [bundle.programs[entry.name] for entry in entries]
     return {
         "name": manifest.name,
         "target": manifest.target,
@@ -30,10 +38,28 @@ def describe(bundle: Bundle, model: str | None = None) -> dict[str, Any]:
         "weight_bytes": sum(weight.nbytes for weight in bundle.weights),
         "kernel_library_bytes": len(bundle.kernels),
         "models": [_model(entry, bundle.programs[entry.name]) for entry in entries],
-        "kernels": _kernels(bundle),
-        "array_programs": _array_programs(bundle),
+        "kernels": _kernels(programs),
+        "array_programs": _array_programs(bundle, programs),
         "array": None if bundle.array_description is None else _array(bundle.array_description),
         "passes": [{"name": done.name, "summary": done.summary} for done in manifest.passes],
+    }
+
+
+def code_facts(bundle: Bundle) -> dict[str, Any]:
+    """Counts of host kernels and array programs, and the array's share of the MACs.
+
+    ``array_share`` is 0 to 1; None where the MACs depend on an input's size, or are 0.
+    """
+    programs = bundle.programs.values()
+    operators = [operator for program in programs for operator in program.operators]
+    macs = _sum(operators)
+    on_array = _sum(operator for operator in operators if operator.target == "array")
+    return {
+        "kernel_count": len(_kernels(programs)),
+        "array_program_count": len(bundle.array_programs),
+        "macs": macs,
+        "array_macs": on_array,
+        "array_share": on_array / macs if macs and on_array is not None else None,
     }
 
 
@@ -42,7 +68,7 @@ def _array(description: bytes) -> Any:
 
 
 def _model(entry: ModelEntry, program: Program) -> dict[str, Any]:
-    total = [operator.macs for operator in program.operators]
+    on_array = [operator for operator in program.operators if operator.target == "array"]
     return {
         "name": entry.name,
         "onnx": entry.source.path,
@@ -55,22 +81,23 @@ def _model(entry: ModelEntry, program: Program) -> dict[str, Any]:
         "inputs": [_tensor(info) for info in program.inputs],
         "outputs": [_tensor(info) for info in program.outputs],
         "operators": len(program.operators),
-        "array_operators": sum(operator.target == "array" for operator in program.operators),
-        "macs": _sum(total),
-        "macs_text": _macs_text(_sum(total)),
+        "array_operators": len(on_array),
+        "macs": _sum(program.operators),
+        "array_macs": _sum(on_array),
         "arena_bytes": program.arena_bytes,
         "instructions": len(program.instructions),
         "operator_list": [_operator(operator) for operator in program.operators],
     }
 
 
-def _sum(dimensions: list[Dimension]) -> int | None:
-    numbers = [dimension for dimension in dimensions if isinstance(dimension, int)]
-    return sum(numbers) if len(numbers) == len(dimensions) else None
-
-
-def _macs_text(macs: int | None) -> str:
-    return f"{macs:,}" if macs is not None else "shape-dependent"
+def _sum(operators: Iterable[Operator]) -> int | None:
+    """MACs of all; None where those of one depend on an input's size."""
+    total = 0
+    for operator in operators:
+        if not isinstance(operator.macs, int):
+            return None
+        total += operator.macs
+    return total
 
 
 def _tensor(info: TensorInfo) -> dict[str, Any]:
@@ -78,7 +105,6 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
         "name": info.name,
         "dtype": info.dtype,
         "shape": [size if isinstance(size, int) else render(size) for size in info.shape],
-        "shape_text": render_shape(info.shape),
     }
 
 
@@ -87,30 +113,29 @@ def _operator(operator: Operator) -> dict[str, Any]:
         "op": operator.op,
         "target": operator.target,
         "kind": operator.kind,
-        "macs": operator.macs if isinstance(operator.macs, int) else None,
-        "macs_text": render(operator.macs),
-        "onnx_nodes": ", ".join(operator.onnx_nodes),
+        "macs": operator.macs if isinstance(operator.macs, int) else render(operator.macs),
+        "onnx_nodes": list(operator.onnx_nodes),
     }
 
 
-def _kernels(bundle: Bundle) -> list[dict[str, Any]]:
+def _kernels(programs: Iterable[Program]) -> list[dict[str, Any]]:
     calls = Counter(
         step.symbol
-        for program in bundle.programs.values()
+        for program in programs
         for step in program.instructions
         if isinstance(step, Kernel)
     )
     return [{"symbol": symbol, "calls": count} for symbol, count in sorted(calls.items())]
 
 
-def _array_programs(bundle: Bundle) -> list[dict[str, Any]]:
+def _array_programs(bundle: Bundle, programs: Iterable[Program]) -> list[dict[str, Any]]:
     calls = Counter(
         step.program
-        for program in bundle.programs.values()
+        for program in programs
         for step in program.instructions
         if isinstance(step, ArrayCall)
     )
     return [
-        {"name": name, "calls": calls[name], "bytes": len(data)}
-        for name, data in sorted(bundle.array_programs.items())
+        {"name": name, "calls": count, "bytes": len(bundle.array_programs[name])}
+        for name, count in sorted(calls.items())
     ]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from motet import api
-from motet.console import messages, progress
-from motet.runtime.bundle import Bundle, open_bundle
-from motet.runtime.errors import SpecError
+from motet.console import progress, warn, without_tvm_warnings
+from motet.runtime.bundle import Bundle, ModelEntry, open_bundle
+from motet.runtime.errors import BundleError, SpecError
+from motet.runtime.program import Program
+from motet.runtime.shapes import is_static, render_shape
 from motet.tensors import parse_shapes
+
+SUFFIXES = (".motet", ".onnx", ".toml")
 
 
 @dataclass(frozen=True)
@@ -21,37 +26,99 @@ class CompileRequest:
     shapes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     print_ir_after: tuple[str, ...] = ()
-    time_passes: bool = False
 
 
-def compile_files(files: Sequence[str], request: CompileRequest) -> Bundle:
-    """Compile ``.onnx`` files or one ``.toml`` specification, with progress on stderr."""
-    from motet.compiler.compile import CompileOptions
-    from motet.compiler.pipeline import Hooks
+@dataclass(frozen=True)
+class Insight:
+    """What compiling shows on the way: TVMScript after passes, seconds per pass."""
 
+    ir: list[str] = field(default_factory=list)
+    pass_seconds: dict[str, float] = field(default_factory=dict)
+
+
+def compile_files(
+    files: Sequence[str], request: CompileRequest, insight: Insight | None = None
+) -> Bundle:
+    """Compile ``.onnx`` files or one ``.toml`` specification.
+
+    Progress and warnings go to stderr; ``insight`` is filled even where a pass fails.
+    """
+    insight = insight if insight is not None else Insight()
     is_spec = len(files) == 1 and Path(files[0]).suffix == ".toml"
     stray = next((f for f in files if Path(f).suffix != ".onnx"), None)
     if stray is not None and not is_spec:
         raise SpecError(f"{stray}: give one .toml specification or .onnx files")
-    hooks = Hooks(print_after=frozenset(request.print_ir_after), write=print)
-    with progress("compile") as show:
+    shapes = parse_shapes(request.shapes)
+    api.compiler()
+    from motet.compiler.compile import CompileOptions
+    from motet.compiler.pipeline import Hooks
+
+    hooks = Hooks(
+        print_after=frozenset(request.print_ir_after),
+        write=insight.ir.append,
+        seconds=insight.pass_seconds,
+    )
+    with without_tvm_warnings(), progress("compile") as show:
         bundle = api.compile(
             files[0] if is_spec else list(files),
             target=request.target,
-            shapes=parse_shapes(request.shapes),
+            shapes=shapes,
             settings=request.settings,
             options=CompileOptions(hooks, show),
         )
-    if request.time_passes:
-        for name, time in hooks.seconds.items():
-            messages().print(f"{name:20} {time:8.3f} s")
+    _warn_of_open_sizes(bundle, is_spec)
     return bundle
 
 
 def open_or_compile(file: str, request: CompileRequest) -> Bundle:
     """A ``.motet`` file, or the bundle that a ``.onnx`` or ``.toml`` file compiles to."""
-    if Path(file).suffix in (".onnx", ".toml"):
+    suffix = Path(file).suffix
+    if suffix in (".onnx", ".toml"):
         return compile_files([file], request)
+    if suffix != ".motet" and not Path(file).is_file():
+        raise BundleError(f"{file}: give a .motet bundle, an .onnx model or a .toml specification")
     if request.target or request.shapes or request.settings:
         raise SpecError(f"{file} is compiled already: --target, --shape and --set do not apply")
     return open_bundle(file)
+
+
+def check_destination(path: Path, option: str) -> Path:
+    """``path``, once it is sure that a file can be written there; ``option`` is who asks."""
+    folder = path.parent
+    if path.suffix in (".onnx", ".toml"):
+        raise SpecError(f"{option} {path}: this would overwrite a model or a specification")
+    if path.exists() and not path.is_file():
+        raise SpecError(f"{option} {path}: is not a regular file")
+    if not folder.is_dir():
+        raise SpecError(f"{option} {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise SpecError(f"{option} {path}: the folder {folder} is not writable")
+    return path
+
+
+def _warn_of_open_sizes(bundle: Bundle, is_spec: bool) -> None:
+    """Array programs have static shapes: say so where open ones kept a model off the array."""
+    if not any(record.name == "place" for record in bundle.manifest.passes):
+        return
+    several = len(bundle.manifest.models) > 1
+    for entry in bundle.manifest.models:
+        program = bundle.programs[entry.name]
+        kept = sum(o.target == "host" and not isinstance(o.macs, int) for o in program.operators)
+        if kept:
+            warn(_open_sizes(entry, program, kept, several, is_spec))
+
+
+def _open_sizes(
+    entry: ModelEntry, program: Program, kept: int, several: bool, is_spec: bool
+) -> str:
+    given = next(info for info in program.inputs if not is_static(info.shape))
+    sizes = [size if isinstance(size, int) else 1 for size in given.shape]
+    remedy = (
+        f"--shape {entry.name + '.' if several else ''}{given.name}:{'x'.join(map(str, sizes))}"
+    )
+    if is_spec:
+        remedy += f", or shapes = {{ {given.name!r} = {sizes} }} in [models.{entry.name}]"
+    return (
+        f"model {entry.name!r}, input {given.name!r} ({render_shape(given.shape)}) has open sizes, "
+        f"so {kept} of its products stay on the host: fix them, as in {remedy}"
+    )

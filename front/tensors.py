@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from motet.runtime.atomic import write_atomically
 from motet.runtime.device import Array
 from motet.runtime.errors import EnvironmentLackError, InputError, SpecError
 from motet.runtime.program import TensorInfo
@@ -15,16 +18,20 @@ from motet.runtime.session import ModelSession
 from motet.runtime.shapes import render_shape
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+WORDS = {"true": 1, "false": 0}
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
-    """``input:1x3x224x224`` (symbol names may stand for sizes) -> input name -> shape."""
-    shapes = {}
+    """``input:1x3x224x224`` (or with commas; names may stand for sizes) -> name -> shape."""
+    shapes: dict[str, tuple[int | str, ...]] = {}
     for text in texts:
-        name, separator, sizes = text.rpartition(":")
-        if not separator or not name or not sizes:
-            raise SpecError(f"--shape {text}: write NAME:1x3x224x224")
-        shapes[name] = tuple(int(size) if size.isdigit() else size for size in sizes.split("x"))
+        name, _, sizes = text.rpartition(":")
+        words = sizes.split("," if "," in sizes else "x")
+        if not name or not all(words):
+            raise SpecError(f"--shape {text}: write INPUT:1x3x224x224")
+        if name in shapes:
+            raise SpecError(f"--shape {text}: the shape of {name!r} is given twice")
+        shapes[name] = tuple(int(word) if word.isdecimal() else word for word in words)
     return shapes
 
 
@@ -37,107 +44,188 @@ def parse_inputs(model: ModelSession, texts: Sequence[str], seed: int) -> dict[s
     infos = {info.name: info for info in model.program.inputs}
     given: dict[str, Array] = {}
     for text in texts:
-        name, value = _split(text, infos)
-        if name is None:
-            given |= _npz(value)
-        elif name not in infos:
+        given |= _parse_input(text, infos)
+    for name in given:
+        if name not in infos:
             raise InputError(
                 f"model {model.name!r} has no input {name!r}; its inputs are {', '.join(infos)}"
             )
-        else:
-            given[name] = _value(infos[name], value)
     symbols = {
         dimension: size
         for name, array in given.items()
-        if name in infos
         for dimension, size in zip(infos[name].shape, array.shape, strict=False)
         if isinstance(dimension, str)
     }
     return model.random_inputs(seed, symbols) | given
 
 
-def _split(text: str, infos: Mapping[str, TensorInfo]) -> tuple[str | None, str]:
+def parse_all_inputs(
+    models: Sequence[ModelSession], texts: Sequence[str], seed: int
+) -> dict[str, dict[str, Array]]:
+    """The inputs of each model; with several models they are written ``MODEL.NAME=...``."""
+    if len(models) == 1:
+        return {models[0].name: parse_inputs(models[0], texts, seed)}
+    for text in texts:
+        if text.partition(".")[0] not in [model.name for model in models]:
+            raise InputError(
+                f"--input {text}: with several models write MODEL.NAME=..., or say --model; "
+                f"the models are {', '.join(model.name for model in models)}"
+            )
+    return {
+        model.name: parse_inputs(
+            model,
+            [text[len(model.name) + 1 :] for text in texts if text.startswith(f"{model.name}.")],
+            seed,
+        )
+        for model in models
+    }
+
+
+def _parse_input(text: str, infos: Mapping[str, TensorInfo]) -> dict[str, Array]:
     if text.startswith("@"):
-        if len(infos) == 1 and Path(text).suffix != ".npz":
-            return next(iter(infos)), text
-        return None, text[1:]
+        if Path(text).suffix == ".npz":
+            return _npz(Path(text[1:]))
+        if len(infos) != 1:
+            raise InputError(f"--input {text}: name the input (NAME={text}) or give a .npz file")
+        text = f"{next(iter(infos))}={text}"
     name, separator, value = text.partition("=")
-    if not separator:
+    if not separator or not name or not value:
         raise InputError(f"--input {text}: write NAME=@FILE.npy, NAME=1,2,3 or @FILE.npz")
-    return name, value
-
-
-def _npz(path: str) -> dict[str, Array]:
-    if Path(path).suffix != ".npz":
-        raise InputError(f"--input @{path}: name the input (NAME=@{path}) or give a .npz file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-
-
-def _value(info: TensorInfo, text: str) -> Array:
-    if not text.startswith("@"):
-        try:
-            return np.array([float(word) for word in text.split(",")]).astype(info.dtype)
-        except ValueError:
-            raise InputError(f"--input {info.name}={text}: not a list of numbers") from None
-    path = Path(text[1:])
+    if name not in infos:
+        raise InputError(f"--input {text}: no input {name!r}; the inputs are {', '.join(infos)}")
+    if not value.startswith("@"):
+        return {name: _numbers(infos[name], value)}
+    path = Path(value[1:])
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return read_image(path, info)
+        return {name: read_image(path, infos[name])}
+    return {name: _npy(path)}
+
+
+def _numbers(info: TensorInfo, text: str) -> Array:
+    """``1,2,3`` in the input's dtype, and in its shape where that has as many elements."""
+    dtype = np.dtype(info.dtype)
+    number = float if dtype.kind == "f" else int
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    if not isinstance(loaded, np.ndarray):
-        raise InputError(f"{path} holds several arrays; give it as --input @{path}")
+        values = [number(WORDS.get(word, word)) for word in text.split(",")]
+        array = np.array(values).astype(dtype)
+    except (ValueError, OverflowError):
+        raise InputError(f"--input {info.name}={text}: not a list of {dtype.name}") from None
+    if dtype.kind in "iu" and array.tolist() != values:
+        raise InputError(f"--input {info.name}={text}: too large for {dtype.name}")
+    sizes = [size for size in info.shape if isinstance(size, int)]
+    fits = len(sizes) == len(info.shape) and int(np.prod(sizes)) == array.size
+    return array.reshape(sizes) if fits else array
+
+
+def _load(path: Path) -> Array | dict[str, Array]:
+    """What a ``.npy`` or ``.npz`` file holds, read whole."""
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is no {path.suffix or '.npy'} file of plain arrays") from error
+
+
+def _npz(path: Path) -> dict[str, Array]:
+    loaded = _load(path)
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path} holds one array: give it as --input NAME=@{path}")
+    return loaded
+
+
+def _npy(path: Path) -> Array:
+    if path.suffix not in (".npy", ".npz"):
+        raise InputError(f"{path}: give a .npy file or an image ({', '.join(IMAGE_SUFFIXES)})")
+    loaded = _load(path)
+    if isinstance(loaded, dict):
+        raise InputError(f"{path} holds several arrays: give it as --input @{path}")
     return loaded
 
 
 def read_image(path: Path, info: TensorInfo) -> Array:
-    """An image as [1, C, H, W]: scaled to the input's size, floats in 0 to 1.
+    """An image as [1, C, H, W] (or [1, H, W, C]): resized to the input, floats in 0 to 1.
 
-    Fits inputs of one or three channels whose height and width are fixed.
+    Fits inputs of one or three channels, a batch of one or open, fixed height and width.
     """
     try:
         from PIL import Image
     except ImportError as error:
         raise EnvironmentLackError("images need Pillow: pip install 'motet[images]'") from error
-    if len(info.shape) != 4 or info.shape[1] not in (1, 3) or not _fixed(info.shape[2:]):
-        raise InputError(
-            f"an image does not fit input {info.name!r} ({render_shape(info.shape)}): "
-            "give an array as .npy"
-        )
+    height, width, channels, channels_last = _image_layout(info)
     try:
         with Image.open(path) as image:
-            size = (int(str(info.shape[3])), int(str(info.shape[2])))
-            converted = image.convert("L" if info.shape[1] == 1 else "RGB").resize(size)
-    except OSError as error:
-        raise InputError(f"cannot read image {path}: {error}") from error
-    pixels = np.asarray(converted).reshape(size[1], size[0], -1).transpose(2, 0, 1)[None]
+            converted = image.convert("L" if channels == 1 else "RGB").resize((width, height))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or "it is not an image, or is damaged"
+        raise InputError(f"cannot read the image {path}: {reason}") from error
+    pixels = np.asarray(converted).reshape(1, height, width, channels)
+    if not channels_last:
+        pixels = pixels.transpose(0, 3, 1, 2)
     scaled = pixels if np.dtype(info.dtype).kind in "iu" else pixels / np.float32(255)
     return np.ascontiguousarray(scaled.astype(info.dtype))
 
 
-def _fixed(shape: Sequence[Any]) -> bool:
-    return all(isinstance(size, int) for size in shape)
+def _image_layout(info: TensorInfo) -> tuple[int, int, int, bool]:
+    """Height, width, channels, and whether these come last; ``InputError`` without a fit."""
+    if len(info.shape) == 4 and (info.shape[0] == 1 or isinstance(info.shape[0], str)):
+        for channels_last, (c, h, w) in ((False, (1, 2, 3)), (True, (3, 1, 2))):
+            channels, height, width = info.shape[c], info.shape[h], info.shape[w]
+            if (
+                (channels == 1 or channels == 3)
+                and isinstance(height, int)
+                and isinstance(width, int)
+            ):
+                return height, width, int(channels), channels_last
+    raise InputError(
+        f"an image does not fit input {info.name!r} ({info.dtype} {render_shape(info.shape)}), "
+        "which would be 1 x (1 or 3) x height x width: give an array as .npy"
+    )
 
 
-def write_outputs(texts: Sequence[str], outputs: Mapping[str, Array]) -> None:
-    """``@y.npz`` takes all outputs, ``NAME=@y.npy`` one, ``@y.npy`` the only one."""
+def parse_outputs(texts: Sequence[str], known: Sequence[str]) -> list[tuple[Path, str | None]]:
+    """Files to write: ``@y.npz`` takes all outputs (None), ``NAME=@y.npy`` or ``@y.npy`` one.
+
+    known: names of the outputs. Raises ``InputError``.
+    """
+    wanted: list[tuple[Path, str | None]] = []
     for text in texts:
-        name, _, file = text.rpartition("@")
+        name, at, file = text.rpartition("@")
         name = name.removesuffix("=")
         path = Path(file)
-        if path.suffix == ".npz" and not name:
-            np.savez(path, allow_pickle=False, **outputs)
+        if at and path.suffix == ".npz" and not name:
+            wanted.append((path, None))
             continue
-        if not name and len(outputs) == 1:
-            name = next(iter(outputs))
-        if name not in outputs or path.suffix != ".npy":
+        if not name and len(known) == 1:
+            name = known[0]
+        if not at or name not in known or path.suffix != ".npy":
             raise InputError(
                 f"--output {text}: write @FILE.npz, or NAME=@FILE.npy; "
-                f"the outputs are {', '.join(outputs)}"
+                f"the outputs are {', '.join(known)}"
             )
-        np.save(path, outputs[name], allow_pickle=False)
+        wanted.append((path, name))
+    return wanted
+
+
+def write_outputs(wanted: Sequence[tuple[Path, str | None]], outputs: Mapping[str, Array]) -> None:
+    """Write what ``parse_outputs`` found; a file appears whole or not at all."""
+    for path, name in wanted:
+        buffer = BytesIO()
+        if name is None:
+            _write_npz(buffer, outputs)
+        else:
+            np.save(buffer, outputs[name], allow_pickle=False)
+        try:
+            write_atomically(path, buffer.getvalue())
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _write_npz(buffer: BytesIO, arrays: Mapping[str, Array]) -> None:
+    """As ``np.savez``, for any names: those of its own parameters too."""
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)

@@ -13,7 +13,10 @@ from motet.runtime.session import ModelSession, Session
 Command = Callable[..., Any]
 
 _COMPILE_OPTIONS = (
-    click.option("--target", help="host, the name of a shipped array, or a description FILE.toml."),
+    click.option(
+        "--target", metavar="host|NAME|FILE.toml",
+        help="host, a shipped array (motet targets lists them), or an array description.",
+    ),
     click.option(
         "--shape", "shapes", multiple=True, metavar="INPUT:1x3x224x224",
         help="Size of an input whose shape is open; MODEL.INPUT:... with several models.",
@@ -40,7 +43,12 @@ def request_of(
 
 
 model_option = click.option("--model", help="One model of the bundle; all where absent.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON; its keys name their units."
+)
+csv_option = click.option(
+    "--csv", "as_csv", is_flag=True, help="Print CSV; the header names the units."
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of the host kernels."
 )
@@ -49,8 +57,15 @@ seed_option = click.option(
 )
 input_option = click.option(
     "--input", "inputs", multiple=True, metavar="NAME=@FILE",
-    help=".npy file, image file, or numbers (NAME=1,2,3); @FILE.npz gives several.",
+    help=".npy or image file, or numbers (NAME=1,2,3); @FILE.npz gives several. "
+    "With several models MODEL.NAME=@FILE. Random where absent.",
 )  # fmt: skip
+
+
+def one_format(as_json: bool, as_csv: bool) -> None:
+    """Refuse ``--json`` together with ``--csv``."""
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
 
 
 def chosen(session: Session, model: str | None) -> list[ModelSession]:

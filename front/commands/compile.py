@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from motet.commands.common import compile_options, json_option
-from motet.console import output, print_json, quantity
-from motet.opening import CompileRequest, compile_files
+from motet.console import output, print_json, quantity, seconds, table
+from motet.description import code_facts
+from motet.opening import CompileRequest, Insight, check_destination, compile_files
+from motet.runtime.bundle import Bundle
 
 
 @click.command(epilog="Examples:\n\n"
@@ -18,9 +22,15 @@ from motet.opening import CompileRequest, compile_files
     "  motet compile faces.onnx --target edge-64x64 --shape image:1x3x224x224\n"
 )  # fmt: skip
 @click.argument("files", nargs=-1, required=True, metavar="SPEC.toml | A.onnx B.onnx ...")
-@click.option("-o", "--output", "out", metavar="FILE.motet", help="Default: named after the input.")
+@click.option(
+    "-o", "--output", "out", metavar="FILE.motet",
+    help="Default: the first file's name with .motet, in the current folder.",
+)  # fmt: skip
 @compile_options
-@click.option("--print-ir-after", multiple=True, metavar="PASS", help="Print TVMScript after PASS.")
+@click.option(
+    "--print-ir-after", multiple=True, metavar="PASS",
+    help="Print TVMScript after PASS; an unknown name gets the list.",
+)  # fmt: skip
 @click.option("--time-passes", is_flag=True, help="Print the seconds of every pass.")
 @json_option
 def compile(  # noqa: A001 - named after its command
@@ -33,15 +43,57 @@ def compile(  # noqa: A001 - named after its command
     time_passes: bool,
     as_json: bool,
 ) -> None:
-    """Compile ONNX models, or a specification of several, into one bundle."""
-    request = CompileRequest(target, shapes, settings, print_ir_after, time_passes)
-    bundle = compile_files(files, request)
-    path = bundle.save(out or Path(files[0]).with_suffix(".motet").name)
-    size = path.stat().st_size
-    models = [entry.name for entry in bundle.manifest.models]
+    """Compile ONNX models, or a specification, into a bundle."""
+    path = check_destination(Path(out or Path(files[0]).with_suffix(".motet").name), "--output")
+    request = CompileRequest(target, shapes, settings, print_ir_after)
+    insight, started = Insight(), time.perf_counter()
+    try:
+        bundle = compile_files(files, request, insight)
+    finally:
+        if not as_json:
+            for module in insight.ir:
+                click.echo(module)
+    bundle.save(path)
+    facts = _facts(bundle, path, time.perf_counter() - started)
     if as_json:
-        print_json({"path": str(path), "size_bytes": size, "models": models})
+        if time_passes:
+            facts["pass_seconds"] = insight.pass_seconds
+        if insight.ir:
+            facts["ir"] = insight.ir
+        print_json(facts)
         return
-    output().print(
-        f"{path}: {', '.join(models)} for {bundle.manifest.target}, {quantity(size, 'B')}"
+    if time_passes:
+        _print_times(insight.pass_seconds)
+    output().print(_line(facts))
+
+
+def _facts(bundle: Bundle, path: Path, elapsed: float) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "size_bytes": path.stat().st_size,
+        "target": bundle.manifest.target,
+        "models": [entry.name for entry in bundle.manifest.models],
+        "compile_seconds": elapsed,
+        **code_facts(bundle),
+    }
+
+
+def _line(facts: dict[str, Any]) -> str:
+    """What was made, in one line."""
+    line = (
+        f"{facts['path']}: {', '.join(facts['models'])} for {facts['target']}, "
+        f"{quantity(facts['size_bytes'], 'B')}, {facts['kernel_count']} host kernels"
     )
+    if facts["target"] != "host":
+        share = facts["array_share"]
+        line += f", {facts['array_program_count']} array programs" + (
+            f", {100 * share:.1f} % of MACs on the array" if share is not None else ""
+        )
+    return f"{line}, in {seconds(facts['compile_seconds'])}"
+
+
+def _print_times(times: dict[str, float]) -> None:
+    rows = [[name, f"{1e3 * spent:,.1f}"] for name, spent in times.items()]
+    rows.append(["all passes", f"{1e3 * sum(times.values()):,.1f}"])
+    output().print(table("", ["pass", ">ms"], rows))
+    output().print()

@@ -11,7 +11,16 @@ from rich.console import Console
 
 from motet.commands.common import json_option
 from motet.commands.simulate import UTILISATION
-from motet.console import PIPE_WIDTH, output, print_json, progress, quantity, seconds, table
+from motet.console import (
+    PIPE_WIDTH,
+    output,
+    print_json,
+    progress,
+    quantity,
+    seconds,
+    table,
+    without_tvm_warnings,
+)
 from motet.demo import ARRAY, DemoResult, ModelResult, run_demo
 
 PICTURE_WIDTH = 118
@@ -26,8 +35,8 @@ PICTURE_WIDTH = 118
 @click.option("--svg", metavar="FILE.svg", help="Also draw the output as a picture.")
 @json_option
 def demo(examples: str, out: str, images: int | None, svg: str | None, as_json: bool) -> None:
-    """Compile the three example networks into one bundle; run it on host and array."""
-    with progress("demo") as show:
+    """Compile the example networks; run them on host and array."""
+    with without_tvm_warnings(), progress("demo") as show:
         result = run_demo(Path(examples), Path(out), images, show)
     if as_json:
         print_json(_plain(result))

@@ -32,7 +32,7 @@ def inspect(
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Show what a bundle holds: models, memory, kernels, array programs, passes."""
+    """Show what a bundle holds: models, memory, code, passes."""
     bundle = open_or_compile(file, request_of(target, shapes, settings))
     facts = describe(bundle, model)
     if as_json:
@@ -49,7 +49,7 @@ def inspect(
 def _print_head(facts: dict[str, Any]) -> None:
     features = " ".join(facts["cpu_features"])
     output().print(
-        f"bundle {facts['name']} for {facts['target']} "
+        f"bundle {facts['name']!r} for {facts['target']} "
         f"(cpu {facts['cpu']}: {features}), made by Motet {facts['motet_version']}\n"
         f"{facts['weights']} weights, {quantity(facts['weight_bytes'], 'B')}; "
         f"kernel library {quantity(facts['kernel_library_bytes'], 'B')}\n"
@@ -59,7 +59,7 @@ def _print_head(facts: dict[str, Any]) -> None:
 def _print_models(facts: dict[str, Any]) -> None:
     for model in facts["models"]:
         rows = [
-            [kind, tensor["name"], tensor["dtype"], tensor["shape_text"]]
+            [kind, tensor["name"], tensor["dtype"], _text(tensor["shape"])]
             for kind in ("input", "output")
             for tensor in model[f"{kind}s"]
         ]
@@ -68,17 +68,39 @@ def _print_models(facts: dict[str, Any]) -> None:
             "arena depends on the input's size" if arena is None else quantity(arena, "B arena")
         )
         title = (
-            f"{model['name']}: {model['operators']} operators, {model['macs_text']} MACs "
-            f"({model['array_operators']} operators on the array), {memory}"
+            f"{model['name']}: {model['operators']} operators"
+            f"{_on_array(model, facts)}, {_macs(model)} MACs, {memory}"
         )
         output().print(table(title, ["", "tensor", "dtype", "shape"], rows))
         output().print()
 
 
+def _text(shape: list[int | str]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _number(macs: int | str) -> str:
+    return f"{macs:,}" if isinstance(macs, int) else macs
+
+
+def _on_array(model: dict[str, Any], facts: dict[str, Any]) -> str:
+    return "" if facts["array"] is None else f" ({model['array_operators']} on the array)"
+
+
+def _macs(model: dict[str, Any]) -> str:
+    return "size-dependent" if model["macs"] is None else f"{model['macs']:,}"
+
+
 def _print_operators(facts: dict[str, Any]) -> None:
     for model in facts["models"]:
         rows = [
-            [entry["op"], entry["target"], entry["kind"], entry["macs_text"], entry["onnx_nodes"]]
+            [
+                entry["op"],
+                entry["target"],
+                entry["kind"],
+                _number(entry["macs"]),
+                ", ".join(entry["onnx_nodes"]),
+            ]
             for entry in model["operator_list"]
         ]
         columns = ["operator", "target", "computes", ">MACs", "ONNX nodes"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-import numpy as np
 
 from motet import api
 from motet.commands.common import (
@@ -20,22 +20,30 @@ from motet.commands.common import (
     threads_option,
 )
 from motet.console import output, print_json, seconds, table
-from motet.opening import open_or_compile
+from motet.opening import check_destination, open_or_compile
 from motet.runtime.device import Array
-from motet.runtime.errors import InputError
-from motet.tensors import parse_inputs, write_outputs
+from motet.runtime.session import ModelSession, Session
+from motet.tensors import parse_all_inputs, parse_outputs, write_outputs
+
+Results = dict[str, dict[str, Array]]
+"""Model -> output -> array."""
 
 
 @click.command(epilog="Examples:\n\n"
     "\b\n"
     "  motet run headset.motet --model faces --input image=@face.png\n"
     "  motet run model.onnx --input x=@x.npy --output @y.npz\n"
-    "  motet run headset.motet --json\n"
+    "  motet run headset.motet --input faces.image=@face.png --json\n"
+    "\n"
+    "Without --model all models run, along the wires where the specification has some.\n"
 )  # fmt: skip
 @click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
 @model_option
 @input_option
-@click.option("--output", "outputs", multiple=True, metavar="@FILE.npz", help="Write the outputs.")
+@click.option(
+    "--output", "outputs", multiple=True, metavar="@FILE",
+    help="Write all outputs (@FILE.npz) or one (NAME=@FILE.npy).",
+)  # fmt: skip
 @compile_options
 @threads_option
 @seed_option
@@ -52,39 +60,86 @@ def run(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Run a model once, on given or random inputs, and show its outputs."""
+    """Run models once, on given or random inputs."""
     bundle = open_or_compile(file, request_of(target, shapes, settings))
     session = api.load(bundle, threads=threads)
     models = chosen(session, model)
-    if (inputs or outputs) and len(models) > 1:
-        raise InputError(f"--input and --output need --model: one of {', '.join(session)}")
-    report = []
-    for one in models:
-        arrays = parse_inputs(one, inputs, seed)
-        started = time.perf_counter()
-        results = one.run_named(arrays)
-        elapsed = time.perf_counter() - started
-        write_outputs(outputs, results)
-        report.append({
-            "model": one.name,
-            "seconds": elapsed,
-            "outputs": {name: _summary(array) for name, array in results.items()},
-        })  # fmt: skip
+    wanted = parse_outputs(outputs, _output_names(models))
+    for path, _ in wanted:
+        check_destination(path, "--output")
+    arrays = parse_all_inputs(models, inputs, seed)
+    if model is None and any(one.entry.wires for one in models):
+        results, times = _run_wired(session, arrays)
+    else:
+        results, times = _run_each(models, arrays)
+    write_outputs(wanted, _flat(results))
+    report = [
+        {
+            "model": name,
+            "seconds": times.get(name),
+            "outputs": {output: _summary(array) for output, array in arrays.items()},
+        }
+        for name, arrays in results.items()
+    ]
     if as_json:
         print_json(report)
     else:
         _print(report)
 
 
+def _run_each(
+    models: Sequence[ModelSession], arrays: Mapping[str, Mapping[str, Array]]
+) -> tuple[Results, dict[str, float]]:
+    results, times = {}, {}
+    for one in models:
+        started = time.perf_counter()
+        results[one.name] = one.run_named(arrays[one.name])
+        times[one.name] = time.perf_counter() - started
+    return results, times
+
+
+def _run_wired(
+    session: Session, arrays: Mapping[str, Mapping[str, Array]]
+) -> tuple[Results, dict[str, float]]:
+    """One round along the wires; it has no times of single models."""
+    given = {
+        name: {key: array for key, array in own.items() if key not in session[name].entry.wires}
+        for name, own in arrays.items()
+    }
+    return session.run_all(given), {}
+
+
+def _output_names(models: Sequence[ModelSession]) -> list[str]:
+    several = len(models) > 1
+    return [
+        f"{one.name}.{info.name}" if several else info.name
+        for one in models
+        for info in one.program.outputs
+    ]
+
+
+def _flat(results: Results) -> dict[str, Array]:
+    """Outputs under the names of ``_output_names``."""
+    several = len(results) > 1
+    return {
+        f"{model}.{name}" if several else name: array
+        for model, outputs in results.items()
+        for name, array in outputs.items()
+    }
+
+
 def _summary(array: Array) -> dict[str, Any]:
-    values = array.astype(np.float64).ravel()
-    some = values[:8].tolist()
-    result = {"dtype": array.dtype.name, "shape": list(array.shape), "first": some}
+    values = array.ravel()
+    result = {
+        "dtype": array.dtype.name,
+        "shape": list(array.shape),
+        "first": values[:8].tolist(),
+    }
     if values.size:
         result |= {
-            "min": float(values.min()),
-            "max": float(values.max()),
-            "mean": float(values.mean()),
+            "min": values.min().item(),
+            "max": values.max().item(),
+            "mean": float(values.mean(dtype="float64")),
             "argmax": int(values.argmax()),
         }
     return result
@@ -96,15 +151,18 @@ def _print(report: list[dict[str, Any]]) -> None:
             [
                 name,
                 f"{summary['dtype']} {' x '.join(map(str, summary['shape'])) or 'scalar'}",
-                *(
-                    f"{summary[key]:.5g}" if key in summary else "-"
-                    for key in ("min", "max", "mean")
-                ),
-                str(summary.get("argmax", "-")),
-                " ".join(f"{value:.4g}" for value in summary["first"]),
+                *(_number(summary.get(key)) for key in ("min", "max", "mean", "argmax")),
+                " ".join(_number(value) for value in summary["first"]),
             ]
             for name, summary in entry["outputs"].items()
         ]
-        title = f"{entry['model']} (first run {seconds(entry['seconds'])})"
+        spent = entry["seconds"]
+        title = entry["model"] + ("" if spent is None else f" (first run {seconds(spent)})")
         columns = ["output", "tensor", ">min", ">max", ">mean", ">argmax", "first values"]
         output().print(table(title, columns, rows))
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

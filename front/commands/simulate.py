@@ -11,18 +11,20 @@ from motet import api
 from motet.commands.common import (
     chosen,
     compile_options,
+    csv_option,
     input_option,
     json_option,
     model_option,
+    one_format,
     request_of,
     seed_option,
     threads_option,
 )
-from motet.console import output, print_csv, print_json, quantity, seconds, table
+from motet.console import output, print_csv, print_json, progress, quantity, seconds, table
 from motet.opening import open_or_compile
 from motet.runtime.errors import SpecError
 from motet.runtime.report import LayerReport, RunReport
-from motet.tensors import parse_inputs
+from motet.tensors import parse_all_inputs
 
 DEFAULT_ARRAY = "edge-64x64"
 UTILISATION = (
@@ -44,7 +46,7 @@ UTILISATION = (
 @threads_option
 @seed_option
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line per layer.")
+@csv_option
 def simulate(
     file: str,
     model: str | None,
@@ -57,17 +59,26 @@ def simulate(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Run on the simulated array: cycles, utilisation and bytes of every layer.
+    """Run on the simulated array: cycles and bytes per layer.
 
     A model (.onnx) is compiled for edge-64x64 unless --target names another array.
     """
+    one_format(as_json, as_csv)
     if Path(file).suffix == ".onnx" and target is None:
         target = DEFAULT_ARRAY
     bundle = open_or_compile(file, request_of(target, shapes, settings))
     if bundle.array_description is None:
-        raise SpecError(f"{file} is for the host: name an array with --target, as {DEFAULT_ARRAY}")
+        raise SpecError(
+            f"{file} is for the host: compile it for an array, as with --target {DEFAULT_ARRAY}"
+        )
     session = api.load(bundle, threads=threads)
-    reports = [one.simulate(parse_inputs(one, inputs, seed)) for one in chosen(session, model)]
+    models = chosen(session, model)
+    arrays = parse_all_inputs(models, inputs, seed)
+    reports = []
+    with progress("simulate", total=len(models)) as show:
+        for one in models:
+            show(one.name)
+            reports.append(one.simulate(arrays[one.name]))
     if as_json:
         print_json([report.to_dict() for report in reports])
     elif as_csv:

@@ -1,0 +1,62 @@
+"""``motet targets``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from motet.commands.common import csv_option, json_option, one_format
+from motet.console import output, print_csv, print_json, quantity, table
+
+
+@click.command(epilog="Examples:\n\n"
+    "\b\n"
+    "  motet targets\n"
+    "  motet targets --json\n"
+    "\n"
+    "--target takes these names, host, or the path of a description of one's own (.toml).\n"
+)  # fmt: skip
+@json_option
+@csv_option
+def targets(as_json: bool, as_csv: bool) -> None:
+    """List the arrays that --target knows by name."""
+    one_format(as_json, as_csv)
+    facts = _facts()
+    if as_json:
+        print_json(facts)
+    elif as_csv:
+        print_csv([row | {key: " ".join(row[key]) for key in ("dataflows", "formats")}
+                   for row in facts])  # fmt: skip
+    else:
+        _print(facts)
+
+
+def _facts() -> list[dict[str, Any]]:
+    from msgspec import to_builtins
+
+    from motet.targets.systolic.description import load_description, shipped_descriptions
+
+    return [to_builtins(load_description(name)) for name in shipped_descriptions()]
+
+
+def _print(facts: list[dict[str, Any]]) -> None:
+    columns = [
+        "array", ">pods", ">rows x columns", "dataflows", "formats", ">scratchpad",
+        ">accumulators", ">DRAM", ">clock",
+    ]  # fmt: skip
+    rows = [
+        [
+            entry["name"],
+            str(entry["pods"]),
+            f"{entry['rows']} x {entry['columns']}",
+            ", ".join(entry["dataflows"]),
+            ", ".join(entry["formats"]),
+            quantity(entry["scratchpad_bytes"], "B"),
+            quantity(entry["accumulator_bytes"], "B"),
+            quantity(entry["dram_bytes_per_second"], "B/s"),
+            quantity(entry["clock_hz"], "Hz"),
+        ]
+        for entry in facts
+    ]
+    output().print(table("arrays (simulated)", columns, rows))
