@@ -147,6 +147,11 @@ def _costly(expr: Expr) -> bool:
     )
 
 
+def _guarded(expr: Expr) -> bool:
+    """Whether ``expr`` branches, as padding does, so that its reader would not vectorise."""
+    return any(isinstance(e, Call) and str(e.op.name).endswith("if_then_else") for e in walk(expr))
+
+
 def inline_into(value: Expr, producer: Stage) -> Expr:
     """``value`` with loads of the producer's output replaced by what it computes."""
 
@@ -180,9 +185,11 @@ def _may_inline(stage: Stage, users: Sequence[Stage]) -> bool:
         return False
     if _costly(stage.value) and (len(users) > 1 or users[0].reduction):
         return False
+    if _guarded(stage.value) and users[0].reduction:
+        return False
     size = len(walk(stage.value))
     uses = [sum(x.source.same_as(stage.output) for x in loads(u.value)) for u in users]
-    return max(uses) * size <= _MOST_NODES
+    return bool(max(uses) * size <= _MOST_NODES)
 
 
 def inline_injective(func: StagedFunction) -> StagedFunction:

@@ -107,6 +107,17 @@ def _widths(extent: Expr, lanes: int) -> list[tuple[Expr, Expr, int]]:
     return pieces
 
 
+def _pieces(
+    name: str, pieces: Sequence[tuple[Expr, Expr, int]], body: Callable[[Expr, int], Stmt]
+) -> Stmt:
+    """``body(start, width)`` for every vector of ``pieces``."""
+
+    def piece(start: Expr, count: Expr, width: int) -> Stmt:
+        return loop(name, count, lambda i: body(start + i * width, width))
+
+    return seq(*[piece(*p) for p in pieces])
+
+
 def _lane_loop(width: int, body: Callable[[Expr], Stmt]) -> Stmt:
     return loop("lane", width, body, VECTORIZED)
 
@@ -138,11 +149,7 @@ def _side_by_side(stage: Stage, machine: Machine, lanes: int) -> Stmt:
         )
 
     def row(*lead: Expr) -> Stmt:
-        pieces = [
-            loop("x", count, lambda i, s=start, w=width: block(lead, s + i * w, w))
-            for start, count, width in _widths(last.extent, lanes)
-        ]
-        return seq(*pieces)
+        return _pieces("x", _widths(last.extent, lanes), lambda i, w: block(lead, i, w))
 
     return _over(outer, row, _is_large(stage, machine))
 
@@ -168,7 +175,7 @@ def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Any) -> S
 
             return _lane_loop(w, lane)
 
-        return seq(*[loop("k", c, lambda k, s=s, w=w: step(s + k * w, w)) for s, c, w in pieces])
+        return _pieces("k", pieces, step)
 
     def whole(*lead: Expr) -> Stmt:
         names = [f"r{i}" for i in range(len(outer_groups))]
