@@ -48,17 +48,20 @@ MAX_IDLE_FRAMES = 32
 
 @dataclass(frozen=True)
 class Step:
-    """One bound instruction. ``operator`` is -1 for the VM's own work."""
+    """One bound instruction. ``operator`` is -1 for the VM's own work.
+
+    A step with ``branch_to`` goes there where its function returns nothing true: a
+    branch returns its condition, a goto nothing.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     operator: int = -1
     branch_to: int | None = None
-    is_goto: bool = False
 
     def next(self, position: int, result: Any) -> int:
         """Where to go on after this step at ``position`` returned ``result``."""
-        if self.branch_to is None or (result and not self.is_goto):
+        if self.branch_to is None or result:
             return position + 1
         return self.branch_to
 
@@ -187,7 +190,7 @@ class Frame:
                 raise ValueError(f"a condition has {condition.size} elements")
             return Step(condition.item, (), branch_to=instruction.otherwise)
         assert isinstance(instruction, Goto)
-        return Step(_nothing, (), branch_to=instruction.to, is_goto=True)
+        return Step(_nothing, (), branch_to=instruction.to)
 
     def _bind_kernel(self, instruction: Kernel) -> Step:
         written = instruction.arguments[len(instruction.arguments) - instruction.outputs :]
@@ -243,7 +246,7 @@ class Frame:
 
 
 def _nothing() -> None:
-    """The step of a kernel whose outputs are all empty."""
+    """The step of a goto, and of a kernel whose outputs are all empty."""
 
 
 def fill(frame: Frame, arrays: Mapping[int, Array]) -> None:

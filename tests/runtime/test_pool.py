@@ -24,6 +24,13 @@ def test_the_least_recent_key_goes_first() -> None:
     assert (pool.take("b"), pool.take("a"), pool.take("c")) == (None, 1, 3)
 
 
+def test_giving_makes_a_key_recent() -> None:
+    pool = IdlePool[str, int](3)
+    for key, item in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
+        pool.give(key, item)
+    assert (pool.take("b"), pool.take("a"), pool.take("a")) == (None, 3, 1)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=60), st.integers(1, 5))
 def test_never_more_than_the_limit_and_never_another_keys(
     actions: list[tuple[bool, int]], limit: int

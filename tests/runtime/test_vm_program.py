@@ -100,10 +100,12 @@ def test_a_truncated_program_is_refused(share: int) -> None:
         decode(data[: len(data) * share // 10])
 
 
-def test_nesting_without_end_is_refused() -> None:
-    deep = b'{"inputs":' + b"[" * 200_000
+@pytest.mark.parametrize("deep", [b"[" * 200_000, b'["+",1,' * 200_000])
+def test_nesting_without_end_is_refused(deep: bytes) -> None:
+    data = encode(batch_program())
+    assert data.count(b'"N"') > 1
     with pytest.raises(BundleError, match="cannot be decoded"):
-        decode(deep)
+        decode(data.replace(b'"N"', deep, 1))
 
 
 @pytest.mark.parametrize("key", ["inputs", "registers", "instructions", "offsets"])
