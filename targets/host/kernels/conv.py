@@ -40,6 +40,7 @@ from motet.targets.host.kernels.operand import (
     Packing,
     find_operand,
     operand_buffers,
+    packed_dtype,
 )  # fmt: skip
 from motet.targets.host.kernels.tile import Tile, emit_tile
 from motet.targets.host.kernels.vectors import vector_loop
@@ -237,9 +238,10 @@ def emit_convolution(
         conv = describe(anchor, x, shape, in_place=False)
         plan = make_plan(conv, machine)
     transposed = bool(int(anchor.attrs["transposed"]))
+    dtype = packed_dtype(right, conv.dtype)
     packed = scratch(
         "packed", [conv.groups, plan.channel_blocks, conv.ic, conv.taps, plan.tile.rows],
-        right.dtype,
+        dtype,
     )  # fmt: skip
     epilogue = find_epilogue(anchor, func)
     consumed = [anchor, *[s for s in (x.stage, w.stage, epilogue.stage) if s is not None]]
@@ -250,7 +252,8 @@ def emit_convolution(
         axes, rows, groups = source[1], plan.tile.rows, conv.groups
 
         def pack(weights: NDArray[Any]) -> NDArray[Any]:
-            return pack_weights(weights.transpose(axes), groups, rows, transposed)
+            laid = pack_weights(weights.transpose(axes), groups, rows, transposed)
+            return laid.astype(dtype)
 
         repacked[source[0]] = packed, pack
     else:

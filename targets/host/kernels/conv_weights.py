@@ -65,7 +65,7 @@ def pack_weights_at_run_time(
 
     def element(g: Expr, ob: Expr, c: Expr, tap: Expr, r: Expr) -> Stmt:
         o = ob * rows + r
-        value = _weight_at(operand, conv, kernel, transposed, g, o, c, tap)
+        value = _weight_at(operand, conv, kernel, transposed, g, o, c, tap).astype(packed.dtype)
         if conv.oc % rows:
             value = tirx.if_then_else(o < conv.oc, value, tirx.const(0, packed.dtype))
         return store(packed, value, g, ob, c, tap, r)

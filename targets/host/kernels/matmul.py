@@ -28,7 +28,13 @@ from tvm import tirx
 from motet.targets.host.exprs import loads, substitute
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.epilogue import Epilogue, find_epilogue
-from motet.targets.host.kernels.operand import Operand, Packing, find_operand, operand_buffers
+from motet.targets.host.kernels.operand import (
+    Operand,
+    Packing,
+    find_operand,
+    operand_buffers,
+    packed_dtype,
+)
 from motet.targets.host.kernels.tile import Tile, choose_tile, emit_tile
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
@@ -199,7 +205,7 @@ def _pack_at_run_time(packed: Buffer, b: Operand, n: Expr, parallel_: bool, lane
 
         def row(r: Expr) -> Stmt:
             def element(i: Expr) -> Stmt:
-                return store(packed, b.at([*at[:-1], r, first + i]), *at, r, i)
+                return store(packed, b.at([*at[:-1], r, first + i]).astype(packed.dtype), *at, r, i)
 
             whole = size is not None and size % width == 0
             count = width if whole else simplify(tirx.min(index(width), n - first))
@@ -221,7 +227,8 @@ def emit_matmul(
     tile = choose_tile(machine, anchor.output.dtype, m or 96, n or 256, most_rows=m)
     columns = tile.columns
     panels = simplify(tirx.floordiv(anchor.spatial[-1].extent + columns - 1, index(columns)))
-    packed = scratch("packed", [*right.shape[:-2], panels, right.shape[-2], columns], right.dtype)
+    dtype = packed_dtype(right, tile.dtype)
+    packed = scratch("packed", [*right.shape[:-2], panels, right.shape[-2], columns], dtype)
     epilogue = find_epilogue(anchor, func)
     work = _Product(anchor, tile, packed, epilogue)
     size = constant_of(product([*work.batch, work.m, work.n, work.k]))
@@ -231,7 +238,10 @@ def emit_matmul(
     source = b.source()
     if source is not None and any(source[0].same_as(c) for c in constants):
         axes = source[1]
-        repacked[source[0]] = packed, lambda w: pack_panels(w.transpose(axes), columns)
+        repacked[source[0]] = (
+            packed,
+            lambda w: pack_panels(w.transpose(axes), columns).astype(dtype),
+        )
     else:
         copy = _pack_at_run_time(packed, b, work.n, parallel_, tile.lanes)
         prepare = [allocate(packed), copy]

@@ -74,3 +74,10 @@ def operand_buffers(anchor: Stage) -> list[Buffer]:
     """The buffers that an anchor multiplies, left one first."""
     accesses = (x for x in loads(anchor.value) if not x.source.same_as(anchor.output))
     return [x.source for x in accesses]
+
+
+def packed_dtype(buffer: Buffer, accumulator: str) -> str:
+    """The type weights are packed as: half-precision ones as the accumulators are, since a
+    conversion per multiply-accumulate costs more than the memory.
+    """
+    return accumulator if buffer.dtype in ("float16", "bfloat16") else str(buffer.dtype)
