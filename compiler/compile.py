@@ -58,6 +58,7 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     programs = {
         model.name: lower(mod, model.name, model.inputs, model.outputs, code) for model in models
     }
+    code.host.raise_missing()
     options.progress(f"library of {len(code.host.functions)} kernels")
     library = build_library(code.host.functions, machine) if code.host.functions else b""
     manifest = _manifest(spec, machine, models, [*records, _sharing(code)])

@@ -11,6 +11,7 @@ from typing import Any
 from tvm import relax
 from tvm_ffi import structural_equal, structural_hash
 
+from motet.runtime.errors import UnsupportedOperatorError
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
 from motet.targets.systolic.codegen import compile_layer
@@ -43,6 +44,7 @@ class HostKernels:
     machine: Machine
     on_unit: Callable[[str], None] = lambda kind: None
     functions: dict[str, Any] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     requests: int = 0
     _known: dict[int, list[tuple[relax.Function, frozenset[int], HostKernel]]] = field(
         default_factory=dict
@@ -58,12 +60,29 @@ class HostKernels:
             if known_constants == constants and structural_equal(known, bare):
                 return kernel
         self.on_unit(kind)
-        kernel = self._lower(bare, constants, kind)
+        kernel = self._try_to_lower(unit, constants, kind)
         bucket.append((bare, constants, kernel))
         return kernel
 
+    def _try_to_lower(
+        self, unit: relax.Function, constants: frozenset[int], kind: str
+    ) -> HostKernel:
+        """The kernel; where there is none, its operator goes on the list of the missing."""
+        try:
+            return self._lower(unit, constants, kind)
+        except UnsupportedOperatorError as error:
+            model = str(unit.attrs["motet.op"]).partition("/")[0]
+            nodes = ", ".join(str(name) for name in unit.attrs["motet.onnx_nodes"])
+            self.missing.append(f"model {model!r}, node {nodes}: {error}")
+            return HostKernel("", LoweredUnit(None))
+
+    def raise_missing(self) -> None:
+        """One ``UnsupportedOperatorError`` with every unit that has no kernel, if any."""
+        if self.missing:
+            raise UnsupportedOperatorError("; ".join(self.missing))
+
     def _lower(self, unit: relax.Function, constants: frozenset[int], kind: str) -> HostKernel:
-        lowered = lower_unit(unit, constants, self.machine)
+        lowered = lower_unit(without_marks(unit), constants, self.machine)
         digest = hashlib.sha256(lowered.func.script(show_meta=True).encode()).hexdigest()
         name = re.sub(r"\W+", "_", kind)[:48]
         symbol = f"{name}_{digest[:16]}"

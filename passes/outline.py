@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tvm import IRModule, relax, tirx
-from tvm.ir import GlobalVar
+from tvm.ir import GlobalVar, PrimType
 from tvm.ir.expr import GenericConst
 from tvm.relax.utils import copy_with_new_vars
 
 from motet.passes.graph import static_shape
 from motet.passes.names import ARRAY
+from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.passes.typing import is_typed, with_type
 
 
@@ -56,20 +57,25 @@ class _UnitBuilder:
 
     def copy(self, binding: relax.VarBinding) -> None:
         call = binding.value
-        arguments = [self.inner(argument) for argument in call.args]
+        keeps = self.keeps_scalars and _takes_scalars(call)
+        arguments = [self.inner(argument, keeps) for argument in call.args]
         copied = relax.Call(call.op, arguments, call.attrs, call.ty_args, call.span)
         copied = with_type(copied, call.ty)
         variable = relax.DataflowVar(binding.var.name, binding.var.ty)
         self.inside[binding.var] = variable
         self.bindings.append(relax.VarBinding(variable, copied))
 
-    def inner(self, expr: relax.Expr) -> relax.Expr:
+    def inner(self, expr: relax.Expr, keeps_scalars: bool) -> relax.Expr:
+        """``expr`` as the unit reads it."""
         if isinstance(expr, relax.Tuple):
-            return with_type(relax.Tuple([self.inner(item) for item in expr.fields]), expr.ty)
+            items = [self.inner(item, keeps_scalars) for item in expr.fields]
+            return with_type(relax.Tuple(items), expr.ty)
+        if isinstance(expr.ty, PrimType):
+            return expr
         if isinstance(expr, relax.Var):
             return self.inside[expr] if expr in self.inside else self.parameter(expr)
         is_constant = isinstance(expr, GenericConst)
-        if is_constant and not (self.keeps_scalars and static_shape(expr) == ()):
+        if is_constant and not (keeps_scalars and static_shape(expr) == ()):
             return self.parameter(expr)
         return expr
 
@@ -104,13 +110,26 @@ class _UnitBuilder:
                     break
 
 
+def _takes_scalars(call: relax.Call) -> bool:
+    """Whether a kernel of ``call`` can hold a scalar operand as an immediate value."""
+    return kind_of(call) is Kind.ELEMENTWISE or op_name(call) == "relax.full"
+
+
 def _symbols(binding: relax.VarBinding) -> set[tirx.Var]:
-    shapes = [binding.value, *binding.value.args]
     found: set[tirx.Var] = set()
-    for expr in shapes:
+    for expr in (binding.value, *binding.value.args):
         if is_typed(expr):
             found |= set(relax.analysis.tir_vars_in_type(expr.ty))
+        found |= _scalars(expr)
     return found
+
+
+def _scalars(expr: relax.Expr) -> set[tirx.Var]:
+    """The symbols of operands that are dimensions themselves: where a slice ends."""
+    if isinstance(expr, relax.Tuple):
+        return {symbol for field in expr.fields for symbol in _scalars(field)}
+    is_scalar = isinstance(expr.ty, PrimType)
+    return set(tirx.analysis.undefined_vars(expr)) if is_scalar else set()
 
 
 def _plain(params: Sequence[relax.Var]) -> set[tirx.Var]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -50,8 +49,3 @@ class Accelerator(Protocol):
 
     def counts(self, name: str) -> LayerCounts:
         """Cost of one run of program ``name``; it does not depend on the values."""
-
-
-def as_array(value: object) -> Array:
-    """``value`` as a C-contiguous numpy array, without a copy where it is one."""
-    return np.ascontiguousarray(value)

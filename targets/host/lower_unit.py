@@ -7,7 +7,6 @@ around them; the rest as element-wise or reduction nests.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,6 +28,7 @@ from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
 from motet.targets.host.stages import Stage, StagedFunction, inline_injective, read_stages
+from motet.targets.host.widen import widen
 
 Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
 
@@ -51,7 +51,7 @@ class LoweredUnit:
 
 def fuse(unit: relax.Function) -> Any:
     """The unit as one function of naive nests."""
-    builder = relax.BlockBuilder()
+    builder, unit = relax.BlockBuilder(), widen(unit)
     # Without a public name, FuseTIR may drop or reorder parameters.
     named = unit.with_attr("Primitive", 1).with_attr("global_symbol", "unit")
     callee = builder.add_func(named, "unit")
@@ -61,12 +61,6 @@ def fuse(unit: relax.Function) -> Any:
     module = relax.transform.LegalizeOps(LEGALIZATIONS)(builder.get())
     _refuse_unsupported(module["unit"], unit)
     return relax.transform.FuseTIR()(module)["unit"]
-
-
-def _node_names(expr: relax.Expr) -> list[str]:
-    """ONNX node names that the graph's passes left in the span."""
-    name = str(expr.span.source_name.name) if expr.span is not None else ""
-    return [str(n) for n in json.loads(name)] if name.startswith("[") else []
 
 
 def _calls(func: relax.Function) -> list[relax.Call]:
@@ -81,13 +75,8 @@ def _refuse_unsupported(legalized: relax.Function, unit: relax.Function) -> None
     left = [c for c in _calls(legalized) if str(c.op.name) != "relax.call_tir"]
     if not left:
         return
-    original = {str(c.op.name): c for c in _calls(unit)}
-    names = sorted({n for c in (*left, *_calls(unit)) for n in _node_names(c)})
-    operators = sorted({str(c.op.name) for c in left} | set(original))
-    raise UnsupportedOperatorError(
-        f"no CPU kernel for {', '.join(operators)} (ONNX nodes: {', '.join(names) or 'unnamed'}); "
-        "replace the operator in the model"
-    )
+    operators = sorted({str(call.op.name) for call in (*left, *_calls(unit))})
+    raise UnsupportedOperatorError(f"no CPU kernel for {', '.join(operators)}")
 
 
 def _output_count(unit: relax.Function) -> int:
