@@ -9,6 +9,7 @@ from __future__ import annotations
 from tvm import IRModule, relax, transform
 
 from motet.passes.common_subexpressions import common_subexpressions
+from motet.passes.dead_code import dead_code
 from motet.passes.decompose_batch_norm import decompose_batch_norm
 from motet.passes.fold_constants import fold_constants
 
@@ -21,7 +22,7 @@ def canonicalize(mod: IRModule, _context: transform.PassContext) -> IRModule:
             fold_constants,
             common_subexpressions,
             relax.transform.CanonicalizeBindings(),
-            relax.transform.DeadCodeElimination(),
+            dead_code,
         ]
     )(mod)
 

@@ -11,25 +11,15 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from tvm import IRModule, relax, transform
-from tvm.ir import Op
 from tvm.ir.expr import GenericConst
 from tvm_ffi import structural_equal, structural_hash
 
+from motet.passes.dead_code import is_pure
 from motet.passes.graph import map_functions
 from motet.passes.names import merged_names, names_of, target_of, with_names
 from motet.passes.rewrite import Rewriter
 
 _Known = dict[Hashable, list[tuple[relax.Var, relax.Expr]]]
-
-
-def _is_pure(expr: relax.Expr) -> bool:
-    if isinstance(expr, relax.TupleGetItem):
-        return True
-    return (
-        isinstance(expr, relax.Call)
-        and isinstance(expr.op, Op)
-        and bool(expr.op.get_attr("FPurity"))
-    )
 
 
 def _operand_key(expr: relax.Expr) -> Hashable:
@@ -58,7 +48,7 @@ class _Sharer(Rewriter):
         self.names: dict[relax.Var, tuple[str, ...]] = {}
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
-        if not _is_pure(value):
+        if not isinstance(value, (relax.Call, relax.TupleGetItem)) or not is_pure(value):
             return value
         bucket = self.known.setdefault(_key(value), [])
         for variable_before, call in bucket:

@@ -25,6 +25,7 @@ import numpy as np
 from tvm import IRModule, relax, transform
 
 from motet.passes.affine import IDENTITY, Affine, of_arithmetic, of_batch_norm
+from motet.passes.dead_code import dead_code
 from motet.passes.decompose_batch_norm import is_inference_norm
 from motet.passes.graph import (
     bindings_of,
@@ -215,4 +216,4 @@ def _along_axis(values: Array, axis: int, like: relax.Expr) -> relax.Expr:
 def fold_batch_norm(mod: IRModule, _context: transform.PassContext) -> IRModule:
     """Apply the rules to every function of ``mod``."""
     folded = map_functions(mod, lambda function: _Folder(function).function(function))
-    return relax.transform.DeadCodeElimination()(folded)
+    return dead_code(folded)

@@ -41,7 +41,7 @@ def bindings_of(expr: relax.Expr) -> Iterator[relax.Binding]:
 
 
 def variables_in(expr: relax.Expr) -> Iterator[relax.Var]:
-    """The variables that an expression reads, once per occurrence."""
+    """The variables that an expression reads, once per occurrence; also symbols read as such."""
     if isinstance(expr, relax.Var):
         yield expr
     elif isinstance(expr, relax.Tuple):

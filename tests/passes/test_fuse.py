@@ -515,3 +515,38 @@ def test_a_constant_read_twice_is_one_parameter() -> None:
     (unit,) = units(fuse()(before))
     assert len(unit.params) == 2
     assert_same_values(before, fuse()(before))
+
+
+def test_symbols_as_operands_stay_inside() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((8, 4), "float32"), y: R.Tensor(("n", 4), "float32")):
+            n = T.int64()
+            with R.dataflow():
+                head = R.strided_slice(x, axes=[0], begin=[0], end=[n])
+                z = R.strided_slice(x, axes=[0], begin=[n], end=[n + 2])
+                R.output(head, z)
+            return (head, z)
+
+    after = checked(Before)
+    for unit in units(after):
+        assert [len(param.ty.shape.values) for param in unit.params] == [2, 2]
+    assert_same_values(Before, after, n=3)
+
+
+def test_symbols_of_operands_alone_are_bound() -> None:
+    """The shape of a take is known; that n bounds its index, only an operand says."""
+    builder = relax.BlockBuilder()
+    n = tvm.tirx.Var("n", "int64")
+    x = relax.Var("x", relax.TensorType([8], "float32"))
+    y = relax.Var("y", relax.TensorType([n], "float32"))
+    with builder.function("main", [x, y]):
+        with builder.dataflow():
+            output = builder.emit_output(relax.op.take(x, n, axis=0))
+        builder.emit_func_output(output)
+    before = builder.finalize()
+    after = checked(before)
+    (unit,) = units(after)
+    assert len(unit.params) == 2
+    assert_same_values(before, after, n=3)
