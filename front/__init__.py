@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from motet import errors
     from motet.api import compile, load
     from motet.compiler.compile import CompileOptions
@@ -50,6 +51,13 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for, and only that: ``import motet`` alone stays light."""
     if name == "errors":
         return import_module("motet.errors")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("motet")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'motet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, imported or not yet."""
+    return sorted({*globals(), *__all__, "__version__"})

@@ -13,6 +13,7 @@ import traceback
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
+from typing import Any
 
 import click
 
@@ -37,6 +38,14 @@ class _Lazy(click.Group):
         command = getattr(module, name)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader who has seen enough (``| head``) is no failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would leave with 1
+            _close_stdout()
+            return 0
 
 
 @click.group(
@@ -78,9 +87,6 @@ def _run() -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _report("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        _close_stdout()
-        return 0
     except MotetError as error:
         return _report(f"error: {error}", error.exit_code)
     except OSError as error:

@@ -7,7 +7,7 @@ with onnxruntime, latency on this CPU, cycles on the simulated array.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -82,7 +82,7 @@ def run_demo(examples: Path, out: Path, count: int | None, show: Progress) -> De
         bundle = api.compile(
             examples / "digits.toml",
             target=target,
-            settings=_settings(target),
+            settings=[] if target == "host" else _one_image(sessions["host"]),
             options=_options(show),
         )
         times[target] = time.perf_counter() - started
@@ -99,12 +99,9 @@ def _options(show: Progress) -> Any:
     return api.compiler().CompileOptions(progress=show)
 
 
-def _settings(target: str) -> list[str]:
+def _one_image(models: Iterable[str]) -> list[str]:
     """Array programs have static shapes: one image at a time."""
-    if target == "host":
-        return []
-    names = ("mobile", "inception", "transformer")
-    return [f"models.{name}.shapes.image=[1, 1, 32, 32]" for name in names]
+    return [f"models.{name}.shapes.image=[1, 1, 32, 32]" for name in models]
 
 
 def _try_model(

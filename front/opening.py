@@ -15,8 +15,6 @@ from motet.runtime.program import Program
 from motet.runtime.shapes import is_static, render_shape
 from motet.tensors import parse_shapes
 
-SUFFIXES = (".motet", ".onnx", ".toml")
-
 
 @dataclass(frozen=True)
 class CompileRequest:
@@ -48,6 +46,10 @@ def compile_files(
     stray = next((f for f in files if Path(f).suffix != ".onnx"), None)
     if stray is not None and not is_spec:
         raise SpecError(f"{stray}: give one .toml specification or .onnx files")
+    absent = next((f for f in files if not Path(f).is_file()), None)
+    if absent is not None:
+        why = "is not a file" if Path(absent).exists() else "there is no such file"
+        raise SpecError(f"{absent}: {why}")
     shapes = parse_shapes(request.shapes)
     api.compiler()
     from motet.compiler.compile import CompileOptions

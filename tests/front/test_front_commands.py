@@ -1,0 +1,107 @@
+"""``motet simulate``, ``bench``, ``targets``, ``schema``, ``demo`` and the help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import front_models
+import numpy as np
+import pytest
+from front_outcome import Motet, assert_plain, rows_of
+
+from motet.cli import COMMANDS
+
+
+def test_simulate(run_motet: Motet, inception: Path) -> None:
+    outcome = run_motet("simulate", inception)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert_plain(outcome.out)
+    assert outcome.out.startswith("digits_inception on gemmini-16x16 (simulated)\n")
+    assert (
+        "utilisation = multiply-accumulates of the layer / (cycles x rows x columns)" in outcome.out
+    )
+
+
+def test_simulate_json_and_csv_agree(run_motet: Motet, inception: Path) -> None:
+    [report] = json.loads(run_motet("simulate", inception, "--json").out)
+    rows = rows_of(run_motet("simulate", inception, "--csv").out)
+    assert report["clock_hz"] == 1e9
+    on_array = [layer["array"] for layer in report["layers"] if layer["array"]]
+    assert report["cycles"] == sum(counts["cycles"] for counts in on_array)
+    assert report["cycles"] == sum(int(row["cycles"]) for row in rows if row["cycles"])
+    assert len(rows) == len(report["layers"])
+    for row in rows:
+        if row["target"] == "array":
+            peak = int(row["cycles"]) * 16 * 16
+            assert float(row["utilisation"]) == pytest.approx(int(row["macs"]) / peak, abs=1e-6)
+
+
+def test_simulate_compiles_a_model_for_the_default_array(run_motet: Motet, models: Path) -> None:
+    [report] = json.loads(run_motet("simulate", models / "affine.onnx", "--json").out)
+    assert report["array_share"] == 1.0
+    assert report["clock_hz"] == 800e6
+
+
+def test_bench(run_motet: Motet, mobile: Path) -> None:
+    outcome = run_motet("bench", mobile, "--iterations", "20", "--warmup", "1", "--threads", "1")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert_plain(outcome.out)
+    [row] = json.loads(run_motet("bench", mobile, "--iterations", "20", "--json").out)
+    assert row["runs"] == 20
+    assert 0 < row["minimum_seconds"] <= row["median_seconds"] <= row["p95_seconds"]
+    [row] = rows_of(run_motet("bench", mobile, "--duration", "0.05", "--csv").out)
+    assert int(row["runs"]) >= 1
+
+
+def test_bench_refuses_an_array(run_motet: Motet, inception: Path) -> None:
+    outcome = run_motet("bench", inception)
+    assert outcome.code == 2
+    assert "motet simulate gives cycles" in outcome.err
+
+
+def test_targets(run_motet: Motet) -> None:
+    names = [entry["name"] for entry in json.loads(run_motet("targets", "--json").out)]
+    assert "gemmini-16x16" in names
+    assert [row["name"] for row in rows_of(run_motet("targets", "--csv").out)] == names
+    text = run_motet("targets").out
+    assert_plain(text)
+    assert all(name in text for name in names)
+
+
+def test_schema(run_motet: Motet) -> None:
+    assert "models" in json.loads(run_motet("schema").out)["properties"]
+
+
+def test_demo_on_a_folder_of_examples(run_motet: Motet, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "data" / "digits_heldout.npz", images=images, labels=np.arange(5))
+    front_models.digits(tmp_path / "digits.onnx")
+    (tmp_path / "digits.toml").write_text("[models.only]\npath = 'digits.onnx'\n")
+    outcome = run_motet("demo", "--examples", ".", "--images", "3", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    result = json.loads(outcome.out)
+    [model] = result["models"]
+    assert model["images"] == 3
+    assert model["accuracy_host"] == model["accuracy_array"] == model["accuracy_onnxruntime"]
+    assert max(model["host_error"], model["array_error"]) < 1e-5
+    assert model["report"]["array_share"] == 1.0
+    assert {path.name for path in Path("demo").iterdir()} == {
+        "digits-host.motet",
+        "digits-gemmini-16x16.motet",
+    }
+    pictured = run_motet("demo", "--examples", ".", "--images", "1", "--svg", "demo.svg")
+    assert_plain(pictured.out)
+    assert Path("demo.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(command: str, run_motet: Motet) -> None:
+    outcome = run_motet(command, "--help")
+    assert outcome.code == 0
+    assert f"  motet {command}" in outcome.out
+    listed = run_motet("--help").out
+    [line] = [line for line in listed.splitlines() if line.startswith(f"  {command} ")]
+    assert line.endswith("."), "the summary is cut off"
+    assert not line.endswith("...")
