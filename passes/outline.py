@@ -23,6 +23,7 @@ class Outliner:
         self.model = model
         self.entry = entry
         self.count = 0
+        self.taken = {str(variable.name_hint) for variable in module.get_global_vars()}
 
     def outline(
         self, bindings: Sequence[relax.VarBinding], attributes: Mapping[str, object]
@@ -39,9 +40,15 @@ class Outliner:
         number = self.count
         self.count += 1
         unit = unit.with_attrs({"motet.op": f"{self.model}/{number}", **attributes})
-        variable = with_type(GlobalVar(f"{self.model}__unit{number}"), unit.ty)
+        variable = with_type(GlobalVar(self.free_name(f"{self.model}__unit{number}")), unit.ty)
         self.module[variable] = unit
         return with_type(relax.Call(variable, builder.arguments), bindings[-1].var.ty)
+
+    def free_name(self, name: str) -> str:
+        """``name``, or one like it where a model is called so."""
+        while name in self.taken:
+            name += "_"
+        return name
 
 
 class _UnitBuilder:

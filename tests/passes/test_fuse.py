@@ -550,3 +550,30 @@ def test_symbols_of_operands_alone_are_bound() -> None:
     (unit,) = units(after)
     assert len(unit.params) == 2
     assert_same_values(before, after, n=3)
+
+
+def test_a_model_called_like_a_unit() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((4,), "float32")):
+            with R.dataflow():
+                y = R.exp(x)
+                R.output(y)
+            return y
+
+        @R.function
+        def main__unit0(x: R.Tensor((4,), "float32")):
+            with R.dataflow():
+                y = R.tanh(x)
+                R.output(y)
+            return y
+
+    after = fuse()(named(Before))
+    assert relax.analysis.check_well_formed(after)
+    assert sorted(v.name_hint for v in after.get_global_vars()) == [
+        "main",
+        "main__unit0",
+        "main__unit0_",
+        "main__unit0__unit0",
+    ]
