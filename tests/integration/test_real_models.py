@@ -19,6 +19,8 @@ pytestmark = pytest.mark.skipif(
 
 FLOAT32, FLOAT16 = (1e-4, 1e-3), (2e-3, 3e-2)
 """Tolerances (absolute, relative). In fp16 both sides round every layer to 11 bits."""
+DEEP = (1e-3, 1e-3)
+"""113 convolutions: onnxruntime with and without its optimiser differs by 3e-4 itself."""
 
 AGREES = {
     "magika_v3_3": FLOAT32,
@@ -30,7 +32,7 @@ AGREES = {
     "ttm": FLOAT32,
     "ultraface_rfb320": FLOAT32,
     "ultraface_rfb320_simp": FLOAT32,
-    "yolox_nano": FLOAT32,
+    "yolox_nano": DEEP,
     "yunet_n_320": FLOAT32,
     "silero_vad_openvino_16k": FLOAT32,
 }
