@@ -53,8 +53,8 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     EnvironmentLackError
         Where the compiler's packages or a C compiler are not installed.
     """
-    specification = _specification(models, target, shapes or {}, settings)
-    bundle: Bundle = compiler().compile_bundle(specification, options)
+    wanted = specification(models, target, shapes or {}, settings)
+    bundle: Bundle = compiler().compile_bundle(wanted, options)
     return bundle
 
 
@@ -71,12 +71,13 @@ def compiler() -> Any:
         ) from error
 
 
-def _specification(
+def specification(
     models: BundleSpec | PathLike | Sequence[PathLike],
     target: PathLike | None,
     shapes: Shapes,
     settings: Sequence[str],
 ) -> BundleSpec:
+    """What ``compile`` compiles for these arguments; raises ``SpecError``."""
     from motet.compiler.spec import BundleSpec
     from motet.compiler.spec_file import load_spec, override, spec_from_models
 

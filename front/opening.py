@@ -46,10 +46,7 @@ def compile_files(
     stray = next((f for f in files if Path(f).suffix != ".onnx"), None)
     if stray is not None and not is_spec:
         raise SpecError(f"{stray}: give one .toml specification or .onnx files")
-    absent = next((f for f in files if not Path(f).is_file()), None)
-    if absent is not None:
-        why = "is not a file" if Path(absent).exists() else "there is no such file"
-        raise SpecError(f"{absent}: {why}")
+    _check_files(files)
     shapes = parse_shapes(request.shapes)
     api.compiler()
     from motet.compiler.compile import CompileOptions
@@ -72,6 +69,13 @@ def compile_files(
     return bundle
 
 
+def _check_files(files: Sequence[str]) -> None:
+    absent = next((f for f in files if not Path(f).is_file()), None)
+    if absent is not None:
+        why = "is not a file" if Path(absent).exists() else "there is no such file"
+        raise SpecError(f"{absent}: {why}")
+
+
 def open_or_compile(file: str, request: CompileRequest) -> Bundle:
     """A ``.motet`` file, or the bundle that a ``.onnx`` or ``.toml`` file compiles to."""
     suffix = Path(file).suffix
@@ -82,6 +86,14 @@ def open_or_compile(file: str, request: CompileRequest) -> Bundle:
     if request.target or request.shapes or request.settings:
         raise SpecError(f"{file} is compiled already: --target, --shape and --set do not apply")
     return open_bundle(file)
+
+
+def target_of(file: str, request: CompileRequest) -> str:
+    """The target that ``open_or_compile`` gives, before the time for compiling is spent."""
+    if Path(file).suffix not in (".onnx", ".toml"):
+        return open_or_compile(file, request).manifest.target
+    _check_files([file])
+    return api.specification(file, request.target, {}, request.settings).target
 
 
 def check_destination(path: Path, option: str) -> Path:

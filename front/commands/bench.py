@@ -24,7 +24,7 @@ from motet.commands.common import (
     threads_option,
 )
 from motet.console import Show, output, print_csv, print_json, progress, seconds, table
-from motet.opening import open_or_compile
+from motet.opening import open_or_compile, target_of
 from motet.runtime.device import Array
 from motet.runtime.errors import SpecError
 from motet.runtime.session import ModelSession
@@ -98,13 +98,14 @@ def bench(
     one_format(as_json, as_csv)
     if iterations is None and duration is None:
         duration = 3.0
-    bundle = open_or_compile(file, request_of(target, shapes, settings))
-    if bundle.array_description is not None:
+    request = request_of(target, shapes, settings)
+    machine = target_of(file, request)
+    if machine != "host":
         raise SpecError(
-            f"{file} is for {bundle.manifest.target}, which is simulated: its wall time says "
-            "nothing. motet simulate gives cycles; --target host measures this CPU"
+            f"{file} is for {machine}, which is simulated: its wall time says nothing. "
+            "motet simulate gives cycles; --target host measures this CPU"
         )
-    models = chosen(api.load(bundle, threads=threads), model)
+    models = chosen(api.load(open_or_compile(file, request), threads=threads), model)
     arrays = parse_all_inputs(models, inputs, seed)
     with progress("bench", total=len(models)) as show:
         found = [

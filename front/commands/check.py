@@ -54,7 +54,11 @@ from motet.tensors import parse_all_inputs
 )
 @click.option("--rtol", type=click.FloatRange(0), help="Relative tolerance, per element.")
 @click.option(
-    "--runs", default=1, show_default=True, type=click.IntRange(1), help="Inputs to try, seed up."
+    "--runs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Inputs to try, from --seed up.",
 )
 @input_option
 @compile_options

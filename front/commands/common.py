@@ -42,7 +42,9 @@ def request_of(
     return CompileRequest(target, shapes, settings)
 
 
-model_option = click.option("--model", help="One model of the bundle; all where absent.")
+model_option = click.option(
+    "--model", metavar="NAME", help="One model of the bundle; all where absent."
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON; its keys name their units."
 )

@@ -19,7 +19,7 @@ from motet.commands.common import (
     seed_option,
     threads_option,
 )
-from motet.console import output, print_json, seconds, table
+from motet.console import Show, output, print_json, progress, seconds, table
 from motet.opening import check_destination, open_or_compile
 from motet.runtime.device import Array
 from motet.runtime.session import ModelSession, Session
@@ -68,10 +68,11 @@ def run(
     for path, _ in wanted:
         check_destination(path, "--output")
     arrays = parse_all_inputs(models, inputs, seed)
-    if model is None and any(one.entry.wires for one in models):
-        results, times = _run_wired(session, arrays)
-    else:
-        results, times = _run_each(models, arrays)
+    with progress("run", total=len(models)) as show:
+        if model is None and any(one.entry.wires for one in models):
+            results, times = _run_wired(session, arrays)
+        else:
+            results, times = _run_each(models, arrays, show)
     write_outputs(wanted, _flat(results))
     report = [
         {
@@ -88,10 +89,11 @@ def run(
 
 
 def _run_each(
-    models: Sequence[ModelSession], arrays: Mapping[str, Mapping[str, Array]]
+    models: Sequence[ModelSession], arrays: Mapping[str, Mapping[str, Array]], show: Show
 ) -> tuple[Results, dict[str, float]]:
     results, times = {}, {}
     for one in models:
+        show(one.name)
         started = time.perf_counter()
         results[one.name] = one.run_named(arrays[one.name])
         times[one.name] = time.perf_counter() - started

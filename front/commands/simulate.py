@@ -21,7 +21,7 @@ from motet.commands.common import (
     threads_option,
 )
 from motet.console import output, print_csv, print_json, progress, quantity, seconds, table
-from motet.opening import open_or_compile
+from motet.opening import open_or_compile, target_of
 from motet.runtime.errors import SpecError
 from motet.runtime.report import LayerReport, RunReport
 from motet.tensors import parse_all_inputs
@@ -64,13 +64,14 @@ def simulate(
     A model (.onnx) is compiled for edge-64x64 unless --target names another array.
     """
     one_format(as_json, as_csv)
-    if Path(file).suffix == ".onnx" and target is None:
-        target = DEFAULT_ARRAY
-    bundle = open_or_compile(file, request_of(target, shapes, settings))
-    if bundle.array_description is None:
-        raise SpecError(
-            f"{file} is for the host: compile it for an array, as with --target {DEFAULT_ARRAY}"
-        )
+    request = request_of(target, shapes, settings)
+    if target_of(file, request) == "host":
+        if Path(file).suffix != ".onnx" or target is not None:
+            raise SpecError(
+                f"{file} is for the host: compile it for an array, as with --target {DEFAULT_ARRAY}"
+            )
+        request = request_of(DEFAULT_ARRAY, shapes, settings)
+    bundle = open_or_compile(file, request)
     session = api.load(bundle, threads=threads)
     models = chosen(session, model)
     arrays = parse_all_inputs(models, inputs, seed)

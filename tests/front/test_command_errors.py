@@ -37,6 +37,7 @@ def folder(run_motet: Motet, models: Path, small: Path, tmp_path: Path) -> Path:
         (tmp_path / f"empty.{name}").touch()
     (tmp_path / "bad.toml").write_text("[models\n")
     (tmp_path / "key.toml").write_text("[models.a]\npath = 'affine.onnx'\nrate = 3\n")
+    (tmp_path / "good.toml").write_text("[models.a]\npath = 'affine.onnx'\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder.onnx").mkdir()
     np.save(tmp_path / "doubles.npy", np.zeros((1, 4)))
@@ -103,6 +104,10 @@ OPEN = [
     ("inspect small.motet --model afine", "no model 'afine'; its models are affine, half"),
     ("simulate small.motet", "small.motet is for the host: compile it for an array"),
     ("simulate affine.onnx --target host", "affine.onnx is for the host"),
+    ("simulate good.toml", "good.toml is for the host: compile it for an array"),
+    ("simulate nowhere.onnx", "nowhere.onnx: there is no such file"),
+    ("bench affine.onnx --target tiny-4x4", "affine.onnx is for tiny-4x4, which is simulated"),
+    ("bench affine.onnx --set target=tiny-4x4", "motet simulate gives cycles"),
     ("check small.motet --onnx q=affine.onnx", "write MODEL=PATH with one of affine, half"),
     ("check small.motet --onnx affine.onnx", "write MODEL=PATH with one of affine, half"),
     ("check small.motet --onnx affine=half.onnx", "is not the file that was compiled"),
