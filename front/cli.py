@@ -8,11 +8,13 @@ and errors go to stderr.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
+from types import FrameType
 from typing import Any
 
 import click
@@ -65,6 +67,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGINT, _interrupt)
     code = _run()
     try:
         sys.stdout.flush()
@@ -74,6 +77,15 @@ def main() -> None:
         code = _report(f"error: cannot write the results: {error.strerror}", MotetError.exit_code)
         _close_stdout()
     sys.exit(code)
+
+
+_interrupts: list[int] = []
+"""Signals that asked the command to stop."""
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def _run() -> int:
@@ -92,6 +104,8 @@ def _run() -> int:
     except OSError as error:
         return _report(f"error: {error}", MotetError.exit_code)
     except Exception as error:
+        if _interrupts:  # TVM gives an interrupt that its passes saw another class
+            return _report("interrupted", INTERRUPTED)
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         return _report(
             f"internal error: {why}\nThis is a defect of Motet; MOTET_TRACEBACK=1 shows where.",

@@ -24,6 +24,7 @@ class CompileRequest:
     shapes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     print_ir_after: tuple[str, ...] = ()
+    verify_passes: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def compile_files(
 
     hooks = Hooks(
         print_after=frozenset(request.print_ir_after),
+        verify=request.verify_passes,
         write=insight.ir.append,
         seconds=insight.pass_seconds,
     )

@@ -32,6 +32,9 @@ from motet.runtime.bundle import Bundle
     help="Print TVMScript after PASS; an unknown name gets the list.",
 )  # fmt: skip
 @click.option("--time-passes", is_flag=True, help="Print the seconds of every pass.")
+@click.option(
+    "--verify-passes", is_flag=True, help="Check after every pass that the module is well formed."
+)
 @json_option
 def compile(  # noqa: A001 - named after its command
     files: tuple[str, ...],
@@ -41,11 +44,12 @@ def compile(  # noqa: A001 - named after its command
     settings: tuple[str, ...],
     print_ir_after: tuple[str, ...],
     time_passes: bool,
+    verify_passes: bool,
     as_json: bool,
 ) -> None:
     """Compile ONNX models, or a specification, into a bundle."""
     path = check_destination(Path(out or Path(files[0]).with_suffix(".motet").name), "--output")
-    request = CompileRequest(target, shapes, settings, print_ir_after)
+    request = CompileRequest(target, shapes, settings, print_ir_after, verify_passes)
     insight, started = Insight(), time.perf_counter()
     try:
         bundle = compile_files(files, request, insight)

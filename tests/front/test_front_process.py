@@ -88,6 +88,22 @@ def test_interrupted_while_running(
     assert "motet: interrupted" in outcome.err
 
 
+def test_an_interrupt_that_came_back_as_another_error(
+    run_motet: Motet, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def translated(*_: object) -> None:
+        try:
+            cli._interrupt(signal.SIGINT, None)
+        except KeyboardInterrupt:
+            raise RuntimeError("KeyboardInterrupt inside a pass") from None
+
+    monkeypatch.setattr(ModelSession, "run_named", translated)
+    monkeypatch.setattr(cli, "_interrupts", [])
+    outcome = run_motet("run", small)
+    assert outcome.code == 130
+    assert "motet: interrupted" in outcome.err
+
+
 def test_a_defect_is_one_line_unless_a_traceback_is_asked_for(
     run_motet: Motet, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
