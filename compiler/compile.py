@@ -61,7 +61,7 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     code.host.raise_missing()
     options.progress(f"library of {len(code.host.functions)} kernels")
     library = build_library(code.host.functions, machine) if code.host.functions else b""
-    manifest = _manifest(spec, machine, models, [*records, _sharing(code)])
+    manifest = _manifest(spec, machine, array, models, [*records, _sharing(code)])
     return _bundle(manifest, programs, code, library, array)
 
 
@@ -91,6 +91,7 @@ def _sharing(code: CodeMakers) -> PassRecord:
 def _manifest(
     spec: BundleSpec,
     machine: Machine,
+    array: ArrayDescription | None,
     models: Sequence[ImportedModel],
     records: Sequence[PassRecord],
 ) -> Manifest:
@@ -98,7 +99,7 @@ def _manifest(
     return Manifest(
         name=spec.name,
         motet_version=version("motet"),
-        target=spec.target if spec.target == "host" else load_description(spec.target).name,
+        target=array.name if array is not None else "host",
         cpu=machine.mcpu,
         cpu_features=machine.required_features,
         threads=spec.host.threads,

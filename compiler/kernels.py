@@ -104,7 +104,8 @@ class ArrayPrograms:
         key = binding.layer
         if key not in self._known:
             data = compile_layer(binding.layer, self.description).encode()
-            name = hashlib.sha256(data).hexdigest()[:16]
+            kind = type(binding.layer).__name__.lower()
+            name = f"{kind}_{hashlib.sha256(data).hexdigest()[:16]}"
             self.programs[name] = data
             self._known[key] = name
         return self._known[key], binding
