@@ -16,6 +16,7 @@ from motet.compiler.spec_checks import run_order, validate
 from motet.compiler.weights import WeightPool
 from motet.compiler.wires import check_wires
 from motet.runtime.bundle import Bundle, Manifest, ModelEntry, PassRecord, Source
+from motet.runtime.errors import UnsupportedOperatorError
 from motet.runtime.program import Program
 from motet.targets.host.build import build_library
 from motet.targets.host.machine import Machine, machine_for
@@ -66,10 +67,16 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
 
 
 def _import(specs: Sequence[ModelSpec], progress: Progress) -> list[ImportedModel]:
-    models = []
+    """The models as Relax; one error for the operators that all of them lack."""
+    models, missing = list[ImportedModel](), list[str]()
     for model in specs:
         progress(f"model {model.name}")
-        models.append(load_model(Path(model.path), model.name, model.shapes))
+        try:
+            models.append(load_model(Path(model.path), model.name, model.shapes))
+        except UnsupportedOperatorError as error:
+            missing.append(str(error))
+    if missing:
+        raise UnsupportedOperatorError("; ".join(missing))
     return models
 
 
