@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +16,9 @@ from motet.compiler.spec_checks import run_order, validate
 from motet.compiler.weights import WeightPool
 from motet.compiler.wires import check_wires
 from motet.runtime.bundle import Bundle, Manifest, ModelEntry, PassRecord, Source
-from motet.runtime.errors import UnsupportedOperatorError
+from motet.runtime.errors import BundleError, UnsupportedOperatorError
 from motet.runtime.program import Program
+from motet.runtime.verify import verify_program
 from motet.targets.host.build import build_library
 from motet.targets.host.machine import Machine, machine_for
 from motet.targets.systolic.description import ArrayDescription, load_description, to_json
@@ -60,10 +61,21 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
         model.name: lower(mod, model.name, model.inputs, model.outputs, code) for model in models
     }
     code.host.raise_missing()
+    _check_own_work(programs, code)
     options.progress(f"library of {len(code.host.functions)} kernels")
     library = build_library(code.host.functions, machine) if code.host.functions else b""
     manifest = _manifest(spec, machine, array, models, [*records, _sharing(code)])
     return _bundle(manifest, programs, code, library, array)
+
+
+def _check_own_work(programs: Mapping[str, Program], code: CodeMakers) -> None:
+    """What loading a file checks, for bundles that never become one; here it is a defect."""
+    array_programs = code.array.programs if code.array is not None else {}
+    for name, program in programs.items():
+        try:
+            verify_program(name, program, code.weights.arrays, array_programs)
+        except BundleError as error:
+            raise AssertionError(f"the compiler made a program that is wrong: {error}") from error
 
 
 def _import(specs: Sequence[ModelSpec], progress: Progress) -> list[ImportedModel]:

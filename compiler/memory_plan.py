@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from motet.runtime.memory import Lifetime, plan
-from motet.runtime.program import Instruction, Register, Storage, Stored, View
+from motet.runtime.program import Instruction, Register, Storage, registers_of, storage_of
 from motet.runtime.shapes import Dimension
-from motet.runtime.verify import registers_of
-
-
-def storage_of(register: int, registers: Sequence[Register]) -> int | None:
-    """The storage that holds a register's bytes, through views; None for the arena's others."""
-    place = registers[register].place
-    while isinstance(place, View):
-        place = registers[place.source].place
-    return place.storage if isinstance(place, Stored) else None
 
 
 def lifetimes(

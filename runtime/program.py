@@ -11,6 +11,7 @@ version is that of the bundle (``bundle.FORMAT_VERSION``), which refuses newer o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -149,6 +150,30 @@ class Program(msgspec.Struct, frozen=True):
     offsets: tuple[int, ...] | None
     arena_bytes: int | None
     kind: Literal["vm"] = "vm"
+
+
+def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The registers that an instruction reads, and those it writes."""
+    if isinstance(instruction, Kernel):
+        split = len(instruction.arguments) - instruction.outputs
+        return instruction.arguments[:split], instruction.arguments[split:]
+    if isinstance(instruction, ArrayCall):
+        return instruction.inputs, (instruction.output,)
+    if isinstance(instruction, Move):
+        return (instruction.source,), (instruction.target,)
+    if isinstance(instruction, ShapeTensor):
+        return (), (instruction.target,)
+    if isinstance(instruction, Branch):
+        return (instruction.condition,), ()
+    return (), ()
+
+
+def storage_of(register: int, registers: Sequence[Register]) -> int | None:
+    """The storage that holds a register's bytes, through views; None for those elsewhere."""
+    place = registers[register].place
+    while isinstance(place, View):
+        place = registers[place.source].place
+    return place.storage if isinstance(place, Stored) else None
 
 
 def encode(program: Program) -> bytes:

@@ -2,8 +2,8 @@
 
 Digests catch damage; this catches a program that was written wrong, so that the
 VM's hot path needs no checks of its own: every index is in range, dtypes agree, only
-the arena is written to, static tensors lie inside their storage and the arena, and
-the inputs bind every symbol.
+the arena is written to, static tensors lie inside their storage and the arena, storages
+that live at the same time share no byte, and the inputs bind every symbol.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 
 from motet.runtime.device import Array
 from motet.runtime.errors import BundleError
-from motet.runtime.memory import ALIGNMENT
 from motet.runtime.program import (
     ArrayCall,
     Branch,
@@ -29,9 +28,16 @@ from motet.runtime.program import (
     ShapeTensor,
     Stored,
     TensorInfo,
-    View,
+    registers_of,
+    storage_of,
 )
 from motet.runtime.shapes import Dimension, product, symbols_of
+from motet.runtime.verify_memory import (
+    arena_is_valid,
+    fits_its_storage,
+    outlived_storages,
+    overlapping_storages,
+)
 
 
 def verify_program(
@@ -55,10 +61,10 @@ def _problems(
     for number, register in enumerate(program.registers):
         if not _place_is_valid(number, register, program, weights):
             yield f"register {number} has no place"
-    if not _arena_is_valid(program):
+    if not arena_is_valid(program):
         yield "a storage lies outside the arena"
     for number, register in enumerate(program.registers):
-        if not _fits_its_storage(register, program):
+        if not fits_its_storage(register, program):
             yield f"register {number} is larger than its storage"
     for number, instruction in enumerate(program.instructions):
         if not _instruction_is_valid(number, instruction, program):
@@ -69,6 +75,10 @@ def _problems(
             yield f"instruction {number} runs an array program that is not in the bundle"
     if not _outputs_are_valid(program):
         yield "its outputs do not fit its registers"
+    for number in outlived_storages(program):
+        yield f"storage {number} is used outside its lifetime"
+    for one, other in overlapping_storages(program):
+        yield f"storages {one} and {other} share bytes of the arena while both are in use"
     if unbound := _used_symbols(program) - _bound_symbols(program):
         yield f"no input binds {', '.join(sorted(unbound))}"
 
@@ -108,45 +118,6 @@ def _place_is_valid(
     return 0 <= place.source < number and program.registers[place.source].dtype == register.dtype
 
 
-def _arena_is_valid(program: Program) -> bool:
-    """Whether the offsets, where they are fixed, keep every storage inside the arena."""
-    if program.offsets is None or program.arena_bytes is None:
-        return program.offsets is None and program.arena_bytes is None
-    return len(program.offsets) == len(program.storages) and all(
-        isinstance(storage.bytes, int)
-        and offset % ALIGNMENT == 0
-        and storage.bytes >= 0
-        and 0 <= offset <= program.arena_bytes - storage.bytes
-        for offset, storage in zip(program.offsets, program.storages, strict=True)
-    )
-
-
-def _fits_its_storage(register: Register, program: Program) -> bool:
-    """Whether a static register is no larger than its storage; others are checked when bound."""
-    if not isinstance(register.place, Stored):
-        return True
-    elements, room = product(register.shape), program.storages[register.place.storage].bytes
-    if not isinstance(elements, int) or not isinstance(room, int):
-        return True
-    return 0 <= elements * np.dtype(register.dtype).itemsize <= room
-
-
-def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The registers that an instruction reads, and those it writes."""
-    if isinstance(instruction, Kernel):
-        split = len(instruction.arguments) - instruction.outputs
-        return instruction.arguments[:split], instruction.arguments[split:]
-    if isinstance(instruction, ArrayCall):
-        return instruction.inputs, (instruction.output,)
-    if isinstance(instruction, Move):
-        return (instruction.source,), (instruction.target,)
-    if isinstance(instruction, ShapeTensor):
-        return (), (instruction.target,)
-    if isinstance(instruction, Branch):
-        return (instruction.condition,), ()
-    return (), ()
-
-
 def _instruction_is_valid(number: int, instruction: Instruction, program: Program) -> bool:
     if isinstance(instruction, Kernel) and not (
         1 <= instruction.outputs <= len(instruction.arguments)
@@ -177,7 +148,7 @@ def _types_agree(instruction: Instruction, program: Program) -> bool:
     """Whether only the arena is written to, with values of the right dtype."""
     registers = program.registers
     _, writes = registers_of(instruction)
-    if not all(_is_in_arena(registers[register], registers) for register in writes):
+    if any(storage_of(register, registers) is None for register in writes):
         return False
     if isinstance(instruction, Move):
         return registers[instruction.source].dtype == registers[instruction.target].dtype
@@ -188,12 +159,6 @@ def _types_agree(instruction: Instruction, program: Program) -> bool:
         elements = product(condition.shape)
         return condition.dtype == "bool" and (elements == 1 or not isinstance(elements, int))
     return True
-
-
-def _is_in_arena(register: Register, registers: Sequence[Register]) -> bool:
-    while isinstance(register.place, View):
-        register = registers[register.place.source]
-    return isinstance(register.place, Stored)
 
 
 def _outputs_are_valid(program: Program) -> bool:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motet.compiler.memory_plan import lay_out, lifetimes, storage_of
+from motet.compiler.memory_plan import lay_out, lifetimes
 from motet.runtime.memory import ALIGNMENT, Lifetime
 from motet.runtime.program import (
     Branch,
@@ -15,6 +15,7 @@ from motet.runtime.program import (
     Register,
     Stored,
     View,
+    storage_of,
 )
 from motet.runtime.shapes import Expression
 

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from vm_programs import Draft, affine_program, batch_program, choice_program
 
 from motet.runtime.errors import BundleError
+from motet.runtime.memory import Lifetime
 from motet.runtime.program import (
     ArrayCall,
     Branch,
@@ -27,6 +31,7 @@ from motet.runtime.program import (
 )
 from motet.runtime.shapes import Expression
 from motet.runtime.verify import verify_program, verify_wires
+from motet.runtime.verify_memory import overlapping_storages
 
 BIAS = np.zeros(8, np.float32)
 
@@ -132,6 +137,57 @@ def test_a_storage_larger_than_the_arena() -> None:
     program = with_item(program, "storages", 0, Storage(4096, program.storages[0].lifetime))
     with pytest.raises(BundleError, match="outside the arena"):
         verify_program("m", program, [BIAS])
+
+
+def test_storages_that_share_bytes_while_both_are_in_use() -> None:
+    program = affine_program()
+    assert program.offsets == (0, 64)
+    with pytest.raises(BundleError, match=r"storages [01] and [01] share bytes"):
+        verify_program("m", replace(program, offsets=(64, 64)), [BIAS])
+
+
+def test_storages_one_after_the_other_may_share_bytes() -> None:
+    draft = Draft()
+    value = draft.input("x", (8,))
+    for _ in range(3):
+        value = draft.kernel("double", value, draft.stored((8,)))
+    program = draft.finish(y=value)
+    assert program.offsets is not None
+    assert program.offsets[0] == program.offsets[2] != program.offsets[1]
+    verify_program("m", program, [])
+
+
+@pytest.mark.parametrize("program", [affine_program(), batch_program()])
+@pytest.mark.parametrize(("storage", "lifetime"), [(0, (1, 2)), (0, (0, 0)), (1, (1, 1))])
+def test_use_outside_the_lifetime(
+    program: Program, storage: int, lifetime: tuple[int, int]
+) -> None:
+    changed = Storage(program.storages[storage].bytes, Lifetime(*lifetime))
+    program = with_item(program, "storages", storage, changed)
+    with pytest.raises(BundleError, match=f"storage {storage} is used outside its lifetime"):
+        verify_program("m", program, [BIAS])
+
+
+STORAGES = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 6), st.integers(0, 4)),
+    max_size=8,
+)
+
+
+@given(STORAGES)
+def test_overlaps_are_those_that_brute_force_finds(drawn: list[tuple[int, int, int, int]]) -> None:
+    """Storages as (offset and bytes in units of 64, first instruction, instructions more)."""
+    spans = [Lifetime(first, first + more) for _, _, first, more in drawn]
+    program = replace(
+        affine_program(),
+        storages=tuple(Storage(64 * d[1], span) for d, span in zip(drawn, spans, strict=True)),
+        offsets=tuple(64 * d[0] for d in drawn),
+    )
+    overlapping = any(
+        a[0] < b[0] + b[1] and b[0] < a[0] + a[1] and min(a[1], b[1]) and one.overlaps(other)
+        for (a, one), (b, other) in combinations(zip(drawn, spans, strict=True), 2)
+    )
+    assert overlapping == any(overlapping_storages(program))
 
 
 def test_a_condition_of_several_elements() -> None:

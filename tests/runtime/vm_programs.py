@@ -27,9 +27,9 @@ from motet.runtime.program import (
     Stored,
     TensorInfo,
     View,
+    registers_of,
 )
 from motet.runtime.shapes import Dimension, Expression, Shape, product
-from motet.runtime.verify import registers_of
 
 
 @dataclass
