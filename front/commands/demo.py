@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 
 import click
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from motet.commands.common import json_option
@@ -43,9 +45,9 @@ def demo(examples: str, out: str, images: int | None, svg: str | None, as_json: 
         return
     print_result(result, output())
     if svg:
-        picture = Console(record=True, width=PICTURE_WIDTH, file=StringIO())
+        picture = Console(record=True, width=PICTURE_WIDTH, file=StringIO(), highlight=False)
         print_result(result, picture)
-        picture.save_svg(svg, title="motet demo")
+        picture.save_svg(svg, title="motet demo", code_format=_without_web_fonts())
 
 
 def _plain(result: DemoResult) -> dict[str, object]:
@@ -54,6 +56,11 @@ def _plain(result: DemoResult) -> dict[str, object]:
         "compile_seconds": dict(result.compile_seconds),
         "models": [asdict(model) | {"report": model.report.to_dict()} for model in result.models],
     }
+
+
+def _without_web_fonts() -> str:
+    """Rich's drawing with the reader's own monospace font: a picture asks no server."""
+    return re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 
 def print_result(result: DemoResult, console: Console) -> None:
