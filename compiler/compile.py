@@ -15,8 +15,9 @@ from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.compiler.spec_checks import run_order, validate
 from motet.compiler.weights import WeightPool
 from motet.compiler.wires import check_wires
-from motet.runtime.bundle import Bundle, Manifest, ModelEntry, PassRecord, Source
+from motet.runtime.bundle import Bundle
 from motet.runtime.errors import BundleError, UnsupportedOperatorError
+from motet.runtime.manifest import Manifest, ModelEntry, PassRecord, Source
 from motet.runtime.program import Program
 from motet.runtime.verify import verify_program
 from motet.targets.host.build import build_library

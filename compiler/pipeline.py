@@ -14,8 +14,8 @@ from motet.passes.fold_batch_norm import fold_batch_norm
 from motet.passes.fuse import fuse
 from motet.passes.graph import bindings_of
 from motet.passes.place import Placement, place
-from motet.runtime.bundle import PassRecord
 from motet.runtime.errors import CompileError, SpecError
+from motet.runtime.manifest import PassRecord
 from motet.targets.systolic.description import ArrayDescription
 from motet.targets.systolic.relax_layers import accepts_epilogue, refusal
 

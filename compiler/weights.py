@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 
 from motet.runtime.device import Array
+from motet.runtime.memory import bytes_of
 
 
 class WeightPool:
@@ -20,7 +21,7 @@ class WeightPool:
     def add(self, array: Array) -> int:
         """The number under which the bundle stores ``array``."""
         data = np.ascontiguousarray(array).reshape(array.shape)
-        digest = hashlib.sha256(data.tobytes()).digest()
+        digest = hashlib.sha256(bytes_of(data)).digest()
         key: tuple[str, tuple[int, ...], bytes] = (data.dtype.name, tuple(data.shape), digest)
         self.requested_bytes += data.nbytes
         if key not in self._index:

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from motet.runtime.bundle import Bundle, ModelEntry
+from motet.runtime.bundle import Bundle
 from motet.runtime.errors import InputError
+from motet.runtime.manifest import ModelEntry
 from motet.runtime.program import ArrayCall, Kernel, Operator, Program, TensorInfo
 from motet.runtime.shapes import render
 

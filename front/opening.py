@@ -9,8 +9,9 @@ from pathlib import Path
 
 from motet import api
 from motet.console import progress, warn, without_tvm_warnings
-from motet.runtime.bundle import Bundle, ModelEntry, open_bundle
+from motet.runtime.bundle import Bundle, open_bundle
 from motet.runtime.errors import BundleError, SpecError
+from motet.runtime.manifest import ModelEntry
 from motet.runtime.program import Program
 from motet.runtime.shapes import is_static, render_shape
 from motet.tensors import parse_shapes

@@ -218,7 +218,7 @@ def write_outputs(wanted: Sequence[tuple[Path, str | None]], outputs: Mapping[st
         else:
             np.save(buffer, outputs[name], allow_pickle=False)
         try:
-            write_atomically(path, buffer.getvalue())
+            write_atomically(path, [buffer.getbuffer()])
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_atomically(target: Path, data: bytes) -> None:
-    """Write ``data`` to a temporary file beside ``target``, then rename it.
+def write_atomically(target: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write ``parts``, one behind the other, to a file beside ``target``; then rename it.
 
     Raises ``OSError``; what was at ``target`` is then untouched and nothing is left behind.
     """
@@ -17,7 +18,7 @@ def write_atomically(target: Path, data: bytes) -> None:
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)

@@ -24,7 +24,7 @@ import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,70 +35,13 @@ from motet.runtime import program as programs
 from motet.runtime.atomic import write_atomically
 from motet.runtime.device import Array
 from motet.runtime.errors import BundleError
-from motet.runtime.memory import ALIGNMENT, align
+from motet.runtime.manifest import Manifest, ModelEntry, Section, Source, Weight
+from motet.runtime.memory import ALIGNMENT, align, bytes_of
 from motet.runtime.verify import verify_program, verify_wires
 
 MAGIC = b"\x89MOTET\r\n"
 FORMAT_VERSION = 1
 _HEADER = struct.Struct("<8sIIQQ32s")
-
-
-class Section(msgspec.Struct, frozen=True):
-    """Where a part of the file is: byte offset and size, SHA-256 in hexadecimal."""
-
-    name: str
-    offset: int
-    size: int
-    sha256: str
-
-
-class Weight(msgspec.Struct, frozen=True):
-    """A constant: byte offset inside the weights section, numpy dtype name, shape."""
-
-    offset: int
-    dtype: str
-    shape: tuple[int, ...]
-
-
-class Source(msgspec.Struct, frozen=True):
-    """The ONNX file a model came from, relative to the bundle where it can be."""
-
-    path: str
-    sha256: str
-
-
-class ModelEntry(msgspec.Struct, frozen=True):
-    """A model as the specification asked for it. ``wires``: own input -> ``model.output``."""
-
-    name: str
-    source: Source
-    rate_hz: float | None = None
-    deadline_ms: float | None = None
-    priority: int = 0
-    after: tuple[str, ...] = ()
-    wires: dict[str, str] = {}
-
-
-class PassRecord(msgspec.Struct, frozen=True):
-    """A pass that ran and what it did, in one line."""
-
-    name: str
-    summary: str
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What the bundle holds; ``sections`` is filled by the writer."""
-
-    name: str
-    motet_version: str
-    target: str
-    cpu: str
-    cpu_features: tuple[str, ...]
-    threads: int | None
-    models: tuple[ModelEntry, ...]
-    passes: tuple[PassRecord, ...] = ()
-    weights: tuple[Weight, ...] = ()
-    sections: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +65,7 @@ class Bundle:
         """Write the bundle; the file appears whole or not at all."""
         target = Path(path)
         try:
-            write_atomically(target, to_bytes(self.relative_to(target.parent)))
+            write_atomically(target, _file_form(self.relative_to(target.parent)))
         except OSError as error:
             raise BundleError(f"cannot write the bundle {target}: {error.strerror}") from error
         return target
@@ -145,45 +88,71 @@ class Bundle:
         return replace(self, manifest=msgspec.structs.replace(self.manifest, models=models))
 
 
-def _pack_weights(weights: Sequence[Array]) -> tuple[tuple[Weight, ...], bytes]:
-    index, parts, offset = list[Weight](), list[bytes](), 0
+Chunks = Sequence[bytes | memoryview]
+"""A part of the file in pieces: weights are written from where they are, without a copy."""
+
+
+def _size(chunks: Chunks) -> int:
+    return sum(map(len, chunks))
+
+
+def _padded(chunks: Chunks) -> Chunks:
+    size = _size(chunks)
+    return [*chunks, bytes(align(size) - size)]
+
+
+def _pack_weights(weights: Sequence[Array]) -> tuple[tuple[Weight, ...], Chunks]:
+    index, chunks, offset = list[Weight](), list[bytes | memoryview](), 0
     for weight in weights:
-        data = np.ascontiguousarray(weight, weight.dtype.newbyteorder("<")).tobytes()
+        array = np.ascontiguousarray(weight, weight.dtype.newbyteorder("<"))
         index.append(Weight(offset, weight.dtype.name, tuple(weight.shape)))
-        parts.append(data.ljust(align(len(data)), b"\0"))
-        offset += len(parts[-1])
-    return tuple(index), b"".join(parts)
+        chunks += _padded([bytes_of(array)])
+        offset += align(array.nbytes)
+    return tuple(index), chunks
 
 
-def _parts(bundle: Bundle, weights: bytes) -> dict[str, bytes]:
-    parts = {f"programs/{name}": programs.encode(p) for name, p in sorted(bundle.programs.items())}
+def _parts(bundle: Bundle, weights: Chunks) -> dict[str, Chunks]:
+    parts: dict[str, Chunks] = {
+        f"programs/{name}": [programs.encode(program)]
+        for name, program in sorted(bundle.programs.items())
+    }
     if bundle.array_description is not None:
-        parts["array"] = bundle.array_description
-    parts |= {f"arrays/{name}": data for name, data in sorted(bundle.array_programs.items())}
-    return parts | {"kernels": bundle.kernels, "weights": weights}
+        parts["array"] = [bundle.array_description]
+    parts |= {f"arrays/{name}": [data] for name, data in sorted(bundle.array_programs.items())}
+    return parts | {"kernels": [bundle.kernels], "weights": weights}
 
 
-def _place_sections(parts: Mapping[str, bytes], start: int) -> tuple[Section, ...]:
-    sections, offset = list[Section](), start
-    for name, data in parts.items():
-        sections.append(Section(name, offset, len(data), hashlib.sha256(data).hexdigest()))
-        offset = align(offset + len(data))
+def _place_sections(parts: Mapping[str, Chunks]) -> tuple[Section, ...]:
+    sections, offset = list[Section](), 0
+    for name, chunks in parts.items():
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+        sections.append(Section(name, offset, _size(chunks), digest.hexdigest()))
+        offset = align(offset + _size(chunks))
     return tuple(sections)
 
 
-def to_bytes(bundle: Bundle) -> bytes:
-    """The bundle's file form. Section offsets are relative to the manifest's end."""
+def _file_form(bundle: Bundle) -> Iterator[bytes | memoryview]:
+    """The bytes of the file, in order. Section offsets are relative to the manifest's end."""
     index, weights = _pack_weights(bundle.weights)
     parts = _parts(bundle, weights)
     manifest = msgspec.structs.replace(
-        bundle.manifest, weights=index, sections=_place_sections(parts, 0)
+        bundle.manifest, weights=index, sections=_place_sections(parts)
     )
     text = msgspec.json.encode(manifest, order="deterministic")
     start = align(_HEADER.size + len(text))
-    body = b"".join(data.ljust(align(len(data)), b"\0") for data in parts.values())
+    total = start + sum(align(_size(chunks)) for chunks in parts.values())
     digest = hashlib.sha256(text).digest()
-    header = _HEADER.pack(MAGIC, FORMAT_VERSION, 0, len(text), start + len(body), digest)
-    return (header + text).ljust(start, b"\0") + body
+    header = _HEADER.pack(MAGIC, FORMAT_VERSION, 0, len(text), total, digest)
+    yield (header + text).ljust(start, b"\0")
+    for chunks in parts.values():
+        yield from _padded(chunks)
+
+
+def to_bytes(bundle: Bundle) -> bytes:
+    """The bundle's file form, as ``Bundle.save`` writes it."""
+    return b"".join(_file_form(bundle))
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:

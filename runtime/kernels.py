@@ -6,7 +6,7 @@ import ctypes
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tvm_ffi
 
@@ -61,6 +61,11 @@ class KernelLibrary:
                 ) from error
         if threads is not None:
             self.set_threads(threads)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a loaded bundle cannot be pickled: load it with motet.load in each process"
+        )
 
     def function(self, symbol: str) -> KernelFunction:
         """The kernel ``symbol``; raises ``BundleError`` where there is none."""

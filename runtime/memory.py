@@ -103,6 +103,11 @@ def view(memory: Array, offset: int, dtype: str, shape: tuple[int, ...]) -> Arra
     return np.ndarray(shape, dtype=dtype, buffer=memory.data, offset=offset)
 
 
+def bytes_of(array: Array) -> memoryview:
+    """The bytes of a C-contiguous array, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
 def lendable(array: Array) -> Array:
     """``array`` as kernels take it: aligned, C-contiguous, writable memory in native order.
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from motet.runtime.bundle import ModelEntry
 from motet.runtime.device import Array
 from motet.runtime.errors import InputError
+from motet.runtime.manifest import ModelEntry
 from motet.runtime.program import ArrayCall, Instruction, Kernel, Program, TensorInfo
 from motet.runtime.report import LayerReport, RunReport
 from motet.runtime.shapes import evaluate_shape, render_shape

@@ -10,8 +10,9 @@ from motet.compiler.kernels import HostKernels
 from motet.compiler.lower import CodeMakers, lower
 from motet.compiler.weights import WeightPool
 from motet.passes.fuse import fuse
-from motet.runtime.bundle import Bundle, Manifest, ModelEntry, Source
+from motet.runtime.bundle import Bundle
 from motet.runtime.errors import CompileError
+from motet.runtime.manifest import Manifest, ModelEntry, Source
 from motet.runtime.program import Branch, Goto, Kernel, Move, Program, ShapeTensor, TensorInfo, View
 from motet.runtime.session import Session
 from motet.targets.host.build import build_library

@@ -13,8 +13,9 @@ from vm_programs import affine_program, batch_program, bundle_of
 
 from motet.runtime import bundle as bundles
 from motet.runtime.atomic import write_atomically
-from motet.runtime.bundle import FORMAT_VERSION, Bundle, ModelEntry, Source, open_bundle, to_bytes
+from motet.runtime.bundle import FORMAT_VERSION, Bundle, open_bundle, to_bytes
 from motet.runtime.errors import BundleError
+from motet.runtime.manifest import ModelEntry, Source
 from motet.runtime.program import encode
 
 RANDOM = np.random.default_rng(7)
@@ -200,7 +201,7 @@ def test_an_interrupted_write_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "x", b"data")
+        write_atomically(tmp_path / "x", [b"da", b"ta"])
     assert list(tmp_path.iterdir()) == []
 
 

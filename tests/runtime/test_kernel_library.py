@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,6 +37,11 @@ def test_a_kernel_runs(kernel_library: bytes) -> None:
     source, out = np.arange(16, dtype=np.float32), np.zeros(16, np.float32)
     function(tvm_ffi.from_dlpack(source), tvm_ffi.from_dlpack(out))
     np.testing.assert_array_equal(out, 2 * source)
+
+
+def test_a_loaded_library_is_not_pickled(kernel_library: bytes) -> None:
+    with pytest.raises(TypeError, match=r"load it with motet\.load in each process"):
+        pickle.dumps(KernelLibrary(kernel_library))
 
 
 def test_an_unknown_symbol_is_named(kernel_library: bytes) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from motet.runtime.bundle import Bundle, Manifest, ModelEntry, Source
+from motet.runtime.bundle import Bundle
+from motet.runtime.manifest import Manifest, ModelEntry, Source
 from motet.runtime.memory import Lifetime, plan
 from motet.runtime.program import (
     ArrayCall,

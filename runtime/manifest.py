@@ -1,0 +1,67 @@
+"""What a bundle says of itself: its models, its passes, and where its parts lie.
+
+Stored as JSON at the head of the file (``bundle`` has the layout); equal manifests give
+equal bytes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Section(msgspec.Struct, frozen=True):
+    """Where a part of the file is: byte offset and size, SHA-256 in hexadecimal."""
+
+    name: str
+    offset: int
+    size: int
+    sha256: str
+
+
+class Weight(msgspec.Struct, frozen=True):
+    """A constant: byte offset inside the weights section, numpy dtype name, shape."""
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The ONNX file a model came from, relative to the bundle where it can be."""
+
+    path: str
+    sha256: str
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """A model as the specification asked for it. ``wires``: own input -> ``model.output``."""
+
+    name: str
+    source: Source
+    rate_hz: float | None = None
+    deadline_ms: float | None = None
+    priority: int = 0
+    after: tuple[str, ...] = ()
+    wires: dict[str, str] = {}
+
+
+class PassRecord(msgspec.Struct, frozen=True):
+    """A pass that ran and what it did, in one line."""
+
+    name: str
+    summary: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What the bundle holds; ``sections`` is filled by the writer."""
+
+    name: str
+    motet_version: str
+    target: str
+    cpu: str
+    cpu_features: tuple[str, ...]
+    threads: int | None
+    models: tuple[ModelEntry, ...]
+    passes: tuple[PassRecord, ...] = ()
+    weights: tuple[Weight, ...] = ()
+    sections: tuple[Section, ...] = ()
