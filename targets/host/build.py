@@ -1,7 +1,7 @@
 """From PrimFuncs to one shared object that needs no TVM at run time.
 
 TVM compiles the kernels to one object file; the system's C compiler links it with the
-thread pool of ``threads.c``. The same kernels give the same bytes: names inside the
+thread pool of ``threads.c`` and ``workspace.c``. The same kernels give the same bytes: names inside the
 object do not depend on time or place, and the linker is told to add no build id.
 """
 
@@ -22,6 +22,7 @@ from motet.runtime.errors import EnvironmentLackError
 from motet.targets.host.machine import Machine
 from motet.targets.host.target import tvm_target
 
+_SOURCES = ("threads.c", "workspace.c")
 _FLAGS = (
     "-std=c11", "-O2", "-g0", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden",
     "-Wl,--build-id=none", "-Wl,-s",
@@ -86,8 +87,9 @@ def link(kernels: bytes) -> bytes:
     compiler = c_compiler()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "kernels.o").write_bytes(kernels)
-        shutil.copyfile(Path(__file__).with_name("threads.c"), Path(folder, "threads.c"))
-        command = [compiler, *_FLAGS, "threads.c", "kernels.o", "-lm", "-o", "kernels.so"]
+        for source in _SOURCES:
+            shutil.copyfile(Path(__file__).with_name(source), Path(folder, source))
+        command = [compiler, *_FLAGS, *_SOURCES, "kernels.o", "-lm", "-o", "kernels.so"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise EnvironmentLackError(

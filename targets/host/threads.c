@@ -1,29 +1,33 @@
-/* What generated kernels ask of their surroundings: a parallel launch and scratch memory.
+/* The parallel launch that generated kernels ask of their surroundings.
  *
- * Kernel code calls TVMBackendParallelLaunch, TVMBackendAllocWorkspace and
- * TVMBackendFreeWorkspace through weak pointer slots named `__TVMBackend...`. The strong,
- * hidden definitions below take the place of those slots when the library is linked, so a
- * library works by itself and a TVM runtime that happens to be in the process cannot
- * redirect it.
+ * Kernel code calls TVMBackendParallelLaunch through a weak pointer slot named
+ * `__TVMBackendParallelLaunch`. The strong, hidden definition below takes the place of that
+ * slot when the library is linked, so a library works by itself and a TVM runtime that
+ * happens to be in the process cannot redirect it.
  *
  * The pool: a launch publishes one job as a ticket (epoch, number of tasks, next task).
  * Workers and the caller claim tasks by compare-and-swap on the ticket, so a worker that
- * wakes late finds a ticket without tasks and touches nothing of a finished job. Workers
- * spin for SPIN_NANOSECONDS and then sleep on a condition variable. A launch from inside a
- * task, or while another thread's launch is running, is executed by its caller alone.
+ * wakes late finds a ticket without tasks and touches nothing of a finished job, and a
+ * caller whose workers get no CPU runs every task itself. There are more tasks than threads:
+ * one that loses its CPU in the middle of a task holds up a small part of the work. Whoever
+ * waits spins first, since work mostly comes again within microseconds, and then sleeps.
+ * A launch from inside a task, or while another thread's launch is running, is executed by
+ * its caller alone.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 
 #define MAX_THREADS 256
-#define SPIN_NANOSECONDS 50000
-#define CACHED_BLOCKS 8
-#define ALIGNMENT 64
+#define TASKS_PER_THREAD 4
+#define MAX_TASKS 0xffff
+#define IDLE_SPIN_NANOSECONDS 200000
+#define WAIT_SPIN_NANOSECONDS 30000
 
 typedef struct {
   void *sync_handle;
@@ -31,7 +35,8 @@ typedef struct {
 } parallel_env;
 typedef int (*parallel_lambda)(int task_id, parallel_env *env, void *closure);
 
-/* ---------------------------------------------------------------- the pool */
+/* In workspace.c. */
+void report_no_memory(void);
 
 static struct {
   parallel_lambda lambda;
@@ -51,6 +56,9 @@ static int started_workers; /* guarded by busy */
 static pthread_t workers[MAX_THREADS];
 static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t sleep_condition = PTHREAD_COND_INITIALIZER;
+static _Atomic int caller_sleeps;
+static pthread_mutex_t done_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t done_condition = PTHREAD_COND_INITIALIZER;
 static _Thread_local int inside_task;
 
 static void relax_cpu(void) {
@@ -69,6 +77,15 @@ static int64_t now_nanoseconds(void) {
 
 static int has_task(uint64_t t) { return (t & 0xffff) < ((t >> 16) & 0xffff); }
 
+/* The last task wakes the caller; `pending` and `caller_sleeps` are written and read in
+ * opposite orders here and in wait_for_tasks, so one of the two sees the other. */
+static void finish_task(void) {
+  if (atomic_fetch_sub(&job.pending, 1) != 1 || !atomic_load(&caller_sleeps)) return;
+  pthread_mutex_lock(&done_mutex);
+  pthread_cond_broadcast(&done_condition);
+  pthread_mutex_unlock(&done_mutex);
+}
+
 /* Claims and runs tasks of the current job until none is left; 1 if it ran any. */
 static int run_tasks(void) {
   int ran = 0;
@@ -77,7 +94,7 @@ static int run_tasks(void) {
     if (!atomic_compare_exchange_weak(&ticket, &t, t + 1)) continue;
     int status = job.lambda((int)(t & 0xffff), &job.env, job.closure);
     if (status != 0) atomic_store(&job.status, status);
-    atomic_fetch_sub(&job.pending, 1);
+    finish_task();
     ran = 1;
     t = atomic_load(&ticket);
   }
@@ -107,7 +124,8 @@ static void *worker_main(void *argument) {
       continue;
     }
     for (int i = 0; i < 64 && !may_work(index); i++) relax_cpu();
-    if (now_nanoseconds() - idle_since > SPIN_NANOSECONDS) {
+    if (!may_work(index)) sched_yield(); /* to whoever has something to do */
+    if (now_nanoseconds() - idle_since > IDLE_SPIN_NANOSECONDS) {
       sleep_until_work(index);
       idle_since = now_nanoseconds();
     }
@@ -128,9 +146,12 @@ static void after_fork_in_child(void) {
   atomic_store(&sleepers, 0);
   atomic_store(&active_workers, 0);
   atomic_store(&ticket, 0);
+  atomic_store(&caller_sleeps, 0);
   atomic_flag_clear(&busy);
   pthread_mutex_init(&sleep_mutex, NULL);
   pthread_cond_init(&sleep_condition, NULL);
+  pthread_mutex_init(&done_mutex, NULL);
+  pthread_cond_init(&done_condition, NULL);
 }
 
 static int default_threads(void) {
@@ -144,9 +165,11 @@ static int default_threads(void) {
 __attribute__((visibility("default"))) int motet_get_threads(void) {
   int n = atomic_load(&wanted_threads);
   if (n == 0) {
-    n = default_threads();
-    if (n > MAX_THREADS) n = MAX_THREADS;
-    atomic_store(&wanted_threads, n);
+    int found = default_threads();
+    if (found > MAX_THREADS) found = MAX_THREADS;
+    /* A number set meanwhile stays, and is what comes back in n. */
+    if (atomic_compare_exchange_strong(&wanted_threads, &n, found)) return found;
+    if (n == 0) return found;
   }
   return n;
 }
@@ -157,14 +180,20 @@ __attribute__((visibility("default"))) int motet_set_threads(int n) {
   return 0;
 }
 
-/* Has at least `count` workers running, or as many as the system gives. */
+/* Has at least `count` workers running, or as many as the system gives. Signals are for the
+ * program's own threads, so workers block them all. */
 static int start_workers(int count) {
+  if (started_workers >= count) return count;
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   while (started_workers < count) {
     void *index = (void *)(intptr_t)started_workers;
     if (pthread_create(&workers[started_workers], NULL, worker_main, index) != 0) break;
     started_workers++;
   }
-  return started_workers < count ? started_workers : count;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return started_workers;
 }
 
 static int run_serially(parallel_lambda lambda, void *closure, int tasks) {
@@ -174,6 +203,22 @@ static int run_serially(parallel_lambda lambda, void *closure, int tasks) {
     if (status != 0) return status;
   }
   return 0;
+}
+
+/* Until workers have finished the tasks they claimed. */
+static void wait_for_tasks(void) {
+  if (atomic_load(&job.pending) == 0) return;
+  int64_t since = now_nanoseconds();
+  while (atomic_load(&job.pending) > 0) {
+    for (int i = 0; i < 64 && atomic_load(&job.pending) > 0; i++) relax_cpu();
+    if (now_nanoseconds() - since > WAIT_SPIN_NANOSECONDS) break;
+  }
+  if (atomic_load(&job.pending) == 0) return;
+  pthread_mutex_lock(&done_mutex);
+  atomic_store(&caller_sleeps, 1);
+  while (atomic_load(&job.pending) > 0) pthread_cond_wait(&done_condition, &done_mutex);
+  atomic_store(&caller_sleeps, 0);
+  pthread_mutex_unlock(&done_mutex);
 }
 
 static void publish_and_wait(int helpers, int tasks) {
@@ -186,18 +231,15 @@ static void publish_and_wait(int helpers, int tasks) {
   inside_task = 1;
   run_tasks();
   inside_task = 0;
-  for (int spins = 0; atomic_load(&job.pending) > 0; spins++) {
-    if (spins < 20000) relax_cpu();
-    else sched_yield();
-  }
+  wait_for_tasks();
 }
 
 static int parallel_launch(parallel_lambda lambda, void *closure, int tasks) {
   int threads = motet_get_threads();
-  if (threads == 1 || inside_task || atomic_flag_test_and_set(&busy))
+  if (threads == 1 || tasks > MAX_TASKS || inside_task || atomic_flag_test_and_set(&busy))
     return run_serially(lambda, closure, tasks > 0 ? tasks : 1);
   int helpers = start_workers(threads - 1);
-  if (tasks <= 0) tasks = helpers + 1;
+  if (tasks <= 0) tasks = TASKS_PER_THREAD * (helpers + 1);
   job.lambda = lambda;
   job.closure = closure;
   job.env.sync_handle = NULL;
@@ -205,75 +247,11 @@ static int parallel_launch(parallel_lambda lambda, void *closure, int tasks) {
   publish_and_wait(helpers, tasks);
   int status = atomic_load(&job.status);
   atomic_flag_clear(&busy);
+  if (status != 0) report_no_memory(); /* what the worker reported stays in its thread */
   return status;
 }
 
-/* ---------------------------------------------------------- scratch memory */
-
-typedef struct {
-  int count;
-  void *blocks[CACHED_BLOCKS];
-} block_cache;
-
-/* Free blocks of this thread; each block has its size in the 64 bytes before it. */
-static pthread_key_t cache_key;
-static _Thread_local block_cache *cache;
-
-static size_t *size_of(void *block) { return (size_t *)((char *)block - ALIGNMENT); }
-static void release(void *block) { free((char *)block - ALIGNMENT); }
-
-static void free_cache(void *pointer) {
-  block_cache *c = pointer;
-  for (int i = 0; i < c->count; i++) release(c->blocks[i]);
-  free(c);
-}
-
-/* Takes the smallest cached block of at least `bytes` that is not far too large. */
-static void *take_cached(size_t bytes) {
-  int best = -1;
-  if (cache == NULL) return NULL;
-  for (int i = 0; i < cache->count; i++) {
-    size_t size = *size_of(cache->blocks[i]);
-    if (size < bytes || size > 4 * bytes + 65536) continue;
-    if (best < 0 || size < *size_of(cache->blocks[best])) best = i;
-  }
-  if (best < 0) return NULL;
-  void *block = cache->blocks[best];
-  cache->blocks[best] = cache->blocks[--cache->count];
-  return block;
-}
-
-static void *alloc_workspace(int device_type, int device_id, uint64_t bytes, int code, int bits) {
-  (void)device_type, (void)device_id, (void)code, (void)bits;
-  void *block = take_cached(bytes);
-  if (block != NULL) return block;
-  size_t rounded = (bytes + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-  char *raw = NULL;
-  if (posix_memalign((void **)&raw, ALIGNMENT, rounded + ALIGNMENT) != 0) return NULL;
-  *size_of(raw + ALIGNMENT) = rounded;
-  return raw + ALIGNMENT;
-}
-
-static int free_workspace(int device_type, int device_id, void *block) {
-  (void)device_type, (void)device_id;
-  if (cache == NULL) {
-    cache = calloc(1, sizeof *cache);
-    if (cache == NULL) return release(block), 0;
-    pthread_setspecific(cache_key, cache);
-  }
-  if (cache->count == CACHED_BLOCKS) { /* the oldest block makes room */
-    release(cache->blocks[0]);
-    for (int i = 1; i < CACHED_BLOCKS; i++) cache->blocks[i - 1] = cache->blocks[i];
-    cache->count--;
-  }
-  cache->blocks[cache->count++] = block;
-  return 0;
-}
-
-/* --------------------------------------------------- loading and unloading */
-
 __attribute__((constructor)) static void on_load(void) {
-  pthread_key_create(&cache_key, free_cache);
   pthread_atfork(NULL, NULL, after_fork_in_child);
 }
 
@@ -283,10 +261,6 @@ __attribute__((destructor)) static void on_unload(void) {
   pthread_cond_broadcast(&sleep_condition);
   pthread_mutex_unlock(&sleep_mutex);
   for (int i = 0; i < started_workers; i++) pthread_join(workers[i], NULL);
-  pthread_key_delete(cache_key);
 }
 
-#define SLOT __attribute__((visibility("hidden")))
-SLOT void *__TVMBackendParallelLaunch = (void *)parallel_launch;
-SLOT void *__TVMBackendAllocWorkspace = (void *)alloc_workspace;
-SLOT void *__TVMBackendFreeWorkspace = (void *)free_workspace;
+__attribute__((visibility("hidden"))) void *__TVMBackendParallelLaunch = (void *)parallel_launch;
