@@ -91,7 +91,8 @@ def run_demo(examples: Path, out: Path, count: int | None, show: Progress) -> De
     results = []
     for name, host in sessions["host"].items():
         show(f"run {name}")
-        results.append(_try_model(host, sessions[ARRAY][name], images, paths["host"], show))
+        source = sessions["host"].bundle.source_path(name)
+        results.append(_try_model(host, sessions[ARRAY][name], images, source, show))
     return DemoResult(paths, times, tuple(results))
 
 
@@ -105,9 +106,8 @@ def _one_image(models: Iterable[str]) -> list[str]:
 
 
 def _try_model(
-    host: ModelSession, array: ModelSession, images: Images, bundle: Path, show: Progress
+    host: ModelSession, array: ModelSession, images: Images, source: Path, show: Progress
 ) -> ModelResult:
-    source = bundle.parent / host.entry.source.path
     reference = reference_session(source, host.entry.source.sha256, host.name)
     expected = reference.run(None, {"image": images.pixels})[0]
     on_host = host.run(None, {"image": images.pixels})[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from motet.runtime.manifest import ModelEntry
 from motet.runtime.program import Program
 from motet.runtime.shapes import is_static, render_shape
 from motet.tensors import parse_shapes
+
+Accept = Callable[[str], None]
+"""Told the target before time is spent on compiling; raises where it will not do."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +82,29 @@ def _check_files(files: Sequence[str]) -> None:
         raise SpecError(f"{absent}: {why}")
 
 
-def open_or_compile(file: str, request: CompileRequest) -> Bundle:
+def open_or_compile(file: str, request: CompileRequest, accept: Accept | None = None) -> Bundle:
     """A ``.motet`` file, or the bundle that a ``.onnx`` or ``.toml`` file compiles to."""
-    suffix = Path(file).suffix
-    if suffix in (".onnx", ".toml"):
+    if is_source(file):
+        if accept is not None:
+            accept(target_of(file, request))
         return compile_files([file], request)
-    if suffix != ".motet" and not Path(file).is_file():
+    if Path(file).suffix != ".motet" and not Path(file).is_file():
         raise BundleError(f"{file}: give a .motet bundle, an .onnx model or a .toml specification")
     if request.target or request.shapes or request.settings:
         raise SpecError(f"{file} is compiled already: --target, --shape and --set do not apply")
-    return open_bundle(file)
+    bundle = open_bundle(file)
+    if accept is not None:
+        accept(bundle.manifest.target)
+    return bundle
+
+
+def is_source(file: str) -> bool:
+    """Whether ``file`` has to be compiled."""
+    return Path(file).suffix in (".onnx", ".toml")
 
 
 def target_of(file: str, request: CompileRequest) -> str:
-    """The target that ``open_or_compile`` gives, before the time for compiling is spent."""
-    if Path(file).suffix not in (".onnx", ".toml"):
-        return open_or_compile(file, request).manifest.target
+    """The target that a model or specification will be compiled for."""
     _check_files([file])
     return api.specification(file, request.target, {}, request.settings).target
 
@@ -102,7 +112,7 @@ def target_of(file: str, request: CompileRequest) -> str:
 def check_destination(path: Path, option: str) -> Path:
     """``path``, once it is sure that a file can be written there; ``option`` is who asks."""
     folder = path.parent
-    if path.suffix in (".onnx", ".toml"):
+    if is_source(str(path)):
         raise SpecError(f"{option} {path}: this would overwrite a model or a specification")
     if path.exists() and not path.is_file():
         raise SpecError(f"{option} {path}: is not a regular file")

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
 
 import click
 import numpy as np
 
-from motet import api
-from motet.commands.common import (
-    chosen,
-    compile_options,
-    csv_option,
-    input_option,
-    json_option,
-    model_option,
-    one_format,
-    request_of,
-    seed_option,
-    threads_option,
-)
-from motet.console import Show, output, print_csv, print_json, progress, seconds, table
-from motet.opening import open_or_compile, target_of
+from motet.commands.common import Format, RunRequest, format_options, print_as, run_options
+from motet.console import Show, output, progress, seconds, table
 from motet.runtime.device import Array
 from motet.runtime.errors import SpecError
 from motet.runtime.session import ModelSession
-from motet.tensors import parse_all_inputs
 
 
 @dataclass(frozen=True)
@@ -61,8 +47,6 @@ class Latency:
     "are over single runs. A model is measured for --duration or --iterations, whichever ends "
     "first.\n"
 )
-@click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
-@model_option
 @click.option("--iterations", type=click.IntRange(1), help="Runs per model; as many as fit.")
 @click.option(
     "--duration",
@@ -73,45 +57,33 @@ class Latency:
 @click.option(
     "--warmup", default=10, show_default=True, type=click.IntRange(0), help="Runs not counted."
 )
-@input_option
-@compile_options
-@threads_option
-@seed_option
-@json_option
-@csv_option
+@run_options
+@format_options
 def bench(
-    file: str,
-    model: str | None,
+    request: RunRequest,
     iterations: int | None,
     duration: float | None,
     warmup: int,
-    inputs: tuple[str, ...],
-    target: str | None,
-    shapes: tuple[str, ...],
-    settings: tuple[str, ...],
-    threads: int | None,
-    seed: int,
-    as_json: bool,
-    as_csv: bool,
+    form: Format,
 ) -> None:
     """Measure latency on this CPU: median and percentiles."""
-    one_format(as_json, as_csv)
     if iterations is None and duration is None:
         duration = 3.0
-    request = request_of(target, shapes, settings)
-    machine = target_of(file, request)
-    if machine != "host":
-        raise SpecError(
-            f"{file} is for {machine}, which is simulated: its wall time says nothing. "
-            "motet simulate gives cycles; --target host measures this CPU"
-        )
-    models = chosen(api.load(open_or_compile(file, request), threads=threads), model)
-    arrays = parse_all_inputs(models, inputs, seed)
+    models = request.models(request.load(partial(_refuse_array, request.file)))
+    arrays = request.arrays(models)
     with progress("bench", total=len(models)) as show:
         found = [
             measure(one, arrays[one.name], warmup, iterations, duration, show) for one in models
         ]
-    _print([asdict(latency) for latency in found], as_json, as_csv)
+    print_as(form, [asdict(latency) for latency in found], lambda: _print(found))
+
+
+def _refuse_array(file: str, target: str) -> None:
+    if target != "host":
+        raise SpecError(
+            f"{file} is for {target}, which is simulated: its wall time says nothing. "
+            "motet simulate gives cycles; --target host measures this CPU"
+        )
 
 
 def measure(
@@ -155,21 +127,23 @@ def _timed(model: ModelSession, inputs: Mapping[str, Array]) -> float:
     return time.perf_counter() - started
 
 
-def _print(found: list[dict[str, Any]], as_json: bool, as_csv: bool) -> None:
-    if as_json:
-        print_json(found)
-    elif as_csv:
-        print_csv(found)
-    else:
-        keys = ("median", "p95", "p99", "minimum", "mean", "first")
-        rows = [
-            [
-                entry["model"],
-                f"{entry['runs']:,}",
-                *(seconds(entry[f"{key}_seconds"]) for key in keys),
-                f"{entry['runs_per_second']:,.1f}",
-            ]
-            for entry in found
+def _print(found: Sequence[Latency]) -> None:
+    columns = [
+        "model", ">runs", ">median", ">p95", ">p99", ">minimum", ">mean", ">first",
+        ">runs per second",
+    ]  # fmt: skip
+    rows = [
+        [
+            latency.model,
+            f"{latency.runs:,}",
+            seconds(latency.median_seconds),
+            seconds(latency.p95_seconds),
+            seconds(latency.p99_seconds),
+            seconds(latency.minimum_seconds),
+            seconds(latency.mean_seconds),
+            seconds(latency.first_seconds),
+            f"{latency.runs_per_second:,.1f}",
         ]
-        columns = ["model", ">runs", *(f">{key}" for key in keys), ">runs per second"]
-        output().print(table("host, measured", columns, rows))
+        for latency in found
+    ]
+    output().print(table("host, measured", columns, rows))

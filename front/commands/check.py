@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from motet import api
 from motet.check import Difference, differences, reference_session
-from motet.commands.common import (
-    chosen,
-    compile_options,
-    csv_option,
-    input_option,
-    json_option,
-    model_option,
-    one_format,
-    request_of,
-    seed_option,
-    threads_option,
-)
-from motet.console import output, print_csv, print_json, progress, table
-from motet.opening import open_or_compile
-from motet.runtime.bundle import Bundle
+from motet.commands.common import Format, RunRequest, format_options, print_as, run_options
+from motet.console import output, progress, table
 from motet.runtime.errors import InputError
-from motet.tensors import parse_all_inputs
 
 
 @click.command(
@@ -41,8 +27,6 @@ from motet.tensors import parse_all_inputs
     "\n"
     "Exit code 0: within tolerance; 1: beyond; 2: the question was wrong.\n"
 )
-@click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
-@model_option
 @click.option(
     "--onnx",
     multiple=True,
@@ -60,46 +44,39 @@ from motet.tensors import parse_all_inputs
     type=click.IntRange(1),
     help="Inputs to try, from --seed up.",
 )
-@input_option
-@compile_options
-@threads_option
-@seed_option
-@json_option
-@csv_option
+@run_options
+@format_options
 def check(
-    file: str,
-    model: str | None,
+    request: RunRequest,
     onnx: tuple[str, ...],
     atol: float | None,
     rtol: float | None,
     runs: int,
-    inputs: tuple[str, ...],
-    target: str | None,
-    shapes: tuple[str, ...],
-    settings: tuple[str, ...],
-    threads: int | None,
-    seed: int,
-    as_json: bool,
-    as_csv: bool,
+    form: Format,
 ) -> None:
     """Compare every output with onnxruntime's."""
-    one_format(as_json, as_csv)
-    bundle = open_or_compile(file, request_of(target, shapes, settings))
-    session = api.load(bundle, threads=threads)
-    models = chosen(session, model)
+    session = request.load()
+    models = request.models(session)
     paths = _onnx_paths(onnx, list(session))
     found: list[Difference] = []
     with progress("check", total=runs * len(models)) as show:
-        for one in models:
-            path = paths.get(one.name, bundle.source_path(one.name))
-            reference = reference_session(path, one.entry.source.sha256, one.name)
-            for run in range(runs):
+        references = [
+            reference_session(
+                paths.get(one.name, session.bundle.source_path(one.name)),
+                one.entry.source.sha256,
+                one.name,
+            )
+            for one in models
+        ]
+        for run in range(runs):
+            arrays = request.arrays(models, run)
+            for one, reference in zip(models, references, strict=True):
                 show(one.name)
-                arrays = parse_all_inputs(models, inputs, seed + run)[one.name]
-                found += differences(one, reference, arrays, atol, rtol)
+                found += differences(one, reference, arrays[one.name], atol, rtol)
     worst = _worst_per_output(found)
+    plain = [asdict(difference) | {"passed": difference.passed} for difference in worst]
     try:
-        _print(worst, bundle, as_json, as_csv)
+        print_as(form, plain, lambda: _print(worst, session.bundle.manifest.target))
     finally:  # even where nobody reads the table to its end
         if not all(difference.passed for difference in worst):
             click.get_current_context().exit(1)
@@ -126,18 +103,12 @@ def _worst_per_output(found: list[Difference]) -> list[Difference]:
     return list(worst.values())
 
 
-def _print(found: list[Difference], bundle: Bundle, as_json: bool, as_csv: bool) -> None:
-    plain = [asdict(difference) | {"passed": difference.passed} for difference in found]
-    if as_json:
-        print_json(plain)
-    elif as_csv:
-        print_csv(plain)
-    else:
-        columns = [
-            "model", "output", "dtype", ">largest absolute error", ">relative to largest", "result",
-        ]  # fmt: skip
-        rows = [_row(difference) for difference in found]
-        output().print(table(f"{bundle.manifest.target} against onnxruntime", columns, rows))
+def _print(found: Sequence[Difference], target: str) -> None:
+    columns = [
+        "model", "output", "dtype", ">largest absolute error", ">relative to largest", "result",
+    ]  # fmt: skip
+    rows = [_row(difference) for difference in found]
+    output().print(table(f"{target} against onnxruntime", columns, rows))
 
 
 def _row(difference: Difference) -> list[str]:

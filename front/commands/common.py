@@ -1,14 +1,21 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what they ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import wraps
 from typing import Any
 
 import click
 
-from motet.opening import CompileRequest
+from motet import api
+from motet.console import print_csv, print_json
+from motet.opening import Accept, CompileRequest, open_or_compile
+from motet.runtime.device import Array
 from motet.runtime.session import ModelSession, Session
+from motet.tensors import parse_all_inputs
 
 Command = Callable[..., Any]
 
@@ -28,18 +35,37 @@ _COMPILE_OPTIONS = (
 )  # fmt: skip
 
 
-def compile_options(command: Command) -> Command:
-    """``--target``, ``--shape`` and ``--set``, for commands that may have to compile."""
-    for option in reversed(_COMPILE_OPTIONS):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class RunRequest:
+    """What a command that runs models was asked: which file, models, inputs and threads."""
+
+    file: str
+    model: str | None
+    inputs: tuple[str, ...]
+    threads: int | None
+    seed: int
+    compiling: CompileRequest
+
+    def load(self, accept: Accept | None = None) -> Session:
+        """The file, compiled where it is no bundle; ``accept`` as in ``open_or_compile``."""
+        bundle = open_or_compile(self.file, self.compiling, accept)
+        return api.load(bundle, threads=self.threads)
+
+    def models(self, session: Session) -> list[ModelSession]:
+        """The model that was asked for, or all of them."""
+        return [session[self.model]] if self.model is not None else list(session.values())
+
+    def arrays(self, models: Sequence[ModelSession], run: int = 0) -> dict[str, dict[str, Array]]:
+        """Model -> input -> array; what is random differs from run to run."""
+        return parse_all_inputs(models, self.inputs, self.seed + run)
 
 
-def request_of(
-    target: str | None, shapes: tuple[str, ...], settings: tuple[str, ...]
-) -> CompileRequest:
-    """The compile request of these options."""
-    return CompileRequest(target, shapes, settings)
+class Format(Enum):
+    """How a command prints its results."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
 
 
 model_option = click.option(
@@ -64,12 +90,71 @@ input_option = click.option(
 )  # fmt: skip
 
 
-def one_format(as_json: bool, as_csv: bool) -> None:
-    """Refuse ``--json`` together with ``--csv``."""
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other")
+file_argument = click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
 
 
-def chosen(session: Session, model: str | None) -> list[ModelSession]:
-    """The model that was asked for, or all of them."""
-    return [session[model]] if model is not None else list(session.values())
+def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """``command`` with ``options``, which ``--help`` lists in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def compile_options(command: Command) -> Command:
+    """``--target``, ``--shape`` and ``--set``; the command gets a ``CompileRequest`` first."""
+
+    @wraps(command)
+    def gathered(
+        target: str | None, shapes: tuple[str, ...], settings: tuple[str, ...], **others: Any
+    ) -> Any:
+        return command(CompileRequest(target, shapes, settings), **others)
+
+    return _with(gathered, *_COMPILE_OPTIONS)
+
+
+def run_options(command: Command) -> Command:
+    """All that says what to run on which inputs; the command gets a ``RunRequest`` first."""
+
+    @wraps(command)
+    def gathered(
+        compiling: CompileRequest,
+        file: str,
+        model: str | None,
+        inputs: tuple[str, ...],
+        threads: int | None,
+        seed: int,
+        **others: Any,
+    ) -> Any:
+        request = RunRequest(file, model, inputs, threads, seed, compiling)
+        return command(request, **others)
+
+    with_last = compile_options(_with(gathered, threads_option, seed_option))
+    return _with(with_last, file_argument, model_option, input_option)
+
+
+def format_options(command: Command) -> Command:
+    """``--json`` and ``--csv``, of which one may be given; the command gets ``form``."""
+
+    @wraps(command)
+    def gathered(*arguments: Any, as_json: bool, as_csv: bool, **others: Any) -> Any:
+        if as_json and as_csv:
+            raise click.UsageError("--json and --csv exclude each other")
+        form = Format.JSON if as_json else Format.CSV if as_csv else Format.TABLE
+        return command(*arguments, form=form, **others)
+
+    return _with(gathered, json_option, csv_option)
+
+
+def print_as(
+    form: Format,
+    facts: Sequence[Mapping[str, Any]],
+    print_table: Callable[[], None],
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """``facts`` as JSON, ``rows`` (the facts where absent) as CSV, or what ``print_table`` does."""
+    if form is Format.JSON:
+        print_json(facts)
+    elif form is Format.CSV:
+        print_csv(facts if rows is None else rows)
+    else:
+        print_table()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,9 @@ from motet.runtime.bundle import Bundle
 )
 @json_option
 def compile(  # noqa: A001 - named after its command
+    request: CompileRequest,
     files: tuple[str, ...],
     out: str | None,
-    target: str | None,
-    shapes: tuple[str, ...],
-    settings: tuple[str, ...],
     print_ir_after: tuple[str, ...],
     time_passes: bool,
     verify_passes: bool,
@@ -49,7 +48,7 @@ def compile(  # noqa: A001 - named after its command
 ) -> None:
     """Compile ONNX models, or a specification, into a bundle."""
     path = check_destination(Path(out or Path(files[0]).with_suffix(".motet").name), "--output")
-    request = CompileRequest(target, shapes, settings, print_ir_after, verify_passes)
+    request = replace(request, print_ir_after=print_ir_after, verify_passes=verify_passes)
     insight, started = Insight(), time.perf_counter()
     try:
         bundle = compile_files(files, request, insight)

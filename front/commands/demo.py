@@ -107,7 +107,6 @@ def _machines(result: DemoResult) -> object:
     rows = []
     for model in result.models:
         report = model.report
-        useful = sum(layer.macs for layer in report.layers if layer.array)
         peak = sum(
             layer.macs / layer.array.utilisation
             for layer in report.layers
@@ -120,6 +119,6 @@ def _machines(result: DemoResult) -> object:
             f"{report.cycles:,}",
             seconds(report.array_seconds or 0.0),
             f"{100 * report.array_share:.1f} % of {quantity(report.macs)}",
-            f"{100 * useful / peak:.1f} %" if peak else "-",
+            f"{100 * report.array_macs / peak:.1f} %" if peak else "-",
         ])  # fmt: skip
     return table(f"One image: this CPU (median), and {ARRAY} (simulated)", columns, rows)

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from motet.commands.common import compile_options, json_option, model_option, request_of
+from motet.commands.common import compile_options, file_argument, json_option, model_option
 from motet.console import output, print_json, quantity, table
 from motet.description import describe
-from motet.opening import open_or_compile
+from motet.opening import CompileRequest, open_or_compile
 
 
 @click.command(epilog="Examples:\n\n"
@@ -18,22 +18,16 @@ from motet.opening import open_or_compile
     "  motet inspect headset.motet --json | jq '.models[].arena_bytes'\n"
     "  motet inspect model.onnx --target edge-64x64 --operators\n"
 )  # fmt: skip
-@click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
+@file_argument
 @model_option
 @click.option("--operators", is_flag=True, help="List every operator with its ONNX nodes.")
 @compile_options
 @json_option
 def inspect(
-    file: str,
-    model: str | None,
-    operators: bool,
-    target: str | None,
-    shapes: tuple[str, ...],
-    settings: tuple[str, ...],
-    as_json: bool,
+    request: CompileRequest, file: str, model: str | None, operators: bool, as_json: bool
 ) -> None:
     """Show what a bundle holds: models, memory, code, passes."""
-    bundle = open_or_compile(file, request_of(target, shapes, settings))
+    bundle = open_or_compile(file, request)
     facts = describe(bundle, model)
     if as_json:
         print_json(facts)

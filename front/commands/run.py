@@ -8,22 +8,12 @@ from typing import Any
 
 import click
 
-from motet import api
-from motet.commands.common import (
-    chosen,
-    compile_options,
-    input_option,
-    json_option,
-    model_option,
-    request_of,
-    seed_option,
-    threads_option,
-)
+from motet.commands.common import RunRequest, json_option, run_options
 from motet.console import Show, output, print_json, progress, seconds, table
-from motet.opening import check_destination, open_or_compile
+from motet.opening import check_destination
 from motet.runtime.device import Array
 from motet.runtime.session import ModelSession, Session
-from motet.tensors import parse_all_inputs, parse_outputs, write_outputs
+from motet.tensors import parse_outputs, write_outputs
 
 Results = dict[str, dict[str, Array]]
 """Model -> output -> array."""
@@ -37,39 +27,22 @@ Results = dict[str, dict[str, Array]]
     "\n"
     "Without --model all models run, along the wires where the specification has some.\n"
 )  # fmt: skip
-@click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
-@model_option
-@input_option
 @click.option(
     "--output", "outputs", multiple=True, metavar="@FILE",
     help="Write all outputs (@FILE.npz) or one (NAME=@FILE.npy).",
 )  # fmt: skip
-@compile_options
-@threads_option
-@seed_option
+@run_options
 @json_option
-def run(
-    file: str,
-    model: str | None,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    target: str | None,
-    shapes: tuple[str, ...],
-    settings: tuple[str, ...],
-    threads: int | None,
-    seed: int,
-    as_json: bool,
-) -> None:
+def run(request: RunRequest, outputs: tuple[str, ...], as_json: bool) -> None:
     """Run models once, on given or random inputs."""
-    bundle = open_or_compile(file, request_of(target, shapes, settings))
-    session = api.load(bundle, threads=threads)
-    models = chosen(session, model)
+    session = request.load()
+    models = request.models(session)
     wanted = parse_outputs(outputs, _output_names(models))
     for path, _ in wanted:
         check_destination(path, "--output")
-    arrays = parse_all_inputs(models, inputs, seed)
+    arrays = request.arrays(models)
     with progress("run", total=len(models)) as show:
-        if model is None and any(one.entry.wires for one in models):
+        if request.model is None and any(one.entry.wires for one in models):
             results, times = _run_wired(session, arrays)
         else:
             results, times = _run_each(models, arrays, show)

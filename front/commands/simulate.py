@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from motet import api
-from motet.commands.common import (
-    chosen,
-    compile_options,
-    csv_option,
-    input_option,
-    json_option,
-    model_option,
-    one_format,
-    request_of,
-    seed_option,
-    threads_option,
-)
-from motet.console import output, print_csv, print_json, progress, quantity, seconds, table
-from motet.opening import open_or_compile, target_of
+from motet.commands.common import Format, RunRequest, format_options, print_as, run_options
+from motet.console import output, progress, quantity, seconds, table
+from motet.opening import target_of
 from motet.runtime.errors import SpecError
 from motet.runtime.report import LayerReport, RunReport
-from motet.tensors import parse_all_inputs
 
 DEFAULT_ARRAY = "edge-64x64"
 UTILISATION = (
@@ -39,55 +29,45 @@ UTILISATION = (
     "  motet simulate headset.motet --model faces --csv > layers.csv\n"
     "\n" + UTILISATION + "\n"
 )  # fmt: skip
-@click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
-@model_option
-@input_option
-@compile_options
-@threads_option
-@seed_option
-@json_option
-@csv_option
-def simulate(
-    file: str,
-    model: str | None,
-    inputs: tuple[str, ...],
-    target: str | None,
-    shapes: tuple[str, ...],
-    settings: tuple[str, ...],
-    threads: int | None,
-    seed: int,
-    as_json: bool,
-    as_csv: bool,
-) -> None:
+@run_options
+@format_options
+def simulate(request: RunRequest, form: Format) -> None:
     """Run on the simulated array: cycles and bytes per layer.
 
     A model (.onnx) is compiled for edge-64x64 unless --target names another array.
     """
-    one_format(as_json, as_csv)
-    request = request_of(target, shapes, settings)
-    if target_of(file, request) == "host":
-        if Path(file).suffix != ".onnx" or target is not None:
-            raise SpecError(
-                f"{file} is for the host: compile it for an array, as with --target {DEFAULT_ARRAY}"
-            )
-        request = request_of(DEFAULT_ARRAY, shapes, settings)
-    bundle = open_or_compile(file, request)
-    session = api.load(bundle, threads=threads)
-    models = chosen(session, model)
-    arrays = parse_all_inputs(models, inputs, seed)
+    request = _for_an_array(request)
+    session = request.load(partial(_refuse_host, request.file))
+    models = request.models(session)
+    arrays = request.arrays(models)
     reports = []
     with progress("simulate", total=len(models)) as show:
         for one in models:
             show(one.name)
             reports.append(one.simulate(arrays[one.name]))
-    if as_json:
-        print_json([report.to_dict() for report in reports])
-    elif as_csv:
-        print_csv([row for report in reports for row in csv_rows(report)])
-    else:
-        for report in reports:
-            _print(report, bundle.manifest.target)
-        output().print(UTILISATION)
+    print_as(
+        form,
+        [report.to_dict() for report in reports],
+        lambda: _print(reports, session.bundle.manifest.target),
+        [row for report in reports for row in csv_rows(report)],
+    )
+
+
+def _for_an_array(request: RunRequest) -> RunRequest:
+    """A bare model is for ``DEFAULT_ARRAY`` where nothing says what it is for."""
+    compiling = request.compiling
+    if Path(request.file).suffix != ".onnx" or compiling.target is not None:
+        return request
+    if target_of(request.file, compiling) != "host":
+        return request
+    return replace(request, compiling=replace(compiling, target=DEFAULT_ARRAY))
+
+
+def _refuse_host(file: str, target: str) -> None:
+    if target == "host":
+        raise SpecError(
+            f"{file} is for the host: compile it for an array, as with --target {DEFAULT_ARRAY}"
+        )
 
 
 def csv_rows(report: RunReport) -> list[dict[str, Any]]:
@@ -131,15 +111,16 @@ def _row(layer: LayerReport) -> list[str]:
     ]
 
 
-def _print(report: RunReport, target: str) -> None:
+def _print(reports: Sequence[RunReport], target: str) -> None:
     columns = [
         "layer", "ONNX nodes", "runs on", ">MACs", ">cycles", ">utilisation",
         ">DRAM bound, cycles", ">bytes read", ">bytes written", ">host time",
     ]  # fmt: skip
-    output().print(
-        table(f"{report.model} on {target} (simulated)", columns, [_row(x) for x in report.layers])
-    )
-    output().print(totals(report) + "\n")
+    for report in reports:
+        rows = [_row(layer) for layer in report.layers]
+        output().print(table(f"{report.model} on {target} (simulated)", columns, rows))
+        output().print(totals(report) + "\n")
+    output().print(UTILISATION)
 
 
 def totals(report: RunReport) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from motet.commands.common import csv_option, json_option, one_format
-from motet.console import output, print_csv, print_json, quantity, table
+from motet.commands.common import Format, format_options, print_as
+from motet.console import output, quantity, table
 
 
 @click.command(epilog="Examples:\n\n"
@@ -17,19 +17,12 @@ from motet.console import output, print_csv, print_json, quantity, table
     "\n"
     "--target takes these names, host, or the path of a description of one's own (.toml).\n"
 )  # fmt: skip
-@json_option
-@csv_option
-def targets(as_json: bool, as_csv: bool) -> None:
+@format_options
+def targets(form: Format) -> None:
     """List the arrays that --target knows by name."""
-    one_format(as_json, as_csv)
     facts = _facts()
-    if as_json:
-        print_json(facts)
-    elif as_csv:
-        print_csv([row | {key: " ".join(row[key]) for key in ("dataflows", "formats")}
-                   for row in facts])  # fmt: skip
-    else:
-        _print(facts)
+    rows = [row | {key: " ".join(row[key]) for key in ("dataflows", "formats")} for row in facts]
+    print_as(form, facts, lambda: _print(facts), rows)
 
 
 def _facts() -> list[dict[str, Any]]:
