@@ -7,7 +7,7 @@ from typing import Any
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call, TensorLoad
+from tvm.ir import Call, StringImm, TensorLoad
 from tvm.ir.expr import Var
 
 Expr = Any
@@ -17,7 +17,9 @@ _deep_equal = tvm_ffi.get_global_func("prim.expr_deep_equal")
 _BINARY = (
     tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Mod, tirx.FloorDiv, tirx.FloorMod,
     tirx.Min, tirx.Max, tirx.EQ, tirx.NE, tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.And, tirx.Or,
+    tirx.BitwiseAnd, tirx.BitwiseOr, tirx.BitwiseXor, tirx.LShift, tirx.RShift,
 )  # fmt: skip
+_LEAVES = (Var, tirx.IntImm, tirx.FloatImm, StringImm)
 
 
 def children(expr: Expr) -> list[Expr]:
@@ -26,7 +28,7 @@ def children(expr: Expr) -> list[Expr]:
         return [expr.a, expr.b]
     if isinstance(expr, tirx.Cast | tirx.Broadcast):
         return [expr.value]
-    if isinstance(expr, tirx.Not):
+    if isinstance(expr, tirx.Not | tirx.BitwiseNot):
         return [expr.a]
     if isinstance(expr, tirx.Select):
         return [expr.condition, expr.true_value, expr.false_value]
@@ -36,7 +38,10 @@ def children(expr: Expr) -> list[Expr]:
         return list(expr.args)
     if isinstance(expr, tirx.Let):
         return [expr.value, expr.body]
-    return []
+    if isinstance(expr, _LEAVES):
+        return []
+    # Overlooked children would keep the variables of a loop that is no more.
+    raise TypeError(f"no rule for the parts of a {type(expr).__name__}")
 
 
 def _rebuild(expr: Expr, parts: Sequence[Expr]) -> Expr:
@@ -46,8 +51,8 @@ def _rebuild(expr: Expr, parts: Sequence[Expr]) -> Expr:
         return tirx.Cast(expr.ty, parts[0])
     if isinstance(expr, tirx.Broadcast):
         return tirx.Broadcast(parts[0], expr.lanes)
-    if isinstance(expr, tirx.Not):
-        return tirx.Not(parts[0])
+    if isinstance(expr, tirx.Not | tirx.BitwiseNot):
+        return type(expr)(parts[0])
     if isinstance(expr, tirx.Select):
         return tirx.Select(*parts)
     if isinstance(expr, TensorLoad):
@@ -69,8 +74,20 @@ def rewrite(expr: Expr, replace: Callable[[Expr], Expr | None]) -> Expr:
 
 
 def substitute(expr: Expr, values: Mapping[Var, Expr]) -> Expr:
-    """``expr`` with variables replaced."""
-    return rewrite(expr, lambda e: values.get(e) if isinstance(e, Var) else None)
+    """``expr`` with variables replaced, and those it binds itself renewed.
+
+    A kernel may hold an expression several times, say for vectors and for the rest; TVM's
+    simplifier asks that a variable is bound to one value only.
+    """
+    own = {e.var: tirx.Var(e.var.name, e.var.ty) for e in walk(expr) if isinstance(e, tirx.Let)}
+    new = {**values, **own}
+
+    def replaced(e: Expr) -> Expr | None:
+        if isinstance(e, tirx.Let):
+            return tirx.Let(own[e.var], e.value, e.body)
+        return new.get(e) if isinstance(e, Var) else None
+
+    return rewrite(expr, replaced)
 
 
 def walk(expr: Expr) -> list[Expr]:

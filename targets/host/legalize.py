@@ -13,6 +13,8 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
+from motet.targets.host import elementwise
+from motet.targets.host.elementwise import broadcast_index
 from motet.targets.host.kernels.ordered import arg_sort, cumulative_sum, sort, top_k
 from motet.targets.host.loops import Expr, index
 
@@ -147,11 +149,6 @@ def transposed_convolution(layouts: tuple[str, str]) -> Callable[[_Builder, _Cal
     return legalize
 
 
-def _broadcast_index(shape: Sequence[Expr], batch: Sequence[Expr]) -> list[Expr]:
-    own = list(batch)[len(batch) - len(shape) :]
-    return [index(0) if _is_one(d) else i for d, i in zip(shape, own, strict=True)]
-
-
 def _is_one(extent: Expr) -> bool:
     return isinstance(extent, tirx.IntImm) and int(extent.value) == 1
 
@@ -167,8 +164,8 @@ def _product(a: te.Tensor, b: te.Tensor, dtype: str) -> te.Tensor:
 
     def element(*at: Expr) -> Expr:
         lead, m, n = at[:-2], at[-2], at[-1]
-        left = a(*_broadcast_index(a.shape[:-2], lead), m, k).astype(dtype)
-        right = b(*_broadcast_index(b.shape[:-2], lead), k, n).astype(dtype)
+        left = a(*broadcast_index(a.shape[:-2], lead), m, k).astype(dtype)
+        right = b(*broadcast_index(b.shape[:-2], lead), k, n).astype(dtype)
         return te.sum(left * right, axis=k)
 
     shape = (*batch, a.shape[-2], b.shape[-1])
@@ -217,4 +214,5 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     "relax.topk": top_k,
     "relax.argsort": arg_sort,
     "relax.sort": sort,
+    **elementwise.LEGALIZATIONS,
 }
