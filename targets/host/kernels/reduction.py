@@ -81,6 +81,17 @@ def _combiner(stage: Stage) -> Callable[[Expr, Expr], Expr] | None:
     return lambda a, b: type(value)(a, b)
 
 
+def start_of(stage: Stage) -> Expr:
+    """What the accumulators start at: for extremes of floats an infinity.
+
+    TVM starts at the largest finite number, which a row of infinities would turn into.
+    """
+    dtype = str(stage.output.dtype)
+    if not dtype.startswith("float") or not isinstance(stage.value, tirx.Max | tirx.Min):
+        return stage.init
+    return tirx.const(float("-inf" if isinstance(stage.value, tirx.Max) else "inf"), dtype)
+
+
 def _groups(stage: Stage, axes: Sequence[Axis]) -> list[list[Axis]]:
     groups: list[list[Axis]] = []
     for k, axis in enumerate(axes):
@@ -143,7 +154,7 @@ def _side_by_side(stage: Stage, machine: Machine, lanes: int) -> Stmt:
         names = [f"r{i}" for i in range(len(stage.reduction))]
         return seq(
             allocate(acc),
-            _lane_loop(width, lambda v: store(acc, stage.init, v)),
+            _lane_loop(width, lambda v: store(acc, start_of(stage), v)),
             nest(names, [a.extent for a in stage.reduction], step),
             _lane_loop(width, lambda v: store(stage.output, load(acc, v), *lead, start + v)),
         )
@@ -182,7 +193,7 @@ def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Any) -> S
         return seq(
             allocate(acc),
             allocate(result),
-            _lane_loop(width, lambda v: store(acc, stage.init, v)),
+            _lane_loop(width, lambda v: store(acc, start_of(stage), v)),
             nest(names, [_extent(g) for g in outer_groups], lambda *at: element(lead, *at)),
             store(result, load(acc, 0), 0),
             loop(
@@ -232,6 +243,6 @@ def _serial(stage: Stage) -> Stmt:
 
     names = [f"r{i}" for i in range(len(stage.reduction))]
     return seq(
-        store(stage.output, stage.init),
+        store(stage.output, start_of(stage)),
         nest(names, [a.extent for a in stage.reduction], step),
     )
