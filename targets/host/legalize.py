@@ -13,7 +13,7 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
-from motet.targets.host import elementwise
+from motet.targets.host import elementwise, indexing
 from motet.targets.host.elementwise import broadcast_index
 from motet.targets.host.kernels.ordered import arg_sort, cumulative_sum, sort, top_k
 from motet.targets.host.loops import Expr, index
@@ -215,4 +215,5 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     "relax.argsort": arg_sort,
     "relax.sort": sort,
     **elementwise.LEGALIZATIONS,
+    **indexing.LEGALIZATIONS,
 }

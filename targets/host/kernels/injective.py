@@ -5,17 +5,21 @@ does not stand in the way of vectors), then the nest is::
 
     parallel for outer axes:
         for last axis in vectors: output[...] = value
+
+Where the value branches on the last axis, as padding and concatenation do, that axis is cut
+where a condition changes, so that every piece is without branches (``segments``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tvm import tirx
 from tvm.ir.expr import Var
 
 from motet.targets.host.exprs import is_axis, loads, same_expr, substitute, walk
+from motet.targets.host.kernels.segments import branches_on, segments
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
     Expr,
@@ -24,6 +28,7 @@ from motet.targets.host.loops import (
     index,
     parallel,
     product,
+    seq,
     simplify,
     store,
 )  # fmt: skip
@@ -107,21 +112,27 @@ def emit_injective(stage: Stage, machine: Machine) -> Stmt:
     outer = [product([a.extent for a in g]) for g in groups[:-1]]
     lanes = lanes_for(machine, output.dtype)
     size = constant_of(inner)
-    chunk = _CHUNK if size is None or size > 2 * _CHUNK else size
+    pieces = segments(stage.value, groups[-1]) if size is not None else []
+    whole = size is not None and (size <= 2 * _CHUNK or len(pieces) > 1)
+    chunk = size if whole and size is not None else _CHUNK
     chunks = simplify(tirx.floordiv(inner + chunk - 1, index(chunk)))
+
+    def run(lead: Mapping[Var, Expr], value: Expr, start: Expr, count: Expr) -> Stmt:
+        def element(i: Expr) -> Stmt:
+            every = {**lead, **unfuse(groups[-1], start + i)}
+            return store(output, substitute(value, every), *[every[v] for v in axes])
+
+        scalar = any(branches_on(value, a.var) for a in groups[-1])
+        return vector_loop("i", count, 1 if scalar else lanes, element)
 
     def body(*at: Expr) -> Stmt:
         values: dict[Var, Expr] = {}
         for group, flat in zip(groups[:-1], at[:-1], strict=True):
             values.update(unfuse(group, flat))
+        if len(pieces) > 1:
+            return seq(*[run(values, v, index(a), index(b - a)) for a, b, v in pieces])
         start = at[-1] * chunk
-        count = simplify(tirx.min(index(chunk), inner - start))
-
-        def element(i: Expr) -> Stmt:
-            every = {**values, **unfuse(groups[-1], start + i)}
-            return store(output, substitute(stage.value, every), *[every[v] for v in axes])
-
-        return vector_loop("i", count, lanes, element)
+        return run(values, stage.value, start, simplify(tirx.min(index(chunk), inner - start)))
 
     names = [f"o{k}" for k in range(len(outer))] + ["chunk"]
     work = worth_parallel([*outer, inner], len(walk(stage.value)), machine)

@@ -18,6 +18,7 @@ from motet.targets.host.loops import (
     Expr,
     Stmt,
     allocate,
+    constant_of,
     index,
     load,
     loop,
@@ -62,6 +63,9 @@ def selection_statement(
     """The first ``k`` elements of ``x`` along ``axis`` in order, and where they were."""
     best, where = scratch("best", [k], x.dtype), scratch("where", [k], "int32")
     slot = scratch("slot", [1], "int32")
+
+    if constant_of(k) == 0:
+        return seq(tirx.Evaluate(0))
 
     def comes_before(a: Expr, b: Expr) -> Expr:
         return a > b if largest else a < b
