@@ -12,7 +12,7 @@ from tvm import relax, tirx
 
 from .node import Node
 from .shape_data import same
-from .values import Dim, as_dim
+from .values import Constant, Dim, Symbolic, Tensor, Value, as_dim
 
 _BROADCASTING_NAMES = """
     Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less
@@ -28,9 +28,7 @@ def completed(builder: relax.BlockBuilder, expr: relax.Expr, node: Node) -> rela
         return expr
     if ty.ndim < 0:
         node.refuse("the rank of its output is only known at run time")
-    dims = _broadcast_dims(node, ty.ndim) if node.op_type in _BROADCASTING else [None] * ty.ndim
-    shape = [fresh(i) if d is None else d for i, d in enumerate(dims)]
-    return builder.match_cast(expr, relax.TensorType(shape, ty.dtype))
+    return builder.match_cast(expr, relax.TensorType([fresh(i) for i in range(ty.ndim)], ty.dtype))
 
 
 def fresh(axis: int) -> tirx.Var:
@@ -38,30 +36,55 @@ def fresh(axis: int) -> tirx.Var:
     return tirx.Var(f"d{axis}", "int64")
 
 
-def _broadcast_dims(node: Node, rank: int) -> list[Dim | None]:
-    shapes = [node.shape(node.tensor(v)) for v in node.inputs if v is not None]
+def broadcastable(node: Node) -> list[Value | None]:
+    """The inputs of a node that broadcasts, so cast that Relax can derive the output's shape.
+
+    Symbolic dimensions that meet are taken for equal, as models from exporters mean them:
+    one that is 1 at run time and meets a larger one is refused there.
+    """
+    if node.op_type not in _BROADCASTING or all(isinstance(v, Constant) for v in node.inputs):
+        return list(node.inputs)
+    shapes = [None if v is None else _dims(node, v) for v in node.inputs]
+    rank = max(len(s) for s in shapes if s is not None)
+    padded = [s and [1] * (rank - len(s)) + s for s in shapes]
+    target = [_met([s[i] for s in padded if s]) for i in range(rank)]
     return [
-        _broadcast_dim([s[i - rank] for s in shapes if i - rank >= -len(s)]) for i in range(rank)
+        value if shape is None or value is None else _cast(node, value, shape, target)
+        for value, shape in zip(node.inputs, shapes, strict=True)
     ]
 
 
-def _broadcast_dim(dims: list[Dim]) -> Dim | None:
-    """One dimension of a broadcast: a fixed size above 1, or what all others are equal to."""
-    fixed = [d for d in dims if isinstance(d, int) and d > 1]
-    if fixed:
-        return fixed[0]
-    symbolic = [d for d in dims if not isinstance(d, int)]
-    if not symbolic:
-        return 1
-    return symbolic[0] if all(same(symbolic[0], d) for d in symbolic[1:]) else None
+def _dims(node: Node, value: Value) -> list[Dim]:
+    if isinstance(value, Symbolic):
+        return list(value.dims.shape)
+    return list(value.array.shape if isinstance(value, Constant) else node.shape(value.expr))
+
+
+def _met(dims: list[Dim]) -> Dim:
+    """What dimensions of one axis are taken for: a size above 1, a plain symbol, or any."""
+    wide = [d for d in dims if not (isinstance(d, int) and d == 1)]
+    fixed = [d for d in wide if isinstance(d, int)]
+    plain = [d for d in wide if isinstance(d, tirx.Var)]
+    return (*fixed, *plain, *wide, 1)[0]
+
+
+def _cast(node: Node, value: Value, shape: list[Dim], target: list[Dim]) -> Value:
+    """``value`` with its symbolic dimensions as in ``target``."""
+    if not isinstance(value, Tensor):
+        return value
+    last = target[len(target) - len(shape) :]
+    dims = [d if isinstance(d, int) else t for d, t in zip(shape, last, strict=True)]
+    return Tensor(cast_to(node, value.expr, dims))
 
 
 def cast_to(node: Node, expr: relax.Expr, dims: list[Dim]) -> relax.Expr:
     """``expr`` with shape ``dims``, checked at run time unless it provably has that shape."""
-    have = node.shape(expr)
-    if all(same(a, b) for a, b in zip(have, dims, strict=True)):
-        return expr
-    return node.builder.match_cast(node.emit(expr), relax.TensorType(dims, node.dtype(expr)))
+    have = list(node.shape(expr))
+    for axis, dim in enumerate(dims):  # one by one: the run time compares numbers of elements
+        if not same(have[axis], dim):
+            have[axis] = dim
+            expr = node.emit(relax.op.reshape(expr, relax.ShapeExpr(have)))
+    return expr
 
 
 def agreed(dims: list[Dim]) -> Dim:

@@ -18,7 +18,7 @@ from motet.passes.names import span_of
 from motet.runtime.errors import ModelError, MotetError, UnsupportedOperatorError
 
 from . import functions, limits, shape_data, tvm_converters
-from .completion import completed
+from .completion import broadcastable, completed
 from .converters import CONVERTERS
 from .fold import constant_node, fold
 from .node import LEAVES, Node, RefusedNodeError
@@ -155,6 +155,7 @@ class GraphImporter:
         if convert is None:
             return self._body(node, view, name, depth)
         with _Recorded(self, name) as recorded:
+            view.inputs = tuple(broadcastable(view))
             result = convert(view)
             return recorded.values(result, view)
 

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tvm import sym, tirx
+from tvm.ir import Range
 from tvm_ffi import structural_equal
 
 from .node import Node
-from .values import Constant, Symbolic, Value, as_dim, object_array, shape_value
+from .values import Constant, Symbolic, Value, as_dim, as_expr, object_array, shape_value
 
 Objects = NDArray[Any]
 _MAX_LENGTH = 64
+_MAX_EXTENT = 1 << 48
 
 
 def shape_of(node: Node) -> Value | None:
@@ -60,7 +62,21 @@ def simplify(dim: Any) -> Any:
     if isinstance(dim, (bool, np.bool_)):
         return bool(dim)
     dim = as_dim(dim)
-    return dim if isinstance(dim, int) else as_dim(sym.Analyzer().simplify(dim))
+    return dim if isinstance(dim, int) else as_dim(_analyzer(dim).simplify(dim))
+
+
+def is_non_negative(dim: Any) -> bool:
+    """Whether a dimension is provably not negative, as every plain symbol is."""
+    dim = as_dim(dim)
+    return dim >= 0 if isinstance(dim, int) else bool(_analyzer(dim).can_prove(dim >= 0))
+
+
+def _analyzer(dim: tirx.Expr) -> sym.Analyzer:
+    """An analyzer that knows the symbols of ``dim`` as extents."""
+    analyzer = sym.Analyzer()
+    for symbol in tirx.analysis.undefined_vars(dim):
+        analyzer.bind(symbol, Range(as_expr(0), as_expr(_MAX_EXTENT)))
+    return analyzer
 
 
 def product(dims: Sequence[Any]) -> Any:

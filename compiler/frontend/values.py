@@ -63,6 +63,11 @@ def as_dim(dim: object) -> Dim:
     return int(dim.value) if isinstance(dim, tirx.IntImm) else dim
 
 
+def as_expr(dim: Dim) -> tirx.Expr:
+    """A dimension as an int64 expression."""
+    return tirx.const(dim, "int64") if isinstance(dim, int) else dim
+
+
 def object_array(items: list[Any], scalar: bool = False) -> NDArray[Any]:
     """An object array of rank 1, or of rank 0 with ``scalar``, without broadcasting."""
     array = np.empty(len(items), dtype=object)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tvm import relax
+from tvm import relax, tirx
 
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.values import Dim
+from motet.compiler.frontend.shape_data import is_non_negative
+from motet.compiler.frontend.values import Dim, as_expr
 
 # Exporters write INT_MAX, INT64_MAX or a round 10^9 for "to the end".
 _OPEN_END = 10**9
@@ -61,14 +62,33 @@ def _clamped(extent: int, start: int, end: int, step: int) -> tuple[int, int, in
 
 
 def _symbolic(node: Node, extent: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim, int]:
-    """A cut of a symbolic extent, or at symbolic places, without clamping to the extent."""
+    """A cut of a symbolic extent, or at symbolic places; Relax clamps it to the extent."""
     if step < 0:
+        if _is_whole(start, end):
+            return -1, -(2**62), step
         node.refuse(f"a negative step over the symbolic dimension {extent}")
     if isinstance(end, int) and end >= _OPEN_END:
         end = extent
-    begin = extent + start if isinstance(start, int) and start < 0 else start
-    stop = extent + end if isinstance(end, int) and end < 0 else end
-    return begin, stop, step
+    return _from_front(start, extent), _from_front(end, extent), step
+
+
+def _is_whole(start: Dim, end: Dim) -> bool:
+    """Whether a backward cut takes every element, from the last to the first."""
+    last = isinstance(start, int) and (start == -1 or start >= _OPEN_END)
+    return last and isinstance(end, int) and end <= -_OPEN_END
+
+
+def _from_front(place: Dim, extent: Dim) -> Dim:
+    """A symbolic place that is provably not negative, for Relax would branch on its sign.
+
+    A negative one counts from the end: ``p + extent * [p < 0]``, without a branch.
+    """
+    if isinstance(place, int):
+        return place
+    if not is_non_negative(place):
+        negative = tirx.min(tirx.max(0 - place, as_expr(0)), as_expr(1))
+        place = place + extent * negative
+    return tirx.max(place, as_expr(0))
 
 
 CONVERTERS: dict[str, Callable[[Node], Any]] = {"Slice": slice_}
