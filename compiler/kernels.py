@@ -11,6 +11,7 @@ from typing import Any
 from tvm import relax
 from tvm_ffi import structural_equal, structural_hash
 
+from motet.passes.names import KIND, ONNX_NODES, OP, UNIT_MARKS
 from motet.runtime.errors import UnsupportedOperatorError
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
@@ -19,12 +20,10 @@ from motet.targets.systolic.description import ArrayDescription
 from motet.targets.systolic.layers import Layer
 from motet.targets.systolic.relax_layers import LayerBinding, layer_of
 
-MARKS = ("motet.op", "motet.kind", "motet.onnx_nodes", "motet.target")
-
 
 def without_marks(unit: relax.Function) -> relax.Function:
     """The unit without what tells its call sites apart."""
-    for mark in MARKS:
+    for mark in UNIT_MARKS:
         unit = unit.without_attr(mark)
     return unit
 
@@ -52,7 +51,7 @@ class HostKernels:
 
     def kernel_for(self, unit: relax.Function, constants: frozenset[int]) -> HostKernel:
         """The kernel of ``unit``, whose parameters ``constants`` are weights."""
-        kind = str(unit.attrs["motet.kind"])
+        kind = str(unit.attrs[KIND])
         self.requests += 1
         bare = without_marks(unit)
         bucket = self._known.setdefault(int(structural_hash(bare)), [])
@@ -71,8 +70,8 @@ class HostKernels:
         try:
             return self._lower(unit, constants, kind)
         except UnsupportedOperatorError as error:
-            model = str(unit.attrs["motet.op"]).partition("/")[0]
-            nodes = ", ".join(str(name) for name in unit.attrs["motet.onnx_nodes"])
+            model = str(unit.attrs[OP]).partition("/")[0]
+            nodes = ", ".join(str(name) for name in unit.attrs[ONNX_NODES])
             self.missing.append(f"model {model!r}, node {nodes}: {error}")
             return HostKernel("", LoweredUnit(None))
 

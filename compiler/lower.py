@@ -21,7 +21,7 @@ from motet.compiler.registers import RegisterFile
 from motet.compiler.weights import WeightPool
 from motet.passes.graph import constant_array
 from motet.passes.macs import macs_of
-from motet.passes.names import names_of
+from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, names_of
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.runtime.errors import CompileError
 from motet.runtime.program import (
@@ -211,7 +211,7 @@ class _Lowering:
     def unit(self, call: relax.Call) -> Item:
         unit = self.mod[call.op]
         self.operators.append(self.operator(unit))
-        if unit.attrs["motet.target"] == "array":
+        if unit.attrs[TARGET] == ARRAY:
             return self.array_call(call, unit)
         return self.host_call(call, unit)
 
@@ -222,11 +222,11 @@ class _Lowering:
                 macs = dimension_of(macs_of(binding.value))
                 total = _add(total, macs)
         attrs = unit.attrs
-        target: Literal["host", "array"] = "array" if attrs["motet.target"] == "array" else "host"
+        target: Literal["host", "array"] = "array" if attrs[TARGET] == ARRAY else "host"
         return Operator(
-            str(attrs["motet.op"]),
-            str(attrs["motet.kind"]),
-            tuple(str(name) for name in attrs["motet.onnx_nodes"]),
+            str(attrs[OP]),
+            str(attrs[KIND]),
+            tuple(str(name) for name in attrs[ONNX_NODES]),
             target,
             total,
         )

@@ -13,6 +13,7 @@ from motet.passes.canonicalize import canonicalize, decompose
 from motet.passes.fold_batch_norm import fold_batch_norm
 from motet.passes.fuse import fuse
 from motet.passes.graph import bindings_of
+from motet.passes.names import OP
 from motet.passes.place import Placement, place
 from motet.runtime.errors import CompileError, SpecError
 from motet.runtime.manifest import PassRecord
@@ -106,6 +107,6 @@ def _count(mod: IRModule) -> int:
     return sum(
         isinstance(binding.value, relax.Call)
         for _, function in mod.functions_items()
-        if isinstance(function, relax.Function) and "motet.op" not in (function.attrs or {})
+        if isinstance(function, relax.Function) and OP not in (function.attrs or {})
         for binding in bindings_of(function)
     )

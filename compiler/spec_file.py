@@ -127,16 +127,23 @@ def _shapes_per_model(
     """The shapes of each model; single shapes are left for ``validate`` to judge."""
     per_model: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, dims in shapes.items():
-        model, _, tensor = ("", "", key) if len(names) == 1 else key.partition(".")
-        if (model and model not in per_model) or not tensor:
-            raise SpecError(
-                f'shape of "{key}": with several models the input is written MODEL.INPUT,'
-                f" MODEL one of {', '.join(names)}"
-            )
-        per_model[model or names[0]][tensor] = (
-            list(dims) if isinstance(dims, (list, tuple)) else dims
-        )
+        model, tensor = model_and_input(key, names)
+        per_model[model][tensor] = list(dims) if isinstance(dims, (list, tuple)) else dims
     return per_model
+
+
+def model_and_input(key: str, names: Sequence[str]) -> tuple[str, str]:
+    """What ``model.input`` names; where ``names`` holds one model, the key is the input alone.
+
+    Raises ``SpecError`` where ``key`` names no model of several.
+    """
+    model, _, tensor = (names[0], "", key) if len(names) == 1 else key.partition(".")
+    if model not in names or not tensor:
+        raise SpecError(
+            f'shape of "{key}": with several models the input is written MODEL.INPUT,'
+            f" MODEL one of {', '.join(names)}"
+        )
+    return model, tensor
 
 
 def _assign(table: dict[str, Any], assignment: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from motet.runtime.bundle import Bundle, open_bundle
-from motet.runtime.errors import EnvironmentLackError, SpecError
+from motet.runtime.errors import EnvironmentLackError
 from motet.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -98,14 +98,11 @@ def specification(
 
 def _shape_settings(names: Sequence[str], shapes: Shapes) -> list[str]:
     """``shapes`` as overrides of a specification with models ``names``."""
+    from motet.compiler.spec_file import model_and_input
+
     settings = []
     for key, shape in shapes.items():
-        model, _, tensor = (names[0], "", key) if len(names) == 1 else key.partition(".")
-        if model not in names or not tensor:
-            raise SpecError(
-                f"shape of {key!r}: with several models the input is written MODEL.INPUT, "
-                f"MODEL one of {', '.join(names)}"
-            )
+        model, tensor = model_and_input(key, names)
         value = json.dumps(list(shape))
         settings.append(f"models.{model}.shapes.{json.dumps(tensor)}={value}")
     return settings

@@ -57,13 +57,14 @@ def compile_files(
     from motet.compiler.compile import CompileOptions
     from motet.compiler.pipeline import Hooks
 
-    hooks = Hooks(
-        print_after=frozenset(request.print_ir_after),
-        verify=request.verify_passes,
-        write=insight.ir.append,
-        seconds=insight.pass_seconds,
-    )
     with without_tvm_warnings(), progress("compile") as show:
+        hooks = Hooks(
+            print_after=frozenset(request.print_ir_after),
+            verify=request.verify_passes,
+            write=insight.ir.append,
+            on_step=lambda name: show(f"pass {name}"),
+            seconds=insight.pass_seconds,
+        )
         bundle = api.compile(
             files[0] if is_spec else list(files),
             target=request.target,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tvm import IRModule, relax, transform
 from tvm.ir import Op
 
-from motet.passes.graph import bindings_of, map_functions, variables_in
+from motet.passes.graph import bindings_of, block_like, map_functions, variables_in
 from motet.passes.typing import with_type
 
 
@@ -52,8 +52,7 @@ class _Remover:
         backwards = reversed(list(block.bindings))
         # Lazily: what a binding reads is live before the next one is judged.
         kept = [self.trimmed(binding) for binding in backwards if self.stays(binding)]
-        kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
-        return kind(kept[::-1])
+        return block_like(block, kept[::-1])
 
     def stays(self, binding: relax.Binding) -> bool:
         if isinstance(binding, relax.MatchCast) or binding.var in self.live:

@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from tvm import IRModule, relax, transform
 from tvm_ffi import structural_equal
 
-from motet.passes.graph import use_counts, variables_in
-from motet.passes.names import ARRAY, merged_names, target_of
+from motet.passes.graph import block_like, use_counts, variables_in
+from motet.passes.names import ARRAY, KIND, ONNX_NODES, TARGET, merged_names, target_of
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.passes.options import FuseOptions
 from motet.passes.outline import Outliner
@@ -67,9 +67,9 @@ class Group:
     def attributes(self) -> dict[str, object]:
         """What the outlined function says of itself, its number apart."""
         return {
-            "motet.kind": "+".join(op_name(call).removeprefix("relax.") for call in self.calls),
-            "motet.onnx_nodes": list(merged_names(self.calls)),
-            "motet.target": self.target,
+            KIND: "+".join(op_name(call).removeprefix("relax.") for call in self.calls),
+            ONNX_NODES: list(merged_names(self.calls)),
+            TARGET: self.target,
         }
 
 
@@ -177,8 +177,7 @@ class _Cutter:
                 bindings.append(self.other(binding))
             elif binding.var in results:
                 bindings.append(self.outlined(binding.var, grouper.by_result[binding.var]))
-        kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
-        return kind(bindings)
+        return block_like(block, bindings)
 
     def other(self, binding: relax.Binding) -> relax.Binding:
         value = binding.value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from tvm import IRModule, relax
 from tvm.ir.expr import GenericConst
@@ -38,6 +38,12 @@ def bindings_of(expr: relax.Expr) -> Iterator[relax.Binding]:
     """All bindings in order, those of branches included."""
     for block in blocks_of(expr):
         yield from block.bindings
+
+
+def block_like(block: relax.BindingBlock, bindings: Sequence[relax.Binding]) -> relax.BindingBlock:
+    """``bindings`` as a block of the same kind as ``block``: dataflow or plain."""
+    kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
+    return kind(bindings)
 
 
 def variables_in(expr: relax.Expr) -> Iterator[relax.Var]:

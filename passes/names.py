@@ -18,6 +18,11 @@ from motet.passes.typing import with_type
 HOST = "host"
 ARRAY = "array"
 
+OP, KIND = "motet.op", "motet.kind"
+ONNX_NODES, TARGET = "motet.onnx_nodes", "motet.target"
+UNIT_MARKS = (OP, KIND, ONNX_NODES, TARGET)
+"""Attributes by which an outlined unit says who it is; ``fuse`` has their meaning."""
+
 
 def span_of(names: Iterable[str], target: str = HOST) -> Span:
     """A span that carries ``names``, repeats removed, and ``target``."""

@@ -10,7 +10,7 @@ from tvm.ir.expr import GenericConst
 from tvm.relax.utils import copy_with_new_vars
 
 from motet.passes.graph import static_shape
-from motet.passes.names import ARRAY
+from motet.passes.names import ARRAY, OP, TARGET
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.passes.typing import is_typed, with_type
 
@@ -33,13 +33,13 @@ class Outliner:
         Constants become parameters. Scalars stay inside on the host; the array takes
         every operand as a parameter.
         """
-        builder = _UnitBuilder(self.entry, attributes["motet.target"] != ARRAY)
+        builder = _UnitBuilder(self.entry, attributes[TARGET] != ARRAY)
         for binding in bindings:
             builder.copy(binding)
         unit = copy_with_new_vars(builder.function(bindings[-1].var))
         number = self.count
         self.count += 1
-        unit = unit.with_attrs({"motet.op": f"{self.model}/{number}", **attributes})
+        unit = unit.with_attrs({OP: f"{self.model}/{number}", **attributes})
         variable = with_type(GlobalVar(self.free_name(f"{self.model}__unit{number}")), unit.ty)
         self.module[variable] = unit
         return with_type(relax.Call(variable, builder.arguments), bindings[-1].var.ty)

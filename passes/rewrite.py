@@ -12,7 +12,7 @@ from tvm import IRModule, relax
 from tvm.ir.expr import GenericConst
 from tvm_ffi import structural_equal
 
-from motet.passes.graph import map_functions
+from motet.passes.graph import block_like, map_functions
 from motet.passes.typing import with_type
 
 
@@ -80,8 +80,7 @@ class Rewriter:
         self._in_dataflow = isinstance(block, relax.DataflowBlock)
         for binding in block.bindings:
             self._binding(binding)
-        kind = relax.DataflowBlock if self._in_dataflow else relax.BindingBlock
-        rewritten = kind(self._bindings)
+        rewritten = block_like(block, self._bindings)
         self._bindings, self._in_dataflow = outer
         return rewritten
 
