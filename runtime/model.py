@@ -103,7 +103,7 @@ class ModelSession:
         frame = self._vm.acquire(shapes)
         try:
             fill(frame, arrays)
-            frame.run()
+            frame.run()  # a first run would be timed with cold caches and sleeping threads
             times = frame.run_timed()
         finally:
             self._vm.release(shapes, frame)

@@ -149,7 +149,6 @@ class Program(msgspec.Struct, frozen=True):
     operators: tuple[Operator, ...]
     offsets: tuple[int, ...] | None
     arena_bytes: int | None
-    kind: Literal["vm"] = "vm"
 
 
 def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -34,13 +34,12 @@ from motet.runtime.program import (
     Register,
     ShapeTensor,
     Stored,
-    TensorInfo,
     View,
 )
-from motet.runtime.shapes import Bindings, evaluate, evaluate_shape, render_shape, symbols_of
+from motet.runtime.shapes import Bindings, evaluate, evaluate_shape, render_shape
+from motet.runtime.symbols import ShapeKey, bind_symbols
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
-ShapeKey = tuple[tuple[int, ...], ...]
 
 MAX_IDLE_FRAMES = 32
 """Frames of one model that stay bound between calls; those of the least recent shape go first."""
@@ -64,34 +63,6 @@ class Step:
         if self.branch_to is None or result:
             return position + 1
         return self.branch_to
-
-
-def bind_symbols(program: Program, shapes: ShapeKey) -> dict[str, int]:
-    """Values of the program's symbols from its input shapes.
-
-    Raises ``InputError`` where a shape does not fit, with both shapes.
-    """
-    bindings: dict[str, int] = {}
-    for info, shape in zip(program.inputs, shapes, strict=True):
-        if len(shape) != len(info.shape):
-            raise _misfit(info, shape, {})
-        for want, have in zip(info.shape, shape, strict=True):
-            if isinstance(want, str):
-                bindings.setdefault(want, have)
-    # Only now, because an earlier input may be an expression of a later one's symbol.
-    for info, shape in zip(program.inputs, shapes, strict=True):
-        if evaluate_shape(info.shape, bindings) != shape:
-            raise _misfit(info, shape, bindings)
-    return bindings
-
-
-def _misfit(info: TensorInfo, shape: tuple[int, ...], bindings: Bindings) -> InputError:
-    used = sorted(frozenset[str]().union(*map(symbols_of, info.shape)) & bindings.keys())
-    also = "".join(f", {name} = {bindings[name]}" for name in used)
-    return InputError(
-        f"input {info.name!r} has shape {render_shape(shape)}; "
-        f"the model takes {render_shape(info.shape)}{also}"
-    )
 
 
 class Frame:

@@ -14,7 +14,8 @@ from motet.runtime.device import Array
 from motet.runtime.errors import InputError
 from motet.runtime.model import ModelSession
 from motet.runtime.pool import IdlePool
-from motet.runtime.vm import Frame, ShapeKey, fill
+from motet.runtime.symbols import ShapeKey
+from motet.runtime.vm import Frame, fill
 
 Chain = dict[str, Frame]
 """A frame per model, in the order in which they run."""

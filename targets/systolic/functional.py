@@ -19,8 +19,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from motet.runtime.device import Array
 from motet.runtime.errors import InputError
 from motet.targets.systolic.addressing import Loop, rectangles
 from motet.targets.systolic.description import FP32_BYTES, ArrayDescription
@@ -28,7 +28,6 @@ from motet.targets.systolic.isa import NO_OPERAND, Instruction, Opcode, Operand
 from motet.targets.systolic.program import SystolicProgram
 from motet.targets.systolic.tile_product import is_single, stacked_blocks
 
-Array = NDArray[Any]
 Step = tuple[int, Any, Any, Any, Any]
 
 _COPY, _MULTIPLY, _FILL, _BLOCKS, _ADD, _STORE = range(6)

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from motet.targets.systolic import encoding
-from motet.targets.systolic.isa import Operand, Role
+from motet.targets.systolic.isa import Operand
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,6 @@ class SystolicProgram:
     instructions: NDArray[Any]
     operands: tuple[Operand, ...]
     macs: int
-
-    @property
-    def inputs(self) -> tuple[Operand, ...]:
-        """The operands that the program reads, in order."""
-        return tuple(x for x in self.operands if x.role is not Role.OUTPUT)
 
     def encode(self) -> bytes:
         """The program as bytes, the same for equal programs; ``encoding`` has the layout."""

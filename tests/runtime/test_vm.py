@@ -16,13 +16,13 @@ from motet.runtime.kernels import KernelLibrary
 from motet.runtime.memory import lendable
 from motet.runtime.program import Program
 from motet.runtime.shapes import Expression
+from motet.runtime.symbols import bind_symbols
 from motet.runtime.verify import verify_program
 from motet.runtime.vm import (
     MAX_IDLE_FRAMES,
     Frame,
     Machine,
     ModelVM,
-    bind_symbols,
     fill,
 )
 

@@ -66,7 +66,6 @@ programs = st.builds(
     ),
     offsets=st.none() | numbers,
     arena_bytes=st.none() | number,
-    kind=st.just("vm"),
 )
 
 
