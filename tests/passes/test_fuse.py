@@ -1,52 +1,17 @@
-from __future__ import annotations
+"""Rules 1 and 2 of ``fuse``, its options, and how units are outlined."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from __future__ import annotations
 
 import numpy as np
 import pytest
-import tvm
-from relax_modules import (
-    assert_equal,
-    assert_same_values,
-    calls,
-    kinds,
-    named,
-    names,
-    run,
-    units,
-)
+from fuse_checks import WEIGHT, checked
+from relax_modules import assert_equal, assert_same_values, calls, kinds, named, run, units
 from tvm import relax
-from tvm.ir import GlobalVar
 from tvm.script import ir as I
 from tvm.script import relax as R
-from tvm.script import tirx as T
 
 from motet.passes.fuse import fuse
-from motet.passes.names import names_of
-from motet.passes.op_kinds import op_name
 from motet.passes.options import FuseOptions
-from motet.passes.place import Placement, place
-
-WEIGHT = np.random.default_rng(0).uniform(-1, 1, (4, 4)).astype("float32")
-
-
-def checked(before: tvm.IRModule, **more: Any) -> tvm.IRModule:
-    """``before`` fused: well formed, every call in one unit, the same values."""
-    before = named(before)
-    after = fuse(**more)(before)
-    assert relax.analysis.check_well_formed(after)
-    inside = [call for unit in units(after) for call in calls(unit)]
-    assert sorted(names_of(call) for call in inside + views(after)) == sorted(names(before["main"]))
-    for unit in units(after):
-        assert [str(name) for name in unit.attrs["motet.onnx_nodes"]] == [
-            name for call in calls(unit) for name in names_of(call)
-        ]
-    return after
-
-
-def views(after: tvm.IRModule) -> list[relax.Call]:
-    return [call for call in calls(after["main"]) if not isinstance(call.op, GlobalVar)]
 
 
 def test_rule_1_units_and_views() -> None:
@@ -274,58 +239,6 @@ def test_opaque_calls_stand_alone_and_give_tuples() -> None:
     assert_same_values(Before, after)
 
 
-def test_symbolic_batch() -> None:
-    @I.ir_module
-    class Before:
-        @R.function
-        def main(x: R.Tensor(("n", 4), "float32"), r: R.Tensor(("n", 4), "float32")):
-            with R.dataflow():
-                product = R.matmul(x, R.const(WEIGHT))
-                y = R.add(product, r)
-                R.output(y)
-            return y
-
-    after = checked(Before)
-    assert kinds(after) == ["matmul+add"]
-    assert_same_values(Before, after, n=3)
-
-
-def test_symbols_that_no_operand_carries() -> None:
-    @I.ir_module
-    class Before:
-        @R.function
-        def main(x: R.Tensor(("n", 4), "float32")):
-            n = T.int64()
-            with R.dataflow():
-                full = R.full(R.shape([n, 2]), R.const(3, "float32"), dtype="float32")
-                y = R.concat((x, full), axis=1)
-                R.output(y)
-            return y
-
-    after = checked(Before)
-    assert kinds(after) == ["full", "concat"]
-    (param,) = units(after)[0].params
-    assert isinstance(param.ty.shape.values[0], tvm.tirx.Var)
-    assert_same_values(Before, after, n=3)
-
-
-def test_symbols_of_composed_dimensions() -> None:
-    @I.ir_module
-    class Before:
-        @R.function
-        def main(x: R.Tensor(("n", "m"), "float32")):
-            with R.dataflow():
-                joined = R.concat((x, x), axis=0)
-                y = R.nn.relu(joined)
-                total = R.sum(y, axis=1)
-                R.output(total)
-            return total
-
-    after = checked(Before)
-    assert kinds(after) == ["concat+nn.relu", "sum"]
-    assert_same_values(Before, after, n=3, m=2)
-
-
 def test_branches() -> None:
     @I.ir_module
     class Before:
@@ -397,89 +310,6 @@ def test_disabled() -> None:
     assert kinds(checked(Before, options=FuseOptions(enabled=False))) == ["matmul", "nn.relu"]
 
 
-def takes(*operators: str) -> Callable[[relax.Call, relax.Call, Sequence[relax.Call]], bool]:
-    """An array that takes these after an anchor, each once."""
-
-    def accepts(_anchor: relax.Call, following: relax.Call, so_far: Sequence[relax.Call]) -> bool:
-        return op_name(following) in operators and op_name(following) not in map(op_name, so_far)
-
-    return accepts
-
-
-def on_array(mod: tvm.IRModule, *pinned: str) -> tvm.IRModule:
-    return place(lambda call: None, pinned, Placement())(mod)
-
-
-def targets(mod: tvm.IRModule) -> list[str]:
-    return [str(unit.attrs["motet.target"]) for unit in units(mod)]
-
-
-@I.ir_module
-class Layered:
-    @R.function
-    def main(x: R.Tensor((4, 4), "float32")):
-        with R.dataflow():
-            side = R.exp(x)
-            product = R.matmul(x, R.const(WEIGHT))
-            biased = R.add(product, R.const(WEIGHT[0]))
-            clamped = R.nn.relu(biased)
-            again = R.nn.relu(clamped)
-            y = R.add(side, again)
-            R.output(y)
-        return y
-
-
-def test_rule_3_the_array_says_what_follows() -> None:
-    before = on_array(named(Layered))
-    after = fuse(None, takes("relax.add", "relax.nn.relu"))(before)
-    assert kinds(after) == ["matmul+add+nn.relu", "exp+nn.relu+add"]
-    assert targets(after) == ["array", "host"]
-    assert_same_values(Layered, after)
-
-
-def test_rule_3_host_values_do_not_go_to_the_array() -> None:
-    @I.ir_module
-    class Before:
-        @R.function
-        def main(x: R.Tensor((4, 4), "float32")):
-            with R.dataflow():
-                side = R.exp(x)
-                product = R.matmul(x, R.const(WEIGHT))
-                y = R.add(side, product)
-                R.output(y)
-            return y
-
-    after = fuse(None, takes("relax.add"))(on_array(named(Before)))
-    assert kinds(after) == ["exp", "matmul+add"]
-    assert targets(after) == ["host", "array"]
-    assert_same_values(Before, after)
-
-
-def test_without_an_array_that_accepts_nothing_follows() -> None:
-    after = fuse()(on_array(named(Layered)))
-    assert kinds(after) == ["matmul", "exp+add+nn.relu+nn.relu+add"]
-
-
-def test_pinned_to_the_host() -> None:
-    after = fuse(None, takes("relax.add"))(on_array(named(Layered), "product"))
-    assert targets(after) == ["host"]
-
-
-def test_the_array_takes_scalars_as_parameters() -> None:
-    @I.ir_module
-    class Before:
-        @R.function
-        def main(x: R.Tensor((1, 4), "float32")):
-            with R.dataflow():
-                product = R.matmul(x, R.const(WEIGHT[:, :1]))
-                y = R.add(product, R.const(2, "float32"))
-                R.output(y)
-            return y
-
-    (unit,) = units(fuse(None, takes("relax.add"))(on_array(named(Before))))
-    assert len(unit.params) == 3
-
-
 def test_two_models_are_numbered_apart() -> None:
     @I.ir_module
     class Before:
@@ -515,41 +345,6 @@ def test_a_constant_read_twice_is_one_parameter() -> None:
     (unit,) = units(fuse()(before))
     assert len(unit.params) == 2
     assert_same_values(before, fuse()(before))
-
-
-def test_symbols_as_operands_stay_inside() -> None:
-    @I.ir_module
-    class Before:
-        @R.function
-        def main(x: R.Tensor((8, 4), "float32"), y: R.Tensor(("n", 4), "float32")):
-            n = T.int64()
-            with R.dataflow():
-                head = R.strided_slice(x, axes=[0], begin=[0], end=[n])
-                z = R.strided_slice(x, axes=[0], begin=[n], end=[n + 2])
-                R.output(head, z)
-            return (head, z)
-
-    after = checked(Before)
-    for unit in units(after):
-        assert [len(param.ty.shape.values) for param in unit.params] == [2, 2]
-    assert_same_values(Before, after, n=3)
-
-
-def test_symbols_of_operands_alone_are_bound() -> None:
-    """The shape of a take is known; that n bounds its index, only an operand says."""
-    builder = relax.BlockBuilder()
-    n = tvm.tirx.Var("n", "int64")
-    x = relax.Var("x", relax.TensorType([8], "float32"))
-    y = relax.Var("y", relax.TensorType([n], "float32"))
-    with builder.function("main", [x, y]):
-        with builder.dataflow():
-            output = builder.emit_output(relax.op.take(x, n, axis=0))
-        builder.emit_func_output(output)
-    before = builder.finalize()
-    after = checked(before)
-    (unit,) = units(after)
-    assert len(unit.params) == 2
-    assert_same_values(before, after, n=3)
 
 
 def test_a_model_called_like_a_unit() -> None:

@@ -1,0 +1,99 @@
+"""Rule 3 of ``fuse``: what follows an anchor on the array is for the array to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tvm
+from fuse_checks import WEIGHT
+from relax_modules import assert_same_values, kinds, named, units
+from tvm import relax
+from tvm.script import ir as I
+from tvm.script import relax as R
+
+from motet.passes.fuse import fuse
+from motet.passes.op_kinds import op_name
+from motet.passes.place import Placement, place
+
+
+def takes(*operators: str) -> Callable[[relax.Call, relax.Call, Sequence[relax.Call]], bool]:
+    """An array that takes these after an anchor, each once."""
+
+    def accepts(_anchor: relax.Call, following: relax.Call, so_far: Sequence[relax.Call]) -> bool:
+        return op_name(following) in operators and op_name(following) not in map(op_name, so_far)
+
+    return accepts
+
+
+def on_array(mod: tvm.IRModule, *pinned: str) -> tvm.IRModule:
+    return place(lambda call: None, pinned, Placement())(mod)
+
+
+def targets(mod: tvm.IRModule) -> list[str]:
+    return [str(unit.attrs["motet.target"]) for unit in units(mod)]
+
+
+@I.ir_module
+class Layered:
+    @R.function
+    def main(x: R.Tensor((4, 4), "float32")):
+        with R.dataflow():
+            side = R.exp(x)
+            product = R.matmul(x, R.const(WEIGHT))
+            biased = R.add(product, R.const(WEIGHT[0]))
+            clamped = R.nn.relu(biased)
+            again = R.nn.relu(clamped)
+            y = R.add(side, again)
+            R.output(y)
+        return y
+
+
+def test_rule_3_the_array_says_what_follows() -> None:
+    before = on_array(named(Layered))
+    after = fuse(None, takes("relax.add", "relax.nn.relu"))(before)
+    assert kinds(after) == ["matmul+add+nn.relu", "exp+nn.relu+add"]
+    assert targets(after) == ["array", "host"]
+    assert_same_values(Layered, after)
+
+
+def test_rule_3_host_values_do_not_go_to_the_array() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((4, 4), "float32")):
+            with R.dataflow():
+                side = R.exp(x)
+                product = R.matmul(x, R.const(WEIGHT))
+                y = R.add(side, product)
+                R.output(y)
+            return y
+
+    after = fuse(None, takes("relax.add"))(on_array(named(Before)))
+    assert kinds(after) == ["exp", "matmul+add"]
+    assert targets(after) == ["host", "array"]
+    assert_same_values(Before, after)
+
+
+def test_without_an_array_that_accepts_nothing_follows() -> None:
+    after = fuse()(on_array(named(Layered)))
+    assert kinds(after) == ["matmul", "exp+add+nn.relu+nn.relu+add"]
+
+
+def test_pinned_to_the_host() -> None:
+    after = fuse(None, takes("relax.add"))(on_array(named(Layered), "product"))
+    assert targets(after) == ["host"]
+
+
+def test_the_array_takes_scalars_as_parameters() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((1, 4), "float32")):
+            with R.dataflow():
+                product = R.matmul(x, R.const(WEIGHT[:, :1]))
+                y = R.add(product, R.const(2, "float32"))
+                R.output(y)
+            return y
+
+    (unit,) = units(fuse(None, takes("relax.add"))(on_array(named(Before))))
+    assert len(unit.params) == 3
