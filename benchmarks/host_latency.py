@@ -1,6 +1,6 @@
 """Claim: on the host CPU, Motet is within 5x of onnxruntime on the examples.
 
-    python -m motet.benchmarks.host_latency [MODEL.onnx ...] [--threads 2] [--json OUT]
+    python -m motet.benchmarks.host_latency [MODEL.onnx ...] [--threads 2] [--json]
 
 Without models: the examples, and what MOTET_MODELS holds. Both engines run the same
 inputs with the same number of threads, each in a process of its own, in turns; the

@@ -31,11 +31,12 @@ def onnxruntime_runner(bundle: str, threads: int) -> Callable[[], Any]:
     """The same in onnxruntime, from the ONNX file that the bundle came from."""
     import onnxruntime
 
-    (model,) = motet.load(bundle, threads=1).values()
+    motet_session = motet.load(bundle, threads=1)
+    (model,) = motet_session.values()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    path = str(motet.load(bundle).bundle.source_path(model.name))
+    path = str(motet_session.bundle.source_path(model.name))
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     inputs = model.random_inputs()
     return lambda: session.run(None, inputs)
