@@ -13,8 +13,10 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
-from motet.targets.host import elementwise, indexing
+from motet.targets.host import elementwise, indexing, pooling
+from motet.targets.host.defaults import by_tvm
 from motet.targets.host.elementwise import broadcast_index
+from motet.targets.host.kernels import arg_extreme
 from motet.targets.host.kernels.ordered import arg_sort, cumulative_sum, sort, top_k
 from motet.targets.host.loops import Expr, index
 
@@ -104,7 +106,7 @@ def convolution(layouts: tuple[str, str]) -> Callable[[_Builder, _Call], relax.E
     def legalize(builder: _Builder, call: _Call) -> relax.Expr:
         attrs = call.attrs
         if (attrs.data_layout, attrs.kernel_layout) != layouts:
-            return relax.transform.legalize_ops.common.default_legalize(builder, call)
+            return by_tvm(builder, call)
         rank = len(layouts[0]) - 2
         pads = _ints(attrs.padding)
         dtype = call.ty.dtype
@@ -214,6 +216,8 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     "relax.topk": top_k,
     "relax.argsort": arg_sort,
     "relax.sort": sort,
+    **arg_extreme.LEGALIZATIONS,
     **elementwise.LEGALIZATIONS,
+    **pooling.LEGALIZATIONS,
     **indexing.LEGALIZATIONS,
 }

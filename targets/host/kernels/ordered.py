@@ -3,7 +3,7 @@
 All are parallel over the other axes and serial along their own. A selection keeps the best
 ``k`` elements so far in order and inserts each new one where it belongs: ``n`` comparisons
 where few elements enter the list, ``n * k`` at worst. Equal elements keep their order, the
-first one first, as ONNX asks.
+first one first, as ONNX asks; NaN counts as larger than every number, as numpy sorts it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from motet.targets.host.loops import (
 )  # fmt: skip
 
 
-def _over_others(shape: Sequence[Expr], axis: int, body: Callable[..., Stmt]) -> Stmt:
+def over_others(shape: Sequence[Expr], axis: int, body: Callable[..., Stmt]) -> Stmt:
     """``body(at)`` for all positions of the other axes; ``at(i)`` puts ``i`` on the axis."""
     others = [k for k in range(len(shape)) if k != axis]
 
@@ -54,7 +54,7 @@ def scan_statement(x: Buffer, y: Buffer, axis: int, exclusive: bool) -> Stmt:
         zero = store(total, tirx.const(0, y.dtype), 0)
         return seq(allocate(total), zero, loop("i", x.shape[axis], step))
 
-    return _over_others(x.shape, axis, row)
+    return over_others(x.shape, axis, row)
 
 
 def selection_statement(
@@ -68,7 +68,11 @@ def selection_statement(
         return seq(tirx.Evaluate(0))
 
     def comes_before(a: Expr, b: Expr) -> Expr:
-        return a > b if largest else a < b
+        before = a > b if largest else a < b
+        if "float" not in str(x.dtype):
+            return before
+        nan, other = (a, b) if largest else (b, a)
+        return tirx.any(before, tirx.all(tirx.isnan(nan), tirx.Not(tirx.isnan(other))))
 
     def insert(at: Callable[[Expr], list[Expr]], i: Expr) -> Stmt:
         value = load(x, *at(i))
@@ -104,7 +108,7 @@ def selection_statement(
             loop("i", k, keep),
         )
 
-    return _over_others(x.shape, axis, row)
+    return over_others(x.shape, axis, row)
 
 
 _Call = Any
