@@ -24,6 +24,7 @@ from motet.targets.host.kernels.generic import emit_as_it_came
 from motet.targets.host.kernels.injective import emit_injective
 from motet.targets.host.kernels.matmul import emit_matmul
 from motet.targets.host.kernels.reduction import emit_reduction
+from motet.targets.host.kernels.rows import emit_rows, find_rows
 from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
@@ -105,6 +106,17 @@ def lower_unit(
     """
     func = inline_injective(read_stages(fuse(unit), _output_count(unit)))
     func = replace(func, stages=tuple(with_fast_math(s) for s in func.stages))
+    rows = find_rows(func, machine)
+    if rows is not None:
+        body = [emit_rows(rows, func.outputs, machine, _emit)]
+        return _assemble(func, body, {id(s) for s in func.stages}, {}, {})
+    return _with_anchors(func, constant_params, machine)
+
+
+def _with_anchors(
+    func: StagedFunction, constant_params: frozenset[int], machine: Machine
+) -> LoweredUnit:
+    """Every stage as a nest of its own; those around an anchor become part of it."""
     constants = [func.params[i] for i in sorted(constant_params)]
     body: list[Stmt] = []
     repacked: dict[Any, tuple[Buffer, Packing]] = {}

@@ -14,7 +14,7 @@ reassociates sums::
 
     parallel for spatial axes:
         acc[v] = init;  for reduction in vectors: acc[v] = combine(acc[v], x[v])
-        result = combine over v of acc[v]
+        result = acc combined, half onto half
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from motet.targets.host.exprs import children, loads, rewrite, substitute, walk
 from motet.targets.host.kernels.injective import axes_fuse, lanes_for, unfuse, worth_parallel
 from motet.targets.host.loops import (
     VECTORIZED,
+    Buffer,
     Expr,
     Stmt,
     allocate,
@@ -172,7 +173,6 @@ def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Any) -> S
     pieces = _widths(extent, lanes)
     width = max(w for _, _, w in pieces)
     acc = scratch("acc", [width], stage.output.dtype)
-    result = scratch("result", [1], stage.output.dtype)
 
     def element(lead: Sequence[Expr], *at: Expr) -> Stmt:
         values = dict(zip(axes, lead, strict=True))
@@ -192,21 +192,23 @@ def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Any) -> S
         names = [f"r{i}" for i in range(len(outer_groups))]
         return seq(
             allocate(acc),
-            allocate(result),
             _lane_loop(width, lambda v: store(acc, start_of(stage), v)),
             nest(names, [_extent(g) for g in outer_groups], lambda *at: element(lead, *at)),
-            store(result, load(acc, 0), 0),
-            loop(
-                "v",
-                width - 1,
-                lambda v: store(result, combine(load(result, 0), load(acc, v + 1)), 0),
-            )
-            if width > 1
-            else None,
-            store(stage.output, load(result, 0), *lead),
+            *_folded(acc, width, combine),
+            store(stage.output, load(acc, 0), *lead),
         )
 
     return _over(stage.spatial, whole, _is_large(stage, machine))
+
+
+def _folded(acc: Buffer, width: int, combine: Callable[[Expr, Expr], Expr]) -> list[Stmt]:
+    """Combines ``width`` accumulators, a power of two, into the first one: half onto half."""
+    halves = [width >> k for k in range(1, width.bit_length())]
+
+    def fold(half: int) -> Stmt:
+        return _lane_loop(half, lambda v: store(acc, combine(load(acc, v), load(acc, v + half)), v))
+
+    return [fold(half) for half in halves]
 
 
 def _over(axes: Sequence[Axis], body: Callable[..., Stmt], parallel_: bool) -> Stmt:

@@ -63,6 +63,28 @@ print("fine")
 """
 
 
+# 100 MB are left; the padded copy of the input takes 170.
+NO_MEMORY = """
+import resource, sys
+import numpy as np, tvm_ffi
+kernel = tvm_ffi.load_module(sys.argv[1])["convolution"]
+
+def aligned(*shape):
+    raw = np.zeros(4 * int(np.prod(shape)) + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + 4 * int(np.prod(shape))].view(np.float32).reshape(shape)
+
+shapes = (200, 64, 56, 56), (8, 64, 3, 3), (200, 8, 56, 56)
+tensors = [tvm_ffi.from_dlpack(aligned(*shape)) for shape in shapes]
+used = int(open("/proc/self/statm").read().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)
+try:
+    kernel(*tensors)
+except MemoryError as error:
+    print(error)
+"""
+
+
 def product():
     unit = unit_of([(64, 256), (256, 512)], ["float32"] * 2, relax.op.matmul)
     return lower_unit(unit, frozenset(), native_machine()).func
@@ -75,6 +97,17 @@ def test_threads_and_forks(process: str, tmp_path: Path):
     command = [sys.executable, "-c", PROGRAM, str(path), process]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "fine", done.stderr
+
+
+def test_a_kernel_without_memory_says_so(tmp_path: Path):
+    shapes = [("n", 64, 56, 56), (8, 64, 3, 3)]
+    unit = unit_of(shapes, ["float32"] * 2, lambda x, w: relax.op.nn.conv2d(x, w, padding=(1, 1)))
+    lowered = lower_unit(unit, frozenset(), native_machine())
+    path = tmp_path / "library.so"
+    path.write_bytes(build_library({"convolution": lowered.func}, native_machine()))
+    command = [sys.executable, "-c", NO_MEMORY, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "no memory left for a kernel's workspace", done.stderr
 
 
 def test_same_bytes_whatever_the_order():
