@@ -12,7 +12,9 @@ right operand is transposed by that copy). Then::
 
 A block's rows of ``a`` stay in the second-level cache, a panel in the first. Where the
 number of rows is not a multiple of the tile, the last tile starts early and computes a few
-rows twice; where it is symbolic, the rest is computed row by row.
+rows twice; where it is symbolic, the rest is computed row by row. Up to ``_UNPACKED_ROWS``
+rows do not pay for the copy of a right operand that is in row-major order: it is read where
+it is, and the last panel starts early.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ from motet.targets.host.stages import Stage, StagedFunction
 
 PARALLEL_FLOPS = 1_000_000
 _BLOCK_BYTES = 128 * 1024
+_UNPACKED_ROWS = 4
 
 
 def pack_panels(b: NDArray[Any], columns: int) -> NDArray[Any]:
@@ -73,12 +76,15 @@ def pack_panels(b: NDArray[Any], columns: int) -> NDArray[Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Product:
-    """One matrix product; ``packed`` holds the panels of the right operand."""
+    """One matrix product; ``packed`` holds the panels of the right operand, or the operand
+    itself where ``in_place``.
+    """
 
     anchor: Stage
     tile: Tile
     packed: Buffer
     epilogue: Epilogue
+    in_place: bool
 
     @property
     def batch(self) -> list[Expr]:
@@ -106,10 +112,19 @@ class _Product:
         axes[self.anchor.reduction[0].var] = k
         return substitute(accesses[which], axes)
 
+    def _right(self, lead: Sequence[Expr], panel: Expr, column: Expr, k: Expr, v: int) -> Any:
+        """Vector ``v`` of row ``k`` of a panel, which begins at ``column``."""
+        lanes = self.tile.lanes
+        if self.in_place:
+            return load(self.packed, *lead, k, ramp(column + v * lanes, lanes))
+        return load(self.packed, *lead, panel, k, ramp(index(v * lanes), lanes))
+
     def tile_at(self, tile: Tile, lead: Sequence[Expr], m: Expr, panel: Expr) -> Stmt:
         """Rows ``m`` to ``m + tile.rows`` of one panel."""
         dtype = tile.dtype
         column = panel * tile.columns
+        if self.in_place:
+            column = tirx.min(column, self.n - tile.columns)
         sums = scratch("sums", [tile.rows, tile.columns], dtype)
         right_lead = self._operand_at(1, [*lead, m, column], index(0)).indices[:-2]
 
@@ -117,9 +132,9 @@ class _Product:
             def at(k: Expr) -> Stmt:
                 return step(
                     lambda r: self._operand_at(0, [*lead, m + r, column], k).astype(dtype),
-                    lambda v: load(
-                        self.packed, *right_lead, panel, k, ramp(index(v * tile.lanes), tile.lanes)
-                    ).astype(f"{dtype}x{tile.lanes}"),
+                    lambda v: self._right(right_lead, panel, column, k, v).astype(
+                        f"{dtype}x{tile.lanes}"
+                    ),
                 )
 
             return loop("k", self.k, at)
@@ -132,7 +147,7 @@ class _Product:
                 return self.epilogue.write(load(sums, r, i), [*lead, m + r, column + i])
 
             size = constant_of(self.n)
-            if size is not None and size % tile.columns == 0:
+            if self.in_place or (size is not None and size % tile.columns == 0):
                 return vector_loop("n", tile.columns, tile.lanes, element)
             left = tirx.min(index(tile.columns), self.n - column)
             return vector_loop("n", simplify(left), tile.lanes, element)
@@ -230,21 +245,27 @@ def emit_matmul(
     dtype = packed_dtype(right, tile.dtype)
     packed = scratch("packed", [*right.shape[:-2], panels, right.shape[-2], columns], dtype)
     epilogue = find_epilogue(anchor, func)
-    work = _Product(anchor, tile, packed, epilogue)
+    source = b.source()
+    constant = source is not None and any(source[0].same_as(c) for c in constants)
+    in_place = not constant and b.stage is None and _few_rows(m, n, columns)
+    work = _Product(anchor, tile, right if in_place else packed, epilogue, in_place)
     size = constant_of(product([*work.batch, work.m, work.n, work.k]))
     parallel_ = machine.cores > 1 and (size is None or 2 * size >= PARALLEL_FLOPS)
     repacked: dict[Buffer, tuple[Buffer, Packing]] = {}
     prepare: list[Stmt] = []
-    source = b.source()
-    if source is not None and any(source[0].same_as(c) for c in constants):
+    if source is not None and constant:
         axes = source[1]
         repacked[source[0]] = (
             packed,
             lambda w: pack_panels(w.transpose(axes), columns).astype(dtype),
         )
-    else:
+    elif not in_place:
         copy = _pack_at_run_time(packed, b, work.n, parallel_, tile.lanes)
         prepare = [allocate(packed), copy]
     body = seq(*prepare, _main(work, machine, parallel_))
     consumed = [anchor, *[s for s in (b.stage, epilogue.stage) if s is not None]]
     return EmittedAnchor(body, (epilogue.output,), tuple(consumed), repacked)
+
+
+def _few_rows(m: int | None, n: int | None, columns: int) -> bool:
+    return m is not None and m <= _UNPACKED_ROWS and n is not None and n >= columns

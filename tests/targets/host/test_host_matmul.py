@@ -87,3 +87,19 @@ def test_integers_are_exact(tmp_path: Path):
     b = rng.integers(-1000, 1000, (33, 9)).astype(np.int32)
     (y,) = run_unit(tmp_path, relax.op.matmul, [a, b], [a @ b])
     assert np.array_equal(y, a @ b)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4])
+@pytest.mark.parametrize("columns", [64, 97, 203])
+def test_few_rows_read_the_right_operand_in_place(rows: int, columns: int, tmp_path: Path):
+    rng = np.random.default_rng(rows)
+    a = rng.standard_normal((2, 3, rows, 31)).astype(np.float32)
+    b = rng.standard_normal((3, 31, columns)).astype(np.float32)
+    c = rng.standard_normal(columns).astype(np.float32)
+    expected = np.maximum(a.astype(np.float64) @ b + c, 0)
+
+    def build(a, b, c):
+        return relax.op.nn.relu(relax.op.add(relax.op.matmul(a, b), c))
+
+    (y,) = run_unit(tmp_path, build, [a, b, c], [expected.astype(np.float32)])
+    assert np.abs(y - expected).max() <= 2e-5
