@@ -13,6 +13,7 @@ from tvm import tirx
 
 from motet.runtime.errors import ModelError, SpecError
 
+from .limits import check_dtype
 from .values import Dim, as_dim
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -209,4 +210,6 @@ def numpy_dtype(info: onnx.ValueInfoProto, file: str) -> str:
             f"{file}: '{info.name}' is a string tensor; Motet runs numbers only: "
             "move text processing out of the model"
         )
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem)).name
+    name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem)).name
+    check_dtype(name, f"{file}: '{info.name}'")
+    return name

@@ -16,6 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
+from .limits import RUNNABLE
+
 MAX_ELEMENTS = 1 << 22
 
 _FOLDABLE_NAMES = """
@@ -54,7 +56,7 @@ def fold(
     An error of the evaluator also gives None: the converter of the operator then
     reports what is wrong with the node.
     """
-    if node.op_type not in FOLDABLE or not _is_small(node, arrays):
+    if not _is_foldable(node, arrays) or not _is_small(node, arrays):
         return None
     inputs = [_info(name) for name in dict.fromkeys(n for n in node.input if n)]
     outputs = [_info(name) for name in node.output if name]
@@ -69,6 +71,13 @@ def fold(
         return None
     by_name = dict(zip((n for n in node.output if n), results, strict=True))
     return [np.asarray(by_name.get(name, 0)) for name in node.output]
+
+
+def _is_foldable(node: onnx.NodeProto, arrays: Sequence[NDArray[Any] | None]) -> bool:
+    """Quantised weights too where their type (4 bits, float8) is one that nothing runs on."""
+    if node.op_type == "DequantizeLinear" and arrays[0] is not None:
+        return arrays[0].dtype.name not in RUNNABLE
+    return node.op_type in FOLDABLE
 
 
 def _info(name: str) -> onnx.ValueInfoProto:

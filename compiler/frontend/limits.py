@@ -1,4 +1,4 @@
-"""The sizes beyond which a model is refused, before anything of that size is allocated."""
+"""Sizes and element types that a model is refused for, before anything is allocated or built."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ from .values import as_dim
 
 MAX_ELEMENTS = 2**31 - 1
 MAX_TOTAL_BYTES = 16 * 2**30
+# What numpy has by itself, and so what a bundle runs on.
+_INTEGERS = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
+RUNNABLE = frozenset(("bool", "float16", "float32", "float64", *_INTEGERS))
+
+
+def check_dtype(dtype: str, what: str) -> None:
+    """Refuse an element type that no kernel runs on; ``what`` begins the message."""
+    if dtype not in RUNNABLE:
+        raise ModelError(
+            f"{what} has the element type {dtype}, which Motet does not run: "
+            "convert the model to float32 or float16 (integers of fewer than 8 bits to int8)"
+        )
 
 
 def check_elements(dims: Sequence[Any], what: str) -> int:
@@ -43,6 +55,8 @@ def check_total(size_bytes: int, model: str) -> None:
 
 
 def check_type(ty: Any, what: str) -> None:
-    """Refuse a Relax tensor type of too many elements."""
+    """Refuse a Relax tensor type of too many elements, or of elements that cannot be run."""
+    if isinstance(ty, relax.TensorType):
+        check_dtype(str(ty.dtype), what)
     if isinstance(ty, relax.TensorType) and isinstance(ty.shape, relax.ShapeExpr):
         check_elements([as_dim(dim) for dim in ty.shape.values], what)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import GenericConst
 
+from .limits import RUNNABLE
 from .values import Constant, Dim, Dims, Symbolic, Tensor, Value, as_dim
 
 LEAVES = (relax.Var, GenericConst, relax.ShapeExpr)
@@ -72,6 +73,8 @@ class Node:
     def tensor(self, value: Value) -> relax.Expr:
         """A Relax tensor of ``value``; shape data becomes an int tensor at run time."""
         if isinstance(value, Constant):
+            if value.array.dtype.name not in RUNNABLE:
+                self.refuse(f"a constant of element type {value.array.dtype.name}")
             return value.tensor()
         if isinstance(value, Tensor):
             return value.expr

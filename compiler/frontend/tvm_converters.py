@@ -16,7 +16,6 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from .node import Node
-from .values import Constant, Symbolic, Tensor, Value
 
 _USABLE_NAMES = """
     Abs Acos Acosh Add AffineGrid And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr
@@ -32,21 +31,12 @@ USABLE = frozenset(_USABLE_NAMES.split())
 def convert(node: Node) -> relax.Expr:
     """Convert ``node`` with TVM's converter, whose prints and warnings are kept quiet."""
     converter = onnx_frontend._get_convert_map()[node.op_type].get_converter(node.opset)
-    inputs = onnx_frontend.onnx_input([_input(node, value) for value in node.inputs])
+    inputs = onnx_frontend.onnx_input([None if v is None else node.tensor(v) for v in node.inputs])
     attributes = {name: _encoded(value) for name, value in node.attributes.items()}
     attributes["tvm_custom"] = {"name": node.op_type, "num_outputs": node.outputs}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         return converter(node.builder, inputs, attributes, [{}, {}])
-
-
-def _input(node: Node, value: Value | None) -> relax.Expr | None:
-    if value is None:
-        return None
-    if isinstance(value, (Constant, Tensor)):
-        return value.tensor() if isinstance(value, Constant) else value.expr
-    assert isinstance(value, Symbolic)
-    return node.tensor(value)
 
 
 def _encoded(value: Any) -> Any:
