@@ -154,9 +154,11 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _never_negative_against(a: Any, b: Any) -> bool:
     """A symbolic extent never equals a negative constant (exporters compare with -1)."""
-    constants = [v for v in (as_dim(a), as_dim(b)) if isinstance(v, int)]
-    symbols = [v for v in (as_dim(a), as_dim(b)) if isinstance(v, tirx.Var)]
-    return len(constants) == 1 and len(symbols) == 1 and constants[0] < 0
+    a, b = as_dim(a), as_dim(b)
+    if isinstance(a, int) == isinstance(b, int):
+        return False
+    number, extent = (a, b) if isinstance(a, int) else (b, a)
+    return bool(number < 0) and is_non_negative(extent)
 
 
 def _divide(a: Any, b: Any) -> Any:

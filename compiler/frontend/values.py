@@ -68,6 +68,13 @@ def as_expr(dim: Dim) -> tirx.Expr:
     return tirx.const(dim, "int64") if isinstance(dim, int) else dim
 
 
+def counted(length: Dim) -> relax.Expr:
+    """0, 1, ... below ``length``, int64; a constant where the length is known."""
+    if isinstance(length, int):
+        return constant(np.arange(length, dtype=np.int64))
+    return relax.op.arange(0, length, 1, "int64")
+
+
 def object_array(items: list[Any], scalar: bool = False) -> NDArray[Any]:
     """An object array of rank 1, or of rank 0 with ``scalar``, without broadcasting."""
     array = np.empty(len(items), dtype=object)

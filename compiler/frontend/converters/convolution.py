@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.values import Constant
+from motet.compiler.frontend.values import Constant, constant
 
 from .windows import window
 
@@ -124,7 +125,42 @@ def _transposed_pads(
     return before, after
 
 
+def col2im(node: Node) -> relax.Expr:
+    """Col2Im: every column adds its block to the image, as the transposed convolution of
+    columns as channels with the identity does.
+    """
+    image = [int(v) for v in node.needed_constant(1, "image_shape").reshape(-1)]
+    block = [int(v) for v in node.needed_constant(2, "block_shape").reshape(-1)]
+    rank, cells = len(block), int(np.prod(block))
+    if rank not in _LAYOUTS:
+        node.refuse(f"an image of {rank} axes")
+    strides = list(node.attr("strides") or [1] * rank)
+    dilations = list(node.attr("dilations") or [1] * rank)
+    pads = list(node.attr("pads") or [0] * (2 * rank))
+    reach = [(k - 1) * d + 1 for k, d in zip(block, dilations, strict=True)]
+    room = [v + pads[i] + pads[rank + i] - reach[i] for i, v in enumerate(image)]
+    steps = [r // s + 1 for r, s in zip(room, strides, strict=True)]
+    batch, columns, _ = node.shape()
+    channels = node.static([columns], "the number of columns")[0] // cells
+    x = relax.op.reshape(node.x(), relax.ShapeExpr([batch, columns, *steps]))
+    identity = np.eye(cells, dtype=node.dtype()).reshape(cells, 1, *block)
+    layout, axes = _LAYOUTS[rank]
+    operator = getattr(relax.op.nn, f"conv{rank}d_transpose")
+    return operator(
+        node.emit(x),
+        constant(np.tile(identity, (channels, *[1] * (rank + 1)))),
+        strides=strides,
+        padding=pads,
+        output_padding=[r % s for r, s in zip(room, strides, strict=True)],
+        dilation=dilations,
+        groups=channels,
+        data_layout=layout,
+        kernel_layout="IO" + axes,
+    )
+
+
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
+    "Col2Im": col2im,
 }

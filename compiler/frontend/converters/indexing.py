@@ -9,7 +9,11 @@ import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.values import Dim, constant
+from motet.compiler.frontend.shape_data import same
+from motet.compiler.frontend.values import Constant, Dim, constant, counted, shape_value
+
+# Scatters of at most so many entries per line become choices.
+_MAX_SELECTED = 16
 
 
 def _positive(node: Node, index: int, extents: Dim | list[Dim]) -> relax.Expr:
@@ -17,21 +21,21 @@ def _positive(node: Node, index: int, extents: Dim | list[Dim]) -> relax.Expr:
 
     ``extents`` is one extent, or one for each entry of the last axis.
     """
-    bounds = extents if isinstance(extents, list) else [extents]
-    limit = np.array(node.static(bounds, "the extent of an indexed axis"))
-    limit = limit if isinstance(extents, list) else limit.reshape(())
+    several = isinstance(extents, list)
+    limit = shape_value(extents if isinstance(extents, list) else [extents], scalar=not several)
     array = node.constant(index)
-    if array is not None:
-        array = array.astype(np.int64)
-        if array.size and ((array >= limit) | (array < -limit)).any():
-            node.refuse(f"indices out of the range of {limit.tolist()}")
-        return constant(np.where(array < 0, array + limit, array).astype(array.dtype))
+    if array is not None and isinstance(limit, Constant):
+        bounds, array = limit.array, array.astype(np.int64)
+        if array.size and ((array >= bounds) | (array < -bounds)).any():
+            node.refuse(f"indices out of the range of {bounds.tolist()}")
+        return constant(np.where(array < 0, array + bounds, array))
+    if array is not None and not (array < 0).any():
+        return constant(array.astype(np.int64))
     x = node.x(index)
     if node.dtype(x) != "int64":
         x = node.emit(relax.op.astype(x, "int64"))
-    dtype = "int64"
-    below = relax.op.less(x, node.scalar(0, dtype))
-    return node.emit(relax.op.where(below, relax.op.add(x, constant(limit.astype(dtype))), x))
+    below = relax.op.less(x, node.scalar(0, "int64"))
+    return node.emit(relax.op.where(below, relax.op.add(x, node.tensor(limit)), x))
 
 
 def gather(node: Node) -> relax.Expr:
@@ -70,11 +74,15 @@ def scatter_elements(node: Node) -> relax.Expr:
     """ScatterElements (and Scatter, its old name), also with indices smaller than the data."""
     axis, dims = node.axis(0), node.shape()
     indices = _positive(node, 1, dims[axis])
-    counts = node.static(node.shape(indices), "the shape of the indices")
-    if list(dims) == counts:
+    lengths = node.shape(indices)
+    others = [i for i in range(len(dims)) if i != axis]
+    if all(same(dims[i], lengths[i]) for i in (*others, axis)):
         return relax.op.scatter_elements(
             node.x(), indices, node.x(2), axis, reduction=_reduction(node)
         )
+    if all(same(dims[i], lengths[i]) for i in others) and _is_short(lengths[axis]):
+        return _selected(node, indices, axis, int(lengths[axis]))
+    counts = node.static(lengths, "the shape of the indices")
     # Explicit places for every entry: the element-wise operator broadcasts axes of size 1.
     places = np.moveaxis(np.indices(counts), 0, -1).reshape(-1, len(counts)).astype("int64")
     flat = relax.op.reshape(relax.op.astype(indices, "int64"), (len(places), 1))
@@ -83,6 +91,27 @@ def scatter_elements(node: Node) -> relax.Expr:
     target = relax.op.where(constant(columns), flat, constant(places))
     updates = relax.op.reshape(node.x(2), (len(places),))
     return relax.op.scatter_nd(node.x(), target, updates, _reduction(node))
+
+
+def _is_short(length: Dim) -> bool:
+    return isinstance(length, int) and length <= _MAX_SELECTED
+
+
+def _selected(node: Node, indices: relax.Expr, axis: int, count: int) -> relax.Expr:
+    """A scatter of ``count`` entries per line, as one choice per entry."""
+    if _reduction(node) != "update":
+        node.refuse(f"reduction '{node.attr('reduction')}' with fewer indices than data")
+    after = list(range(1, node.rank() - axis))
+    places = node.emit(counted(node.shape()[axis]))
+    places = node.emit(relax.op.expand_dims(places, after)) if after else places
+    result = node.x()
+    for entry in range(count):
+        index, update = (
+            node.emit(relax.op.strided_slice(x, [axis], [entry], [entry + 1]))
+            for x in (indices, node.x(2))
+        )
+        result = node.emit(relax.op.where(relax.op.equal(places, index), update, result))
+    return result
 
 
 def scatter_nd(node: Node) -> relax.Expr:
@@ -109,10 +138,15 @@ def one_hot(node: Node) -> relax.Expr:
 
 def top_k(node: Node) -> list[relax.Expr]:
     """TopK along ``axis``; the result is sorted whether or not the node asks for it."""
-    k = node.attr("k") if node.opset < 10 else node.needed_constant(1, "k").reshape(-1)[0]
+    k = node.attr("k") if node.opset < 10 else node.dims(1, "k")[0]
     axis = node.axis(-1)
     largest = bool(node.attr("largest", 1))
-    both = node.emit(relax.op.topk(node.x(), int(k), axis, "both", largest, "int64"))
+    if not isinstance(k, int):
+        if not same(k, node.shape()[axis]):
+            node.refuse(f"k is symbolic ({k}); only all of an axis can be sorted so")
+        order = node.emit(relax.op.argsort(node.x(), axis, largest, "int64"))
+        return [relax.op.gather_elements(node.x(), order, axis), order]
+    both = node.emit(relax.op.topk(node.x(), k, axis, "both", largest, "int64"))
     return [relax.TupleGetItem(both, 0), relax.TupleGetItem(both, 1)]
 
 

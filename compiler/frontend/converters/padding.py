@@ -29,10 +29,28 @@ def pad(node: Node) -> relax.Expr:
         node.refuse(f"mode '{mode}'")
     for axis, width in enumerate(widths):
         if any(width):
-            extent = node.static([node.shape(x)[axis]], f"axis {axis} with mode '{mode}'")[0]
+            extent = node.shape(x)[axis]
+            if not isinstance(extent, int):
+                x = node.emit(_around(node, x, axis, width, mode))
+                continue
             indices = np.pad(np.arange(extent), width, mode=_NUMPY_MODES[mode])  # type: ignore[call-overload]
             x = node.emit(relax.op.take(x, constant(indices), axis, mode="clip"))
     return x
+
+
+def _around(node: Node, x: relax.Expr, axis: int, width: tuple[int, int], mode: str) -> relax.Expr:
+    """``x`` between copies of its cells, counted from both ends of a symbolic axis."""
+    before, after = (np.arange(w) for w in width)
+    places = {
+        "reflect": (before[::-1] + 1, -2 - after),
+        "edge": (before * 0, after * 0 - 1),
+        "wrap": (before - width[0], after),
+    }[mode]
+    sides = [
+        [node.emit(relax.op.take(x, constant(p), axis, mode="wrap"))] if p.size else []
+        for p in places
+    ]
+    return relax.op.concat([*sides[0], x, *sides[1]], axis)
 
 
 def _widths(node: Node) -> tuple[list[int], list[int]]:

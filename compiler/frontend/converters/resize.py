@@ -2,22 +2,29 @@
 
 Nearest and linear enlargement of images by Relax's own operator where it does what ONNX
 says; all else as gathers (nearest) or products with constant interpolation matrices
-(linear, cubic, antialiased, shrinking), one per resized axis.
+(linear, cubic, antialiased, shrinking), one per resized axis, or where an axis is
+symbolic as ``runtime_resize`` does it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from tvm import relax
+from tvm import relax, tirx
 
 from motet.compiler.frontend.node import Node, is_float
+from motet.compiler.frontend.shape_data import same, simplify
 from motet.compiler.frontend.values import Dim, constant
 
 from .interpolation import Axis, coordinates, matrix, nearest
+from .runtime_resize import resized
+
+# A scale such as 0.5 or 1.25 over a symbolic size is a quotient of small integers.
+_MAX_DENOMINATOR = 64
 
 
 def resize(node: Node) -> relax.Expr:
@@ -99,8 +106,14 @@ class _Plan:
             node.refuse(f"mode '{self.mode}' on {node.dtype()}: cast it to float32 first")
         x = node.x()
         for i in todo:
-            extent = node.static([dims[axes[i]]], "a resized dimension")[0]
-            output = node.static([outputs[i]], "a resized dimension")[0]
+            extent, output = dims[axes[i]], outputs[i]
+            if not isinstance(extent, int) or not isinstance(output, int):
+                x = node.emit(
+                    self._at_run_time(
+                        x, axes[i], (extent, output), None if scales is None else scales[i]
+                    )
+                )
+                continue
             scale = output / extent if scales is None else scales[i]
             if self.coordinate == "align_corners" and abs(extent * scale - output) > 1e-6:
                 node.refuse(f"align_corners with scale {scale} of {extent}: give sizes instead")
@@ -113,14 +126,26 @@ class _Plan:
             return size
         if isinstance(extent, int):
             return math.floor(extent * scale + 1e-9)
-        if scale != int(scale):
-            self.node.refuse(f"scale {scale} over the symbolic size {extent}")
-        return extent * int(scale) if scale != 1 else extent
+        ratio = Fraction(scale).limit_denominator(_MAX_DENOMINATOR)
+        if float(ratio) != scale:
+            self.node.refuse(f"scale {scale} over the symbolic size {extent}: give sizes instead")
+        return simplify(tirx.floordiv(extent * ratio.numerator, ratio.denominator))
 
     def _is_resized(self, extent: Dim, output: Dim, scales: list[float] | None, index: int) -> bool:
-        same = extent is output or (isinstance(extent, int) and extent == output)
         unit = scales is None or scales[index] == 1.0
-        return not (same and unit and self.coordinate != "tf_crop_and_resize")
+        return not (same(extent, output) and unit and self.coordinate != "tf_crop_and_resize")
+
+    def _at_run_time(
+        self, x: relax.Expr, axis: int, sizes: tuple[Dim, Dim], scale: float | None
+    ) -> relax.Expr:
+        """``x`` resized along an axis that is, or becomes, symbolic."""
+        if self.node.attr("antialias", 0) or self.node.attr("exclude_outside", 0):
+            self.node.refuse(f"antialias or exclude_outside over the symbolic size {sizes[0]}")
+        if self.mode not in ("nearest", "linear", "cubic"):
+            self.node.refuse(f"mode '{self.mode}'")
+        if scale is not None and self.coordinate == "align_corners":
+            self.node.refuse(f"align_corners with a scale of {sizes[0]}: give sizes instead")
+        return resized(self.node, x, axis, sizes, scale, self.mode, self.coordinate, self.rounding)
 
     def _region(self, axis: int, count: int, index: int) -> tuple[float, float]:
         if self.coordinate != "tf_crop_and_resize":

@@ -177,8 +177,15 @@ def split(node: Node) -> list[relax.Expr]:
 
 
 def tile(node: Node) -> relax.Expr:
-    """Tile by constant repeats."""
-    return relax.op.tile(node.x(), [int(r) for r in node.needed_constant(1, "repeats")])
+    """Tile; by symbolic repeats, a broadcast to ``[repeat, extent, ...]``, flattened."""
+    repeats = node.dims(1, "repeats")
+    if all(isinstance(r, int) for r in repeats):
+        return relax.op.tile(node.x(), repeats)
+    dims = node.shape()
+    apart = node.emit(relax.op.reshape(node.x(), [n for d in dims for n in (1, d)]))
+    pairs = list(zip(repeats, dims, strict=True))
+    spread = relax.op.broadcast_to(apart, relax.ShapeExpr([n for pair in pairs for n in pair]))
+    return relax.op.reshape(node.emit(spread), relax.ShapeExpr([product(pair) for pair in pairs]))
 
 
 def constant_of_shape(node: Node) -> relax.Expr:

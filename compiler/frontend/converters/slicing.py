@@ -8,7 +8,7 @@ from typing import Any
 from tvm import relax, tirx
 
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.shape_data import is_non_negative
+from motet.compiler.frontend.shape_data import is_non_negative, same
 from motet.compiler.frontend.values import Dim, as_expr
 
 # Exporters write INT_MAX, INT64_MAX or a round 10^9 for "to the end".
@@ -19,12 +19,15 @@ def slice_(node: Node) -> relax.Expr:
     """Slice; whole axes are left alone, so that a symbolic dimension stays what it is."""
     starts, ends, axes, steps = _parameters(node)
     dims = node.shape()
-    cuts = []
+    cuts, x = [], node.x()
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis = node.normal_axis(axis, len(dims))
         if step == 0:
             node.refuse("a step of 0")
         if step == 1 and _is_zero(start) and isinstance(end, int) and end >= _OPEN_END:
+            continue
+        if step == -1 and not isinstance(dims[axis], int) and _is_whole(start, end):
+            x = node.emit(relax.op.flip(x, axis))
             continue
         if isinstance(dims[axis], int) and isinstance(start, int) and isinstance(end, int):
             cut = _clamped(dims[axis], start, end, step)
@@ -34,9 +37,9 @@ def slice_(node: Node) -> relax.Expr:
         else:
             cuts.append((axis, *_symbolic(node, dims[axis], start, end, step)))
     if not cuts:
-        return node.x()
+        return x
     axis_list, begin, stop, stride = (list(column) for column in zip(*cuts, strict=True))
-    return relax.op.strided_slice(node.x(), axis_list, begin, stop, stride)
+    return relax.op.strided_slice(x, axis_list, begin, stop, stride)
 
 
 def _parameters(node: Node) -> tuple[list[Dim], list[Dim], list[int], list[int]]:
@@ -64,12 +67,14 @@ def _clamped(extent: int, start: int, end: int, step: int) -> tuple[int, int, in
 def _symbolic(node: Node, extent: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim, int]:
     """A cut of a symbolic extent, or at symbolic places; Relax clamps it to the extent."""
     if step < 0:
-        if _is_whole(start, end):
-            return -1, -(2**62), step
         node.refuse(f"a negative step over the symbolic dimension {extent}")
     if isinstance(end, int) and end >= _OPEN_END:
         end = extent
-    return _from_front(start, extent), _from_front(end, extent), step
+    if _is_zero(start) or same(end, extent):
+        return _from_front(start, extent), _from_front(end, extent), step
+    # Relax would give a cut that ends before it starts a negative length.
+    begin, stop = (_from_front(place, extent, counted=True) for place in (start, end))
+    return begin, tirx.max(as_expr(stop), as_expr(begin)), step
 
 
 def _is_whole(start: Dim, end: Dim) -> bool:
@@ -78,13 +83,14 @@ def _is_whole(start: Dim, end: Dim) -> bool:
     return last and isinstance(end, int) and end <= -_OPEN_END
 
 
-def _from_front(place: Dim, extent: Dim) -> Dim:
+def _from_front(place: Dim, extent: Dim, counted: bool = False) -> Dim:
     """A symbolic place that is provably not negative, for Relax would branch on its sign.
 
-    A negative one counts from the end: ``p + extent * [p < 0]``, without a branch.
+    A negative one counts from the end: ``p + extent * [p < 0]``, without a branch. A
+    plain number stays what it is, unless it is to be ``counted`` too.
     """
     if isinstance(place, int):
-        return place
+        return tirx.max(extent + place, as_expr(0)) if counted and place < 0 else place
     if not is_non_negative(place):
         negative = tirx.min(tirx.max(0 - place, as_expr(0)), as_expr(1))
         place = place + extent * negative

@@ -168,6 +168,27 @@ CASES = [
     case("PRelu", f(2, 3, 4), {"s": f(3, 1)}),
     case("Trilu", f(3, 4), {"k": np.int64(1)}, upper=0),
     case("Identity", f(2)),
+    case(
+        "Col2Im",
+        f(2, 12, 12),
+        {"i": ints(5, 6), "b": ints(3, 2)},
+        "pads",
+        pads=[0, 1, 0, 1],
+        strides=[1, 2],
+    ),
+    case("Col2Im", f(1, 6, 3), {"i": ints(8), "b": ints(3)}, "one axis", strides=[2]),
+    case("STFT", f(2, 20), {"s": np.int64(4), "w": f(8)}),
+    case(
+        "STFT",
+        f(1, 20, 1),
+        {"s": np.int64(5), "n": np.int64(7)},
+        "whole",
+        onesided=0,
+        inputs=["x", "s", "", "n"],
+    ),
+    case("DFT", f(2, 6, 3, 1), {}, "real", axis=1, onesided=1, opset=17),
+    case("DFT", f(2, 6, 5, 2), {"a": np.int64(-2)}, "complex", inputs=["x", "", "a"], opset=20),
+    case("DFT", f(2, 7, 2), {}, "inverse", axis=1, inverse=1, opset=17),
 ]
 
 
@@ -175,7 +196,7 @@ CASES = [
 def test_converter(tmp_path, op, feeds, constants, options):
     proto = single(op, feeds, constants, **options)
     # The reference evaluator runs old opsets, negative pads and some others wrongly or not at all.
-    old = options.get("opset", 18) < 13 or op in ("LRN", "Mean", "ConvTranspose")
+    old = options.get("opset", 18) < 13 or op in ("LRN", "Mean", "ConvTranspose", "STFT")
     truth = "onnxruntime" if old or "negative" in str(tmp_path) else "onnx"
     imported = check(proto, feeds, tmp_path, 2e-5, 2e-5, truth)
     assert "relax.call_tir" not in operators(imported)
