@@ -85,13 +85,16 @@ def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
-    """A table under its title; columns whose name starts with ``>`` are right-aligned."""
+    """A table under its title.
+
+    Columns whose name starts with ``>`` hold numbers: right-aligned and never broken.
+    """
     result = Table(show_edge=False, pad_edge=False)
     for column in columns:
-        name = column.removeprefix(">")
-        result.add_column(
-            name, justify="right" if column.startswith(">") else "left", overflow="fold"
-        )
+        if column.startswith(">"):
+            result.add_column(column[1:], justify="right", no_wrap=True)
+        else:
+            result.add_column(column, overflow="fold")
     for row in rows:
         result.add_row(*row)
     return Group(Text(title, "italic"), result) if title else Group(result)

@@ -34,10 +34,23 @@ class Placement:
 
     @property
     def summary(self) -> str:
-        """One line for the bundle's record."""
-        reasons = "; ".join(f"{'+'.join(names)}: {why}" for names, why in self.refused)
+        """One line for the bundle's record: how many, and each reason with its nodes."""
+        by_reason: dict[str, list[str]] = {}
+        for names, why in self.refused:
+            by_reason.setdefault(why, []).append("+".join(names))
+        reasons = "; ".join(f"{why}: {_few(nodes)}" for why, nodes in by_reason.items())
         line = f"{len(self.on_array)} operators on the array, {len(self.refused)} refused"
         return f"{line} ({reasons})" if reasons else line
+
+
+def _few(nodes: list[str]) -> str:
+    """The first ``NAMED`` nodes, and how many more."""
+    more = len(nodes) - NAMED
+    return ", ".join(nodes[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+NAMED = 4
+"""Nodes that a reason names; a large model may have hundreds."""
 
 
 class _Marker(Rewriter):

@@ -15,7 +15,8 @@ Array = NDArray[Any]
 class LayerCounts:
     """What one run of an array program costs, all values per run.
 
-    cycles: from the first weight row captured to the last output registered.
+    cycles: of the computation, from the first weight row captured to the last output
+        registered, with every operand on chip in time.
     macs: useful multiply-accumulates of the layer (no padding of tiles).
     utilisation: macs / (cycles x rows x columns x pods), 0 to 1.
     dram_read_bytes, dram_write_bytes: traffic between DRAM and scratchpads.
@@ -30,6 +31,11 @@ class LayerCounts:
     dram_write_bytes: int
     dram_cycles: int
     tiles: int
+
+    @property
+    def least_cycles(self) -> int:
+        """No schedule is quicker: the larger of computation and DRAM traffic."""
+        return max(self.cycles, self.dram_cycles)
 
 
 class Accelerator(Protocol):

@@ -74,13 +74,17 @@ def print_result(result: DemoResult, console: Console) -> None:
     console.print(_values(result))
     console.print()
     console.print(_machines(result))
-    console.print(UTILISATION, style="dim", soft_wrap=console.width == PIPE_WIDTH)
+    console.print(
+        f"{UTILISATION}; with DRAM: the least time at the array's clock",
+        style="dim",
+        soft_wrap=console.width == PIPE_WIDTH,
+    )
 
 
 def _values(result: DemoResult) -> object:
     columns = [
         "model", ">onnxruntime", ">host", ">array",
-        ">largest difference, host", ">array",
+        ">largest\ndifference, host", ">array",
     ]  # fmt: skip
     rows = [
         [
@@ -101,8 +105,8 @@ def _accuracies(model: ModelResult) -> tuple[float, float, float]:
 
 def _machines(result: DemoResult) -> object:
     columns = [
-        "model", ">host, measured", ">onnxruntime", ">cycles", ">at the clock",
-        ">MACs on the array", ">utilisation",
+        "model", ">host", ">onnx-\nruntime", ">MACs", ">on the\narray", ">compute\ncycles",
+        ">utili-\nsation", ">with\nDRAM",
     ]  # fmt: skip
     rows = []
     for model in result.models:
@@ -116,9 +120,10 @@ def _machines(result: DemoResult) -> object:
             model.model,
             seconds(model.latency_host),
             seconds(model.latency_onnxruntime),
+            quantity(report.macs),
+            f"{100 * report.array_share:.1f} %",
             f"{report.cycles:,}",
-            seconds(report.array_seconds or 0.0),
-            f"{100 * report.array_share:.1f} % of {quantity(report.macs)}",
             f"{100 * report.array_macs / peak:.1f} %" if peak else "-",
+            seconds(report.array_seconds or 0.0),
         ])  # fmt: skip
-    return table(f"One image: this CPU (median), and {ARRAY} (simulated)", columns, rows)
+    return table(f"One image: this CPU (measured, median), and {ARRAY} (simulated)", columns, rows)

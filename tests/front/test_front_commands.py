@@ -19,7 +19,8 @@ def test_simulate(run_motet: Motet, inception: Path) -> None:
     assert_plain(outcome.out)
     assert outcome.out.startswith("digits_inception on gemmini-16x16 (simulated)\n")
     assert (
-        "utilisation = multiply-accumulates of the layer / (cycles x rows x columns)" in outcome.out
+        "utilisation = multiply-accumulates of the layer / (compute cycles x rows x columns)"
+        in outcome.out
     )
 
 

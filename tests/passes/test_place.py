@@ -44,7 +44,7 @@ def test_products_are_marked_and_reasons_kept() -> None:
     assert {op_name(call) for call in placed} == {"relax.matmul"}
     assert placement.refused == [(("conv",), "it is a convolution")]
     assert len(placement.on_array) == 2
-    assert placement.summary == ("2 operators on the array, 1 refused (conv: it is a convolution)")
+    assert placement.summary == ("2 operators on the array, 1 refused (it is a convolution: conv)")
     assert names(after["main"]) == names(before["main"])
     tvm.ir.assert_structural_equal(after, before)
 
@@ -80,6 +80,14 @@ def test_unknown_pinned_names_are_told() -> None:
     placement = Placement()
     place(lambda call: None, ("conv", "nosuch"), placement)(named(Model))
     assert placement.unknown == ["nosuch"]
+
+
+def test_summary_names_a_few_nodes_of_each_reason() -> None:
+    refused = [((f"conv{number}",), "too small") for number in range(6)] + [(("gemm",), "odd")]
+    assert Placement([], refused).summary == (
+        "0 operators on the array, 7 refused "
+        "(too small: conv0, conv1, conv2, conv3 and 2 more; odd: gemm)"
+    )
 
 
 def test_summary_without_refusals() -> None:
