@@ -1,8 +1,9 @@
 """From PrimFuncs to one shared object that needs no TVM at run time.
 
 TVM compiles the kernels to one object file; the system's C compiler links it with the
-thread pool of ``threads.c`` and ``workspace.c``. The same kernels give the same bytes: names inside the
-object do not depend on time or place, and the linker is told to add no build id.
+thread pool of ``threads.c`` and the scratch memory of ``workspace.c``. The same kernels give
+the same bytes: names inside the object do not depend on time or place, and the linker is told
+to add no build id.
 """
 
 from __future__ import annotations
