@@ -35,11 +35,13 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
     return shapes
 
 
-def parse_inputs(model: ModelSession, texts: Sequence[str], seed: int) -> dict[str, Array]:
+def parse_inputs(
+    model: ModelSession, texts: Sequence[str], seed: int, along_wires: bool = False
+) -> dict[str, Array]:
     """Inputs of ``model`` from ``NAME=@FILE``, ``@FILE.npz`` or ``NAME=1,2,3``.
 
     What is not given is random (``ModelSession.random_inputs``), with symbols bound as
-    the given inputs have them.
+    the given inputs have them; ``along_wires`` leaves out what a wire will feed.
     """
     infos = {info.name: info for info in model.program.inputs}
     given: dict[str, Array] = {}
@@ -56,15 +58,17 @@ def parse_inputs(model: ModelSession, texts: Sequence[str], seed: int) -> dict[s
         for dimension, size in zip(infos[name].shape, array.shape, strict=False)
         if isinstance(dimension, str)
     }
-    return model.random_inputs(seed, symbols) | given
+    fed = model.entry.wires if along_wires else ()
+    random = model.random_inputs(seed, symbols)
+    return {name: array for name, array in random.items() if name not in fed} | given
 
 
 def parse_all_inputs(
-    models: Sequence[ModelSession], texts: Sequence[str], seed: int
+    models: Sequence[ModelSession], texts: Sequence[str], seed: int, along_wires: bool = False
 ) -> dict[str, dict[str, Array]]:
     """The inputs of each model; with several models they are written ``MODEL.NAME=...``."""
     if len(models) == 1:
-        return {models[0].name: parse_inputs(models[0], texts, seed)}
+        return {models[0].name: parse_inputs(models[0], texts, seed, along_wires)}
     for text in texts:
         if text.partition(".")[0] not in [model.name for model in models]:
             raise InputError(
@@ -76,6 +80,7 @@ def parse_all_inputs(
             model,
             [text[len(model.name) + 1 :] for text in texts if text.startswith(f"{model.name}.")],
             seed,
+            along_wires,
         )
         for model in models
     }

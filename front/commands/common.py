@@ -55,9 +55,14 @@ class RunRequest:
         """The model that was asked for, or all of them."""
         return [session[self.model]] if self.model is not None else list(session.values())
 
-    def arrays(self, models: Sequence[ModelSession], run: int = 0) -> dict[str, dict[str, Array]]:
-        """Model -> input -> array; what is random differs from run to run."""
-        return parse_all_inputs(models, self.inputs, self.seed + run)
+    def arrays(
+        self, models: Sequence[ModelSession], run: int = 0, along_wires: bool = False
+    ) -> dict[str, dict[str, Array]]:
+        """Model -> input -> array; what is random differs from run to run.
+
+        along_wires: without what a wire feeds, unless it was given.
+        """
+        return parse_all_inputs(models, self.inputs, self.seed + run, along_wires)
 
 
 class Format(Enum):

@@ -12,7 +12,7 @@ from motet.commands.common import RunRequest, json_option, run_options
 from motet.console import Show, output, print_json, progress, seconds, table
 from motet.opening import check_destination
 from motet.runtime.device import Array
-from motet.runtime.session import ModelSession, Session
+from motet.runtime.session import ModelSession
 from motet.tensors import parse_outputs, write_outputs
 
 Results = dict[str, dict[str, Array]]
@@ -40,10 +40,12 @@ def run(request: RunRequest, outputs: tuple[str, ...], as_json: bool) -> None:
     wanted = parse_outputs(outputs, _output_names(models))
     for path, _ in wanted:
         check_destination(path, "--output")
-    arrays = request.arrays(models)
+    wired = request.model is None and any(one.entry.wires for one in models)
+    arrays = request.arrays(models, along_wires=wired)
+    times: dict[str, float] = {}  # a round along the wires has none of single models
     with progress("run", total=len(models)) as show:
-        if request.model is None and any(one.entry.wires for one in models):
-            results, times = _run_wired(session, arrays)
+        if wired:
+            results = session.run_all(arrays)
         else:
             results, times = _run_each(models, arrays, show)
     write_outputs(wanted, _flat(results))
@@ -71,17 +73,6 @@ def _run_each(
         results[one.name] = one.run_named(arrays[one.name])
         times[one.name] = time.perf_counter() - started
     return results, times
-
-
-def _run_wired(
-    session: Session, arrays: Mapping[str, Mapping[str, Array]]
-) -> tuple[Results, dict[str, float]]:
-    """One round along the wires; it has no times of single models."""
-    given = {
-        name: {key: array for key, array in own.items() if key not in session[name].entry.wires}
-        for name, own in arrays.items()
-    }
-    return session.run_all(given), {}
 
 
 def _output_names(models: Sequence[ModelSession]) -> list[str]:

@@ -95,13 +95,36 @@ def test_run_reads_a_digit(run_motet: Motet, mobile: Path) -> None:
     assert report["outputs"]["logits"]["argmax"] == 3
 
 
-def test_run_follows_the_wires(run_motet: Motet, models: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def wired(models: Path, tmp_path: Path) -> Path:
+    """A specification whose second model reads the first one's output."""
     (tmp_path / "wired.toml").write_text(
         f"[models.first]\npath = '{models}/affine.onnx'\n"
         f"[models.second]\npath = '{models}/negative.onnx'\ninputs = {{ y = 'first.y' }}\n"
     )
-    outcome = run_motet("run", "wired.toml", "--input", "first.x=1,2,3,4", "--output", "@o.npz")
+    return tmp_path / "wired.toml"
+
+
+def test_run_follows_the_wires(run_motet: Motet, wired: Path) -> None:
+    outcome = run_motet("run", wired, "--input", "first.x=1,2,3,4", "--output", "@o.npz")
     assert outcome.code == 0, outcome.err
     with np.load("o.npz") as found:
         assert np.abs(found["first.y"]).max() > 0
         np.testing.assert_array_equal(found["second.z"], -found["first.y"])
+
+
+def test_a_wired_input_may_be_given_to_the_model_alone(run_motet: Motet, wired: Path) -> None:
+    np.save("y.npy", np.array([[1, 2, 3]], "float32"))
+    outcome = run_motet("run", wired, "--input", "second.y=@y.npy")
+    assert outcome.code == 2
+    assert "input 'y' is wired to 'first.y': leave it out, or run the model alone" in outcome.err
+    alone = ("--model", "second", "--input", "y=@y.npy", "--output", "@z.npy")
+    assert run_motet("run", wired, *alone).code == 0
+    assert np.load("z.npy").tolist() == [[-1, -2, -3]]
+
+
+def test_check_takes_wired_inputs_for_it_runs_models_alone(run_motet: Motet, wired: Path) -> None:
+    np.save("y.npy", np.zeros((1, 4), "float32"))
+    outcome = run_motet("check", wired, "--input", "second.y=@y.npy")
+    assert outcome.code == 2
+    assert "input 'y' has shape 1 x 4; the model takes 1 x 3" in outcome.err
