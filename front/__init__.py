@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
     from motet.runtime.bundle import Bundle
     from motet.runtime.report import RunReport
     from motet.runtime.session import ModelSession, Session
+
+    __all__ = [
+        "Bundle",
+        "BundleSpec",
+        "CompileOptions",
+        "ModelSession",
+        "ModelSpec",
+        "RunReport",
+        "Session",
+        "compile",
+        "errors",
+        "load",
+    ]
 
 _HOMES = {
     "BundleSpec": "motet.compiler.spec",
@@ -33,18 +47,9 @@ _HOMES = {
     "load": "motet.api",
 }
 
-__all__ = [
-    "Bundle",
-    "BundleSpec",
-    "CompileOptions",
-    "ModelSession",
-    "ModelSpec",
-    "RunReport",
-    "Session",
-    "compile",
-    "errors",
-    "load",
-]
+_COMPILER_NEEDS = ("onnx", "tvm")
+_OF_THE_COMPILER = frozenset(name for name in _HOMES if _HOMES[name].startswith("motet.compiler."))
+"""Names that ``dir``, ``help`` and ``import *`` leave out where there is no compiler."""
 
 
 def __getattr__(name: str) -> Any:
@@ -53,11 +58,27 @@ def __getattr__(name: str) -> Any:
         return import_module("motet.errors")
     if name == "__version__":
         return import_module("importlib.metadata").version("motet")
+    if name == "__all__":
+        return _available()
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'motet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """The public names, imported or not yet."""
-    return sorted({*globals(), *__all__, "__version__"})
+    """The public names that this installation has, imported or not yet."""
+    return sorted({*globals(), *_available(), "__all__", "__version__"})
+
+
+def _available() -> list[str]:
+    """``__all__``: without the names that need a compiler where its packages are absent."""
+    absent = () if all(map(_importable, _COMPILER_NEEDS)) else _OF_THE_COMPILER
+    return sorted({*_HOMES, "errors"} - {*absent})
+
+
+def _importable(package: str) -> bool:
+    """Whether ``package`` is installed; looks for it without importing it."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # blocked, or a module without a specification
+        return False

@@ -35,6 +35,26 @@ def test_every_public_name_is_there() -> None:
         _ = motet.compiel
 
 
+WITHOUT_COMPILER = """
+import sys
+sys.modules["tvm"] = sys.modules["onnx"] = None
+import pydoc
+import motet
+for name in dir(motet):
+    getattr(motet, name)
+from motet import *
+print(sorted({"BundleSpec", "ModelSpec", "CompileOptions"} & {*dir(motet), *motet.__all__}))
+print(Session.__name__)
+print(pydoc.render_doc(motet, renderer=pydoc.plaintext))
+"""
+
+
+def test_help_without_the_compiler(tmp_path: Path) -> None:
+    out = run_python(WITHOUT_COMPILER, tmp_path)
+    assert out.startswith("[]\nSession\n")
+    assert "load(bundle: " in out
+
+
 def test_compile_save_load_run(models: Path, tmp_path: Path) -> None:
     bundle = motet.compile(models / "affine.onnx")
     assert isinstance(bundle, motet.Bundle)
