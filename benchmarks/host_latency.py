@@ -1,4 +1,6 @@
-"""Claim: on the host CPU, Motet is within 5x of onnxruntime on the examples.
+"""Time one inference of ONNX models on this CPU: Motet beside onnxruntime.
+
+Claim: on the host CPU, Motet is within 5x of onnxruntime on the examples.
 
     python -m motet.benchmarks.host_latency [MODEL.onnx ...] [--threads 2] [--json]
 
@@ -87,10 +89,13 @@ def main(
     models: tuple[Path, ...], shapes: tuple[str, ...], threads: int, rounds: int, as_json: bool
 ) -> None:
     """Compare and print."""
+    models = models or tuple(default_models())
+    if not models:
+        raise click.UsageError("no models found: name some, or run it in a clone")
     results, skipped = [], list[str]()
     with progress("host latency") as show:
         rate = 1024**3 / times("sgemm", Path(), threads, 1.0)
-        for path in models or default_models():
+        for path in models:
             show(path.name)
             try:
                 results.append(compare(path, shapes, threads, rounds, rate))
