@@ -34,6 +34,9 @@ DEFAULT_TOLERANCES = {
 }
 """By the output's dtype; integers and booleans must be equal."""
 
+TOLERANCE_EXCEEDS = "tolerance exceeds the output"
+"""Note of an output whose every element is below ``atol``: all zeros would pass too."""
+
 
 def tolerance_for(dtype: str, atol: float | None = None, rtol: float | None = None) -> Tolerance:
     """The dtype's default, or just ``atol`` and ``rtol`` where one is given (booleans: equal)."""
@@ -50,7 +53,7 @@ class Difference:
 
     absolute: largest |value - reference|; relative: that over the reference's largest
     magnitude; worst: largest |value - reference| over what the tolerance allows there,
-    at most 1 where the output is within tolerance; note: what else is wrong.
+    at most 1 where the output is within tolerance; note: what else is to be said.
     """
 
     model: str
@@ -86,7 +89,8 @@ def compare(
     allowed = tolerance.atol + tolerance.rtol * scale + tolerance.of_largest * largest
     worst = np.divide(error, allowed, out=np.where(error > 0, np.inf, 0.0), where=allowed > 0)
     relative = absolute / largest if largest else absolute
-    return Difference(model, output, dtype, absolute, relative, float(worst.max()))
+    note = TOLERANCE_EXCEEDS if 0 < largest < tolerance.atol else ""
+    return Difference(model, output, dtype, absolute, relative, float(worst.max()), note)
 
 
 def _error_and_scale(value: Array, reference: Array) -> tuple[Array, Array]:
@@ -112,7 +116,8 @@ def reference_session(path: Path, digest: str, model: str) -> Any:
         ) from error
     if not path.is_file():
         raise ModelError(
-            f"model {model!r}: there is no file {path}; say where it is with --onnx {model}=PATH"
+            f"model {model!r}: there is no file {path.resolve()} (a bundle names its models' files "
+            f"relative to the bundle's folder); say where it is with --onnx {model}=PATH"
         )
     try:
         content = path.read_bytes()

@@ -112,7 +112,7 @@ def _print(found: Sequence[Difference], target: str) -> None:
 
 
 def _row(difference: Difference) -> list[str]:
-    result = "ok" if difference.passed else f"DIFFERS {difference.note}".rstrip()
+    result = f"{'ok' if difference.passed else 'DIFFERS'} {difference.note}".rstrip()
     return [
         difference.model,
         difference.output,

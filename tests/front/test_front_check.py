@@ -43,7 +43,8 @@ def test_check_of_a_moved_bundle(run_motet: Motet, models: Path, tmp_path: Path)
     (tmp_path / "a.onnx").rename("b.onnx")
     outcome = run_motet("check", "a.motet")
     assert outcome.code == 2
-    assert "there is no file a.onnx; say where it is with --onnx a=PATH" in outcome.err
+    assert f"there is no file {tmp_path / 'a.onnx'} (" in outcome.err
+    assert "relative to the bundle's folder); say where it is with --onnx a=PATH" in outcome.err
     assert run_motet("check", "a.motet", "--onnx", "a=b.onnx").code == 0
     assert run_motet("check", "a.motet", "--onnx", "b.onnx").code == 0
     (tmp_path / "a.onnx").write_bytes((models / "half.onnx").read_bytes())
@@ -86,6 +87,18 @@ def test_default_tolerances(
     dtype: str, value: list[float], reference: list[float], passed: bool
 ) -> None:
     assert passes(value, reference, dtype) is passed
+
+
+def test_a_tolerance_that_exceeds_the_output_is_noted(run_motet: Motet, small: Path) -> None:
+    tiny, zeros = np.array([3e-5, 0], "float32"), np.zeros(2, "float32")
+    difference = compare("m", "y", zeros, tiny, tolerance_for("float32"))
+    assert (difference.passed, difference.note) == (True, "tolerance exceeds the output")
+    assert compare("m", "y", tiny * 10, tiny * 10, tolerance_for("float32")).note == ""
+    assert compare("m", "y", zeros, zeros, tolerance_for("float32")).note == ""
+    arguments = ("check", small, "--model", "affine", "--atol", "1000")
+    assert "ok tolerance exceeds the output" in run_motet(*arguments).out
+    [fact] = json.loads(run_motet(*arguments, "--json").out)
+    assert (fact["passed"], fact["note"]) == (True, "tolerance exceeds the output")
 
 
 def test_given_tolerances_hold_for_every_dtype_but_bool() -> None:
