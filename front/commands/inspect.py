@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -21,10 +23,16 @@ from motet.opening import CompileRequest, open_or_compile
 @file_argument
 @model_option
 @click.option("--operators", is_flag=True, help="List every operator with its ONNX nodes.")
+@click.option("--kernels", is_flag=True, help="List every kernel and array program.")
 @compile_options
 @json_option
 def inspect(
-    request: CompileRequest, file: str, model: str | None, operators: bool, as_json: bool
+    request: CompileRequest,
+    file: str,
+    model: str | None,
+    operators: bool,
+    kernels: bool,
+    as_json: bool,
 ) -> None:
     """Show what a bundle holds: models, memory, code, passes."""
     bundle = open_or_compile(file, request)
@@ -36,7 +44,11 @@ def inspect(
     _print_models(facts)
     if operators:
         _print_operators(facts)
-    _print_code(facts)
+    if kernels:
+        _print_code(facts)
+    else:
+        _print_kinds("host kernels", "kernels", facts["kernels"], "symbol")
+        _print_kinds("array programs", "programs", facts["array_programs"], "name")
     _print_passes(facts)
 
 
@@ -66,7 +78,22 @@ def _print_models(facts: dict[str, Any]) -> None:
             f"{_on_array(model, facts)}, {_macs(model)} MACs, {memory}"
         )
         output().print(table(title, ["", "tensor", "dtype", "shape"], rows))
+        if schedule := _schedule(model):
+            output().print(schedule)
         output().print()
+
+
+def _schedule(model: dict[str, Any]) -> str:
+    """What the specification asks of the model's place among the others, where it does."""
+    parts = [
+        f"{key} {model[key]:g}" for key in ("rate_hz", "deadline_ms", "priority") if model[key]
+    ]
+    if model["after"]:
+        parts.append(f"after {', '.join(model['after'])}")
+    if model["wires"]:
+        wires = ", ".join(f"{own} = {wire}" for own, wire in model["wires"].items())
+        parts.append(f"wires {wires}")
+    return "; ".join(parts)
 
 
 def _text(shape: list[int | str]) -> str:
@@ -99,6 +126,19 @@ def _print_operators(facts: dict[str, Any]) -> None:
         ]
         columns = ["operator", "target", "computes", ">MACs", "ONNX nodes"]
         output().print(table(model["name"], columns, rows))
+        output().print()
+
+
+def _print_kinds(title: str, counted: str, code: Sequence[dict[str, Any]], key: str) -> None:
+    """One row per kind: what the names have before the digest of their content."""
+    kinds: dict[str, list[int]] = {}
+    for entry in code:
+        kinds.setdefault(re.sub("_[0-9a-f]{16}$", "", entry[key]), []).append(entry["calls"])
+    rows = [[kind, str(len(calls)), str(sum(calls))] for kind, calls in kinds.items()]
+    if rows:
+        output().print(
+            table(f"{title} (--kernels lists them)", ["kind", f">{counted}", ">calls"], rows)
+        )
         output().print()
 
 

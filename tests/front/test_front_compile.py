@@ -50,7 +50,8 @@ def test_ir_goes_to_stdout_as_tvm_script(run_motet: Motet, models: Path) -> None
 
 def test_same_input_same_bytes(run_motet: Motet, models: Path) -> None:
     for name in ("one.motet", "two.motet"):
-        assert run_motet("compile", models / "affine.onnx", "-o", name).code == 0
+        named = ("-o", name, "--set", "name=same")
+        assert run_motet("compile", models / "affine.onnx", *named).code == 0
     assert Path("one.motet").read_bytes() == Path("two.motet").read_bytes()
 
 
@@ -83,6 +84,47 @@ def test_inspect(run_motet: Motet, inception: Path) -> None:
     assert_plain(outcome.out)
     for expected in ("input  │ image", "output │ logits", "block1/single/reduce/conv", "place"):
         assert expected in outcome.out
+
+
+def test_inspect_sums_kernels_up(run_motet: Motet, inception: Path) -> None:
+    facts = json.loads(run_motet("inspect", inception, "--json").out)
+    every = [one["symbol"] for one in facts["kernels"]]
+    every += [one["name"] for one in facts["array_programs"]]
+    short, long = run_motet("inspect", inception), run_motet("inspect", inception, "--kernels")
+    assert all(name in long.out and name not in short.out for name in every)
+    convolutions = [one for one in facts["array_programs"] if one["name"].startswith("convol")]
+    calls = sum(one["calls"] for one in convolutions)
+    row = [cell.strip() for cell in _line(short.out, "convolution ").split("│")]
+    assert row == ["convolution", str(len(convolutions)), str(calls)]
+
+
+def test_inspect_shows_the_schedule(run_motet: Motet, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "wired.toml").write_text(
+        f"[models.first]\npath = '{models}/affine.onnx'\nrate_hz = 30\npriority = 2\n"
+        f"[models.second]\npath = '{models}/negative.onnx'\ndeadline_ms = 12.5\n"
+        "after = ['first']\ninputs = { y = 'first.y' }\n"
+    )
+    out = run_motet("inspect", "wired.toml").out
+    assert "\nrate_hz 30; priority 2\n" in out
+    assert "\ndeadline_ms 12.5; after first; wires y = first.y\n" in out
+
+
+def _line(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+@pytest.mark.parametrize(("out", "name"), [("headset.motet", "headset"), ("+odd.motet", "bundle")])
+def test_a_bundle_is_named_after_its_file(
+    run_motet: Motet, models: Path, out: str, name: str
+) -> None:
+    assert run_motet("compile", models / "affine.onnx", "-o", out).code == 0
+    assert json.loads(run_motet("inspect", out, "--json").out)["name"] == name
+
+
+def test_a_name_that_is_set_goes_before_the_files(run_motet: Motet, models: Path) -> None:
+    arguments = ("compile", models / "affine.onnx", "-o", "a.motet", "--set", "name=mine")
+    assert run_motet(*arguments).code == 0
+    assert json.loads(run_motet("inspect", "a.motet", "--json").out)["name"] == "mine"
 
 
 def test_inspect_json(run_motet: Motet, inception: Path, mobile: Path) -> None:
