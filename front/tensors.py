@@ -193,11 +193,14 @@ def _image_layout(info: TensorInfo) -> tuple[int, int, int, bool]:
 def parse_outputs(texts: Sequence[str], known: Sequence[str]) -> list[tuple[Path, str | None]]:
     """Files to write: ``@y.npz`` takes all outputs (None), ``NAME=@y.npy`` or ``@y.npy`` one.
 
+    A file that takes no output's name may go without its ``@``.
     known: names of the outputs. Raises ``InputError``.
     """
     wanted: list[tuple[Path, str | None]] = []
     for text in texts:
         name, at, file = text.rpartition("@")
+        if not at and "=" not in text and Path(text).suffix in (".npz", ".npy"):
+            at, file, name = "@", text, ""
         name = name.removesuffix("=")
         path = Path(file)
         if at and path.suffix == ".npz" and not name:

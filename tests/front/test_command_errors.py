@@ -111,7 +111,7 @@ OPEN = [
     ("check small.motet --onnx q=affine.onnx", "write MODEL=PATH with one of affine, half"),
     ("check small.motet --onnx affine.onnx", "write MODEL=PATH with one of affine, half"),
     ("check small.motet --onnx affine=half.onnx", "is not the file that was compiled"),
-    ("check small.motet --onnx affine=no.onnx", "no.onnx; say where it is with --onnx affine="),
+    ("check small.motet --onnx affine=no.onnx", "folder); say where it is with --onnx affine="),
     ("demo --examples nowhere", "nowhere/data/digits_heldout.npz is not there"),
 ]
 
@@ -144,7 +144,7 @@ INPUTS = [
 ]
 
 OUTPUTS = [
-    (AFFINE + "--output y.npy", "--output y.npy: write @FILE.npz, or NAME=@FILE.npy"),
+    (AFFINE + "--output q=y.npy", "--output q=y.npy: write @FILE.npz, or NAME=@FILE.npy"),
     (AFFINE + "--output @y.txt", "--output @y.txt: write @FILE.npz, or NAME=@FILE.npy"),
     (AFFINE + "--output q=@y.npy", "the outputs are y"),
     (AFFINE + "--output @nowhere/y.npy", "--output nowhere/y.npy: there is no folder nowhere"),

@@ -55,7 +55,7 @@ def test_run_reads_and_writes_arrays(run_motet: Motet, mobile: Path) -> None:
     np.savez("images.npz", image=images)
     expected = motet.load(mobile).run(None, {"image": images})["logits"]
     for given in ("image=@images.npy", "@images.npy", "@images.npz"):
-        for written in ("@out.npz", "@out.npy", "logits=@out.npy"):
+        for written in ("@out.npz", "out.npz", "@out.npy", "out.npy", "logits=@out.npy"):
             outcome = run_motet("run", mobile, "--input", given, "--output", written)
             assert outcome.code == 0, outcome.err
             found = np.load(written.rpartition("@")[2], allow_pickle=False)
