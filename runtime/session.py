@@ -53,6 +53,9 @@ class Session(Mapping[str, ModelSession]):
         }
         self._wired = WiredModels(self._models)
 
+    def __repr__(self) -> str:
+        return f"<Session for {self.bundle.manifest.target}: {', '.join(self._models)}>"
+
     def __getitem__(self, name: str) -> ModelSession:
         if not isinstance(name, str):
             raise InputError(

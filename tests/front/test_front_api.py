@@ -55,6 +55,12 @@ def test_help_without_the_compiler(tmp_path: Path) -> None:
     assert "load(bundle: " in out
 
 
+def test_a_session_shows_its_models_and_target(small: Path, inception: Path) -> None:
+    host, array = motet.load(small), motet.load(inception)
+    assert repr(host) == "<Session for host: affine, half, counts, picture, logarithm>"
+    assert repr(array) == "<Session for gemmini-16x16: digits_inception>"
+
+
 def test_compile_save_load_run(models: Path, tmp_path: Path) -> None:
     bundle = motet.compile(models / "affine.onnx")
     assert isinstance(bundle, motet.Bundle)
