@@ -47,7 +47,7 @@ def broadcastable(node: Node) -> list[Value | None]:
     shapes = [None if v is None else _dims(node, v) for v in node.inputs]
     rank = max(len(s) for s in shapes if s is not None)
     padded = [s and [1] * (rank - len(s)) + s for s in shapes]
-    target = [_met([s[i] for s in padded if s]) for i in range(rank)]
+    target = [meeting([s[i] for s in padded if s]) for i in range(rank)]
     return [
         value if shape is None or value is None else _cast(node, value, shape, target)
         for value, shape in zip(node.inputs, shapes, strict=True)
@@ -60,7 +60,7 @@ def _dims(node: Node, value: Value) -> list[Dim]:
     return list(value.array.shape if isinstance(value, Constant) else node.shape(value.expr))
 
 
-def _met(dims: list[Dim]) -> Dim:
+def meeting(dims: list[Dim]) -> Dim:
     """What dimensions of one axis are taken for: a size above 1, a plain symbol, or any."""
     wide = [d for d in dims if not (isinstance(d, int) and d == 1)]
     fixed = [d for d in wide if isinstance(d, int)]

@@ -246,6 +246,14 @@ def _expand(node: Node, arrays: list[Any]) -> Objects:
     return np.broadcast_to(arrays[0], shape)
 
 
+def _scatter(node: Node, arrays: list[Any]) -> Objects:
+    if node.attr("reduction", "none") != "none":
+        raise _NotShapeDataError
+    result = arrays[0].copy()
+    result[_ints(arrays[1])] = arrays[2]
+    return result
+
+
 _RULES: dict[str, Callable[[Node, list[Any]], Objects | None]] = {
     "Add": _binary(lambda a, b: a + b),
     "Sub": _binary(lambda a, b: a - b),
@@ -267,4 +275,5 @@ _RULES: dict[str, Callable[[Node, list[Any]], Objects | None]] = {
     "Neg": _negative,
     "ReduceProd": _reduce_prod,
     "Expand": _expand,
+    "ScatterElements": _scatter,
 }

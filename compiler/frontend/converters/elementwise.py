@@ -232,6 +232,13 @@ def dropout(node: Node) -> list[Value | relax.Expr]:
     return outputs
 
 
+def equal(node: Node) -> relax.Expr:
+    """Equal; of booleans as what it is, since vector units compare numbers only."""
+    if node.dtype() != "bool":
+        return relax.op.equal(node.x(), node.x(1))
+    return relax.op.logical_not(node.emit(relax.op.logical_xor(node.x(), node.x(1))))
+
+
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "Clip": clip,
     "Min": _variadic(relax.op.minimum),
@@ -243,7 +250,7 @@ CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "Div": divide,
     "BitShift": bit_shift,
     "IsInf": is_inf,
-    "Equal": lambda node: relax.op.equal(node.x(), node.x(1)),
+    "Equal": equal,
     "Cast": cast,
     "CastLike": cast_like,
     "Elu": elu,

@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from motet.compiler.frontend.completion import agreed, cast_to
+from motet.compiler.frontend.completion import agreed, cast_to, meeting
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product
 from motet.compiler.frontend.values import Constant, constant
 
 
 def mat_mul(node: Node) -> relax.Expr:
-    """MatMul; an inner dimension that is only known to be equal at run time is cast."""
+    """MatMul; dimensions that are only known to be equal at run time are cast."""
     a, b = node.x(), node.x(1)
     left, right = list(node.shape(a)), list(node.shape(b))
     depth = agreed([left[-1], right[max(len(right) - 2, 0)]])
     left[-1] = right[max(len(right) - 2, 0)] = depth
+    for i in range(3, min(len(left), len(right)) + 1):
+        met = meeting([left[-i], right[-i]])
+        left[-i], right[-i] = (d if isinstance(d, int) else met for d in (left[-i], right[-i]))
     return relax.op.matmul(cast_to(node, a, left), cast_to(node, b, right))
 
 

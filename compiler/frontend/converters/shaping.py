@@ -13,7 +13,7 @@ from motet.compiler.frontend.completion import agreed, cast_to
 from motet.compiler.frontend.fold import MAX_ELEMENTS
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product, same, simplify
-from motet.compiler.frontend.values import Constant, Dim, Symbolic, Value, constant
+from motet.compiler.frontend.values import Constant, Dim, Symbolic, Value, as_expr, constant
 
 
 def _reshaped(node: Node, x: relax.Expr, dims: Sequence[Dim]) -> relax.Expr:
@@ -96,8 +96,7 @@ def squeeze(node: Node) -> relax.Expr:
     for axis in drop:
         if isinstance(dims[axis], int) and dims[axis] != 1:
             node.refuse(f"axis {axis} has size {dims[axis]}, but only size 1 can be squeezed")
-        if not isinstance(dims[axis], int):
-            node.refuse(f"axis {axis} has the symbolic size {dims[axis]}; give it a fixed shape")
+    # A symbolic axis is taken for 1; the run time compares the numbers of elements.
     return _reshaped(node, node.x(), [d for i, d in enumerate(dims) if i not in drop])
 
 
@@ -163,7 +162,7 @@ def split(node: Node) -> list[relax.Expr]:
     if sizes is None:
         extent = node.shape()[axis]
         if not isinstance(extent, int):
-            node.refuse(f"an equal split of the symbolic dimension {extent}")
+            return _equal_parts(node, axis, extent, count)
         part = -(-extent // count)
         sizes = [min(part, extent - i * part) for i in range(count)]
     if len(sizes) == 1:
@@ -174,6 +173,15 @@ def split(node: Node) -> list[relax.Expr]:
         return [relax.op.strided_slice(node.x(), [axis], [a], [b]) for a, b in ends]
     parts = node.emit(relax.op.split(node.x(), cuts, axis))
     return [relax.TupleGetItem(parts, i) for i in range(len(sizes))]
+
+
+def _equal_parts(node: Node, axis: int, extent: Dim, count: int) -> list[relax.Expr]:
+    """A symbolic axis in equal parts, of which the last ones may be smaller."""
+    part = tirx.floordiv(extent + (count - 1), as_expr(count))
+    cuts = [0, *(tirx.min(part * i, extent) for i in range(1, count)), extent]
+    return [
+        relax.op.strided_slice(node.x(), [axis], [cuts[i]], [cuts[i + 1]]) for i in range(count)
+    ]
 
 
 def tile(node: Node) -> relax.Expr:

@@ -168,6 +168,7 @@ CASES = [
     case("PRelu", f(2, 3, 4), {"s": f(3, 1)}),
     case("Trilu", f(3, 4), {"k": np.int64(1)}, upper=0),
     case("Identity", f(2)),
+    case("Equal", {"a": f(9) > 0, "b": f(9) > 0}, {}, "booleans"),
     case(
         "Col2Im",
         f(2, 12, 12),

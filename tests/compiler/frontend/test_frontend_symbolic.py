@@ -233,3 +233,35 @@ def test_expand_to_a_product_or_to_what_it_is(tmp_path):
         "keep": ints(-1), "minus": ints(-1, -1), "ones": ints(1, 1), "row": f(1, 3),
     }  # fmt: skip
     check_at_sizes(tmp_path, nodes, {"x": (f(2, 5), ["b", "n"])}, constants)
+
+
+def test_a_symbolic_axis_of_one_is_squeezed(tmp_path):
+    """``x[:, 0:1]`` without its axis: Relax only knows ``min(1, n)``."""
+    nodes = [node("Slice", ["x", "b", "e", "a"], "row"), node("Squeeze", ["row", "a"])]
+    constants = {"b": ints(0), "e": ints(1), "a": ints(1)}
+    check_at_sizes(tmp_path, nodes, {"x": (f(2, 5, 3), ["b", "n", 3])}, constants)
+
+
+@pytest.mark.parametrize("length", [6, 7])
+def test_equal_parts_of_a_symbolic_axis(tmp_path, length):
+    nodes = [
+        helper.make_node("Split", ["x"], ["p", "q", "r"], axis=1, num_outputs=3),
+        node("Concat", ["r", "p", "q"], axis=1),
+    ]
+    check_at_sizes(tmp_path, nodes, {"x": (f(2, length), [2, "n"])})
+
+
+def test_batches_of_two_names_meet_in_a_product(tmp_path):
+    inputs = {"a": (f(2, 3, 4), ["b", 3, 4]), "c": (f(2, 4, 5), ["k", 4, "n"])}
+    check_at_sizes(tmp_path, [node("MatMul", ["a", "c"])], inputs)
+
+
+def test_one_extent_of_a_shape_is_replaced(tmp_path):
+    """``index_fill`` as torch writes it: an entry of the shape is scattered over."""
+    nodes = [
+        node("Shape", ["x"], "shape"),
+        node("ScatterElements", ["shape", "one", "two"], "target"),
+        node("Expand", ["zero", "target"]),
+    ]
+    constants = {"one": ints(1), "two": ints(2), "zero": np.zeros(1, "f")}
+    check_at_sizes(tmp_path, nodes, {"x": (f(3, 6), ["b", "n"])}, constants)
