@@ -42,9 +42,10 @@ def spec_from_models(
 ) -> BundleSpec:
     """The validated specification of ``motet compile A.onnx B.onnx``.
 
-    Names come from the files; a name that is taken gets the first free suffix
-    ``_2``, ``_3``... ``shapes`` maps an input to its shape; where there are several
-    models, its keys are ``model.input``.
+    Names come from the files, that of the bundle too where there is one (never from the
+    output: the same models give the same bytes wherever they go). A name that is taken
+    gets the first free suffix ``_2``, ``_3``... ``shapes`` maps an input to its shape;
+    where there are several models, its keys are ``model.input``.
     """
     if isinstance(paths, str):
         raise SpecError(f'paths: expected a list of ONNX files, got the string "{paths}"')
@@ -54,7 +55,8 @@ def spec_from_models(
         ModelSpec(path=os.fspath(path), name=name, shapes=per_model[name])
         for path, name in zip(paths, names, strict=True)
     ]
-    spec = BundleSpec(models=tuple(models), target=target)
+    name = names[0] if len(names) == 1 else "bundle"
+    spec = BundleSpec(name=name, models=tuple(models), target=target)
     validate(spec)
     return spec
 

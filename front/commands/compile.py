@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,12 +48,7 @@ def compile(  # noqa: A001 - named after its command
 ) -> None:
     """Compile ONNX models, or a specification, into a bundle."""
     path = check_destination(Path(out or Path(files[0]).with_suffix(".motet").name), "--output")
-    request = replace(
-        request,
-        settings=(*_name_of(files, path), *request.settings),
-        print_ir_after=print_ir_after,
-        verify_passes=verify_passes,
-    )
+    request = replace(request, print_ir_after=print_ir_after, verify_passes=verify_passes)
     insight, started = Insight(), time.perf_counter()
     try:
         bundle = compile_files(files, request, insight)
@@ -76,16 +68,6 @@ def compile(  # noqa: A001 - named after its command
     if time_passes:
         _print_times(insight.pass_seconds)
     output().print(_line(facts))
-
-
-def _name_of(files: Sequence[str], path: Path) -> tuple[str, ...]:
-    """The bundle's name as a setting: the file's, where no specification gives one.
-
-    A file's name that no bundle may have leaves the specification's default.
-    """
-    allowed = re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", path.stem)
-    is_spec = any(Path(file).suffix == ".toml" for file in files)
-    return (f"name={json.dumps(path.stem)}",) if allowed and not is_spec else ()
 
 
 def _facts(bundle: Bundle, path: Path, elapsed: float) -> dict[str, Any]:
