@@ -232,6 +232,8 @@ class _Lowering:
         )
 
     def host_call(self, call: relax.Call, unit: relax.Function) -> Item:
+        if _is_empty(unit.ret_ty):
+            return self.outputs(unit.ret_ty)
         arrays = [constant_array(argument) for argument in call.args]
         constants = frozenset(i for i, array in enumerate(arrays) if array is not None)
         kernel = self.code.host.kernel_for(unit, constants)
@@ -285,6 +287,13 @@ class _Lowering:
                 self.move(one, other)
             return
         self.instructions.append(Move(self.tensor(source), self.tensor(target)))
+
+
+def _is_empty(ty: relax.Type) -> bool:
+    """Whether no value of this type has an element, so that no kernel need fill it."""
+    if isinstance(ty, relax.TupleType):
+        return all(_is_empty(part) for part in ty.fields)
+    return 0 in shape_of(ty)
 
 
 def _symbols(shape: Shape) -> frozenset[str]:

@@ -104,6 +104,8 @@ def _apply(
         return first.reshape(shape)
     if name == "broadcast_to":
         return np.broadcast_to(first, shape)
+    if name == "full":
+        return np.full(shape, first)
     if name == "astype":
         return first.astype(str(call.ty.dtype))
     if name == "permute_dims":

@@ -23,7 +23,7 @@ _USABLE_NAMES = """
     Floor Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax
     InstanceNormalization IsNaN LeakyRelu Less LessOrEqual Log MatMulInteger MaxRoiPool Mul
     Neg NonZero Not Or PRelu QuantizeLinear Relu Round Shrink Sigmoid Sign Sin Sinh Softplus
-    Softsign Sqrt Sub Tan Tanh Trilu Unique Where Xor
+    Softsign Sqrt Sub Tan Tanh Unique Where Xor
 """
 USABLE = frozenset(_USABLE_NAMES.split())
 

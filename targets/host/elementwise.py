@@ -3,6 +3,7 @@
 - Integer division and remainder trap (SIGFPE) on a divisor of 0 and on the smallest integer
   over -1; here x / 0 and x mod 0 are 0, and the latter wraps around, as in numpy.
 - ``maximum``, ``minimum``, ``relu``, ``clip`` and ``sign`` keep NaN, as in numpy and onnxruntime.
+- ``not_equal`` is true of NaN, and booleans can be compared.
 - ``where`` takes scalar constants as immediate values; ``sinh`` and ``cosh`` are written out.
 """
 
@@ -128,6 +129,19 @@ def _extreme(
     return tirx.Select(tirx.any(wins(a, b), tirx.isnan(a)), a, b)
 
 
+def _equal(a: Expr, b: Expr) -> Expr:
+    if str(a.ty.dtype) == "bool":  # has no comparison of its own
+        a, b = a.astype("int8"), b.astype("int8")
+    return a == b
+
+
+def _differs(a: Expr, b: Expr) -> Expr:
+    if not _is_float(a):
+        return tirx.Not(_equal(a, b))
+    # LLVM's "not equal" of TVM's choice is false for NaN.
+    return tirx.any(a < b, b < a, tirx.isnan(a), tirx.isnan(b))
+
+
 def _relu(x: Expr) -> Expr:
     return maximum(x, _like(0, x))
 
@@ -159,8 +173,23 @@ def _sinh(x: Expr) -> Expr:
     return tirx.Select(square < one, x * series, apart)
 
 
+def _full(builder: _Builder, call: _Call) -> relax.Expr:
+    """Legalisation of ``R.full``; TVM's refuses to fill with an infinity or NaN."""
+    dtype = str(call.ty.dtype)
+
+    def compute(shape: Any, value: Any) -> te.Tensor:
+        fill = value() if isinstance(value, te.Tensor) else value
+        return te.compute(list(shape), lambda *_: fill.astype(dtype), name="full")
+
+    shape, value = call.args
+    return builder.call_te(compute, shape, _operand(value), primfunc_name_hint="full")
+
+
 LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
+    "relax.full": _full,
     "relax.where": elementwise(tirx.Select),
+    "relax.equal": elementwise(_equal),
+    "relax.not_equal": elementwise(_differs),
     "relax.divide": elementwise(_safe(tirx.div, _negated)),
     "relax.floor_divide": elementwise(_safe(tirx.floordiv, _negated)),
     "relax.mod": elementwise(_safe(tirx.truncmod, _nothing)),

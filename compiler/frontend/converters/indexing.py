@@ -146,6 +146,9 @@ def top_k(node: Node) -> list[relax.Expr]:
             node.refuse(f"k is symbolic ({k}); only all of an axis can be sorted so")
         order = node.emit(relax.op.argsort(node.x(), axis, largest, "int64"))
         return [relax.op.gather_elements(node.x(), order, axis), order]
+    if k == 0:  # which Relax takes for all
+        dims = relax.ShapeExpr([0 if i == axis else d for i, d in enumerate(node.shape())])
+        return [relax.op.zeros(dims, node.dtype()), relax.op.zeros(dims, "int64")]
     both = node.emit(relax.op.topk(node.x(), k, axis, "both", largest, "int64"))
     return [relax.TupleGetItem(both, 0), relax.TupleGetItem(both, 1)]
 

@@ -23,7 +23,15 @@ def mat_mul(node: Node) -> relax.Expr:
     for i in range(3, min(len(left), len(right)) + 1):
         met = meeting([left[-i], right[-i]])
         left[-i], right[-i] = (d if isinstance(d, int) else met for d in (left[-i], right[-i]))
-    return relax.op.matmul(cast_to(node, a, left), cast_to(node, b, right))
+    return _product(node, cast_to(node, a, left), cast_to(node, b, right))
+
+
+def _product(node: Node, a: relax.Expr, b: relax.Expr) -> relax.Expr:
+    """``a b``; sums of nothing at all are zeros, which need no kernel."""
+    result = relax.op.matmul(a, b)
+    if node.shape(a)[-1] != 0:
+        return result
+    return relax.op.zeros(relax.ShapeExpr(node.shape(node.emit(result))), node.dtype(a))
 
 
 def gemm(node: Node) -> relax.Expr:
@@ -32,7 +40,7 @@ def gemm(node: Node) -> relax.Expr:
     if node.attr("transA", 0):
         a = relax.op.permute_dims(a, [1, 0])
     b, alpha = _right(node, alpha)
-    result = node.emit(relax.op.matmul(a, b))
+    result = node.emit(_product(node, node.emit(a), node.emit(b)))
     if alpha != 1.0:
         result = node.emit(relax.op.multiply(result, node.scalar(alpha)))
     if not node.has(2) or beta == 0.0:

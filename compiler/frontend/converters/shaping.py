@@ -21,6 +21,8 @@ def _reshaped(node: Node, x: relax.Expr, dims: Sequence[Dim]) -> relax.Expr:
     old = node.shape(x)
     if len(old) == len(dims) and all(same(a, b) for a, b in zip(old, dims, strict=True)):
         return x
+    if any(isinstance(d, int) and d == 0 for d in dims):  # Relax takes a 0 for "as it was"
+        return relax.op.zeros(relax.ShapeExpr(list(dims)), node.dtype(x))
     return relax.op.reshape(x, relax.ShapeExpr(list(dims)))
 
 
@@ -223,6 +225,20 @@ def range_(node: Node) -> relax.Expr:
     return relax.op.arange(start, limit, delta, dtype)
 
 
+def trilu(node: Node) -> relax.Expr:
+    """Trilu: the upper or lower triangles of matrices, from diagonal ``k`` on."""
+    upper, dims = bool(node.attr("upper", 1)), node.shape()
+    k = node.constant(1) if node.has(1) else np.array(0)
+    if k is not None and 0 not in dims:
+        triangle = relax.op.triu if upper else relax.op.tril
+        return triangle(node.x(), int(k.reshape(-1)[0]))
+    rows, columns = node.static(dims[-2:], "matrices whose diagonal k is known at run time")
+    places = constant(np.arange(columns)[None, :] - np.arange(rows)[:, None])
+    diagonal = relax.op.reshape(node.x(1), (1, 1)) if node.has(1) else node.scalar(0, "int64")
+    kept = (relax.op.greater_equal if upper else relax.op.less_equal)(places, diagonal)
+    return relax.op.where(kept, node.x(), node.scalar(0))
+
+
 def depth_to_space(node: Node) -> relax.Expr:
     """DepthToSpace, DCR or CRD, of ``[N, C, H, W]``."""
     n, c, h, w = node.shape()
@@ -257,6 +273,7 @@ CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "ConstantOfShape": constant_of_shape,
     "EyeLike": eye_like,
     "Range": range_,
+    "Trilu": trilu,
     "DepthToSpace": depth_to_space,
     "SpaceToDepth": space_to_depth,
 }

@@ -254,8 +254,8 @@ def test_run_time_thresholds_are_refused(tmp_path):
     fails(proto, tmp_path, "'nms'", "compile time", kind=UnsupportedOperatorError)
 
 
-def test_reduction_of_nothing_is_refused(tmp_path):
-    proto = single("ReduceMax", {"x": np.zeros((2, 0), np.float32)}, keepdims=0, opset=13, axes=[1])
+def test_the_place_of_an_extreme_of_nothing_is_refused(tmp_path):
+    proto = single("ArgMax", {"x": np.zeros((2, 0), np.float32)}, keepdims=0, opset=13, axis=1)
     fails(proto, tmp_path, "size 0", kind=UnsupportedOperatorError)
 
 

@@ -84,3 +84,23 @@ def test_bitwise_not_and_shifts(tmp_path: Path) -> None:
         return R.add(R.left_shift(R.bitwise_not(x), y), R.right_shift(x, y))
 
     assert_unit(tmp_path, build, [a, b], (~a << b) + (a >> b))
+
+
+@pytest.mark.parametrize("name", ["equal", "not_equal"])
+def test_nan_is_unlike_everything(tmp_path: Path, name: str) -> None:
+    want = getattr(np, name)(SPECIAL, SPECIAL[::-1])
+    assert_unit(tmp_path, getattr(R, name), [SPECIAL, SPECIAL[::-1].copy()], want)
+
+
+@pytest.mark.parametrize("name", ["equal", "not_equal"])
+def test_booleans_are_compared(tmp_path: Path, name: str) -> None:
+    x, true = np.array([True, False, True]), relax.const(True, "bool")
+    want = getattr(np, name)(x, True)
+    assert_unit(tmp_path, lambda a: getattr(R, name)(a, true), [x], want)
+
+
+@pytest.mark.parametrize("number", [np.inf, np.nan, 3.0])
+def test_a_tensor_full_of_a_number(tmp_path: Path, number: float) -> None:
+    x = np.zeros((2, 3), np.float32)
+    fill = relax.const(number, "float32")
+    assert_unit(tmp_path, lambda a: R.add(a, R.full((2, 3), fill)), [x], x + np.float32(number))
