@@ -249,7 +249,7 @@ def _expand(node: Node, arrays: list[Any]) -> Objects:
 def _scatter(node: Node, arrays: list[Any]) -> Objects:
     if node.attr("reduction", "none") != "none":
         raise _NotShapeDataError
-    result = arrays[0].copy()
+    result: Objects = arrays[0].copy()
     result[_ints(arrays[1])] = arrays[2]
     return result
 
