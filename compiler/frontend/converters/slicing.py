@@ -57,11 +57,18 @@ def _is_zero(value: Dim) -> bool:
 
 
 def _clamped(extent: int, start: int, end: int, step: int) -> tuple[int, int, int]:
-    """Start and end as Python's slice takes them; -extent - 1 is the open end backwards."""
-    begin, stop, stride = slice(start, end, step).indices(extent)
-    if stride > 0:
-        return begin, max(begin, stop), stride
-    return begin, (-extent - 1 if stop < 0 else stop), stride
+    """Start and end clamped as ONNX says; backwards -extent - 1 is the open end.
+
+    Backwards ONNX clamps the start into the axis, where Python takes one before it for none.
+    """
+    begin, stop = (place + extent if place < 0 else place for place in (start, end))
+    if step > 0:
+        begin = min(max(begin, 0), extent)
+        return begin, min(max(stop, begin), extent), step
+    begin, stop = min(max(begin, 0), extent - 1), max(stop, -1)
+    if stop >= begin:
+        return 0, 0, 1
+    return begin, (-extent - 1 if stop < 0 else stop), step
 
 
 def _symbolic(node: Node, extent: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim, int]:
