@@ -24,7 +24,6 @@ from motet.targets.host.kernels.generic import emit_as_it_came
 from motet.targets.host.kernels.injective import emit_injective
 from motet.targets.host.kernels.matmul import emit_matmul
 from motet.targets.host.kernels.reduction import emit_reduction
-from motet.targets.host.kernels.rows import emit_rows, find_rows
 from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
@@ -106,10 +105,6 @@ def lower_unit(
     """
     func = inline_injective(read_stages(fuse(unit), _output_count(unit)))
     func = replace(func, stages=tuple(with_fast_math(s) for s in func.stages))
-    rows = find_rows(func, machine)
-    if rows is not None:
-        body = [emit_rows(rows, func.outputs, machine, _emit)]
-        return _assemble(func, body, {id(s) for s in func.stages}, {}, {})
     return _with_anchors(func, constant_params, machine)
 
 
