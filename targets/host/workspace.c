@@ -2,7 +2,8 @@
  *
  * Like the parallel launch of threads.c it is reached through slots of fixed names. Freed
  * blocks are kept by the thread that freed them, since the same kernels run again: at most
- * CACHED_BLOCKS and CACHED_BYTES, until the thread ends.
+ * CACHED_BLOCKS and CACHED_BYTES, until the thread ends; nothing where the process has no
+ * thread-specific key left to notice that end by.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -31,6 +32,7 @@ typedef struct {
 
 /* Free blocks of this thread; each block has its size in the 64 bytes before it. */
 static pthread_key_t cache_key;
+static int has_key; /* a process has 1024 keys, for all its libraries; key 0 is another's */
 static _Thread_local block_cache *cache;
 
 static size_t *size_of(void *block) { return (size_t *)((char *)block - ALIGNMENT); }
@@ -85,7 +87,7 @@ static void *alloc_workspace(int device_type, int device_id, uint64_t bytes, int
 }
 
 static block_cache *cache_of_this_thread(void) {
-  if (cache == NULL && (cache = calloc(1, sizeof *cache)) != NULL)
+  if (has_key && cache == NULL && (cache = calloc(1, sizeof *cache)) != NULL)
     pthread_setspecific(cache_key, cache); /* frees it when the thread ends */
   return cache;
 }
@@ -102,13 +104,13 @@ static int free_workspace(int device_type, int device_id, void *block) {
 }
 
 __attribute__((constructor)) static void on_load(void) {
-  pthread_key_create(&cache_key, free_cache);
+  has_key = pthread_key_create(&cache_key, free_cache) == 0;
 }
 
 /* After the pool's destructor, whose workers free their own blocks. Threads of the program may
  * be at work with theirs, at exit: those stay. The number puts it behind those without one. */
 __attribute__((destructor(1000))) static void on_unload(void) {
-  pthread_key_delete(cache_key);
+  if (has_key) pthread_key_delete(cache_key);
   if (cache != NULL) free_cache(cache);
 }
 
