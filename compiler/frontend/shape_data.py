@@ -107,18 +107,29 @@ def _objects(value: Value) -> Objects | None:
         return value.dims
     if not isinstance(value, Constant) or value.array.ndim > 1 or value.array.size > _MAX_LENGTH:
         return None
-    if value.array.dtype.kind not in "iub":
+    if value.array.dtype.kind == "f" and not _is_whole(value.array):
         return None
-    return object_array([v.item() for v in value.array.reshape(-1)], value.array.ndim == 0)
+    if value.array.dtype.kind not in "iubf":
+        return None
+    items = [v.item() for v in value.array.reshape(-1)]
+    items = [int(v) if isinstance(v, float) else v for v in items]
+    return object_array(items, value.array.ndim == 0)
+
+
+def _is_whole(array: NDArray[Any]) -> bool:
+    return bool(np.isfinite(array).all() and (array == np.rint(array)).all())
 
 
 def _dtype(node: Node) -> str | None:
-    """Integer dtype of the result; None where the node leaves the integers."""
+    """Dtype of the result; None where it is none that holds extents.
+
+    Exporters pass through floats (``floor(2.0 * height)``): those stay whole numbers here.
+    """
     if node.op_type == "Cast":
         import onnx
 
         name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(node.attr("to"))).name
-        return name if name in ("int64", "int32") else None
+        return name if name in ("int64", "int32", "float32", "float64") else None
     values = [v for v in node.inputs if v is not None]
     index = 1 if node.op_type == "Where" else 0
     value = values[index]
@@ -166,6 +177,12 @@ def _divide(a: Any, b: Any) -> Any:
     if isinstance(a, int) and isinstance(b, int):
         return int(np.trunc(a / b)) if abs(a) < 2**52 else a // b
     return a // b  # extents are not negative, so floor and truncation agree
+
+
+def _quotient(node: Node, arrays: list[Any]) -> Objects:
+    if str(_dtype(node)).startswith("float"):  # rarely whole
+        raise _NotShapeDataError
+    return _binary(_divide)(node, arrays)
 
 
 def _minmax(name: str) -> Callable[[Any, Any], Any]:
@@ -258,7 +275,7 @@ _RULES: dict[str, Callable[[Node, list[Any]], Objects | None]] = {
     "Add": _binary(lambda a, b: a + b),
     "Sub": _binary(lambda a, b: a - b),
     "Mul": _binary(lambda a, b: a * b),
-    "Div": _binary(_divide),
+    "Div": _quotient,
     "Mod": _binary(lambda a, b: a % b),
     "Min": _binary(_minmax("min")),
     "Max": _binary(_minmax("max")),
@@ -270,6 +287,8 @@ _RULES: dict[str, Callable[[Node, list[Any]], Objects | None]] = {
     "Unsqueeze": _unsqueeze,
     "Squeeze": _squeeze,
     "Identity": _same_value,
+    "Floor": _same_value,
+    "Ceil": _same_value,
     "Cast": _same_value,
     "Where": _where,
     "Neg": _negative,

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from motet.compiler.frontend.completion import cast_to
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.values import Constant, constant
+from motet.compiler.frontend.values import Constant, Dim, constant
 
 from .windows import window
 
@@ -44,19 +45,28 @@ def _with_bias(node: Node, result: relax.Expr, rank: int) -> relax.Expr:
     return relax.op.add(node.emit(result), bias)
 
 
+def _with_channels(node: Node, channels: Dim) -> relax.Expr:
+    """The input with as many channels as the weight has, where they are symbolic."""
+    batch, own, *spatial = node.shape()
+    if isinstance(own, int):
+        return node.x()
+    return cast_to(node, node.x(), [batch, channels, *spatial])
+
+
 def conv(node: Node) -> relax.Expr:
     """Conv, and its bias as a separate addition."""
     rank = _spatial(node)
     win = window(node, _kernel(node, rank), list(node.shape()[2:]))
     layout, axes = _LAYOUTS[rank]
     operator = getattr(relax.op.nn, f"conv{rank}d")
+    group = int(node.attr("group", 1))
     result = operator(
-        node.x(),
+        _with_channels(node, group * node.shape(node.x(1))[1]),
         node.x(1),
         strides=win.strides,
         padding=win.padding,
         dilation=win.dilations,
-        groups=int(node.attr("group", 1)),
+        groups=group,
         data_layout=layout,
         kernel_layout="OI" + axes,
     )
@@ -87,7 +97,7 @@ def _transposed(
     layout, axes = _LAYOUTS[rank]
     operator = getattr(relax.op.nn, f"conv{rank}d_transpose")
     return operator(
-        node.x(),
+        _with_channels(node, node.shape(node.x(1))[0]),
         node.x(1),
         strides=strides,
         padding=[*before, *after],

@@ -265,3 +265,26 @@ def test_one_extent_of_a_shape_is_replaced(tmp_path):
     ]
     constants = {"one": ints(1), "two": ints(2), "zero": np.zeros(1, "f")}
     check_at_sizes(tmp_path, nodes, {"x": (f(3, 6), ["b", "n"])}, constants)
+
+
+def test_channels_are_as_many_as_the_weight_has(tmp_path):
+    """A batch that an exporter took for 1 becomes a factor of the channels."""
+    nodes = [node("Reshape", ["x", "shape"], "image"), node("Conv", ["image", "w"])]
+    constants = {"shape": ints(1, -1, 3, 3), "w": f(2, 4, 3, 3)}
+    check_at_sizes(tmp_path, nodes, {"x": (f(1, 4, 9), ["b", 4, 9])}, constants)
+
+
+def test_sizes_computed_in_floats(tmp_path):
+    """``floor(2.0 * size)``, as TensorFlow's exporter enlarges images."""
+    nodes = [
+        node("Shape", ["x"], "front", end=2),
+        node("Shape", ["x"], "back", start=2),
+        node("Cast", ["back"], "float", to=FLOAT),
+        node("Mul", ["float", "two"], "double"),
+        node("Floor", ["double"], "whole"),
+        node("Cast", ["whole"], "size", to=INT64),
+        node("Concat", ["front", "size"], "sizes", axis=0),
+        node("Resize", ["x", "", "", "sizes"], mode="linear"),
+    ]
+    inputs = {"x": (f(1, 2, 3, 4), ["b", 2, "h", "w"])}
+    check_at_sizes(tmp_path, nodes, inputs, {"two": np.float32(2)})
