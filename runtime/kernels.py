@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
+import weakref
+from _ctypes import dlclose
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -53,8 +55,10 @@ class KernelLibrary:
             path = Path(folder) / "kernels.so"
             try:
                 path.write_bytes(data)
-                self._module = tvm_ffi.load_module(str(path))
+                self._module = tvm_ffi.load_module(str(path), keep_module_alive=False)
                 self._native = ctypes.CDLL(str(path))
+                # ctypes never closes what it opens; kernels in use keep the module's own handle.
+                weakref.finalize(self, dlclose, self._native._handle).atexit = False
             except (OSError, RuntimeError) as error:
                 raise BundleError(
                     f"the bundle's kernel library cannot be loaded: {error}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import pickle
 import shutil
 import subprocess
@@ -109,3 +110,24 @@ def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     require_features(())
     with pytest.raises(EnvironmentLackError, match="sse2"):
         require_features(("sse2",))
+
+
+def mapped(folder: str) -> bool:
+    return folder in Path("/proc/self/maps").read_text()
+
+
+def test_a_library_leaves_with_its_last_user(
+    kernel_library: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    library = KernelLibrary(kernel_library)
+    function = library.function("double")
+    del library
+    gc.collect()
+    assert mapped(str(tmp_path))
+    source, out = np.arange(16, dtype=np.float32), np.zeros(16, np.float32)
+    function(tvm_ffi.from_dlpack(source), tvm_ffi.from_dlpack(out))
+    np.testing.assert_array_equal(out, 2 * source)
+    del function
+    gc.collect()
+    assert not mapped(str(tmp_path))
