@@ -16,15 +16,15 @@ from onnx import defs, inliner
 from motet.runtime.errors import ModelError, UnsupportedOperatorError
 
 from .dimensions import declared_shape, graph_inputs, numpy_dtype, override_shapes
-from .importer import is_supported
+from .domains import DEFAULT_DOMAIN, Opsets, domain_of
+from .functions import schema_of
 from .inference import check_shapes
 from .limits import check_elements, check_total
 from .order import sorted_nodes
 from .reading import ReadModel, is_external, tensor_bytes
-from .supported import all_nodes, unsupported_message
+from .supported import all_nodes, unsupported, unsupported_message
 
 MIN_OPSET = 7
-_DOMAINS = ("", "ai.onnx")
 
 
 def check_model(read: ReadModel, shapes: Mapping[str, Sequence[int | str]]) -> onnx.ModelProto:
@@ -32,10 +32,10 @@ def check_model(read: ReadModel, shapes: Mapping[str, Sequence[int | str]]) -> o
     model = onnx.ModelProto()
     model.CopyFrom(read.proto)
     label = read.label
-    opset = operator_set(model, label)
+    opsets = operator_sets(model, label)
     model = _inlined(model, label)
     _check_values(model.graph, label)
-    _check_operators(model.graph, opset, label)
+    _check_operators(model.graph, opsets, label)
     sort_graph(model.graph, set(), label)
     override_shapes(model, shapes, label)
     _check_sizes(model.graph, label)
@@ -44,23 +44,23 @@ def check_model(read: ReadModel, shapes: Mapping[str, Sequence[int | str]]) -> o
     return model
 
 
-def operator_set(model: onnx.ModelProto, label: str) -> int:
-    """Version of the default operator set; refuses none, too old, and too new."""
-    versions = [entry.version for entry in model.opset_import if entry.domain in _DOMAINS]
+def operator_sets(model: onnx.ModelProto, label: str) -> Opsets:
+    """What the model imports; refuses no, too old, and too new a default operator set."""
+    opsets = Opsets({}).updated(model.opset_import)
     newest = defs.onnx_opset_version()
-    if not versions:
+    if not opsets.has(DEFAULT_DOMAIN):
         raise ModelError(f"{label}: imports no version of the default operator set (ai.onnx)")
-    if versions[0] < MIN_OPSET:
+    if opsets.default < MIN_OPSET:
         raise ModelError(
-            f"{label}: opset {versions[0]} is too old: {MIN_OPSET} to {newest} are supported; "
+            f"{label}: opset {opsets.default} is too old: {MIN_OPSET} to {newest} are supported; "
             "convert it with onnx.version_converter"
         )
-    if versions[0] > newest:
+    if opsets.default > newest:
         raise ModelError(
-            f"{label}: opset {versions[0]} is newer than the installed onnx knows ({newest}): "
+            f"{label}: opset {opsets.default} is newer than the installed onnx knows ({newest}): "
             "install a newer onnx"
         )
-    return int(versions[0])
+    return opsets
 
 
 def has_if(graph: onnx.GraphProto) -> bool:
@@ -79,36 +79,26 @@ def _inlined(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
     return inlined
 
 
-def _check_operators(graph: onnx.GraphProto, opset: int, label: str) -> None:
-    """Refuse other operator domains and names that onnx does not know at this opset."""
-    foreign = [name for name, node in all_nodes(graph) if node.domain not in _DOMAINS]
-    if foreign:
-        found = [
-            (_full_name(node), name)
-            for name, node in all_nodes(graph)
-            if node.domain not in _DOMAINS or not is_supported(node.op_type, opset)
-        ]
+def _check_operators(graph: onnx.GraphProto, opsets: Opsets, label: str) -> None:
+    """Refuse operators of unknown domains, and names that onnx does not know at this opset."""
+    found = unsupported(graph, opsets)
+    if any("::" in operator for operator, _ in found):
         raise UnsupportedOperatorError(unsupported_message(found, label))
     unknown = [
         (node.op_type, name)
         for name, node in all_nodes(graph)
-        if not _is_known(node.op_type, opset)
+        if not domain_of(node) and not _is_known(node.op_type, opsets.default)
     ]
     if unknown:
         message = unsupported_message(unknown, label)
-        raise UnsupportedOperatorError(f"{message} (ONNX has none of that name in opset {opset})")
-
-
-def _full_name(node: onnx.NodeProto) -> str:
-    return node.op_type if node.domain in _DOMAINS else f"{node.domain}::{node.op_type}"
+        raise UnsupportedOperatorError(
+            f"{message} (ONNX has none of that name in opset {opsets.default})"
+        )
 
 
 def _is_known(op_type: str, opset: int) -> bool:
-    try:
-        schema = defs.get_schema(op_type, opset)
-    except defs.SchemaError:
-        return False
-    return not schema.deprecated
+    schema = schema_of(DEFAULT_DOMAIN, op_type, opset)
+    return schema is not None and not schema.deprecated
 
 
 def _check_values(graph: onnx.GraphProto, label: str) -> None:

@@ -13,36 +13,41 @@ from typing import Any
 import onnx
 from onnx import defs
 
+from .domains import Opsets, domain_of
 
-def schema_of(op_type: str, opset: int) -> Any:
-    """The schema of a default-domain operator at ``opset``; None where there is none."""
+
+def schema_of(domain: str, op_type: str, opset: int) -> Any:
+    """The schema of an operator at ``opset`` of its domain; None where onnx has none."""
     try:
-        return defs.get_schema(op_type, opset)
+        return defs.get_schema(op_type, opset, domain)
     except defs.SchemaError:
         return None
 
 
-def has_body(op_type: str, opset: int) -> bool:
+def has_body(domain: str, op_type: str, opset: int) -> bool:
     """Whether onnx defines the operator by a function body."""
-    schema = schema_of(op_type, opset)
+    schema = schema_of(domain, op_type, opset)
     if schema is None or schema.deprecated:
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def body_operators(op_type: str, opset: int) -> set[str]:
-    """Operator types in a context-free body (empty for one that depends on the types)."""
-    schema = schema_of(op_type, opset)
+def body_operators(domain: str, op_type: str, opset: int) -> set[tuple[str, str]]:
+    """Domains and types in a context-free body (empty for one that depends on the types)."""
+    schema = schema_of(domain, op_type, opset)
     if schema is None or not schema.has_function:
         return set()
-    return {node.op_type for node in schema.function_body.node}
+    return {(node.domain, node.op_type) for node in schema.function_body.node}
 
 
 def body_of(
     node: onnx.NodeProto, opset: int, types: Sequence[onnx.TypeProto]
-) -> tuple[onnx.FunctionProto, int] | None:
-    """The function body of ``node`` and the opset that it is written in."""
-    schema = schema_of(node.op_type, opset)
+) -> tuple[onnx.FunctionProto, Opsets] | None:
+    """The function body of ``node`` and the operator sets that it is written in.
+
+    ``opset`` is the version of the node's own domain; ``types`` are of its inputs.
+    """
+    schema = schema_of(domain_of(node), node.op_type, opset)
     if schema is None:
         return None
     if schema.has_function:
@@ -57,8 +62,7 @@ def body_of(
         return None
     function = onnx.FunctionProto()
     function.ParseFromString(data)
-    own = [entry.version for entry in function.opset_import if entry.domain in ("", "ai.onnx")]
-    return function, own[0] if own else version
+    return function, Opsets({domain_of(node): version}).updated(function.opset_import)
 
 
 def _best(versions: Sequence[int], opset: int) -> int:
@@ -69,7 +73,7 @@ def _best(versions: Sequence[int], opset: int) -> int:
 def bound_node(inner: onnx.NodeProto, outer: onnx.NodeProto, opset: int) -> onnx.NodeProto:
     """``inner`` of a body with its references to attributes of ``outer`` filled in."""
     given = {a.name: a for a in outer.attribute}
-    schema = schema_of(outer.op_type, opset)
+    schema = schema_of(domain_of(outer), outer.op_type, opset)
     result = onnx.NodeProto()
     result.CopyFrom(inner)
     del result.attribute[:]

@@ -17,11 +17,12 @@ from tvm import relax
 from motet.passes.names import span_of
 from motet.runtime.errors import ModelError, MotetError, UnsupportedOperatorError
 
-from . import functions, limits, shape_data, tvm_converters
+from . import functions, limits, shape_data
 from .completion import broadcastable, completed
-from .converters import CONVERTERS
+from .domains import Opsets, domain_of, full_name
 from .fold import constant_node, fold
 from .node import LEAVES, Node, RefusedNodeError
+from .operators import converter_of
 from .types import type_proto
 from .values import Constant, Symbolic, Tensor, Value
 
@@ -31,30 +32,19 @@ _MAX_DEPTH = 32
 _SHAPE_OPERATORS = ("Shape", "Size")
 
 
-def is_supported(op_type: str, opset: int, depth: int = 0) -> bool:
-    """Whether some way to convert the operator exists (some uses may still be refused)."""
-    if op_type in CONVERTERS or op_type in tvm_converters.USABLE:
-        return True
-    if op_type in ("If", "Constant", *_SHAPE_OPERATORS):
-        return True
-    if depth > 4 or not functions.has_body(op_type, opset):
-        return False
-    return all(is_supported(t, opset, depth + 1) for t in functions.body_operators(op_type, opset))
-
-
 class GraphImporter:
     """Turns checked graphs into Relax bindings.
 
     Parameters
     ----------
     model: how messages call the model (its file).
-    opset: version of the default operator set.
+    opsets: versions of the operator sets that the model imports.
     dataflow: whether the function is one dataflow block (no ``If`` inside).
     """
 
-    def __init__(self, model: str, opset: int, dataflow: bool) -> None:
+    def __init__(self, model: str, opsets: Opsets, dataflow: bool) -> None:
         self.model = model
-        self.opset = opset
+        self.opsets = opsets
         self.dataflow = dataflow
         self.builder = relax.BlockBuilder()
         self.bindings: list[Any] = []
@@ -73,7 +63,7 @@ class GraphImporter:
         for index, value in enumerate(outputs):
             if isinstance(value, Symbolic):  # shape data that leaves the graph
                 with _Recorded(self, graph.output[index].name):
-                    view = Node(self.builder, "Shape", self.opset, {}, [value], 1)
+                    view = Node(self.builder, "Shape", self.opsets.default, {}, [value], 1)
                     outputs[index] = Tensor(view.x())
         self.builder.end_scope()
         return self.bindings, outputs
@@ -84,26 +74,27 @@ class GraphImporter:
             if initializer.name not in scope:
                 scope[initializer.name] = Constant(onnx.numpy_helper.to_array(initializer))
         for index, node in enumerate(graph.node):
-            self.node(node, scope, node.name or f"{node.op_type}_{index}", self.opset)
+            self.node(node, scope, node.name or f"{node.op_type}_{index}", self.opsets)
         return [scope[output.name] for output in graph.output]
 
     def node(
-        self, node: onnx.NodeProto, scope: Scope, name: str, opset: int, depth: int = 0
+        self, node: onnx.NodeProto, scope: Scope, name: str, opsets: Opsets, depth: int = 0
     ) -> None:
         """Convert one node and put its outputs into ``scope``."""
+        operator = full_name(domain_of(node), node.op_type)
         try:
-            outputs = self._outputs(node, scope, name, opset, depth)
+            outputs = self._outputs(node, scope, name, opsets, depth)
         except MotetError:
             raise
         except RefusedNodeError as error:
             raise UnsupportedOperatorError(
-                f"{self.model}: node '{name}' ({node.op_type}) cannot be lowered: {error}"
+                f"{self.model}: node '{name}' ({operator}) cannot be lowered: {error}"
             ) from error
         except Exception as error:  # TVM raises every kind
             lines = str(error).strip().splitlines()
             cause = next((line.strip() for line in reversed(lines) if line.strip()), "")
             raise ModelError(
-                f"{self.model}: node '{name}' ({node.op_type}) could not be imported: "
+                f"{self.model}: node '{name}' ({operator}) could not be imported: "
                 f"{type(error).__name__}: {cause}"
             ) from error
         for output, value in zip(node.output, outputs, strict=False):
@@ -112,28 +103,37 @@ class GraphImporter:
         missing = [output for output in node.output[len(outputs) :] if output]
         if missing:
             raise UnsupportedOperatorError(
-                f"{self.model}: node '{name}' ({node.op_type}) cannot be lowered: "
+                f"{self.model}: node '{name}' ({operator}) cannot be lowered: "
                 f"its output '{missing[0]}' is not supported"
             )
 
     def _outputs(
-        self, node: onnx.NodeProto, scope: Scope, name: str, opset: int, depth: int
+        self, node: onnx.NodeProto, scope: Scope, name: str, opsets: Opsets, depth: int
     ) -> Sequence[Value]:
-        if node.op_type == "Constant":
+        domain = domain_of(node)
+        if not domain and node.op_type == "Constant":
             array = constant_node(node)
             if array is None:
                 raise RefusedNodeError("a Constant of strings or of a sparse tensor")
             return [Constant(array)]
         inputs = [scope[i] if i else None for i in node.input]
         arrays = [v.array if isinstance(v, Constant) else None for v in inputs]
-        if all(a is not None or v is None for a, v in zip(arrays, inputs, strict=True)):
-            folded = fold(node, arrays, opset)
+        known = all(a is not None or v is None for a, v in zip(arrays, inputs, strict=True))
+        if known and not domain:
+            folded = fold(node, arrays, opsets.default)
             if folded is not None:
                 return [Constant(array) for array in folded]
-        if node.op_type == "If":
-            return self._branches(node, scope, name, inputs, opset)
+        if not domain and node.op_type == "If":
+            return self._branches(node, scope, name, inputs)
+        version = opsets.version(domain)
         view = Node(
-            self.builder, node.op_type, opset, attributes_of(node), inputs, len(node.output)
+            self.builder,
+            node.op_type,
+            version,
+            attributes_of(node),
+            inputs,
+            len(node.output),
+            domain,
         )
         return self._converted(node, view, name, depth)
 
@@ -141,17 +141,15 @@ class GraphImporter:
         self, node: onnx.NodeProto, view: Node, name: str, depth: int
     ) -> Sequence[Value]:
         """Outputs of a node by shape arithmetic, converter, TVM's, or function body."""
-        if node.op_type in _SHAPE_OPERATORS:
+        if not view.domain and node.op_type in _SHAPE_OPERATORS:
             with _Recorded(self, name):
                 value = shape_data.shape_of(view)
             return [value] if value is not None else []
-        if any(isinstance(v, Symbolic) for v in view.inputs):
+        if not view.domain and any(isinstance(v, Symbolic) for v in view.inputs):
             values = shape_data.evaluate(view)
             if values is not None:
                 return values
-        convert = CONVERTERS.get(node.op_type)
-        if convert is None and node.op_type in tvm_converters.USABLE:
-            convert = tvm_converters.convert
+        convert = converter_of(view.domain, node.op_type)
         if convert is None:
             return self._body(node, view, name, depth)
         with _Recorded(self, name) as recorded:
@@ -167,7 +165,7 @@ class GraphImporter:
         found = functions.body_of(node, view.opset, types)
         if found is None:
             raise RefusedNodeError("neither a converter nor a function body exists")
-        function, opset = found
+        function, opsets = found
         scope: Scope = {
             formal: value
             for formal, value in zip(function.input, view.inputs, strict=False)
@@ -176,7 +174,7 @@ class GraphImporter:
         for inner in function.node:
             bound = functions.bound_node(inner, node, view.opset)
             _drop_absent(bound, scope)
-            self.node(bound, scope, name, opset, depth + 1)
+            self.node(bound, scope, name, opsets, depth + 1)
         return self._present(node, [scope.get(output) for output in function.output])
 
     def _present(self, node: onnx.NodeProto, values: Sequence[Value | None]) -> list[Value]:
@@ -194,7 +192,6 @@ class GraphImporter:
         scope: Scope,
         name: str,
         inputs: Sequence[Value | None],
-        opset: int,
     ) -> Sequence[Value]:
         """Outputs of ``If``: the taken branch where it is known, else a Relax If."""
         branches = attributes_of(node)
@@ -203,7 +200,7 @@ class GraphImporter:
             taken = branches["then_branch" if condition.array.any() else "else_branch"]
             return self.graph(taken, dict(scope))
         with _Recorded(self, name) as recorded:
-            view = Node(self.builder, "If", opset, {}, inputs, len(node.output))
+            view = Node(self.builder, "If", self.opsets.default, {}, inputs, len(node.output))
             flag = view.x(0)
             if len(flag.ty.shape) != 0:
                 flag = self.builder.emit(relax.op.reshape(flag, []))
@@ -218,7 +215,7 @@ class GraphImporter:
         outer, self.bindings = self.bindings, []
         outputs = self.graph(graph, dict(scope))
         with _Recorded(self, name):
-            view = Node(self.builder, "If", self.opset, {}, outputs, len(outputs))
+            view = Node(self.builder, "If", self.opsets.default, {}, outputs, len(outputs))
             exprs = [view.x(i) for i in range(len(outputs))]
             body = self.builder.emit(relax.Tuple(exprs) if len(exprs) > 1 else exprs[0])
         inner, self.bindings = self.bindings, outer

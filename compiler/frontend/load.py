@@ -20,8 +20,9 @@ from tvm import relax
 from motet.runtime.errors import ModelError, SpecError
 from motet.runtime.program import TensorInfo
 
-from .checks import check_model, has_if, operator_set
+from .checks import check_model, has_if, operator_sets
 from .dimensions import ShapeText, Symbols, declared_shape, graph_inputs, numpy_dtype
+from .domains import Opsets
 from .importer import GraphImporter
 from .reading import ReadModel, read_model
 from .supported import check_supported
@@ -76,12 +77,12 @@ def load_model(
         raise SpecError(f"model name '{name}': use a-z, 0-9 and _, a letter first")
     read = read_model(Path(path))
     model = check_model(read, shapes or {})
-    opset = operator_set(model, read.label)
-    check_supported(model.graph, opset, read.label)
-    return _imported(read, model, opset, name)
+    opsets = operator_sets(model, read.label)
+    check_supported(model.graph, opsets, read.label)
+    return _imported(read, model, opsets, name)
 
 
-def _imported(read: ReadModel, model: onnx.ModelProto, opset: int, name: str) -> ImportedModel:
+def _imported(read: ReadModel, model: onnx.ModelProto, opsets: Opsets, name: str) -> ImportedModel:
     graph = model.graph
     infos = graph_inputs(graph)
     declared = [_known_shape(info, read.label) for info in infos]
@@ -91,7 +92,7 @@ def _imported(read: ReadModel, model: onnx.ModelProto, opset: int, name: str) ->
         for info, shape in zip(infos, declared, strict=True)
     )
     params = _parameters(inputs, declared, symbols)
-    importer = GraphImporter(read.label, opset, dataflow=not has_if(graph))
+    importer = GraphImporter(read.label, opsets, dataflow=not has_if(graph))
     constants = {t.name: Constant(read.array(t)) for t in graph.initializer}
     bindings, values = importer.function(graph, params, constants)
     module = _module(name, list(params.values()), bindings, values, importer.dataflow)

@@ -25,7 +25,7 @@ class Node:
 
     Parameters
     ----------
-    op_type, opset: the operator and the version of the default operator set.
+    op_type, domain, opset: the operator, and the version of its domain's operator set.
     attributes: by name; strings decoded, tensors as ``TensorProto``.
     inputs: values in ONNX order, None where an optional input was left out.
     outputs: number of outputs that the graph names.
@@ -39,6 +39,7 @@ class Node:
         attributes: Mapping[str, Any],
         inputs: Sequence[Value | None],
         outputs: int,
+        domain: str = "",
     ) -> None:
         self.builder = builder
         self.op_type = op_type
@@ -46,6 +47,7 @@ class Node:
         self.attributes = attributes
         self.inputs = tuple(inputs)
         self.outputs = outputs
+        self.domain = domain
 
     def refuse(self, reason: str) -> NoReturn:
         """Stop: this use of the operator cannot be lowered, for ``reason``."""

@@ -9,7 +9,8 @@ import onnx
 
 from motet.runtime.errors import UnsupportedOperatorError
 
-from .importer import is_supported
+from .domains import Opsets, domain_of, full_name
+from .operators import is_supported
 
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.NodeProto]]:
@@ -29,12 +30,21 @@ def unsupported_message(found: list[tuple[str, str]], file: str) -> str:
     return f"{file}: operators that cannot be lowered: {listed}"
 
 
-def check_supported(graph: onnx.GraphProto, opset: int, file: str) -> None:
-    """Raise one ``UnsupportedOperatorError`` that lists every unsupported operator."""
-    found = [
-        (node.op_type, name)
+def unsupported(graph: onnx.GraphProto, opsets: Opsets) -> list[tuple[str, str]]:
+    """Operator and node name of every node that cannot be lowered."""
+    return [
+        (full_name(domain_of(node), node.op_type), name)
         for name, node in all_nodes(graph)
-        if not is_supported(node.op_type, opset)
+        if not _is_supported(domain_of(node), node.op_type, opsets)
     ]
+
+
+def _is_supported(domain: str, op_type: str, opsets: Opsets) -> bool:
+    return opsets.has(domain) and is_supported(domain, op_type, opsets.version(domain))
+
+
+def check_supported(graph: onnx.GraphProto, opsets: Opsets, file: str) -> None:
+    """Raise one ``UnsupportedOperatorError`` that lists every unsupported operator."""
+    found = unsupported(graph, opsets)
     if found:
         raise UnsupportedOperatorError(unsupported_message(found, file))

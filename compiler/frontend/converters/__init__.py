@@ -1,7 +1,8 @@
 """Converters of ONNX operators to Relax operators: one family per file.
 
-``CONVERTERS`` maps an operator type of the default domain to a function that takes a
-``Node`` and returns a Relax expression, a value, or a list of them, one per output.
+``CONVERTERS`` maps an operator domain and type to a function that takes a ``Node`` and
+returns a Relax expression, a value, or a list of them, one per output. A family lists
+operators of the default domain in its ``CONVERTERS``; a domain of its own has a package.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from . import (
     fourier,
     indexing,
     linear,
+    microsoft,
     normalization,
     padding,
     pooling,
@@ -47,8 +49,10 @@ _FAMILIES = (
     slicing,
 )
 
-CONVERTERS: dict[str, Callable[[Node], Any]] = {
-    name: convert for family in _FAMILIES for name, convert in family.CONVERTERS.items()
-}
+Convert = Callable[[Node], Any]
 
-__all__ = ["CONVERTERS"]
+CONVERTERS: dict[tuple[str, str], Convert] = {
+    ("", name): convert for family in _FAMILIES for name, convert in family.CONVERTERS.items()
+} | {("com.microsoft", name): convert for name, convert in microsoft.CONVERTERS.items()}
+
+__all__ = ["CONVERTERS", "Convert"]

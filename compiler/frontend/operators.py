@@ -1,0 +1,39 @@
+"""Which operators the front end converts, and how: by operator domain and type.
+
+A converter takes a ``Node`` and returns a Relax expression, a value, or a list of them,
+one per output. Those of the default domain lie in ``converters/``, one family per file;
+other domains have a package each below it. Beside converters stand TVM's own, for what it
+converts well, and the function bodies that onnx defines.
+"""
+
+from __future__ import annotations
+
+from . import functions, tvm_converters
+from .converters import CONVERTERS, Convert
+from .domains import DEFAULT_DOMAIN
+
+# Operators that the importer itself handles: they hold graphs, or compute on shapes.
+_IMPORTER = frozenset({"If", "Constant", "Shape", "Size"})
+_MAX_DEPTH = 4
+
+
+def converter_of(domain: str, op_type: str) -> Convert | None:
+    """The converter of an operator; None where its function body has to do, or nothing."""
+    found = CONVERTERS.get((domain, op_type))
+    if found is None and domain == DEFAULT_DOMAIN and op_type in tvm_converters.USABLE:
+        return tvm_converters.convert
+    return found
+
+
+def is_supported(domain: str, op_type: str, opset: int, depth: int = 0) -> bool:
+    """Whether some way to convert the operator exists (some uses may still be refused)."""
+    if converter_of(domain, op_type) is not None:
+        return True
+    if domain == DEFAULT_DOMAIN and op_type in _IMPORTER:
+        return True
+    if depth > _MAX_DEPTH or not functions.has_body(domain, op_type, opset):
+        return False
+    return all(
+        is_supported(*inner, opset, depth + 1)
+        for inner in functions.body_operators(domain, op_type, opset)
+    )
