@@ -18,7 +18,7 @@ from motet.runtime.manifest import ModelEntry
 from motet.runtime.program import ArrayCall, Instruction, Kernel, Program, TensorInfo
 from motet.runtime.report import LayerReport, RunReport
 from motet.runtime.shapes import evaluate_shape, render_shape
-from motet.runtime.vm import Frame, Machine, ModelVM, fill
+from motet.runtime.vm import Frame, Machine, ModelVM, Observe, fill
 
 ORT_TYPES = {
     "float64": "double",
@@ -83,6 +83,18 @@ class ModelSession:
         try:
             fill(frame, arrays)
             frame.run()
+            return self.copy_outputs(frame)
+        finally:
+            self._vm.release(shapes, frame)
+
+    def run_observed(self, inputs: Mapping[str, Any], observe: Observe) -> dict[str, Array]:
+        """As ``run_named``; ``observe`` sees what every operator of the program computes."""
+        arrays = self.check_inputs(inputs)
+        shapes = tuple(array.shape for array in arrays.values())
+        frame = self._vm.acquire(shapes)
+        try:
+            fill(frame, arrays)
+            frame.run_observed(observe)
             return self.copy_outputs(frame)
         finally:
             self._vm.release(shapes, frame)

@@ -35,11 +35,15 @@ from motet.runtime.program import (
     ShapeTensor,
     Stored,
     View,
+    registers_of,
 )
 from motet.runtime.shapes import Bindings, evaluate, evaluate_shape, render_shape
 from motet.runtime.symbols import ShapeKey, bind_symbols
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
+
+Observe = Callable[[int, Sequence[Array]], None]
+"""Takes an operator's number and what it wrote, which later operators may overwrite."""
 
 MAX_IDLE_FRAMES = 32
 """Frames of one model that stay bound between calls; those of the least recent shape go first."""
@@ -210,6 +214,17 @@ class Frame:
                 times.append((self._program.instructions[position], seconds))
             position = step.next(position, result)
         return times
+
+    def run_observed(self, observe: Observe) -> None:
+        """Execute, and show each operator's results as soon as they are there."""
+        position = 0
+        while position < len(self.steps):
+            step = self.steps[position]
+            result = step.function(*step.arguments)
+            if step.operator >= 0:
+                _, written = registers_of(self._program.instructions[position])
+                observe(step.operator, [self._arrays[register] for register in written])
+            position = step.next(position, result)
 
     def macs(self, operator: int) -> int:
         """Multiply-accumulates of one run of operator number ``operator``."""

@@ -20,7 +20,7 @@ def sorted_nodes(
         For a cycle (names a node on it), or an input that nothing computes.
     """
     produced = {output for node in graph.node for output in node.output if output}
-    needs = [set(_reads(node)) for node in graph.node]
+    needs = [set(names_read(node)) for node in graph.node]
     for index, reads in enumerate(needs):
         missing = reads - produced - known
         if missing:
@@ -52,7 +52,7 @@ def sorted_nodes(
     return copies
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def names_read(node: onnx.NodeProto) -> Iterator[str]:
     """Names that a node reads from its graph, also from inside its branches."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
@@ -63,7 +63,7 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
 def _free_names(graph: onnx.GraphProto) -> set[str]:
     own = {t.name for t in graph.initializer} | {i.name for i in graph.input}
     own |= {output for node in graph.node for output in node.output}
-    read = {name for node in graph.node for name in _reads(node)}
+    read = {name for node in graph.node for name in names_read(node)}
     return (read | {output.name for output in graph.output}) - own
 
 
