@@ -106,14 +106,8 @@ def _error_and_scale(value: Array, reference: Array) -> tuple[Array, Array]:
     return error, np.where(np.isfinite(want), np.abs(want), 0.0)
 
 
-def reference_session(path: Path, digest: str, model: str) -> Any:
-    """An onnxruntime session of the ONNX file; checks that it is the file compiled."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EnvironmentLackError(
-            "motet check compares with onnxruntime: pip install 'motet[check]'"
-        ) from error
+def source_bytes(path: Path, digest: str, model: str) -> bytes:
+    """The ONNX file's content; checks that it is the file compiled."""
     if not path.is_file():
         raise ModelError(
             f"model {model!r}: there is no file {path.resolve()} (a bundle names its models' files "
@@ -128,12 +122,40 @@ def reference_session(path: Path, digest: str, model: str) -> Any:
             f"model {model!r}: {path} is not the file that was compiled (its SHA-256 differs): "
             f"compile it again, or say where the right one is with --onnx {model}=PATH"
         )
+    return content
+
+
+def onnxruntime_session(source: str | bytes, model: str, optimised: bool = True) -> Any:
+    """An onnxruntime session of a file's path, or of a model's bytes."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EnvironmentLackError(
+            "motet check compares with onnxruntime: pip install 'motet[check]'"
+        ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelError(f"model {model!r}: onnxruntime cannot load {path}: {error}") from error
+        what = source if isinstance(source, str) else "the model with its inner values as outputs"
+        raise ModelError(f"model {model!r}: onnxruntime cannot load {what}: {error}") from error
+
+
+def reference_session(path: Path, digest: str, model: str) -> Any:
+    """An onnxruntime session of the ONNX file; checks that it is the file compiled."""
+    source_bytes(path, digest, model)
+    return onnxruntime_session(str(path), model)
+
+
+def reference_run(reference: Any, names: list[str], inputs: Mapping[str, Array], model: str) -> Any:
+    """What onnxruntime computes for ``names``; raises ``InputError`` where it cannot."""
+    try:
+        return reference.run(names, dict(inputs))
+    except Exception as error:  # onnxruntime's own kinds have no common base
+        raise InputError(f"model {model!r}: onnxruntime cannot run it: {error}") from error
 
 
 def differences(
@@ -149,10 +171,7 @@ def differences(
     """
     ours = session.run_named(inputs)
     names = [info.name for info in session.program.outputs]
-    try:
-        theirs = reference.run(names, dict(inputs))
-    except Exception as error:  # onnxruntime's own kinds have no common base
-        raise InputError(f"model {session.name!r}: onnxruntime cannot run it: {error}") from error
+    theirs = reference_run(reference, names, inputs, session.name)
     return [
         compare(session.name, name, ours[name], want, tolerance_for(want.dtype.name, atol, rtol))
         for name, want in zip(names, map(np.asarray, theirs), strict=True)

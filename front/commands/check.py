@@ -9,9 +9,11 @@ from pathlib import Path
 import click
 
 from motet.check import Difference, differences, reference_session
+from motet.commands.check_nodes import Given, compare_nodes, print_first, print_nodes
 from motet.commands.common import Format, RunRequest, format_options, print_as, run_options
 from motet.console import output, progress, table
 from motet.runtime.errors import InputError
+from motet.runtime.session import Session
 
 
 @click.command(
@@ -20,10 +22,16 @@ from motet.runtime.errors import InputError
     "  motet check headset.motet\n"
     "  motet check model.onnx --target tiny-4x4 --shape image:1x1x32x32 --runs 5\n"
     "  motet check headset.motet --onnx faces=models/faces.onnx --json\n"
+    "  motet check model.onnx --bisect\n"
     "\n"
     "Tolerances where neither --atol nor --rtol is given: float32 and float64 1e-4 + 1e-3 of the "
     "reference element; float16 1e-4 + 1e-2 of the output's largest element; integers must be "
-    "equal. Booleans must always be equal. With one of the two given, the other is 0.\n"
+    "equal. Booleans must always be equal. With one of the two given, the other is 0. "
+    "Inner floats may also differ by 5e-4 of their tensor's largest element, unless one is given.\n"
+    "\n"
+    "--outputs all and --bisect compare what the bundle's own kernels compute with onnxruntime's "
+    "inner values. What fusion or folding removed cannot be compared; where a difference may lie "
+    "there, --bisect compiles those nodes apart. Both need motet[compile].\n"
     "\n"
     "Exit code 0: within tolerance; 1: beyond; 2: the question was wrong.\n"
 )
@@ -44,6 +52,14 @@ from motet.runtime.errors import InputError
     type=click.IntRange(1),
     help="Inputs to try, from --seed up.",
 )
+@click.option(
+    "--outputs",
+    default="graph",
+    show_default=True,
+    type=click.Choice(["graph", "all"]),
+    help="all: also every node's output that survived compilation.",
+)
+@click.option("--bisect", is_flag=True, help="Name the first node whose value differs.")
 @run_options
 @format_options
 def check(
@@ -52,12 +68,49 @@ def check(
     atol: float | None,
     rtol: float | None,
     runs: int,
+    outputs: str,
+    bisect: bool,
     form: Format,
 ) -> None:
     """Compare every output with onnxruntime's."""
     session = request.load()
-    models = request.models(session)
     paths = _onnx_paths(onnx, list(session))
+    target = session.bundle.manifest.target
+    if bisect or outputs == "all":
+        _check_nodes(request, session, paths, (atol, rtol), runs, bisect, form)
+        return
+    worst = _check_outputs(request, session, paths, (atol, rtol), runs)
+    plain = [asdict(difference) | {"passed": difference.passed} for difference in worst]
+    try:
+        print_as(form, plain, lambda: _print(worst, target))
+    finally:  # even where nobody reads the table to its end
+        if not all(difference.passed for difference in worst):
+            click.get_current_context().exit(1)
+
+
+def _check_nodes(
+    request: RunRequest,
+    session: Session,
+    paths: dict[str, Path],
+    given: Given,
+    runs: int,
+    bisect: bool,
+    form: Format,
+) -> None:
+    with progress("check", total=runs * len(request.models(session))) as show:
+        found = compare_nodes(request, session, paths, given, runs, bisect, show)
+    try:
+        (print_first if bisect else print_nodes)(form, found, session.bundle.manifest.target)
+    finally:
+        if not all(one.passed for one in found):
+            click.get_current_context().exit(1)
+
+
+def _check_outputs(
+    request: RunRequest, session: Session, paths: dict[str, Path], given: Given, runs: int
+) -> list[Difference]:
+    """The worst difference of every output over all runs."""
+    models = request.models(session)
     found: list[Difference] = []
     with progress("check", total=runs * len(models)) as show:
         references = [
@@ -72,14 +125,8 @@ def check(
             arrays = request.arrays(models, run)
             for one, reference in zip(models, references, strict=True):
                 show(one.name)
-                found += differences(one, reference, arrays[one.name], atol, rtol)
-    worst = _worst_per_output(found)
-    plain = [asdict(difference) | {"passed": difference.passed} for difference in worst]
-    try:
-        print_as(form, plain, lambda: _print(worst, session.bundle.manifest.target))
-    finally:  # even where nobody reads the table to its end
-        if not all(difference.passed for difference in worst):
-            click.get_current_context().exit(1)
+                found += differences(one, reference, arrays[one.name], *given)
+    return _worst_per_output(found)
 
 
 def _onnx_paths(texts: tuple[str, ...], models: list[str]) -> dict[str, Path]:

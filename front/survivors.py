@@ -1,0 +1,86 @@
+"""Which values of a compiled program are values of its ONNX graph.
+
+A unit computes what the last of its nodes computes: of the nodes that it names, the one
+that the others lead to. That is claimed only where it must be so:
+
+1. no later unit names that node too (it would compute the rest of it);
+2. the node has one output that is read, or as many outputs as the unit, in order;
+3. the node holds no graph, its name is unique, and an output of the graph needs it;
+4. equal subexpressions were computed once: a unit with several last nodes stands for all.
+   Whether these are equal is checked against the reference before one is compared.
+
+Shapes are checked when values are compared (``faithful``): a blocked or packed layout is
+no value of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from motet.node_graph import GraphNode, NodeGraph
+from motet.runtime.device import Array
+from motet.runtime.program import Operator
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Output ``position`` of operator number ``operator`` equals ``tensors``, one value all.
+
+    nodes: the nodes that compute them, in the same order; alone: nothing reads another
+    output of these nodes, so that a unit may leave the others out.
+    """
+
+    operator: int
+    position: int
+    tensors: tuple[str, ...]
+    nodes: tuple[GraphNode, ...]
+    alone: bool
+
+    def value(self, written: Sequence[Array]) -> Array | None:
+        """The claimed one of what the unit wrote; None where its outputs are not the node's."""
+        if len(written) == len(self.nodes[0].outputs):
+            return written[self.position]
+        return written[0] if len(written) == 1 and self.alone else None
+
+
+def claims(operators: Sequence[Operator], graph: NodeGraph) -> dict[int, list[Claim]]:
+    """What can be compared, by operator number."""
+    by_name = {
+        name: node
+        for name, node in graph.unique().items()
+        if graph.is_live(node) and not node.holds_graphs
+    }
+    last_use = {
+        name: number for number, operator in enumerate(operators) for name in operator.onnx_nodes
+    }
+    found: dict[int, list[Claim]] = {}
+    for number, operator in enumerate(operators):
+        nodes = [by_name[name] for name in operator.onnx_nodes if name in by_name]
+        last = [node for node in graph.last_of(nodes) if last_use[node.name] == number]
+        if last and len(last) == len(graph.last_of(nodes)):
+            found[number] = _claims(number, last, graph)
+    return found
+
+
+def _claims(number: int, last: Sequence[GraphNode], graph: NodeGraph) -> list[Claim]:
+    read = [graph.read_outputs(node) for node in last]
+    if all(len(names) == 1 for names in read):
+        positions = {node.outputs.index(names[0]) for node, names in zip(last, read, strict=True)}
+        if len(positions) == 1:
+            names = tuple(name for (name,) in read)
+            return [Claim(number, positions.pop(), names, tuple(last), True)]
+    if len(last) == 1:
+        node = last[0]
+        return [
+            Claim(number, position, (name,), (node,), False)
+            for position, name in enumerate(node.outputs)
+            if name in read[0]
+        ]
+    return []
+
+
+def faithful(value: Array, reference: Array) -> Array | None:
+    """``value`` in the reference's shape, where that only adds or drops axes of one."""
+    same = [d for d in value.shape if d != 1] == [d for d in reference.shape if d != 1]
+    return value.reshape(reference.shape) if same and value.dtype == reference.dtype else None
