@@ -15,7 +15,7 @@ from onnx import defs, inliner
 
 from motet.runtime.errors import ModelError, UnsupportedOperatorError
 
-from .dimensions import declared_shape, graph_inputs, numpy_dtype, override_shapes
+from .dimensions import declared_shape, graph_inputs, name_dimensions, numpy_dtype, override_shapes
 from .domains import DEFAULT_DOMAIN, Opsets, domain_of
 from .functions import schema_of
 from .inference import check_shapes
@@ -34,6 +34,7 @@ def check_model(read: ReadModel, shapes: Mapping[str, Sequence[int | str]]) -> o
     label = read.label
     opsets = operator_sets(model, label)
     model = _inlined(model, label)
+    name_dimensions(model.graph)
     _check_values(model.graph, label)
     _check_operators(model.graph, opsets, label)
     sort_graph(model.graph, set(), label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 def declared_shape(info: onnx.ValueInfoProto) -> ShapeText | None:
     """Dimensions as the model states them; None for an unknown rank.
 
-    A dimension without a name is called ``<input>_dim<axis>``.
+    A dimension without a name is called ``<input>_dim<axis>``, in letters, digits and ``_``.
     """
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
@@ -47,7 +48,55 @@ def declared_shape(info: onnx.ValueInfoProto) -> ShapeText | None:
 def _declared(name: str, axis: int, dim: onnx.TensorShapeProto.Dimension) -> int | str:
     if dim.HasField("dim_value") and dim.dim_value >= 0:
         return int(dim.dim_value)
-    return dim.dim_param or f"{name}_dim{axis}"
+    return dim.dim_param or _identifier(f"{name}_dim{axis}")
+
+
+def name_dimensions(graph: onnx.GraphProto) -> None:
+    """Give symbolic dimensions names that are identifiers, in place.
+
+    Exporters write any text: a name of other characters is respelt, so that no two become
+    one, and ``?`` is no name: two such dimensions need not be equal. Arithmetic over names
+    (``2 * N``) stays.
+    """
+    infos = (*graph.input, *graph.output, *graph.value_info)
+    dims = [d for i in infos for d in i.type.tensor_type.shape.dim if d.HasField("dim_param")]
+    used = {d.dim_param for d in dims if _is_name(d.dim_param)}
+    names: dict[str, str] = {}
+    for dim in dims:
+        text = dim.dim_param
+        if text.strip() in ("", "?"):
+            dim.ClearField("dim_param")
+        elif text not in used and not _is_arithmetic(text, used):
+            if text not in names:
+                names[text] = _unused(_identifier(text), used)
+            dim.dim_param = names[text]
+
+
+def _is_name(text: str) -> bool:
+    return text.isascii() and text.isidentifier()
+
+
+def _is_arithmetic(text: str, names: set[str]) -> bool:
+    """Whether ``text`` is an expression over ``names``, such as ``N + 1``."""
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError):
+        return False
+    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    return isinstance(tree, ast.BinOp) and bool(used) and used <= names
+
+
+def _identifier(text: str) -> str:
+    clean = re.sub(r"\W", "_", text, flags=re.ASCII)
+    return clean if clean[:1].isalpha() or clean[:1] == "_" else f"d_{clean}"
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """``name``, longer where it is taken; taken from now on."""
+    while name in used:
+        name += "_"
+    used.add(name)
+    return name
 
 
 def override_shapes(
@@ -159,9 +208,7 @@ class Symbols:
 
     def _variable(self, name: str) -> Any:
         if name not in self._variables:
-            clean = "".join(c if c.isalnum() else "_" for c in name)
-            legal = clean if clean[:1].isalpha() or clean[:1] == "_" else f"d_{clean}"
-            self._variables[name] = tirx.Var(legal, "int64")
+            self._variables[name] = tirx.Var(_identifier(name), "int64")
         return self._variables[name]
 
     def _expression(self, text: str) -> Any:
@@ -193,7 +240,7 @@ class Symbols:
         for name, variable in self._variables.items():
             if variable.same_as(plain):
                 return name
-        return str(plain)
+        return re.sub(r"T\.int64\((-?\d+)\)", r"\1", str(plain))
 
 
 def numpy_dtype(info: onnx.ValueInfoProto, file: str) -> str:

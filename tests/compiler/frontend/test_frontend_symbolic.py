@@ -288,3 +288,25 @@ def test_sizes_computed_in_floats(tmp_path):
     ]
     inputs = {"x": (f(1, 2, 3, 4), ["b", 2, "h", "w"])}
     check_at_sizes(tmp_path, nodes, inputs, {"two": np.float32(2)})
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        (["?", "?"], ("x_dim0", "x_dim1")),  # no name: not equal
+        (
+            ["DynamicDimension.0", "DynamicDimension_0"],
+            ("DynamicDimension_0_", "DynamicDimension_0"),
+        ),
+        (["N", "N + 1"], ("N", "N + 1")),
+        (["floor(H/2)", ""], ("floor_H_2_", "x_dim1")),
+        (["höhe", "M/2"], ("h_he", "M_2")),
+    ],
+)
+def test_dimension_names_of_any_characters_are_respelt(
+    written: list[str], named: tuple[str, str], tmp_path: Path
+) -> None:
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    imported = load(model([relu], [value("x", written)], [value("y", None)]), tmp_path)
+    assert imported.inputs[0].shape == named
+    assert imported.outputs[0].shape == named
