@@ -77,7 +77,10 @@ class ModelSession:
 
     def run_named(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run once: outputs by name, as new arrays."""
-        arrays = self.check_inputs(inputs)
+        return self.run_arrays(self.check_inputs(inputs))
+
+    def run_arrays(self, arrays: Mapping[int, Array]) -> dict[str, Array]:
+        """Run once on checked arrays by input number, all of them in order."""
         shapes = tuple(array.shape for array in arrays.values())
         frame = self._vm.acquire(shapes)
         try:

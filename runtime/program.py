@@ -5,6 +5,10 @@ with a dtype and a shape (which may hold symbols); it stands at one place: an in
 a constant, a storage of the arena, or a view of another register. Control only
 moves forward, so a storage's lifetime is an interval of instruction numbers.
 
+Symbols are bound by the inputs' shapes when a call starts. A shape that depends on data
+is written with late symbols, which a ``bind`` instruction takes from a register on the
+way; what has such a shape may only be used after it.
+
 Encoding: JSON by msgspec; instructions are objects with a ``type`` field. The
 version is that of the bundle (``bundle.FORMAT_VERSION``), which refuses newer ones.
 """
@@ -109,6 +113,18 @@ class ShapeTensor(msgspec.Struct, frozen=True, tag="shape_tensor"):
     target: int
 
 
+class BindSymbols(msgspec.Struct, frozen=True, tag="bind"):
+    """Bind late ``symbols`` to the elements of the integer register ``source``, in order.
+
+    onnx_nodes: who computed the values, for messages. A symbol is bound once on every way
+    through the program.
+    """
+
+    symbols: tuple[str, ...]
+    source: int
+    onnx_nodes: tuple[str, ...]
+
+
 class Branch(msgspec.Struct, frozen=True, tag="if"):
     """Go on where the boolean register ``condition`` is true, else at ``otherwise``."""
 
@@ -122,7 +138,7 @@ class Goto(msgspec.Struct, frozen=True, tag="goto"):
     to: int
 
 
-Instruction = Kernel | ArrayCall | Move | ShapeTensor | Branch | Goto
+Instruction = Kernel | ArrayCall | Move | ShapeTensor | BindSymbols | Branch | Goto
 
 
 class TensorInfo(msgspec.Struct, frozen=True):
@@ -137,7 +153,8 @@ class Program(msgspec.Struct, frozen=True):
     """One model, ready to run.
 
     ``offsets`` are the storages' bytes offsets where all sizes are static, else None
-    and planned when the shapes are bound; ``arena_bytes`` goes with them.
+    and planned when the shapes are bound; ``arena_bytes`` goes with them. Storages whose
+    sizes hold late symbols are planned when those are bound.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -162,6 +179,8 @@ def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], tuple[int, 
         return (instruction.source,), (instruction.target,)
     if isinstance(instruction, ShapeTensor):
         return (), (instruction.target,)
+    if isinstance(instruction, BindSymbols):
+        return (instruction.source,), ()
     if isinstance(instruction, Branch):
         return (instruction.condition,), ()
     return (), ()

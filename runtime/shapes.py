@@ -73,6 +73,8 @@ def product(shape: Sequence[Dimension]) -> Dimension:
             number *= dimension
         else:
             symbolic.append(dimension)
+    if number == 0:
+        return 0
     result: Dimension = number
     for dimension in symbolic:
         result = dimension if result == 1 else Expression("*", result, dimension)

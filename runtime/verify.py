@@ -3,7 +3,7 @@
 Digests catch damage; this catches a program that was written wrong, so that the
 VM's hot path needs no checks of its own: every index is in range, dtypes agree, only
 the arena is written to, static tensors lie inside their storage and the arena, storages
-that live at the same time share no byte, and the inputs bind every symbol.
+that live at the same time share no byte, and every symbol is bound before it is needed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from motet.runtime.program import (
     registers_of,
     storage_of,
 )
-from motet.runtime.shapes import Dimension, product, symbols_of
+from motet.runtime.shapes import product
 from motet.runtime.verify_memory import (
     arena_is_valid,
     fits_its_storage,
     outlived_storages,
     overlapping_storages,
 )
+from motet.runtime.verify_symbols import unbound_symbols, unready_uses
 
 
 def verify_program(
@@ -79,8 +80,9 @@ def _problems(
         yield f"storage {number} is used outside its lifetime"
     for one, other in overlapping_storages(program):
         yield f"storages {one} and {other} share bytes of the arena while both are in use"
-    if unbound := _used_symbols(program) - _bound_symbols(program):
+    if unbound := unbound_symbols(program):
         yield f"no input binds {', '.join(sorted(unbound))}"
+    yield from unready_uses(program)
 
 
 def _in_range(indices: Iterable[int], size: int) -> bool:
@@ -170,23 +172,6 @@ def _outputs_are_valid(program: Program) -> bool:
             for info, register in zip(program.outputs, program.output_registers, strict=True)
         )
     )
-
-
-def _bound_symbols(program: Program) -> frozenset[str]:
-    """Symbols that stand alone as a dimension of an input."""
-    return frozenset(d for info in program.inputs for d in info.shape if isinstance(d, str))
-
-
-def _used_symbols(program: Program) -> frozenset[str]:
-    dimensions: list[Dimension] = [storage.bytes for storage in program.storages]
-    dimensions += [operator.macs for operator in program.operators]
-    shapes = [info.shape for info in (*program.inputs, *program.outputs)]
-    shapes += [register.shape for register in program.registers]
-    dimensions += [dimension for shape in shapes for dimension in shape]
-    for instruction in program.instructions:
-        if isinstance(instruction, ShapeTensor):
-            dimensions += instruction.shape
-    return frozenset().union(*map(symbols_of, dimensions))
 
 
 def verify_wires(wires: Mapping[str, Mapping[str, str]], programs: Mapping[str, Program]) -> None:

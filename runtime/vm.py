@@ -1,46 +1,30 @@
 """The virtual machine: binds a program to concrete shapes, then only calls kernels.
 
-Binding evaluates every shape, lays the arena out, and builds the argument views of
-every call once; a bound program is a ``Frame``. Frames are kept per distinct shape,
-and each call in flight has a frame, and so an arena, of its own: a program may run
-in many threads at once.
+A ``Frame`` is a program bound to the shapes of its inputs: one stage of it, and where
+shapes depend on data, a stage more for every set of values that was met (``stages.py``).
+Frames are kept per distinct shape, and each call in flight has a frame, and so an arena,
+of its own: a program may run in many threads at once.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tvm_ffi
 
-from motet.runtime.device import Accelerator, Array
+from motet.runtime.device import Array
 from motet.runtime.errors import CompileError, InputError
-from motet.runtime.kernels import KernelLibrary
-from motet.runtime.memory import aligned_bytes, compact, plan, view
+from motet.runtime.late import START, Waiting, waiting
+from motet.runtime.memory import aligned_bytes, plan, view
 from motet.runtime.pool import IdlePool
-from motet.runtime.program import (
-    ArrayCall,
-    Branch,
-    Constant,
-    Goto,
-    Input,
-    Instruction,
-    Kernel,
-    Move,
-    Program,
-    Register,
-    ShapeTensor,
-    Stored,
-    View,
-    registers_of,
-)
+from motet.runtime.program import BindSymbols, Instruction, Program, registers_of
 from motet.runtime.shapes import Bindings, evaluate, evaluate_shape, render_shape
+from motet.runtime.stages import Machine, Room, Stage, Step
 from motet.runtime.symbols import ShapeKey, bind_symbols
 
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
+__all__ = ["Frame", "Machine", "ModelVM", "Observe", "fill"]
 
 Observe = Callable[[int, Sequence[Array]], None]
 """Takes an operator's number and what it wrote, which later operators may overwrite."""
@@ -48,32 +32,20 @@ Observe = Callable[[int, Sequence[Array]], None]
 MAX_IDLE_FRAMES = 32
 """Frames of one model that stay bound between calls; those of the least recent shape go first."""
 
+MAX_STAGES = 64
+"""Stages that a frame keeps for values it has seen; when there are more, all go."""
 
-@dataclass(frozen=True)
-class Step:
-    """One bound instruction. ``operator`` is -1 for the VM's own work.
-
-    A step with ``branch_to`` goes there where its function returns nothing true: a
-    branch returns its condition, a goto nothing.
-    """
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    operator: int = -1
-    branch_to: int | None = None
-
-    def next(self, position: int, result: Any) -> int:
-        """Where to go on after this step at ``position`` returned ``result``."""
-        if self.branch_to is None or result:
-            return position + 1
-        return self.branch_to
+MAX_LATE_BYTES = 16 * 2**30
+"""Bytes that the tensors of one stage may take; data that asks for more is refused."""
 
 
 class Frame:
     """A program bound to shapes, with an arena of its own; runs one call at a time.
 
     ``external`` gives arrays that stand in for inputs without a copy (an output of
-    another frame); they must be C-contiguous, aligned, and outlive the frame.
+    another frame); they must be C-contiguous, aligned, and outlive the frame. ``waits``:
+    what of the program waits for data, where the caller has found it out before.
+    ``model``: what messages call the program.
     """
 
     def __init__(
@@ -82,175 +54,170 @@ class Frame:
         bindings: Bindings,
         machine: Machine,
         external: Mapping[int, Array] | None = None,
+        waits: Waiting | None = None,
+        model: str = "model",
     ) -> None:
+        self._model = model
         self._program = program
-        self._bindings = bindings
         self._machine = machine
-        self._external = dict(external or {})
-        self._arena, self._offsets = self._lay_out()
-        self._arrays: list[Array] = []
-        self.inputs: list[Array] = self._input_buffers()
-        for number, register in enumerate(program.registers):
-            self._arrays.append(self._place(number, register))
-        self._tensors: dict[int, Any] = {}
-        self.outputs = [self._arrays[index] for index in program.output_registers]
-        self.steps = [self._bind(instruction) for instruction in program.instructions]
-        self._calls = self._straight_line()
+        self._waits = waits or waiting(program)
+        self.inputs: list[Array] = self._input_buffers(bindings, external or {})
+        self._memory: dict[int, Array] = {}
+        self._first = self._stage(bindings, None, START)
+        self._last = self._first
+        self._kept = 0
+        self.outputs = self._results(self._first)
+        self._calls = None if self._waits.symbols else self._first.calls
 
     @property
     def arena_bytes(self) -> int:
-        """Size of this frame's arena."""
-        return int(self._arena.nbytes)
+        """Size of this frame's arena, of late tensors too."""
+        return sum(int(memory.nbytes) for memory in self._memory.values())
 
-    def _lay_out(self) -> tuple[Array, Sequence[int]]:
-        program = self._program
-        if program.offsets is not None and program.arena_bytes is not None:
-            return aligned_bytes(program.arena_bytes), program.offsets
-        sizes = [evaluate(storage.bytes, self._bindings) for storage in program.storages]
-        offsets, total = plan(sizes, [storage.lifetime for storage in program.storages])
-        return aligned_bytes(total), offsets
-
-    def _input_buffers(self) -> list[Array]:
+    def _input_buffers(self, bindings: Bindings, external: Mapping[int, Array]) -> list[Array]:
         buffers = []
         for index, info in enumerate(self._program.inputs):
-            buffer = self._external.get(index)
+            buffer = external.get(index)
             if buffer is None:
-                shape = evaluate_shape(info.shape, self._bindings)
+                shape = evaluate_shape(info.shape, bindings)
                 size = int(np.prod(shape, dtype=np.int64)) * np.dtype(info.dtype).itemsize
                 buffer = view(aligned_bytes(size), 0, info.dtype, shape)
             buffers.append(buffer)
         return buffers
 
-    def _place(self, number: int, register: Register) -> Array:
-        place = register.place
-        shape = evaluate_shape(register.shape, self._bindings)
-        if isinstance(place, Input):
-            return self.inputs[place.index].reshape(shape)
-        if isinstance(place, Constant):
-            return self._machine.weights[place.index]
-        if isinstance(place, Stored):
-            array = view(self._arena, self._offsets[place.storage], register.dtype, shape)
-            room = evaluate(self._program.storages[place.storage].bytes, self._bindings)
-            if array.nbytes > room:
-                raise ValueError(f"register {number} takes {array.nbytes} bytes of {room}")
-            return array
-        assert isinstance(place, View)
-        return self._arrays[place.source].reshape(shape)
+    def _stage(self, bindings: Bindings, parent: Stage | None, start: int) -> Stage:
+        """The stage after instruction ``start``, in memory that all stages there share."""
+        rooms = self._lay_out(bindings, parent, start)
+        return Stage(
+            self._program, self._waits, self._machine, bindings, rooms, self.inputs, parent, start
+        )
 
-    def _tensor(self, register: int) -> Any:
-        if register not in self._tensors:
-            self._tensors[register] = tvm_ffi.from_dlpack(compact(self._arrays[register]))
-        return self._tensors[register]
+    def _lay_out(self, bindings: Bindings, parent: Stage | None, start: int) -> dict[int, Room]:
+        """Where the storages lie whose sizes ``bindings`` complete."""
+        program, known = self._program, bindings.keys()
+        if program.offsets is not None and program.arena_bytes is not None:
+            numbers: Sequence[int] = range(len(program.storages))
+            offsets, total = program.offsets, program.arena_bytes
+        else:
+            numbers = [
+                number
+                for number in range(len(program.storages))
+                if self._waits.storages.get(number, frozenset()) <= known
+                and (parent is None or not parent.has_storage(number))
+            ]
+            storages = [program.storages[number] for number in numbers]
+            sizes = [evaluate(storage.bytes, bindings) for storage in storages]
+            if start != START:
+                _check_sizes(sizes)
+            offsets, total = plan(sizes, [storage.lifetime for storage in storages])
+        if start not in self._memory or self._memory[start].nbytes < total:
+            # Late tensors grow by half at least, so that growing ends soon.
+            old = self._memory[start].nbytes if start in self._memory else 0
+            self._memory[start] = aligned_bytes(max(total, old * 3 // 2))
+        memory = self._memory[start]
+        return {n: (memory, offset) for n, offset in zip(numbers, offsets, strict=True)}
 
-    def _bind(self, instruction: Instruction) -> Step:
-        if isinstance(instruction, Kernel):
-            return self._bind_kernel(instruction)
-        if isinstance(instruction, ArrayCall):
-            return self._bind_array(instruction)
-        if isinstance(instruction, Move):
-            target, source = self._arrays[instruction.target], self._arrays[instruction.source]
-            if target.shape != source.shape:  # copyto would broadcast
-                raise ValueError(
-                    f"a branch gives {render_shape(source.shape)} where "
-                    f"{render_shape(target.shape)} is joined"
-                )
-            return Step(np.copyto, (target, source))
-        if isinstance(instruction, ShapeTensor):
-            values = np.array(evaluate_shape(instruction.shape, self._bindings), dtype=np.int64)
-            target = self._arrays[instruction.target]
-            return Step(np.copyto, (target, values.reshape(target.shape)))
-        if isinstance(instruction, Branch):
-            condition = self._arrays[instruction.condition]
-            if condition.size != 1:
-                raise ValueError(f"a condition has {condition.size} elements")
-            return Step(condition.item, (), branch_to=instruction.otherwise)
-        assert isinstance(instruction, Goto)
-        return Step(_nothing, (), branch_to=instruction.to)
+    def output(self, index: int) -> Array:
+        """Output number ``index``; before the first run only where its shape is known."""
+        return self._last.arrays[self._program.output_registers[index]]
 
-    def _bind_kernel(self, instruction: Kernel) -> Step:
-        written = instruction.arguments[len(instruction.arguments) - instruction.outputs :]
-        if all(self._arrays[register].size == 0 for register in written):
-            return Step(_nothing, ())
-        function = self._machine.library.function(instruction.symbol)
-        tensors = tuple(self._tensor(register) for register in instruction.arguments)
-        return Step(function, tensors, instruction.operator)
+    def _results(self, stage: Stage) -> list[Array]:
+        """The outputs, as far as their shapes are known in ``stage``: all after a run."""
+        registers = self._program.output_registers
+        return [stage.arrays[index] for index in registers if index in stage.arrays]
 
-    def _bind_array(self, instruction: ArrayCall) -> Step:
-        accelerator = self._machine.accelerator
-        assert accelerator is not None, "the session checks that a device is there"
-        inputs = tuple(self._arrays[register] for register in instruction.inputs)
-        arguments = (instruction.program, inputs, self._arrays[instruction.output])
-        return Step(accelerator.invoke, arguments, instruction.operator)
+    def _after(self, stage: Stage, position: int) -> Stage:
+        """The stage that the ``bind`` at ``position`` starts with the values it finds."""
+        values = tuple(stage.stops[position].tolist())
+        key = (position, *values)
+        found = stage.children.get(key)
+        if found is None:
+            found = self._enter(stage, position, values)
+            stage.children[key] = found
+        return found
 
-    def _straight_line(self) -> list[Call] | None:
-        if any(step.branch_to is not None for step in self.steps):
-            return None
-        return [(s.function, s.arguments) for s in self.steps if s.function is not _nothing]
+    def _enter(self, stage: Stage, position: int, values: tuple[int, ...]) -> Stage:
+        bind = self._program.instructions[position]
+        assert isinstance(bind, BindSymbols)
+        late = dict(zip(bind.symbols, values, strict=True))
+        if self._kept >= MAX_STAGES:
+            self._first.children.clear()  # what runs now is kept alive by those who run it
+            self._kept = 0
+        try:
+            if min(values, default=0) < 0:
+                raise ValueError("a dimension is negative")
+            made = self._stage({**stage.bindings, **late}, stage, position)
+        except (ValueError, ArithmeticError, MemoryError) as error:
+            found = ", ".join(f"{name} = {value}" for name, value in late.items())
+            nodes = "+".join(bind.onnx_nodes) or "unnamed"
+            raise InputError(
+                f"model {self._model!r}: node {nodes!r} computes {found} from this input, with "
+                f"which the model does not work: {error}"
+            ) from error
+        self._kept += 1
+        return made
 
     def run(self) -> None:
         """Execute on what ``inputs`` hold; ``outputs`` hold the result until the next run."""
-        if self._calls is None:
-            self._run_with_branches()
+        if self._calls is not None:
+            for function, arguments in self._calls:
+                function(*arguments)
             return
-        for function, arguments in self._calls:
-            function(*arguments)
+        self._run_stages(Stage.run)
 
-    def _run_with_branches(self) -> None:
-        steps, position = self.steps, 0
-        while position < len(steps):
-            step = steps[position]
-            position = step.next(position, step.function(*step.arguments))
+    def _run_stages(self, run: Callable[[Stage], int]) -> None:
+        """``run`` executes a stage; it gives the position of the bind that comes, or the end."""
+        stage, end = self._first, len(self._program.instructions)
+        position = run(stage)
+        while position != end:
+            stage = self._after(stage, position)
+            position = run(stage)
+        if stage is not self._last:
+            self._last, self.outputs = stage, self._results(stage)
 
     def run_timed(self) -> list[tuple[Instruction, float]]:
         """Execute, and give each operator's instruction with its wall time in seconds."""
         times: list[tuple[Instruction, float]] = []
-        position = 0
-        while position < len(self.steps):
-            step = self.steps[position]
+
+        def timed(_stage: Stage, position: int, step: Step) -> Any:
             started = time.perf_counter()
             result = step.function(*step.arguments)
             seconds = time.perf_counter() - started
             if step.operator >= 0:
                 times.append((self._program.instructions[position], seconds))
-            position = step.next(position, result)
+            return result
+
+        self._run_stages(lambda stage: stage.walk(timed))
         return times
 
     def run_observed(self, observe: Observe) -> None:
         """Execute, and show each operator's results as soon as they are there."""
-        position = 0
-        while position < len(self.steps):
-            step = self.steps[position]
+
+        def observed(stage: Stage, position: int, step: Step) -> Any:
             result = step.function(*step.arguments)
             if step.operator >= 0:
                 _, written = registers_of(self._program.instructions[position])
-                observe(step.operator, [self._arrays[register] for register in written])
-            position = step.next(position, result)
+                observe(step.operator, [stage.arrays[register] for register in written])
+            return result
+
+        self._run_stages(lambda stage: stage.walk(observed))
 
     def macs(self, operator: int) -> int:
-        """Multiply-accumulates of one run of operator number ``operator``."""
-        return evaluate(self._program.operators[operator].macs, self._bindings)
+        """Multiply-accumulates of operator number ``operator`` in the last run."""
+        return evaluate(self._program.operators[operator].macs, self._last.bindings)
 
 
-def _nothing() -> None:
-    """The step of a goto, and of a kernel whose outputs are all empty."""
+def _check_sizes(sizes: Sequence[int]) -> None:
+    """Refuse tensors of a stage that no machine is meant to hold."""
+    total = sum(sizes)
+    if total > MAX_LATE_BYTES:
+        raise ValueError(f"its tensors take {total} bytes, more than the limit of {MAX_LATE_BYTES}")
 
 
 def fill(frame: Frame, arrays: Mapping[int, Array]) -> None:
     """Copy arrays (input number -> array) into the frame's inputs."""
     for index, array in arrays.items():
         np.copyto(frame.inputs[index], array)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What programs run on: kernels, weights, and an accelerator where there is one.
-
-    ``weights`` are aligned and writable (``memory.lendable``), though nobody writes them.
-    """
-
-    library: KernelLibrary
-    weights: Sequence[Array]
-    accelerator: Accelerator | None = None
 
 
 class ModelVM:
@@ -260,6 +227,7 @@ class ModelVM:
         self.name = name
         self.program = program
         self.machine = machine
+        self._waits = waiting(program)
         self._idle = IdlePool[ShapeKey, Frame](MAX_IDLE_FRAMES)
 
     def acquire(self, shapes: ShapeKey) -> Frame:
@@ -270,11 +238,12 @@ class ModelVM:
         """A new frame; ``external`` as in ``Frame``.
 
         Raises ``InputError`` for wrong shapes, ``CompileError`` where a shape inside the
-        model cannot be had from them.
+        model cannot be had from them. Running the frame raises ``InputError`` where a shape
+        that depends on data is one that the model does not work with.
         """
         try:
             bindings = bind_symbols(self.program, shapes)
-            return Frame(self.program, bindings, self.machine, external)
+            return Frame(self.program, bindings, self.machine, external, self._waits, self.name)
         except InputError as error:
             raise InputError(f"model {self.name!r}: {error}") from None
         except (ValueError, ArithmeticError, MemoryError) as error:

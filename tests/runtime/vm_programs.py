@@ -13,6 +13,7 @@ from motet.runtime.manifest import Manifest, ModelEntry, Source
 from motet.runtime.memory import Lifetime, plan
 from motet.runtime.program import (
     ArrayCall,
+    BindSymbols,
     Branch,
     Constant,
     Goto,
@@ -86,6 +87,9 @@ class Draft:
         target = self.stored((len(shape),), "int64")
         self.instructions.append(ShapeTensor(shape, target))
         return target
+
+    def bind(self, source: int, *symbols: str) -> None:
+        self.instructions.append(BindSymbols(symbols, source, (f"binder{len(self.instructions)}",)))
 
     def branch(self, condition: int, otherwise: int) -> None:
         self.instructions.append(Branch(condition, otherwise))
@@ -163,6 +167,17 @@ def choice_program() -> Program:
     thrice = draft.kernel("add", twice, x, draft.stored((4,)))
     draft.move(thrice, joined)
     return draft.finish(y=joined)
+
+
+def positive_program() -> Program:
+    """``y = 2 * (the positive elements of x)``, and how many they are as ``size``."""
+    draft = Draft()
+    x = draft.input("x", ("N",))
+    count = draft.kernel("count_positive", x, draft.stored((1,), "int64"))
+    draft.bind(count, "count")
+    kept = draft.kernel("keep_positive", x, draft.stored(("count",)))
+    y = draft.kernel("double", kept, draft.stored(("count",)), macs="count")
+    return draft.finish(y=y, size=draft.shape_tensor(("count", "N")))
 
 
 def bundle_of(

@@ -1,0 +1,226 @@
+"""A stage: the part of a program that can run once some symbols have values.
+
+Binding a stage evaluates the shapes that its symbols complete, lays their storages out,
+and builds the argument views of every call once. Running it then only calls kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm_ffi
+
+from motet.runtime.device import Accelerator, Array
+from motet.runtime.kernels import KernelLibrary
+from motet.runtime.late import START, Waiting
+from motet.runtime.memory import compact, view
+from motet.runtime.program import (
+    ArrayCall,
+    BindSymbols,
+    Branch,
+    Constant,
+    Goto,
+    Input,
+    Instruction,
+    Kernel,
+    Move,
+    Program,
+    Register,
+    ShapeTensor,
+    Stored,
+    View,
+)
+from motet.runtime.shapes import Bindings, evaluate, evaluate_shape, render_shape
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Room = tuple[Array, int]
+"""Where a storage lies: memory, and the offset in it in bytes."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What programs run on: kernels, weights, and an accelerator where there is one.
+
+    ``weights`` are aligned and writable (``memory.lendable``), though nobody writes them.
+    """
+
+    library: KernelLibrary
+    weights: Sequence[Array]
+    accelerator: Accelerator | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bound instruction. ``operator`` is -1 for the VM's own work.
+
+    A step with ``branch_to`` goes there where its function returns nothing true: a
+    branch returns its condition, a goto nothing.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    operator: int = -1
+    branch_to: int | None = None
+
+    def next(self, position: int, result: Any) -> int:
+        """Where to go on after this step at ``position`` returned ``result``."""
+        if self.branch_to is None or result:
+            return position + 1
+        return self.branch_to
+
+
+Visit = Callable[["Stage", int, Step], Any]
+"""Runs a step of a stage at a position, and gives its function's result."""
+
+
+class Stage:
+    """The instructions that follow ``start``, bound; runs up to the next ``bind``.
+
+    ``bindings`` are all symbols known by then, ``rooms`` the storages that they complete,
+    ``inputs`` the buffers of the model's inputs. What earlier stages bound is taken over
+    from ``parent``. ``children``: the stages that followed, by position and values.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        waiting: Waiting,
+        machine: Machine,
+        bindings: Bindings,
+        rooms: Mapping[int, Room],
+        inputs: Sequence[Array],
+        parent: Stage | None = None,
+        start: int = START,
+    ) -> None:
+        self.bindings = bindings
+        self.start = start
+        self.children: dict[tuple[int, ...], Stage] = {}
+        self._program = program
+        self._machine = machine
+        self._inputs = inputs
+        self._rooms = dict(rooms) if parent is None else {**parent._rooms, **rooms}
+        self.arrays: dict[int, Array] = {} if parent is None else dict(parent.arrays)
+        self._tensors: dict[int, Any] = {} if parent is None else dict(parent._tensors)
+        self._place_registers(waiting)
+        self.steps: dict[int, Step] = {}
+        self.stops: dict[int, Array] = {}
+        self._bind_steps(waiting.stages[start])
+        self.calls = self._straight_line()
+
+    def has_storage(self, number: int) -> bool:
+        """Whether storage ``number`` has its place in this stage."""
+        return number in self._rooms
+
+    def _place_registers(self, waiting: Waiting) -> None:
+        known = self.bindings.keys()
+        numbers = range(len(self._program.registers)) if self.start == START else waiting.registers
+        for number in numbers:
+            if number not in self.arrays and waiting.registers.get(number, frozenset()) <= known:
+                self.arrays[number] = self._place(number, self._program.registers[number])
+
+    def _place(self, number: int, register: Register) -> Array:
+        place = register.place
+        shape = evaluate_shape(register.shape, self.bindings)
+        if isinstance(place, Input):
+            return self._inputs[place.index].reshape(shape)
+        if isinstance(place, Constant):
+            return self._machine.weights[place.index]
+        if isinstance(place, Stored):
+            memory, offset = self._rooms[place.storage]
+            array = view(memory, offset, register.dtype, shape)
+            room = evaluate(self._program.storages[place.storage].bytes, self.bindings)
+            if array.nbytes > room:
+                raise ValueError(f"register {number} takes {array.nbytes} bytes of {room}")
+            return array
+        assert isinstance(place, View)
+        return self.arrays[place.source].reshape(shape)
+
+    def _bind_steps(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            instruction = self._program.instructions[number]
+            if isinstance(instruction, BindSymbols):
+                self.stops[number] = self.arrays[instruction.source].reshape(-1)
+            else:
+                self.steps[number] = self._bind(instruction)
+
+    def _bind(self, instruction: Instruction) -> Step:
+        if isinstance(instruction, Kernel):
+            return self._bind_kernel(instruction)
+        if isinstance(instruction, ArrayCall):
+            return self._bind_array(instruction)
+        if isinstance(instruction, Move):
+            target, source = self.arrays[instruction.target], self.arrays[instruction.source]
+            if target.shape != source.shape:  # copyto would broadcast
+                raise ValueError(
+                    f"a branch gives {render_shape(source.shape)} where "
+                    f"{render_shape(target.shape)} is joined"
+                )
+            return Step(np.copyto, (target, source))
+        if isinstance(instruction, ShapeTensor):
+            values = np.array(evaluate_shape(instruction.shape, self.bindings), dtype=np.int64)
+            target = self.arrays[instruction.target]
+            return Step(np.copyto, (target, values.reshape(target.shape)))
+        if isinstance(instruction, Branch):
+            condition = self.arrays[instruction.condition]
+            if condition.size != 1:
+                raise ValueError(f"a condition has {condition.size} elements")
+            return Step(condition.item, (), branch_to=instruction.otherwise)
+        assert isinstance(instruction, Goto)
+        return Step(_nothing, (), branch_to=instruction.to)
+
+    def _tensor(self, register: int) -> Any:
+        if register not in self._tensors:
+            self._tensors[register] = tvm_ffi.from_dlpack(compact(self.arrays[register]))
+        return self._tensors[register]
+
+    def _bind_kernel(self, instruction: Kernel) -> Step:
+        written = instruction.arguments[len(instruction.arguments) - instruction.outputs :]
+        if all(self.arrays[register].size == 0 for register in written):
+            return Step(_nothing, ())
+        function = self._machine.library.function(instruction.symbol)
+        tensors = tuple(self._tensor(register) for register in instruction.arguments)
+        return Step(function, tensors, instruction.operator)
+
+    def _bind_array(self, instruction: ArrayCall) -> Step:
+        accelerator = self._machine.accelerator
+        assert accelerator is not None, "the session checks that a device is there"
+        inputs = tuple(self.arrays[register] for register in instruction.inputs)
+        arguments = (instruction.program, inputs, self.arrays[instruction.output])
+        return Step(accelerator.invoke, arguments, instruction.operator)
+
+    def _straight_line(self) -> list[Call] | None:
+        steps = self.steps.values()
+        if any(step.branch_to is not None for step in steps):
+            return None
+        return [(s.function, s.arguments) for s in steps if s.function is not _nothing]
+
+    @property
+    def end(self) -> int:
+        """Where a stage without branches stops: the ``bind`` that follows, or the end."""
+        return next(iter(self.stops), len(self._program.instructions))
+
+    def run(self) -> int:
+        """Execute; the position of the ``bind`` that was reached, or of the end."""
+        if self.calls is not None:
+            for function, arguments in self.calls:
+                function(*arguments)
+            return self.end
+        return self.walk(_execute)
+
+    def walk(self, visit: Visit) -> int:
+        """As ``run``, with ``visit`` around every step."""
+        position = self.start + 1
+        while (step := self.steps.get(position)) is not None:
+            position = step.next(position, visit(self, position, step))
+        return position
+
+
+def _execute(_stage: Stage, _position: int, step: Step) -> Any:
+    return step.function(*step.arguments)
+
+
+def _nothing() -> None:
+    """The step of a goto, and of a kernel whose outputs are all empty."""
