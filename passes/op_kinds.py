@@ -30,11 +30,11 @@ class Kind(Enum):
 
 _ELEMENTWISE = """
     abs acos acosh add asin asinh astype atan atanh bitwise_and bitwise_not bitwise_or
-    bitwise_xor ceil clip cos cosh divide equal erf exp floor floor_divide floor_mod greater
+    bitwise_xor ceil clip cos cosh dequantize divide equal erf exp floor floor_divide floor_mod greater
     greater_equal isfinite isinf isnan left_shift less less_equal log logical_and logical_not
     logical_or logical_xor maximum minimum mod multiply negative nn.gelu nn.gelu_tanh
     nn.leakyrelu nn.prelu nn.relu nn.selu nn.silu nn.softplus not_equal power
-    right_shift round rsqrt sigmoid sign sin sinh sqrt square subtract tan tanh trunc where
+    quantize right_shift round rsqrt sigmoid sign sin sinh sqrt square subtract tan tanh trunc where
 """
 _INJECTIVE = """
     broadcast_to concat flip gather_elements gather_nd image.resize2d nn.pad permute_dims

@@ -19,10 +19,10 @@ from .node import Node
 
 _USABLE_NAMES = """
     Abs Acos Acosh Add AffineGrid And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr
-    BitwiseXor Ceil Compress Cos Cosh DequantizeLinear DynamicQuantizeLinear Erf Exp
+    BitwiseXor Ceil Compress Cos Cosh Erf Exp
     Floor Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax
-    InstanceNormalization IsNaN LeakyRelu Less LessOrEqual Log MatMulInteger MaxRoiPool Mul
-    Neg NonZero Not Or PRelu QuantizeLinear Relu Round Shrink Sigmoid Sign Sin Sinh Softplus
+    InstanceNormalization IsNaN LeakyRelu Less LessOrEqual Log MaxRoiPool Mul
+    Neg NonZero Not Or PRelu Relu Round Shrink Sigmoid Sign Sin Sinh Softplus
     Softsign Sqrt Sub Tan Tanh Unique Where Xor
 """
 USABLE = frozenset(_USABLE_NAMES.split())

@@ -14,12 +14,12 @@ from motet.compiler.frontend.values import Constant, Dim, constant
 
 from .windows import window
 
-_LAYOUTS = {1: ("NCW", "W"), 2: ("NCHW", "HW"), 3: ("NCDHW", "DHW")}
+LAYOUTS = {1: ("NCW", "W"), 2: ("NCHW", "HW"), 3: ("NCDHW", "DHW")}
 
 
 def _spatial(node: Node) -> int:
     rank = node.rank() - 2
-    if rank not in _LAYOUTS:
+    if rank not in LAYOUTS:
         node.refuse(f"{rank} spatial axes: only 1, 2 and 3 are supported")
     return rank
 
@@ -57,7 +57,7 @@ def conv(node: Node) -> relax.Expr:
     """Conv, and its bias as a separate addition."""
     rank = _spatial(node)
     win = window(node, _kernel(node, rank), list(node.shape()[2:]))
-    layout, axes = _LAYOUTS[rank]
+    layout, axes = LAYOUTS[rank]
     operator = getattr(relax.op.nn, f"conv{rank}d")
     group = int(node.attr("group", 1))
     result = operator(
@@ -94,7 +94,7 @@ def _transposed(
     extra: list[int],
     rank: int,
 ) -> relax.Expr:
-    layout, axes = _LAYOUTS[rank]
+    layout, axes = LAYOUTS[rank]
     operator = getattr(relax.op.nn, f"conv{rank}d_transpose")
     return operator(
         _with_channels(node, node.shape(node.x(1))[0]),
@@ -142,7 +142,7 @@ def col2im(node: Node) -> relax.Expr:
     image = [int(v) for v in node.needed_constant(1, "image_shape").reshape(-1)]
     block = [int(v) for v in node.needed_constant(2, "block_shape").reshape(-1)]
     rank, cells = len(block), int(np.prod(block))
-    if rank not in _LAYOUTS:
+    if rank not in LAYOUTS:
         node.refuse(f"an image of {rank} axes")
     strides = list(node.attr("strides") or [1] * rank)
     dilations = list(node.attr("dilations") or [1] * rank)
@@ -154,7 +154,7 @@ def col2im(node: Node) -> relax.Expr:
     channels = node.static([columns], "the number of columns")[0] // cells
     x = relax.op.reshape(node.x(), relax.ShapeExpr([batch, columns, *steps]))
     identity = np.eye(cells, dtype=node.dtype()).reshape(cells, 1, *block)
-    layout, axes = _LAYOUTS[rank]
+    layout, axes = LAYOUTS[rank]
     operator = getattr(relax.op.nn, f"conv{rank}d_transpose")
     return operator(
         node.emit(x),
