@@ -10,9 +10,9 @@ from typing import Any
 
 from motet.compiler.frontend.node import Node
 
-from . import activations
+from . import activations, low_bits, quantized, quantized_products
 
-_FAMILIES = (activations,)
+_FAMILIES = (activations, low_bits, quantized, quantized_products)
 
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
     name: convert for family in _FAMILIES for name, convert in family.CONVERTERS.items()
