@@ -1,8 +1,9 @@
 """Entry functions to VM programs: the last step before the bundle.
 
 After ``fuse`` an entry function is a list of bindings: calls of units, views, tuples,
-shapes and ``If``. Units become kernel or array calls, views cost nothing, and what
-an ``If`` returns is moved into a register where its branches join.
+shapes and ``If``. Units become kernel or array calls, views cost nothing, what an ``If``
+returns is moved into a register where its branches join, and a tensor that is read as a
+shape binds the symbols that it is matched with.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.runtime.errors import CompileError
 from motet.runtime.program import (
     ArrayCall,
+    BindSymbols,
     Branch,
     Goto,
     Instruction,
@@ -53,7 +55,15 @@ class Tensors:
     items: tuple[Item, ...]
 
 
-Item = int | ShapeValue | Tensors
+@dataclass(frozen=True)
+class ShapeSource:
+    """A Relax shape whose dimensions are the elements of a register, for these ONNX nodes."""
+
+    register: int
+    names: tuple[str, ...]
+
+
+Item = int | ShapeValue | ShapeSource | Tensors
 """What a Relax value is at run time: a register, a shape, or a tuple of these."""
 
 
@@ -167,6 +177,9 @@ class _Lowering:
 
     def cast(self, binding: relax.MatchCast) -> Item:
         """A shape that the run time proves: binding fails where the bytes do not fit it."""
+        item = self.item(binding.value)
+        if isinstance(binding.ty, relax.ShapeType):
+            return self.matched_shape(item, tuple(map(dimension_of, binding.ty.values)))
         shape = shape_of(binding.ty)
         unbound = _symbols(shape) - self.symbols
         if unbound:
@@ -174,7 +187,20 @@ class _Lowering:
                 f"model {self.model!r}: dimension {sorted(unbound)[0]} depends on data, "
                 "which the VM cannot run yet; fix the input shapes with --shape where that helps"
             )
-        return self.file.view(self.tensor(self.item(binding.value)), shape)
+        return self.file.view(self.tensor(item), shape)
+
+    def matched_shape(self, item: Item, dimensions: Shape) -> ShapeValue:
+        """The shape ``dimensions``, whose symbols are bound where ``item`` comes from data."""
+        if isinstance(item, ShapeSource):
+            symbols = tuple(d for d in dimensions if isinstance(d, str) and d not in self.symbols)
+            if len(set(symbols)) != len(dimensions):
+                raise CompileError(
+                    f"model {self.model!r}, node {', '.join(item.names)}: data may only give "
+                    f"values to new dimensions, not to {', '.join(map(str, dimensions))}"
+                )
+            self.instructions.append(BindSymbols(symbols, item.register, item.names))
+            self.symbols |= set(symbols)
+        return ShapeValue(dimensions)
 
     def item(self, expr: relax.Expr) -> Item:
         """An operand: a variable, constant, shape, tuple, or an item of a tuple."""
@@ -202,6 +228,10 @@ class _Lowering:
             return ShapeValue(shape_of(call.args[0].ty))
         if op_name(call) == "relax.shape_to_tensor":
             return self.tensor(self.item(call.args[0]))
+        if op_name(call) == "relax.tensor_to_shape":
+            return ShapeSource(self.tensor(self.item(call.args[0])), names_of(call))
+        if op_name(call) == "relax.zeros" and _is_empty(call.ty):
+            return self.outputs(call.ty)
         names = ", ".join(names_of(call)) or "unnamed"
         raise CompileError(
             f"model {self.model!r}, node {names}: {op_name(call)} needs a shape that depends on "

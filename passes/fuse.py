@@ -176,7 +176,8 @@ class _Cutter:
             if binding.var not in groups:
                 bindings.append(self.other(binding))
             elif binding.var in results:
-                bindings.append(self.outlined(binding.var, grouper.by_result[binding.var]))
+                outlined = self.outlined(binding.var, grouper.by_result[binding.var])
+                bindings += [*self.outliner.taken_carriers(), outlined]
         return block_like(block, bindings)
 
     def other(self, binding: relax.Binding) -> relax.Binding:

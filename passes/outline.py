@@ -16,13 +16,18 @@ from motet.passes.typing import is_typed, with_type
 
 
 class Outliner:
-    """Adds units of one entry function to ``module``, numbered in order of the calls."""
+    """Adds units of one entry function to ``module``, numbered in order of the calls.
+
+    ``carriers`` are bindings that the calls since they were last taken read beside those
+    of the entry function.
+    """
 
     def __init__(self, module: IRModule, model: str, entry: relax.Function) -> None:
         self.module = module
         self.model = model
         self.entry = entry
         self.count = 0
+        self.carriers: list[relax.VarBinding] = []
         self.taken = {str(variable.name_hint) for variable in module.get_global_vars()}
 
     def outline(
@@ -37,12 +42,18 @@ class Outliner:
         for binding in bindings:
             builder.copy(binding)
         unit = copy_with_new_vars(builder.function(bindings[-1].var))
+        self.carriers.extend(builder.carriers)
         number = self.count
         self.count += 1
         unit = unit.with_attrs({OP: f"{self.model}/{number}", **attributes})
         variable = with_type(GlobalVar(self.free_name(f"{self.model}__unit{number}")), unit.ty)
         self.module[variable] = unit
         return with_type(relax.Call(variable, builder.arguments), bindings[-1].var.ty)
+
+    def taken_carriers(self) -> list[relax.VarBinding]:
+        """The carriers so far, which are then the caller's to bind."""
+        carriers, self.carriers = self.carriers, []
+        return carriers
 
     def free_name(self, name: str) -> str:
         """``name``, or one like it where a model is called so."""
@@ -61,6 +72,7 @@ class _UnitBuilder:
         self.arguments: list[relax.Expr] = []
         self.params: list[relax.Var] = []
         self.bindings: list[relax.VarBinding] = []
+        self.carriers: list[relax.VarBinding] = []
 
     def copy(self, binding: relax.VarBinding) -> None:
         call = binding.value
@@ -107,14 +119,20 @@ class _UnitBuilder:
         """Make every symbol that the unit reads the plain dimension of a parameter.
 
         A unit such as ``full((N, 4))`` reads no tensor that says what N is; an input
-        of the model that does is passed along, unread.
+        of the model that does is passed along, unread. Where data binds N there is none:
+        a tensor of shape [N, 0] is made up.
         """
         wanted = {s for b in self.bindings for s in _symbols(b)}
         for symbol in sorted(wanted - _plain(self.params), key=str):
-            for candidate in self.entry.params:
-                if symbol in _plain([candidate]):
-                    self.parameter(candidate)
-                    break
+            inputs = [param for param in self.entry.params if symbol in _plain([param])]
+            self.parameter(inputs[0] if inputs else self.carrier(symbol))
+
+    def carrier(self, symbol: tirx.Var) -> relax.Var:
+        """A tensor without elements that has ``symbol`` as a dimension."""
+        empty = relax.BlockBuilder().normalize(relax.op.zeros((symbol, 0), "bool"))
+        variable = relax.Var(f"carrier_{symbol.name}", empty.ty)
+        self.carriers.append(relax.VarBinding(variable, empty))
+        return variable
 
 
 def _takes_scalars(call: relax.Call) -> bool:

@@ -13,7 +13,17 @@ from motet.passes.fuse import fuse
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import CompileError
 from motet.runtime.manifest import Manifest, ModelEntry, Source
-from motet.runtime.program import Branch, Goto, Kernel, Move, Program, ShapeTensor, TensorInfo, View
+from motet.runtime.program import (
+    BindSymbols,
+    Branch,
+    Goto,
+    Kernel,
+    Move,
+    Program,
+    ShapeTensor,
+    TensorInfo,
+    View,
+)
 from motet.runtime.session import Session
 from motet.targets.host.build import build_library
 from motet.targets.host.machine import machine_for
@@ -149,3 +159,56 @@ def test_a_cast_shape_that_inputs_do_not_bind_is_refused():
         builder.emit_func_output(builder.emit(relax.op.abs(cast)))
     with pytest.raises(CompileError, match="'m': dimension found depends on data"):
         lowered(builder, [TensorInfo("x", "float32", (4,))], [TensorInfo("y", "float32", (4,))])
+
+
+def counted_rows() -> relax.BlockBuilder:
+    """``ones [n, 2]``, the first ``n`` of x doubled, and ``[n + 1]``; n elements are positive."""
+    builder, x = relax.BlockBuilder(), tensor("x", [6])
+    n = tirx.Var("n", "int64")
+    with builder.function("m", [x]):
+        with builder.dataflow():
+            flags = builder.emit(relax.op.greater(x, relax.const(0.0)))
+            whole = builder.emit(relax.op.astype(flags, "int64"))
+            count = builder.emit(relax.op.sum(whole, axis=0, keepdims=True))
+            shape = builder.emit(relax.op.tensor_to_shape(count))
+            builder.match_cast(shape, relax.ShapeType([n]))
+            ones = builder.emit(relax.op.full((n, 2), relax.const(1.0)))
+            first = builder.emit(relax.op.strided_slice(x, [0], [0], [tirx.max(n, 0)]))
+            first = builder.emit(relax.op.reshape(first, (n,)))
+            size = builder.emit(relax.op.shape_to_tensor(relax.ShapeExpr([n + 1])))
+            found = relax.Tuple([ones, builder.emit(relax.op.add(first, first)), size])
+            results = builder.emit_output(found)
+        builder.emit_func_output(results)
+    return builder
+
+
+def test_a_tensor_read_as_a_shape_binds_symbols():
+    names = ("ones", "twice", "size")
+    program, session = lowered(
+        counted_rows(),
+        [TensorInfo("x", "float32", (6,))],
+        [TensorInfo(name, "float32", ()) for name in names],
+    )
+    (bind,) = (step for step in program.instructions if isinstance(step, BindSymbols))
+    assert bind.symbols == ("n",)
+    assert [info.shape for info in program.outputs[:2]] == [("n", 2), ("n",)]
+    for count in (4, 0, 6, 4):
+        x = np.where(np.arange(6) < count, 1, -1).astype(np.float32) * np.arange(1, 7)
+        results = session.run("m", {"x": x.astype(np.float32)})
+        np.testing.assert_array_equal(results["ones"], np.ones((count, 2)))
+        np.testing.assert_array_equal(results["twice"], 2 * x[:count])
+        assert results["size"].tolist() == [count + 1]
+
+
+def test_data_may_not_give_a_value_to_a_known_dimension():
+    builder, n = relax.BlockBuilder(), tirx.Var("n", "int64")
+    x, s = tensor("x", [n]), tensor("s", [1], "int64")
+    with builder.function("m", [x, s]):
+        with builder.dataflow():
+            shape = builder.emit(relax.op.tensor_to_shape(s))
+            builder.match_cast(shape, relax.ShapeType([n]))
+            y = builder.emit_output(builder.emit(relax.op.add(x, x)))
+        builder.emit_func_output(y)
+    infos = [TensorInfo("x", "float32", ("n",)), TensorInfo("s", "int64", (1,))]
+    with pytest.raises(CompileError, match="only give values to new dimensions, not to n"):
+        lowered(builder, infos, [TensorInfo("y", "float32", ("n",))])
