@@ -17,7 +17,7 @@ from motet.compiler.weights import WeightPool
 from motet.compiler.wires import check_wires
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import BundleError, UnsupportedOperatorError
-from motet.runtime.manifest import Manifest, ModelEntry, PassRecord, Source
+from motet.runtime.manifest import FixedInput, Manifest, ModelEntry, PassRecord, Source
 from motet.runtime.program import Program
 from motet.runtime.verify import verify_program
 from motet.targets.host.build import build_library
@@ -81,16 +81,22 @@ def _check_own_work(programs: Mapping[str, Program], code: CodeMakers) -> None:
 
 def _import(specs: Sequence[ModelSpec], progress: Progress) -> list[ImportedModel]:
     """The models as Relax; one error for the operators that all of them lack."""
-    models, missing = list[ImportedModel](), list[str]()
+    models, missing = list[ImportedModel](), list[UnsupportedOperatorError]()
     for model in specs:
         progress(f"model {model.name}")
         try:
-            models.append(load_model(Path(model.path), model.name, model.shapes))
+            models.append(_load(model))
         except UnsupportedOperatorError as error:
-            missing.append(str(error))
+            missing.append(error)
+    if len(missing) == 1:
+        raise missing[0]
     if missing:
-        raise UnsupportedOperatorError("; ".join(missing))
+        raise UnsupportedOperatorError("; ".join(map(str, missing)))
     return models
+
+
+def _load(model: ModelSpec) -> ImportedModel:
+    return load_model(Path(model.path), model.name, model.shapes, model.values)
 
 
 def _in_run_order(spec: BundleSpec) -> list[ModelSpec]:
@@ -137,6 +143,10 @@ def _entry(spec: ModelSpec, model: ImportedModel) -> ModelEntry:
         priority=spec.priority,
         after=spec.after,
         wires=dict(sorted(spec.inputs.items())),
+        fixed={
+            name: FixedInput(array.dtype.name, array.shape, array.tobytes())
+            for name, array in sorted(model.fixed.items())
+        },
     )
 
 

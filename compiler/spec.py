@@ -28,6 +28,8 @@ FixedDim = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 SymbolicDim = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 Shape = Annotated[tuple[FixedDim | SymbolicDim, ...], Meta(min_length=1)]
 Positive = Annotated[float, Meta(gt=0)]
+FixedValue = bool | int | float | str | tuple[Any, ...]
+"""A number, (nested) arrays of numbers, or ``"@FILE.npy"``."""
 
 
 class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +70,14 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " shape the model leaves open."
         ),
     ] = field(default_factory=dict)
+    values: Annotated[
+        dict[TensorName, FixedValue],
+        Meta(
+            description="Value per input that is fixed when compiling (axes, sizes, k): a number,"
+            ' an array, or "@FILE.npy", relative to the specification\'s directory. The bundle'
+            " has no such input."
+        ),
+    ] = field(default_factory=dict)
     rate_hz: Annotated[
         Positive | None,
         Meta(description="Runs per second, in Hz; on demand where absent."),
@@ -98,6 +108,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         force_setattr(self, "after", _tuple(self.after))
         if isinstance(self.shapes, dict):
             force_setattr(self, "shapes", {key: _tuple(dims) for key, dims in self.shapes.items()})
+        if isinstance(self.values, dict):
+            force_setattr(self, "values", {key: _plain(v) for key, v in self.values.items()})
 
 
 class BundleSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,6 +147,15 @@ def split_wire(wire: str) -> tuple[str, str]:
     """Model and output of ``model.output``; an output's name may itself hold dots."""
     model, _, output = wire.partition(".")
     return model, output
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and lists as nested tuples of Python's numbers."""
+    if hasattr(value, "tolist"):
+        # Element types that numpy only borrows (bfloat16, int4) have no numbers of Python's.
+        value = (value if value.dtype.kind in "biuf" else value.astype("float64")).tolist()
+        value = value if isinstance(value, list) else [value]
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _tuple(value: Any) -> Any:

@@ -104,8 +104,14 @@ def _resolved(table: dict[str, Any], base: Path) -> dict[str, Any]:
     """``table`` with its paths joined to ``base``; wrong types are left for the checks."""
     models = table.get("models")
     for model in models.values() if isinstance(models, dict) else ():
-        if isinstance(model, dict) and isinstance(path := model.get("path"), str) and path:
+        if not isinstance(model, dict):
+            continue
+        if isinstance(path := model.get("path"), str) and path:
             model["path"] = str(base / path)
+        values = model.get("values")
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, str) and value.startswith("@"):
+                values[name] = f"@{base / value[1:]}"
     target = table.get("target")
     if isinstance(target, str) and target.endswith(".toml"):
         table["target"] = str(base / target)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Union
 
 from motet.runtime.bundle import Bundle, open_bundle
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PathLike = Union[str, "os.PathLike[str]"]
 Shapes = Mapping[str, Sequence[int | str]]
+Values = Mapping[str, Any]
 
 
 def compile(  # noqa: A001 - the name that users of compilers expect
@@ -30,6 +32,7 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     *,
     target: PathLike | None = None,
     shapes: Shapes | None = None,
+    values: Values | None = None,
     settings: Sequence[str] = (),
     options: CompileOptions | None = None,
 ) -> Bundle:
@@ -43,6 +46,8 @@ def compile(  # noqa: A001 - the name that users of compilers expect
         None keeps the specification's own (host by default).
     shapes: input name (with several models ``model.input``) -> shape: sizes, or names of
         symbolic dimensions.
+    values: input name (with several models ``model.input``) -> an array, a number, nested
+        lists or ``"@FILE.npy"``: fixes that input, which the bundle then does not have.
     settings: overrides such as ``"models.faces.rate_hz=60"``.
     options: progress and hooks around passes; they do not change the bundle.
 
@@ -53,7 +58,7 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     EnvironmentLackError
         Where the compiler's packages or a C compiler are not installed.
     """
-    wanted = specification(models, target, shapes or {}, settings)
+    wanted = specification(models, target, shapes or {}, settings, values or {})
     bundle: Bundle = compiler().compile_bundle(wanted, options)
     return bundle
 
@@ -76,6 +81,7 @@ def specification(
     target: PathLike | None,
     shapes: Shapes,
     settings: Sequence[str],
+    values: Values = MappingProxyType({}),
 ) -> BundleSpec:
     """What ``compile`` compiles for these arguments; raises ``SpecError``."""
     from motet.compiler.spec import BundleSpec
@@ -93,7 +99,23 @@ def specification(
     if not isinstance(models, BundleSpec):
         models, shapes = spec_from_models(models, shapes=shapes), {}
     assignments += _shape_settings([model.name for model in models.models], shapes)
-    return override(models, assignments) if assignments else models
+    models = override(models, assignments) if assignments else models
+    return _with_values(models, values) if values else models
+
+
+def _with_values(spec: BundleSpec, values: Values) -> BundleSpec:
+    """``spec`` with inputs fixed to ``values``, beside those that it fixes itself."""
+    from msgspec.structs import replace
+
+    from motet.compiler.spec_file import model_and_input
+
+    names = [model.name for model in spec.models]
+    fixed: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for key, value in values.items():
+        model, tensor = model_and_input(key, names)
+        fixed[model][tensor] = value
+    models = [replace(m, values={**m.values, **fixed[m.name]}) for m in spec.models]
+    return replace(spec, models=tuple(models))
 
 
 def _shape_settings(names: Sequence[str], shapes: Shapes) -> list[str]:

@@ -150,6 +150,14 @@ def reference_session(path: Path, digest: str, model: str) -> Any:
     return onnxruntime_session(str(path), model)
 
 
+def fixed_inputs(session: ModelSession) -> dict[str, Array]:
+    """What the ONNX model takes beside the bundle's inputs: those that were fixed."""
+    return {
+        name: np.frombuffer(fixed.data, np.dtype(fixed.dtype)).reshape(fixed.shape)
+        for name, fixed in session.entry.fixed.items()
+    }
+
+
 def reference_run(reference: Any, names: list[str], inputs: Mapping[str, Array], model: str) -> Any:
     """What onnxruntime computes for ``names``; raises ``InputError`` where it cannot."""
     try:
@@ -171,7 +179,7 @@ def differences(
     """
     ours = session.run_named(inputs)
     names = [info.name for info in session.program.outputs]
-    theirs = reference_run(reference, names, inputs, session.name)
+    theirs = reference_run(reference, names, {**inputs, **fixed_inputs(session)}, session.name)
     return [
         compare(session.name, name, ours[name], want, tolerance_for(want.dtype.name, atol, rtol))
         for name, want in zip(names, map(np.asarray, theirs), strict=True)

@@ -18,6 +18,7 @@ from motet.check import (
     Difference,
     Tolerance,
     compare,
+    fixed_inputs,
     onnxruntime_session,
     reference_run,
     source_bytes,
@@ -98,7 +99,8 @@ class NodeChecker:
     def reference(self, names: Sequence[str], inputs: Values) -> dict[str, Array]:
         """What onnxruntime computes for tensors ``names``; sequences are left out."""
         names = list(dict.fromkeys(names))
-        found = reference_run(self._reference, names, inputs, self.session.name) if names else []
+        given = {**inputs, **fixed_inputs(self.session)}
+        found = reference_run(self._reference, names, given, self.session.name) if names else []
         pairs = zip(names, found, strict=True)
         return {name: np.asarray(value) for name, value in pairs if not isinstance(value, list)}
 
@@ -178,7 +180,8 @@ def _checked(path: Path, session: ModelSession) -> onnx.ModelProto:
     from motet.compiler.frontend.reading import read_model
 
     shapes = {info.name: info.shape for info in session.program.inputs}
-    model = check_model(read_model(path), shapes)  # type: ignore[arg-type]
+    fixed = fixed_inputs(session)
+    model = check_model(read_model(path), shapes, fixed)  # type: ignore[arg-type]
     load_external_data_for_model(model, str(path.parent))
     del model.graph.value_info[:]
     return model

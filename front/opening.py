@@ -14,7 +14,7 @@ from motet.runtime.errors import BundleError, SpecError
 from motet.runtime.manifest import ModelEntry
 from motet.runtime.program import Program
 from motet.runtime.shapes import is_static, render_shape
-from motet.tensors import parse_shapes
+from motet.tensors import parse_shapes, parse_values
 
 Accept = Callable[[str], None]
 """Told the target before time is spent on compiling; raises where it will not do."""
@@ -27,6 +27,7 @@ class CompileRequest:
     target: str | None = None
     shapes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
     print_ir_after: tuple[str, ...] = ()
     verify_passes: bool = False
 
@@ -52,7 +53,7 @@ def compile_files(
     if stray is not None and not is_spec:
         raise SpecError(f"{stray}: give one .toml specification or .onnx files")
     _check_files(files)
-    shapes = parse_shapes(request.shapes)
+    shapes, values = parse_shapes(request.shapes), parse_values(request.values)
     api.compiler()
     from motet.compiler.compile import CompileOptions
     from motet.compiler.pipeline import Hooks
@@ -69,6 +70,7 @@ def compile_files(
             files[0] if is_spec else list(files),
             target=request.target,
             shapes=shapes,
+            values=values,
             settings=request.settings,
             options=CompileOptions(hooks, show),
         )
@@ -91,8 +93,10 @@ def open_or_compile(file: str, request: CompileRequest, accept: Accept | None = 
         return compile_files([file], request)
     if Path(file).suffix != ".motet" and not Path(file).is_file():
         raise BundleError(f"{file}: give a .motet bundle, an .onnx model or a .toml specification")
-    if request.target or request.shapes or request.settings:
-        raise SpecError(f"{file} is compiled already: --target, --shape and --set do not apply")
+    if request.target or request.shapes or request.values or request.settings:
+        raise SpecError(
+            f"{file} is compiled already: --target, --shape, --value and --set do not apply"
+        )
     bundle = open_bundle(file)
     if accept is not None:
         accept(bundle.manifest.target)

@@ -35,6 +35,32 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
     return shapes
 
 
+def parse_values(texts: Sequence[str]) -> dict[str, list[int | float] | str]:
+    """``axes=1,2`` or ``axes=@axes.npy`` -> name -> what ``motet.compile(values=...)`` takes."""
+    values: dict[str, list[int | float] | str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise SpecError(f"--value {text}: write INPUT=1,2,3 or INPUT=@FILE.npy")
+        if name in values:
+            raise SpecError(f"--value {text}: the value of {name!r} is given twice")
+        try:
+            values[name] = value if value[0] == "@" else [_number(w) for w in value.split(",")]
+        except ValueError:
+            raise SpecError(f"--value {text}: {value!r} is no list of numbers") from None
+    return values
+
+
+def _number(word: str) -> int | float:
+    """An integer where ``word`` spells one, else a float; ``true`` and ``false`` are 1 and 0."""
+    if word in WORDS:
+        return WORDS[word]
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)
+
+
 def parse_inputs(
     model: ModelSession, texts: Sequence[str], seed: int, along_wires: bool = False
 ) -> dict[str, Array]:

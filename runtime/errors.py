@@ -27,6 +27,21 @@ class UnsupportedOperatorError(ModelError):
     """Operators that cannot be lowered: lists every one with a node's name."""
 
 
+class ValueNeededError(UnsupportedOperatorError):
+    """A value must be known when compiling: fix an input's value (or its shape).
+
+    inputs: names of the graph inputs that the value is computed from.
+    sized: names of those whose symbolic dimensions it is computed from.
+    """
+
+    def __init__(
+        self, message: str, inputs: tuple[str, ...] = (), sized: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.inputs = inputs
+        self.sized = sized
+
+
 class CompileError(MotetError):
     """A correct model could not be compiled as asked; names the operator and a way out."""
 

@@ -33,8 +33,19 @@ class Source(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class FixedInput(msgspec.Struct, frozen=True):
+    """The value that an input was fixed to when compiling: numpy dtype name, shape, bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
 class ModelEntry(msgspec.Struct, frozen=True):
-    """A model as the specification asked for it. ``wires``: own input -> ``model.output``."""
+    """A model as the specification asked for it.
+
+    wires: own input -> ``model.output``. fixed: inputs of the ONNX model that the bundle has not.
+    """
 
     name: str
     source: Source
@@ -43,6 +54,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
     priority: int = 0
     after: tuple[str, ...] = ()
     wires: dict[str, str] = {}
+    fixed: dict[str, FixedInput] = {}
 
 
 class PassRecord(msgspec.Struct, frozen=True):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +19,7 @@ from motet.runtime.errors import ModelError, UnsupportedOperatorError
 
 from .dimensions import declared_shape, graph_inputs, name_dimensions, numpy_dtype, override_shapes
 from .domains import DEFAULT_DOMAIN, Opsets, domain_of
+from .fixed_inputs import fix_inputs
 from .functions import schema_of
 from .inference import check_shapes
 from .limits import check_elements, check_total
@@ -27,8 +30,12 @@ from .supported import all_nodes, unsupported, unsupported_message
 MIN_OPSET = 7
 
 
-def check_model(read: ReadModel, shapes: Mapping[str, Sequence[int | str]]) -> onnx.ModelProto:
-    """A checked copy of the model: functions inlined, nodes sorted, ``shapes`` applied."""
+def check_model(
+    read: ReadModel,
+    shapes: Mapping[str, Sequence[int | str]],
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> onnx.ModelProto:
+    """A checked copy: functions inlined, nodes sorted, ``shapes`` and ``values`` applied."""
     model = onnx.ModelProto()
     model.CopyFrom(read.proto)
     label = read.label
@@ -39,6 +46,7 @@ def check_model(read: ReadModel, shapes: Mapping[str, Sequence[int | str]]) -> o
     _check_operators(model.graph, opsets, label)
     sort_graph(model.graph, set(), label)
     override_shapes(model, shapes, label)
+    fix_inputs(model, values, label)
     _check_sizes(model.graph, label)
     _run_checker(model, label)
     check_shapes(model, label)

@@ -27,7 +27,7 @@ def completed(builder: relax.BlockBuilder, expr: relax.Expr, node: Node) -> rela
     if not isinstance(ty, relax.TensorType) or isinstance(ty.shape, relax.ShapeExpr):
         return expr
     if ty.ndim < 0:
-        node.refuse("the rank of its output is only known at run time")
+        node.refuse("the rank of its output is only known at run time", Tensor(expr))
     return builder.match_cast(expr, relax.TensorType([fresh(i) for i in range(ty.ndim)], ty.dtype))
 
 

@@ -23,6 +23,7 @@ from .domains import Opsets, domain_of, full_name
 from .fold import constant_node, fold
 from .node import LEAVES, Node, RefusedNodeError
 from .operators import converter_of
+from .origins import value_needed
 from .types import type_proto
 from .values import Constant, Symbolic, Tensor, Value
 
@@ -48,6 +49,7 @@ class GraphImporter:
         self.dataflow = dataflow
         self.builder = relax.BlockBuilder()
         self.bindings: list[Any] = []
+        self.parameters: Mapping[str, relax.Var] = {}
 
     def function(
         self,
@@ -58,6 +60,7 @@ class GraphImporter:
         """Bindings of the whole graph, and the values of its outputs, in ONNX order."""
         scope: Scope = {name: Tensor(var) for name, var in params.items()}
         scope.update(constants)
+        self.parameters = params
         self.builder.begin_scope(list(params.values()))
         outputs = self.graph(graph, scope)
         for index, value in enumerate(outputs):
@@ -87,9 +90,10 @@ class GraphImporter:
         except MotetError:
             raise
         except RefusedNodeError as error:
-            raise UnsupportedOperatorError(
-                f"{self.model}: node '{name}' ({operator}) cannot be lowered: {error}"
-            ) from error
+            message = f"{self.model}: node '{name}' ({operator}) cannot be lowered: {error}"
+            if error.needs is not None:
+                raise value_needed(message, error.needs, self.builder, self.parameters) from error
+            raise UnsupportedOperatorError(message) from error
         except Exception as error:  # TVM raises every kind
             lines = str(error).strip().splitlines()
             cause = next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import tvm
+from numpy.typing import NDArray
 from tvm import relax
 
 from motet.runtime.errors import ModelError, SpecError
@@ -40,6 +41,7 @@ class ImportedModel:
     inputs, outputs: with their ONNX names, in ONNX order; numpy dtypes; a dimension that
         is a str is symbolic.
     sha256, path: of the ONNX file.
+    fixed: inputs of the ONNX model that were fixed to a value.
     """
 
     module: tvm.IRModule
@@ -48,10 +50,14 @@ class ImportedModel:
     outputs: tuple[TensorInfo, ...]
     sha256: str
     path: Path
+    fixed: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def load_model(
-    path: Path | str, name: str, shapes: Mapping[str, Sequence[int | str]] | None = None
+    path: Path | str,
+    name: str,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> ImportedModel:
     """Import an ONNX file.
 
@@ -64,11 +70,14 @@ def load_model(
     shapes:
         Input shapes instead of the model's, for symbolic dimensions: integers, or
         names of symbolic dimensions. Equal names are equal dimensions.
+    values:
+        Inputs that are fixed to a value (``fixed_inputs`` has the forms); they are no
+        inputs of the result.
 
     Raises
     ------
     SpecError
-        For a bad ``name`` or ``shapes``.
+        For a bad ``name``, ``shapes`` or ``values``.
     ModelError
         For a file that is no usable model; ``UnsupportedOperatorError`` lists operators
         that cannot be lowered.
@@ -76,10 +85,11 @@ def load_model(
     if not _NAME.match(name):
         raise SpecError(f"model name '{name}': use a-z, 0-9 and _, a letter first")
     read = read_model(Path(path))
-    model = check_model(read, shapes or {})
+    model = check_model(read, shapes or {}, values or {})
     opsets = operator_sets(model, read.label)
     check_supported(model.graph, opsets, read.label)
-    return _imported(read, model, opsets, name)
+    fixed = {t.name: read.array(t) for t in model.graph.initializer if t.name in (values or {})}
+    return replace(_imported(read, model, opsets, name), fixed=fixed)
 
 
 def _imported(read: ReadModel, model: onnx.ModelProto, opsets: Opsets, name: str) -> ImportedModel:
@@ -157,14 +167,14 @@ def _outputs(
     """Names from ONNX, dtypes and shapes from what was built."""
     fields = list(ty.fields) if isinstance(ty, relax.TupleType) else [ty]
     result = []
-    for info, field in zip(graph.output, fields, strict=True):
-        if not isinstance(field, relax.TensorType):
+    for info, part in zip(graph.output, fields, strict=True):
+        if not isinstance(part, relax.TensorType):
             raise ModelError(f"{file}: output '{info.name}' is no tensor")
-        if isinstance(field.shape, relax.ShapeExpr):
-            shape = tuple(symbols.text(dim) for dim in field.shape.values)
+        if isinstance(part.shape, relax.ShapeExpr):
+            shape = tuple(symbols.text(dim) for dim in part.shape.values)
         else:
-            shape = tuple(f"{info.name}_dim{i}" for i in range(max(field.ndim, 0)))
-        result.append(TensorInfo(info.name, str(field.dtype), shape))
+            shape = tuple(f"{info.name}_dim{i}" for i in range(max(part.ndim, 0)))
+        result.append(TensorInfo(info.name, str(part.dtype), shape))
     return tuple(result)
 
 

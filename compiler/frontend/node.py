@@ -11,13 +11,20 @@ from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 from .limits import RUNNABLE
-from .values import Constant, Dim, Dims, Symbolic, Tensor, Value, as_dim
+from .values import Constant, Dim, Dims, Symbolic, Tensor, Value, as_dim, object_array
 
 LEAVES = (relax.Var, GenericConst, relax.ShapeExpr)
 
 
 class RefusedNodeError(Exception):
-    """A use of an operator that cannot be lowered; the importer adds model and node."""
+    """A use of an operator that cannot be lowered; the importer adds model and node.
+
+    needs: the value that would have to be known at compile time, where that is why.
+    """
+
+    def __init__(self, reason: str, needs: Value | None = None) -> None:
+        super().__init__(reason)
+        self.needs = needs
 
 
 class Node:
@@ -49,9 +56,12 @@ class Node:
         self.outputs = outputs
         self.domain = domain
 
-    def refuse(self, reason: str) -> NoReturn:
-        """Stop: this use of the operator cannot be lowered, for ``reason``."""
-        raise RefusedNodeError(reason)
+    def refuse(self, reason: str, needs: Value | None = None) -> NoReturn:
+        """Stop: this use of the operator cannot be lowered, for ``reason``.
+
+        needs: the value that is only known at run time, where the user may fix it.
+        """
+        raise RefusedNodeError(reason, needs)
 
     def attr(self, name: str, default: Any = None) -> Any:
         """The attribute, or ``default`` where the node does not carry it."""
@@ -101,7 +111,8 @@ class Node:
         """Input ``index`` as an array; refuses a run-time one, called ``what``."""
         array = self.constant(index)
         if array is None:
-            self.refuse(f"its {what} (input {index}) must be known at compile time")
+            value = self.inputs[index] if index < len(self.inputs) else None
+            self.refuse(f"its {what} (input {index}) must be known at compile time", value)
         return array
 
     def ints(self, index: int, name: str) -> list[int] | None:
@@ -120,26 +131,29 @@ class Node:
             return [int(v) for v in value.array.reshape(-1)]
         if isinstance(value, Symbolic):
             return [as_dim(v) for v in value.dims.reshape(-1)]
-        return self.refuse(f"its {what} (input {index}) is only known at run time")
+        return self.refuse(f"its {what} (input {index}) is only known at run time", value)
 
     def shape(self, expr: relax.Expr | None = None) -> Dims:
         """Dimensions of ``expr`` (of input 0 where None); refuses an unknown shape."""
-        ty = (self.x(0) if expr is None else expr).ty
+        expr = self.x(0) if expr is None else expr
+        ty = expr.ty
         if not isinstance(ty, relax.TensorType) or not isinstance(ty.shape, relax.ShapeExpr):
-            self.refuse("the shape of its input is only known at run time")
+            self.refuse("the shape of its input is only known at run time", Tensor(expr))
         return tuple(as_dim(dim) for dim in ty.shape.values)
 
     def static(self, dims: Sequence[Dim], what: str) -> list[int]:
         """``dims`` as ints; refuses symbolic ones."""
         if not all(isinstance(dim, int) for dim in dims):
-            self.refuse(f"{what} must be static, but {[str(d) for d in dims]} is symbolic")
+            needs = Symbolic(object_array(list(dims)), "int64")
+            self.refuse(f"{what} must be static, but {[str(d) for d in dims]} is symbolic", needs)
         return list(dims)
 
     def rank(self, expr: relax.Expr | None = None) -> int:
         """Rank of ``expr`` (of input 0 where None); refuses an unknown one."""
-        ty = (self.x(0) if expr is None else expr).ty
+        expr = self.x(0) if expr is None else expr
+        ty = expr.ty
         if not isinstance(ty, relax.TensorType) or ty.ndim < 0:
-            self.refuse("the rank of its input is only known at run time")
+            self.refuse("the rank of its input is only known at run time", Tensor(expr))
         return int(ty.ndim)
 
     def axis(self, default: int = 0) -> int:

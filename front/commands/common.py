@@ -29,6 +29,10 @@ _COMPILE_OPTIONS = (
         help="Size of an input whose shape is open; MODEL.INPUT:... with several models.",
     ),
     click.option(
+        "--value", "values", multiple=True, metavar="INPUT=1,2|@FILE.npy",
+        help="Fix an input (axes, sizes, k) when compiling; MODEL.INPUT=... with several models.",
+    ),
+    click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE",
         help="Override a key of the specification, as models.faces.rate_hz=60.",
     ),
@@ -106,13 +110,17 @@ def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
 
 
 def compile_options(command: Command) -> Command:
-    """``--target``, ``--shape`` and ``--set``; the command gets a ``CompileRequest`` first."""
+    """The options that say what to compile; the command gets a ``CompileRequest`` first."""
 
     @wraps(command)
     def gathered(
-        target: str | None, shapes: tuple[str, ...], settings: tuple[str, ...], **others: Any
+        target: str | None,
+        shapes: tuple[str, ...],
+        values: tuple[str, ...],
+        settings: tuple[str, ...],
+        **others: Any,
     ) -> Any:
-        return command(CompileRequest(target, shapes, settings), **others)
+        return command(CompileRequest(target, shapes, settings, values), **others)
 
     return _with(gathered, *_COMPILE_OPTIONS)
 

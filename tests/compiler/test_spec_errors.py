@@ -42,12 +42,12 @@ def message_of(text: str, *assignments: str) -> str:
         (
             MODEL + "rate = 30",
             'models.faces.rate: unknown key (did you mean "rate_hz"?); allowed keys: path, shapes,'
-            " rate_hz, deadline_ms, priority, after, inputs",
+            " values, rate_hz, deadline_ms, priority, after, inputs",
         ),
         (
             MODEL + "name = 'x'",
-            "models.faces.name: unknown key; allowed keys: path, shapes, rate_hz, deadline_ms,"
-            " priority, after, inputs",
+            "models.faces.name: unknown key; allowed keys: path, shapes, values, rate_hz,"
+            " deadline_ms, priority, after, inputs",
         ),
         (
             "[model.faces]\npath = 'faces.onnx'",

@@ -98,7 +98,10 @@ OPEN = [
     ("check cut.motet", "cut.motet: the file is truncated or altered"),
     ("simulate flipped.motet", "was altered (its SHA-256 differs)"),
     ("run newer.motet", "newer.motet: the bundle has format 99"),
-    ("run small.motet --target host", "is compiled already: --target, --shape and --set do not"),
+    (
+        "run small.motet --target host",
+        "is compiled already: --target, --shape, --value and --set do",
+    ),
     ("run small.motet --model afine", "no model 'afine'; its models are affine, half"),
     ("bench small.motet --model afine", "no model 'afine'; its models are affine, half"),
     ("inspect small.motet --model afine", "no model 'afine'; its models are affine, half"),

@@ -1,0 +1,90 @@
+"""Inputs fixed to a value: they become constants, and errors name the inputs that need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from motet.compiler.frontend.load import load_model
+from motet.runtime.errors import SpecError, UnsupportedOperatorError, ValueNeededError
+
+
+def model(
+    folder: Path, nodes: Sequence[onnx.NodeProto], inputs: Sequence[tuple[str, int, Any]], rank: int
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(*given) for given in inputs],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [f"y{i}" for i in range(rank)])],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+X = ("x", TensorProto.FLOAT, ["n", 3, 4])
+FLOAT = TensorProto.FLOAT
+INT = TensorProto.INT64
+
+
+@pytest.fixture
+def reduction(tmp_path: Path) -> Path:
+    """y = the sum of x over axes, which are an input's negatives."""
+    nodes = [
+        helper.make_node("Neg", ["back"], ["axes"], "negative"),
+        helper.make_node("ReduceSum", ["x", "axes"], ["y"], "sum"),
+    ]
+    return model(tmp_path, nodes, [X, ("back", INT, [2])], 3)
+
+
+def test_an_unknown_value_names_the_input_it_comes_from(reduction: Path) -> None:
+    with pytest.raises(ValueNeededError, match=r"node 'sum' .*--value back=\.\.\.") as caught:
+        load_model(reduction, "m")
+    assert caught.value.inputs == ("back",)
+    assert isinstance(caught.value, UnsupportedOperatorError)
+
+
+@pytest.mark.parametrize("value", [[1, 2], np.array([1, 2]), "file"])
+def test_a_fixed_input_is_no_input(reduction: Path, value: Any) -> None:
+    if isinstance(value, str):
+        np.save(reduction.parent / "back.npy", np.array([1, 2]))
+        value = f"@{reduction.parent / 'back.npy'}"
+    loaded = load_model(reduction, "m", values={"back": value})
+    assert [info.name for info in loaded.inputs] == ["x"]
+    assert loaded.outputs[0].shape == ("n", 1, 1)
+    assert {name: list(array) for name, array in loaded.fixed.items()} == {"back": [1, 2]}
+
+
+def test_a_symbol_of_a_fixed_input_takes_its_size_elsewhere(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Add", ["x", "bias"], ["y"], "sum")]
+    path = model(tmp_path, nodes, [("x", FLOAT, ["n", "m"]), ("bias", FLOAT, ["m"])], 2)
+    loaded = load_model(path, "m", values={"bias": [1.5, 2.5, 3.5]})
+    assert [info.shape for info in loaded.inputs] == [("n", 3)]
+    inputs = [("x", FLOAT, ["n", "m"]), ("bias", FLOAT, ["m"]), ("more", FLOAT, ["m"])]
+    path = model(tmp_path, nodes, inputs, 2)
+    with pytest.raises(SpecError, match="dimension 'm' is 3 elsewhere, but 2 here"):
+        load_model(path, "m", values={"bias": [1, 2, 3], "more": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"axes": [1]}, "values.axes: the model has no input of that name; its inputs are x, back"),
+        ({"back": [1, 2, 3]}, "values.back: has shape 3, the input is 2"),
+        ({"back": [1.5, 2]}, "values.back: holds what int64 cannot hold"),
+        ({"back": [[1], [2, 3]]}, "values.back: is no array of int64"),
+        ({"back": "1,2"}, 'values.back: write numbers, or "@FILE.npy"'),
+        ({"back": "@none.npy"}, "values.back: cannot read none.npy: No such file"),
+    ],
+)
+def test_a_wrong_value(reduction: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_model(reduction, "m", values=values)
+    assert f"m.onnx: {message}" in str(caught.value)
