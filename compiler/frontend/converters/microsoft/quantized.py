@@ -14,6 +14,7 @@ import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend.converters import pooling, quantized
+from motet.compiler.frontend.converters.convolution import LAYOUTS
 from motet.compiler.frontend.converters.quantization import (
     array_of,
     cast,
@@ -26,6 +27,7 @@ from motet.compiler.frontend.converters.quantization import (
     scaled,
 )
 from motet.compiler.frontend.converters.quantization import quantized as quantize
+from motet.compiler.frontend.converters.windows import window
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import Tensor, constant
 
@@ -174,12 +176,25 @@ def q_linear_global_average_pool(node: Node) -> relax.Expr:
 
 
 def q_linear_average_pool(node: Node) -> relax.Expr:
-    """QLinearAveragePool."""
+    """QLinearAveragePool; with ``count_include_pad`` every window counts all its cells, even
+    those that only rounding the size up added (which AveragePool does not count).
+    """
     last = bool(node.attr("channels_last", 0))
     real = channels_first(node, _real(node, 0), last)
     plain = Node(node.builder, "AveragePool", 11, node.attributes, [Tensor(real)], 1)
-    pooled = channels_back(node, node.emit(pooling.average_pool(plain)), last)
-    return _back(node, pooled, 3)
+    whole = node.attr("count_include_pad", 0) and node.attr("ceil_mode", 0)
+    pooled = _mean_of_all_cells(plain) if whole else pooling.average_pool(plain)
+    return _back(node, channels_back(node, node.emit(pooled), last), 3)
+
+
+def _mean_of_all_cells(node: Node) -> relax.Expr:
+    kernel = list(node.attr("kernel_shape"))
+    win, rank = window(node, kernel, list(node.shape()[2:])), len(kernel)
+    operator = getattr(relax.op.nn, f"avg_pool{rank}d")
+    return operator(
+        node.x(), pool_size=kernel, strides=win.strides, padding=win.padding,
+        count_include_pad=True, layout="NC" + LAYOUTS[rank][1],
+    )  # fmt: skip
 
 
 def q_linear_reduce_mean(node: Node) -> relax.Expr:
