@@ -80,6 +80,8 @@ def bound_node(inner: onnx.NodeProto, outer: onnx.NodeProto, opset: int) -> onnx
     for attribute in inner.attribute:
         if not attribute.ref_attr_name:
             result.attribute.append(attribute)
+            if attribute.HasField("g"):
+                _bind_graph(result.attribute[-1].g, outer, opset)
             continue
         source = given.get(attribute.ref_attr_name)
         if source is None and schema is not None:
@@ -91,3 +93,10 @@ def bound_node(inner: onnx.NodeProto, outer: onnx.NodeProto, opset: int) -> onnx
             bound.name = attribute.name
             result.attribute.append(bound)
     return result
+
+
+def _bind_graph(graph: onnx.GraphProto, outer: onnx.NodeProto, opset: int) -> None:
+    """The references of all nodes of ``graph`` filled in, in place."""
+    for index, inner in enumerate(graph.node):
+        bound = bound_node(inner, outer, opset)
+        graph.node[index].CopyFrom(bound)

@@ -11,15 +11,17 @@ from motet.runtime.errors import UnsupportedOperatorError
 
 from .domains import Opsets, domain_of, full_name
 from .operators import is_supported
+from .places import node_name
 
 
-def all_nodes(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.NodeProto]]:
-    """Every node with its name (``<op_type>_<index>`` without one), branches included."""
+def all_nodes(graph: onnx.GraphProto, prefix: str = "") -> Iterator[tuple[str, onnx.NodeProto]]:
+    """Every node with the name that the importer uses, branches and loop bodies included."""
     for index, node in enumerate(graph.node):
-        yield node.name or f"{node.op_type}_{index}", node
+        name = node_name(node, index, prefix)
+        yield name, node
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from all_nodes(inner)
+                yield from all_nodes(inner, f"{name}/")
 
 
 def unsupported_message(found: list[tuple[str, str]], file: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from tvm import relax
 
-from .values import Constant, Symbolic, Value, as_dim
+from .values import Constant, EmptyOptional, Symbolic, Tensor, TensorSequence, Value, as_dim
 
 
 def onnx_dtype(name: str) -> int:
@@ -16,10 +16,29 @@ def onnx_dtype(name: str) -> int:
     return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(name)))
 
 
+def numpy_name(elem: int) -> str:
+    """The numpy dtype name of a ``TensorProto`` element type."""
+    return str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem)).name)
+
+
+def dtype_of(value: Value) -> str:
+    """The element type of ``value``, of its items where it is a sequence."""
+    if isinstance(value, Constant):
+        return str(value.array.dtype.name)
+    if isinstance(value, (Symbolic, TensorSequence)):
+        return value.dtype
+    return str(value.expr.ty.dtype) if isinstance(value, Tensor) else ""
+
+
 def type_proto(value: Value | None) -> onnx.TypeProto:
-    """The ONNX type of ``value``; empty for an input that was left out or a sequence."""
+    """The ONNX type of ``value``; empty for an input that was left out."""
     if value is None:
         return onnx.TypeProto()
+    if isinstance(value, EmptyOptional):
+        return onnx.helper.make_optional_type_proto(value.type)
+    if isinstance(value, TensorSequence):
+        item = onnx.helper.make_tensor_type_proto(onnx_dtype(value.dtype), None)
+        return onnx.helper.make_sequence_type_proto(item)
     if isinstance(value, Constant):
         return onnx.helper.make_tensor_type_proto(
             onnx_dtype(value.array.dtype.name), value.array.shape

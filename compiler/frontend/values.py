@@ -2,7 +2,8 @@
 
 A value is a numpy array where it is known at compile time, an array of symbolic
 integers where it was computed from shapes, or a Relax expression. Keeping the first
-two apart from Relax is what lets shape arithmetic vanish instead of running.
+two apart from Relax is what lets shape arithmetic vanish instead of running. Sequences
+and optionals exist at import only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from tvm import relax, tirx
 
@@ -48,12 +50,33 @@ class Symbolic:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A Relax expression: a tensor, or a tuple for an ONNX sequence."""
+    """A tensor at run time, as a Relax expression."""
 
     expr: relax.Expr
 
 
-Value = Constant | Symbolic | Tensor
+@dataclass(frozen=True)
+class TensorSequence:
+    """An ONNX sequence: a list at import, of which the run sees the items only.
+
+    dtype: element type of the items, also where there are none.
+    """
+
+    items: tuple[Value, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class EmptyOptional:
+    """An ONNX optional without a value; one with a value is that value.
+
+    type: of what it does not hold.
+    """
+
+    type: onnx.TypeProto
+
+
+Value = Constant | Symbolic | Tensor | TensorSequence | EmptyOptional
 
 
 def as_dim(dim: object) -> Dim:
