@@ -8,11 +8,20 @@ defect of Motet.
 
 from __future__ import annotations
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would break a line or command a terminal: names in a model's file may hold it."""
+
 
 class MotetError(Exception):
     """Base of all errors caused by input or environment; never raised itself."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """The message as one line; control characters are escaped."""
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().__str__())
 
 
 class SpecError(MotetError):

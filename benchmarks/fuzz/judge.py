@@ -1,0 +1,98 @@
+"""The references on a case that Motet answered: is the answer right?
+
+onnxruntime is asked first; where it agrees, the answer is right. Else onnx.reference
+decides. An answer is wrong where onnxruntime, or where that refuses the model
+onnx.reference, gives other values; where neither runs the model nobody can judge.
+
+Runs in a worker process of its own: the references crash on some mutated models too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from motet.check import Tolerance, compare
+
+Arrays = dict[str, NDArray[Any]]
+
+TOLERANCES = {
+    "float64": Tolerance(1e-6, 1e-4, 1e-6),
+    "float32": Tolerance(1e-5, 1e-3, 1e-5),
+    "float16": Tolerance(1e-3, 1e-2, 1e-2),
+}
+"""By dtype, as in ``motet check``; the last is of the largest element, for sums that cancel."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """kind: "right", "right by onnx.reference", "unjudged", or "wrong answer"; detail: why."""
+
+    kind: str
+    detail: str = ""
+
+
+def by_onnxruntime(content: bytes, inputs: Arrays, outputs: Arrays) -> Verdict:
+    """Onnxruntime's verdict: "right", "differs", "not finite" or "cannot" with its message."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        theirs = session.run(list(outputs), inputs)
+    except Exception as error:  # onnxruntime's kinds have no common base
+        return Verdict("cannot", str(error)[:500])
+    return _verdict(outputs, theirs)
+
+
+def by_reference(content: bytes, inputs: Arrays, outputs: Arrays) -> Verdict:
+    """The same of onnx.reference."""
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            evaluator = ReferenceEvaluator(onnx.load_from_string(content))
+            theirs = evaluator.run(list(outputs), inputs)
+    except Exception as error:  # whatever numpy raises
+        return Verdict("cannot", f"{type(error).__name__}: {error}"[:500])
+    return _verdict(outputs, theirs)
+
+
+def _verdict(outputs: Arrays, theirs: Any) -> Verdict:
+    finite, texts = True, []
+    for (name, ours), value in zip(outputs.items(), theirs, strict=True):
+        if isinstance(value, (list, dict)) or value is None:
+            return Verdict("cannot", f"its output {name!r} is no tensor")
+        want = np.asarray(value)
+        if want.dtype.kind not in "biuf":
+            return Verdict("cannot", f"its output {name!r} is of type {want.dtype}")
+        found = compare("", name, ours, want, TOLERANCES.get(want.dtype.name, Tolerance()))
+        finite &= bool(np.isfinite(want).all())
+        if not found.passed:
+            texts.append(f"{name!r}: {found.note or f'off by {found.absolute:.3g}'}")
+    if not texts:
+        return Verdict("right")
+    return Verdict("differs" if finite else "not finite", "; ".join(texts)[:500])
+
+
+def settled(first: Verdict, second: Verdict | None) -> Verdict:
+    """What onnxruntime (first) and onnx.reference (second) together say."""
+    if first.kind == "right":
+        return first
+    assert second is not None
+    if second.kind == "right":
+        return Verdict("right by onnx.reference", f"onnxruntime: {first.kind}: {first.detail}")
+    text = f"onnxruntime: {first.kind} {first.detail}; reference: {second.kind} {second.detail}"
+    if first.kind == "differs":
+        return Verdict("wrong answer", text)
+    if first.kind == "cannot" and second.kind == "differs":
+        return Verdict("wrong answer by onnx.reference", text)
+    return Verdict("unjudged", text)
