@@ -72,11 +72,6 @@ def operator_sets(model: onnx.ModelProto, label: str) -> Opsets:
     return opsets
 
 
-def has_if(graph: onnx.GraphProto) -> bool:
-    """Whether the graph holds an ``If``."""
-    return any(node.op_type == "If" for node in graph.node)
-
-
 def _inlined(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
     """The model with its own functions replaced by their bodies."""
     if not model.functions:

@@ -1,33 +1,36 @@
 """The walk over an ONNX graph: every node folded, evaluated as shape data, or converted.
 
-Each node is converted inside a block of its own. The bindings of that block get the
-node's name in their spans (``motet.passes.names``) and are appended to the function's,
-so that every call knows its ONNX node, whatever a converter emitted on the way.
+Each node is converted inside a block of its own (``recording``), so that every call
+knows its ONNX node. Nodes that hold graphs are converted by ``control_flow``, ``loops``
+and ``scans``, which come back here for each graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from tvm import relax
 
-from motet.passes.names import span_of
 from motet.runtime.errors import ModelError, MotetError, UnsupportedOperatorError
 
-from . import functions, limits, shape_data
-from .completion import broadcastable, completed
+from . import functions, graph_operators, shape_data
+from .completion import broadcastable
+from .control_flow import BranchesNeededError, Scope, Site
 from .domains import Opsets, domain_of, full_name
 from .fold import constant_node, fold
-from .node import LEAVES, Node, RefusedNodeError
+from .loops import MAX_UNROLLED
+from .node import Node, RefusedNodeError
 from .operators import converter_of
 from .origins import value_needed
+from .places import Place
+from .recording import Recorded
 from .types import type_proto
 from .values import Constant, Symbolic, Tensor, Value
 
-Scope = dict[str, Value]
 _MAX_DEPTH = 32
 # Operators whose results depend on more than their inputs, or that hold graphs.
 _SHAPE_OPERATORS = ("Shape", "Size")
@@ -40,54 +43,64 @@ class GraphImporter:
     ----------
     model: how messages call the model (its file).
     opsets: versions of the operator sets that the model imports.
-    dataflow: whether the function is one dataflow block (no ``If`` inside).
+    dataflow: whether the function is one dataflow block; ``BranchesNeededError`` where it
+        cannot be, because it holds an ``If``.
+    array: reads an initialiser.
     """
 
-    def __init__(self, model: str, opsets: Opsets, dataflow: bool) -> None:
+    def __init__(
+        self,
+        model: str,
+        opsets: Opsets,
+        dataflow: bool,
+        array: Callable[[onnx.TensorProto], NDArray[Any]],
+    ) -> None:
         self.model = model
         self.opsets = opsets
         self.dataflow = dataflow
+        self._array = array
+        self._unrolled = 0
         self.builder = relax.BlockBuilder()
         self.bindings: list[Any] = []
         self.parameters: Mapping[str, relax.Var] = {}
 
     def function(
-        self,
-        graph: onnx.GraphProto,
-        params: Mapping[str, relax.Var],
-        constants: Mapping[str, Constant],
+        self, graph: onnx.GraphProto, given: Mapping[str, Value], params: Mapping[str, relax.Var]
     ) -> tuple[list[Any], list[Value]]:
-        """Bindings of the whole graph, and the values of its outputs, in ONNX order."""
-        scope: Scope = {name: Tensor(var) for name, var in params.items()}
-        scope.update(constants)
+        """Bindings of the whole graph, and the values of its outputs, in ONNX order.
+
+        given: values of the graph's inputs; params: the function's parameters by name.
+        """
         self.parameters = params
         self.builder.begin_scope(list(params.values()))
-        outputs = self.graph(graph, scope)
+        outputs = self.graph(graph, self.entered(graph, given), Place(self.opsets))
         for index, value in enumerate(outputs):
             if isinstance(value, Symbolic):  # shape data that leaves the graph
-                with _Recorded(self, graph.output[index].name):
+                with Recorded(self, [graph.output[index].name]):
                     view = Node(self.builder, "Shape", self.opsets.default, {}, [value], 1)
                     outputs[index] = Tensor(view.x())
         self.builder.end_scope()
         return self.bindings, outputs
 
-    def graph(self, graph: onnx.GraphProto, scope: Scope) -> list[Value]:
+    def entered(self, graph: onnx.GraphProto, scope: Mapping[str, Value]) -> Scope:
+        """A scope inside ``graph``: what is known outside, and its own initialisers."""
+        return {**scope, **{t.name: Constant(self._array(t)) for t in graph.initializer}}
+
+    def graph(self, graph: onnx.GraphProto, scope: Scope, place: Place) -> list[Value]:
         """Convert the nodes of ``graph`` in ``scope``; returns its outputs."""
-        for initializer in graph.initializer:
-            if initializer.name not in scope:
-                scope[initializer.name] = Constant(onnx.numpy_helper.to_array(initializer))
         for index, node in enumerate(graph.node):
-            self.node(node, scope, node.name or f"{node.op_type}_{index}", self.opsets)
+            if place.bodies:
+                node = _with_present(node, scope)
+            self.node(node, scope, place.name(node, index), place)
         return [scope[output.name] for output in graph.output]
 
-    def node(
-        self, node: onnx.NodeProto, scope: Scope, name: str, opsets: Opsets, depth: int = 0
-    ) -> None:
+    def node(self, node: onnx.NodeProto, scope: Scope, name: str, place: Place) -> None:
         """Convert one node and put its outputs into ``scope``."""
         operator = full_name(domain_of(node), node.op_type)
         try:
-            outputs = self._outputs(node, scope, name, opsets, depth)
-        except MotetError:
+            self._count(place)
+            outputs = self._outputs(node, scope, name, place)
+        except (MotetError, BranchesNeededError):
             raise
         except RefusedNodeError as error:
             message = f"{self.model}: node '{name}' ({operator}) cannot be lowered: {error}"
@@ -111,8 +124,17 @@ class GraphImporter:
                 f"its output '{missing[0]}' is not supported"
             )
 
+    def _count(self, place: Place) -> None:
+        """Refuse more nodes in loops than the bound."""
+        self._unrolled += bool(place.loops)
+        if self._unrolled > MAX_UNROLLED:
+            raise RefusedNodeError(
+                f"loop '{place.loops[-1]}' is unrolled, and loops of more than {MAX_UNROLLED} "
+                "nodes in all are not: run it over shorter inputs, or for fewer iterations"
+            )
+
     def _outputs(
-        self, node: onnx.NodeProto, scope: Scope, name: str, opsets: Opsets, depth: int
+        self, node: onnx.NodeProto, scope: Scope, name: str, place: Place
     ) -> Sequence[Value]:
         domain = domain_of(node)
         if not domain and node.op_type == "Constant":
@@ -124,12 +146,10 @@ class GraphImporter:
         arrays = [v.array if isinstance(v, Constant) else None for v in inputs]
         known = all(a is not None or v is None for a, v in zip(arrays, inputs, strict=True))
         if known and not domain:
-            folded = fold(node, arrays, opsets.default)
+            folded = fold(node, arrays, place.opsets.default)
             if folded is not None:
                 return [Constant(array) for array in folded]
-        if not domain and node.op_type == "If":
-            return self._branches(node, scope, name, inputs)
-        version = opsets.version(domain)
+        version = place.opsets.version(domain)
         view = Node(
             self.builder,
             node.op_type,
@@ -139,14 +159,16 @@ class GraphImporter:
             len(node.output),
             domain,
         )
-        return self._converted(node, view, name, depth)
+        if not domain and node.op_type in graph_operators.CONVERTERS:
+            return graph_operators.CONVERTERS[node.op_type](self, Site(view, name, scope, place))
+        return self._converted(node, view, name, place)
 
     def _converted(
-        self, node: onnx.NodeProto, view: Node, name: str, depth: int
+        self, node: onnx.NodeProto, view: Node, name: str, place: Place
     ) -> Sequence[Value]:
         """Outputs of a node by shape arithmetic, converter, TVM's, or function body."""
         if not view.domain and node.op_type in _SHAPE_OPERATORS:
-            with _Recorded(self, name):
+            with Recorded(self, place.names(name)):
                 value = shape_data.shape_of(view)
             return [value] if value is not None else []
         if not view.domain and any(isinstance(v, Symbolic) for v in view.inputs):
@@ -155,15 +177,15 @@ class GraphImporter:
                 return values
         convert = converter_of(view.domain, node.op_type)
         if convert is None:
-            return self._body(node, view, name, depth)
-        with _Recorded(self, name) as recorded:
+            return self._body(node, view, name, place)
+        with Recorded(self, place.names(name)) as recorded:
             view.inputs = tuple(broadcastable(view))
             result = convert(view)
             return recorded.values(result, view)
 
-    def _body(self, node: onnx.NodeProto, view: Node, name: str, depth: int) -> Sequence[Value]:
+    def _body(self, node: onnx.NodeProto, view: Node, name: str, place: Place) -> Sequence[Value]:
         """Outputs of a node through the function body that onnx defines for it."""
-        if depth > _MAX_DEPTH:
+        if place.bodies > _MAX_DEPTH:
             raise RefusedNodeError("its function body refers to itself")
         types = [type_proto(value) for value in view.inputs]
         found = functions.body_of(node, view.opset, types)
@@ -177,8 +199,7 @@ class GraphImporter:
         }
         for inner in function.node:
             bound = functions.bound_node(inner, node, view.opset)
-            _drop_absent(bound, scope)
-            self.node(bound, scope, name, opsets, depth + 1)
+            self.node(_with_present(bound, scope), scope, name, place.body(name, opsets))
         return self._present(node, [scope.get(output) for output in function.output])
 
     def _present(self, node: onnx.NodeProto, values: Sequence[Value | None]) -> list[Value]:
@@ -190,99 +211,15 @@ class GraphImporter:
             result.append(Constant(np.zeros(0)) if value is None else value)
         return result
 
-    def _branches(
-        self,
-        node: onnx.NodeProto,
-        scope: Scope,
-        name: str,
-        inputs: Sequence[Value | None],
-    ) -> Sequence[Value]:
-        """Outputs of ``If``: the taken branch where it is known, else a Relax If."""
-        branches = attributes_of(node)
-        condition = inputs[0]
-        if isinstance(condition, Constant):
-            taken = branches["then_branch" if condition.array.any() else "else_branch"]
-            return self.graph(taken, dict(scope))
-        with _Recorded(self, name) as recorded:
-            view = Node(self.builder, "If", self.opsets.default, {}, inputs, len(node.output))
-            flag = view.x(0)
-            if len(flag.ty.shape) != 0:
-                flag = self.builder.emit(relax.op.reshape(flag, []))
-        then_body = self._branch(branches["then_branch"], scope, name)
-        else_body = self._branch(branches["else_branch"], scope, name)
-        with _Recorded(self, name) as recorded:
-            result = self.builder.emit(relax.If(flag, then_body, else_body))
-            return recorded.values(result, view)
 
-    def _branch(self, graph: onnx.GraphProto, scope: Scope, name: str) -> relax.SeqExpr:
-        """A branch as a sequence expression with the bindings of its own nodes."""
-        outer, self.bindings = self.bindings, []
-        outputs = self.graph(graph, dict(scope))
-        with _Recorded(self, name):
-            view = Node(self.builder, "If", self.opsets.default, {}, outputs, len(outputs))
-            exprs = [view.x(i) for i in range(len(outputs))]
-            body = self.builder.emit(relax.Tuple(exprs) if len(exprs) > 1 else exprs[0])
-        inner, self.bindings = self.bindings, outer
-        return relax.SeqExpr([relax.BindingBlock(inner)], body)
-
-
-class _Recorded:
-    """A block around one node; on leaving, its bindings are named and kept."""
-
-    def __init__(self, importer: GraphImporter, name: str) -> None:
-        self.importer = importer
-        self.name = name
-
-    def __enter__(self) -> _Recorded:
-        builder = self.importer.builder
-        begin = builder._begin_dataflow_block
-        (begin if self.importer.dataflow else builder._begin_binding_block)()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        block = self.importer.builder._end_block()
-        if kind is None:
-            span = span_of([self.name])
-            self.importer.bindings.extend(_named(b, span) for b in block.bindings)
-
-    def values(self, result: Any, node: Node) -> list[Value]:
-        """The converter's result as values, one per output, each bound to a variable."""
-        if isinstance(result, (Constant, Symbolic, Tensor)):
-            return [result]
-        if isinstance(result, list):
-            return [v for item in result for v in self.values(item, node)]
-        if isinstance(result, relax.Tuple):
-            return [self._leaf(field, node) for field in result.fields]
-        if not isinstance(result, LEAVES):
-            result = self.importer.builder.emit(result)
-        if isinstance(result.ty, relax.TupleType):
-            fields = range(len(result.ty.fields))
-            return [self._leaf(relax.TupleGetItem(result, i), node) for i in fields]
-        return [self._leaf(result, node)]
-
-    def _leaf(self, expr: relax.Expr, node: Node) -> Value:
-        if not isinstance(expr, LEAVES):
-            expr = self.importer.builder.emit(expr)
-        expr = completed(self.importer.builder, expr, node)
-        limits.check_type(expr.ty, f"{self.importer.model}: the output of node '{self.name}'")
-        return Tensor(expr)
-
-
-def _named(binding: Any, span: Any) -> Any:
-    """``binding`` with ``span`` on its call."""
-    value = binding.value
-    if not isinstance(binding, relax.VarBinding) or not isinstance(value, relax.Call):
-        return binding
-    call = relax.Call(value.op, value.args, value.attrs, value.ty_args, span)
-    relax.expr._update_type(call, value.ty)
-    return relax.VarBinding(binding.var, call)
-
-
-def _drop_absent(node: onnx.NodeProto, scope: Scope) -> None:
-    """Optional inputs that the caller left out become empty names."""
-    for index, name in enumerate(node.input):
-        if name and name not in scope:
-            node.input[index] = ""
+def _with_present(node: onnx.NodeProto, scope: Scope) -> onnx.NodeProto:
+    """``node`` of a function body with empty names for inputs that the caller left out."""
+    if all(name in scope for name in node.input if name):
+        return node
+    result = onnx.NodeProto()
+    result.CopyFrom(node)
+    result.input[:] = [name if name in scope else "" for name in node.input]
+    return result
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:

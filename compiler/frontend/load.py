@@ -21,13 +21,14 @@ from tvm import relax
 from motet.runtime.errors import ModelError, SpecError
 from motet.runtime.program import TensorInfo
 
-from .checks import check_model, has_if, operator_sets
+from .checks import check_model, operator_sets
+from .control_flow import BranchesNeededError
 from .dimensions import ShapeText, Symbols, declared_shape, graph_inputs, numpy_dtype
 from .domains import Opsets
 from .importer import GraphImporter
 from .reading import ReadModel, read_model
 from .supported import check_supported
-from .values import Constant, Value
+from .values import Constant, Tensor, Value
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 
@@ -102,10 +103,19 @@ def _imported(read: ReadModel, model: onnx.ModelProto, opsets: Opsets, name: str
         for info, shape in zip(infos, declared, strict=True)
     )
     params = _parameters(inputs, declared, symbols)
-    importer = GraphImporter(read.label, opsets, dataflow=not has_if(graph))
-    constants = {t.name: Constant(read.array(t)) for t in graph.initializer}
-    bindings, values = importer.function(graph, params, constants)
-    module = _module(name, list(params.values()), bindings, values, importer.dataflow)
+    given = {name: Tensor(var) for name, var in params.items()}
+
+    def function(dataflow: bool) -> tuple[list[Any], list[Value]]:
+        importer = GraphImporter(read.label, opsets, dataflow, read.array)
+        return importer.function(graph, given, params)
+
+    dataflow = True
+    try:
+        bindings, values = function(dataflow)
+    except BranchesNeededError:  # known only once a condition is found to be one of the run
+        dataflow = False
+        bindings, values = function(dataflow)
+    module = _module(name, list(params.values()), bindings, values, dataflow)
     outputs = _outputs(module[name].ret_ty, graph, symbols, read.label)
     return ImportedModel(module, name, inputs, outputs, read.sha256, read.path)
 

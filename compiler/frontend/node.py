@@ -11,7 +11,17 @@ from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 from .limits import RUNNABLE
-from .values import Constant, Dim, Dims, Symbolic, Tensor, Value, as_dim, object_array
+from .values import (
+    Constant,
+    Dim,
+    Dims,
+    Symbolic,
+    Tensor,
+    TensorSequence,
+    Value,
+    as_dim,
+    object_array,
+)
 
 LEAVES = (relax.Var, GenericConst, relax.ShapeExpr)
 
@@ -82,6 +92,13 @@ class Node:
         """Input ``index`` as a Relax tensor."""
         return self.tensor(self.value(index))
 
+    def sequence(self, index: int = 0) -> TensorSequence:
+        """Input ``index`` as a sequence; refuses anything else."""
+        value = self.value(index)
+        if not isinstance(value, TensorSequence):
+            self.refuse(f"its input {index} is no sequence")
+        return value
+
     def tensor(self, value: Value) -> relax.Expr:
         """A Relax tensor of ``value``; shape data becomes an int tensor at run time."""
         if isinstance(value, Constant):
@@ -90,6 +107,9 @@ class Node:
             return value.tensor()
         if isinstance(value, Tensor):
             return value.expr
+        if not isinstance(value, Symbolic):
+            kind = "a sequence" if isinstance(value, TensorSequence) else "an empty optional"
+            self.refuse(f"it is given {kind} where it takes a tensor")
         dims = [tirx.const(d, "int64") if isinstance(d, int) else d for d in value.dims.flat]
         tensor = self.emit(relax.op.shape_to_tensor(relax.ShapeExpr(dims)))
         if value.dims.ndim == 0:
@@ -101,6 +121,10 @@ class Node:
         if isinstance(expr, LEAVES):
             return expr
         return self.builder.emit(expr)
+
+    def bound(self, expr: relax.Expr) -> Tensor:
+        """``expr`` as a value, bound to a variable."""
+        return Tensor(self.emit(expr))
 
     def constant(self, index: int) -> NDArray[Any] | None:
         """Input ``index`` as an array where it is known at compile time, else None."""

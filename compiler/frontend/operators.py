@@ -13,7 +13,7 @@ from .converters import CONVERTERS, Convert
 from .domains import DEFAULT_DOMAIN
 
 # Operators that the importer itself handles: they hold graphs, or compute on shapes.
-_IMPORTER = frozenset({"If", "Constant", "Shape", "Size"})
+_IMPORTER = frozenset({"Constant", "Shape", "Size", "If", "Loop", "Scan", "SequenceMap"})
 _MAX_DEPTH = 4
 
 

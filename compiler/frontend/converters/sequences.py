@@ -1,4 +1,8 @@
-"""ONNX sequences of known length: tuples that exist at import only."""
+"""ONNX sequences and optionals: lists and absences at import, of which nothing is left to run.
+
+A sequence is the list of its values, so its length is known; a position must be too. An
+optional with a value is that value; an empty one keeps its type only.
+"""
 
 from __future__ import annotations
 
@@ -6,93 +10,150 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.values import Constant, Tensor, Value
+from motet.compiler.frontend.types import dtype_of, numpy_name
+from motet.compiler.frontend.values import Constant, EmptyOptional, TensorSequence, Value
 
 
-def _items(node: Node) -> list[relax.Expr]:
-    value = node.value(0)
-    if not isinstance(value, Tensor) or not isinstance(value.expr, relax.Tuple):
-        node.refuse("a sequence whose length is only known at run time")
-    return list(value.expr.fields)
-
-
-def _sequence(node: Node, items: list[relax.Expr]) -> Value:
-    return Tensor(relax.Tuple([node.emit(item) for item in items]))
-
-
-def _position(node: Node, index: int, default: int) -> int:
+def _position(node: Node, index: int, default: int, length: int, end: int) -> int:
+    """A position made non-negative; refuses one outside ``-length`` to ``end``."""
     if not node.has(index):
         return default
-    return int(node.needed_constant(index, "position").reshape(()))
+    position = int(node.needed_constant(index, "position").reshape(()))
+    if not -length <= position <= end:
+        node.refuse(f"position {position} in a sequence of {length}")
+    return position + length if position < 0 else position
 
 
 def construct(node: Node) -> Value:
     """SequenceConstruct."""
-    return _sequence(node, [node.x(i) for i in range(len(node.inputs))])
+    items = tuple(node.value(i) for i in range(len(node.inputs)))
+    _check_tensors(node, items)
+    dtypes = sorted({dtype_of(item) for item in items})
+    if len(dtypes) != 1:
+        node.refuse(f"items of the types {' and '.join(dtypes)}")
+    return TensorSequence(items, dtypes[0])
 
 
-def at(node: Node) -> relax.Expr:
+def _check_tensors(node: Node, items: tuple[Value, ...]) -> None:
+    if any(isinstance(item, (TensorSequence, EmptyOptional)) for item in items):
+        node.refuse("a sequence of other values than tensors")
+
+
+def empty(node: Node) -> Value:
+    """SequenceEmpty, of float32 by default."""
+    return TensorSequence((), numpy_name(int(node.attr("dtype", onnx.TensorProto.FLOAT))))
+
+
+def at(node: Node) -> Value:
     """SequenceAt."""
-    items, position = _items(node), _position(node, 1, 0)
-    if not -len(items) <= position < len(items):
-        node.refuse(f"position {position} in a sequence of {len(items)}")
-    return items[position]
+    items = node.sequence().items
+    return items[_position(node, 1, 0, len(items), len(items) - 1)]
 
 
 def insert(node: Node) -> Value:
     """SequenceInsert, at the end by default."""
-    items = _items(node)
-    position = _position(node, 2, len(items))
-    items.insert(position, node.x(1))
-    return _sequence(node, items)
+    sequence, value = node.sequence(), node.value(1)
+    _check_tensors(node, (value,))
+    if dtype_of(value) != sequence.dtype:
+        node.refuse(f"a {dtype_of(value)} item in a sequence of {sequence.dtype}")
+    items = list(sequence.items)
+    items.insert(_position(node, 2, len(items), len(items), len(items)), value)
+    return TensorSequence(tuple(items), sequence.dtype)
 
 
 def erase(node: Node) -> Value:
-    """SequenceErase, of the last element by default."""
-    items = _items(node)
-    del items[_position(node, 1, -1)]
-    return _sequence(node, items)
+    """SequenceErase, of the last item by default."""
+    sequence = node.sequence()
+    items = list(sequence.items)
+    if not items:
+        node.refuse("an item of an empty sequence is erased")
+    del items[_position(node, 1, -1, len(items), len(items) - 1)]
+    return TensorSequence(tuple(items), sequence.dtype)
 
 
 def length(node: Node) -> Value:
     """SequenceLength."""
-    return Constant(np.array(len(_items(node)), np.int64))
+    return Constant(np.array(len(node.sequence().items), np.int64))
 
 
-def concat(node: Node) -> relax.Expr:
+def concat(node: Node) -> Value | relax.Expr:
     """ConcatFromSequence, along an axis or a new one."""
-    items, axis = _items(node), int(node.attr("axis"))
-    return relax.op.stack(items, axis) if node.attr("new_axis", 0) else relax.op.concat(items, axis)
+    items, axis = node.sequence().items, int(node.attr("axis"))
+    if not items:
+        node.refuse("an empty sequence has nothing to concatenate")
+    stack = bool(node.attr("new_axis", 0))
+    if all(isinstance(item, Constant) for item in items):
+        arrays = [item.array for item in items if isinstance(item, Constant)]
+        return Constant((np.stack if stack else np.concatenate)(arrays, axis))
+    tensors = [node.tensor(item) for item in items]
+    return relax.op.stack(tensors, axis) if stack else relax.op.concat(tensors, axis)
 
 
 def split(node: Node) -> Value:
-    """SplitToSequence into chunks, given sizes, or single slices."""
+    """SplitToSequence into chunks, given sizes, or single slices (with or without the axis)."""
     axis = node.axis(0)
     extent = node.static([node.shape()[axis]], "a split dimension")[0]
     sizes = node.needed_constant(1, "split") if node.has(1) else np.array(1)
     if sizes.ndim == 0:
         chunk = int(sizes)
-        cuts = list(range(chunk, extent, chunk))
-    else:
-        cuts = [int(c) for c in np.cumsum(sizes)[:-1]]
-    parts = node.emit(relax.op.split(node.x(), cuts, axis)) if cuts else None
-    count = len(cuts) + 1
-    items = [node.emit(relax.TupleGetItem(parts, i)) for i in range(count)] if cuts else [node.x()]
+        if chunk <= 0:
+            node.refuse(f"chunks of {chunk}")
+        sizes = np.diff([*range(0, extent, chunk), extent])
+    if int(sizes.sum()) != extent or (sizes < 0).any():
+        node.refuse(f"parts of {sizes.tolist()} in an axis of {extent}")
+    items = _parts(node, [int(size) for size in sizes], axis)
     if not node.has(1) and not node.attr("keepdims", 1):
-        items = [relax.op.squeeze(item, [axis]) for item in items]
-    return _sequence(node, items)
+        items = [node.emit(relax.op.squeeze(item, [axis])) for item in items]
+    return TensorSequence(tuple(map(node.bound, items)), node.dtype())
+
+
+def _parts(node: Node, sizes: list[int], axis: int) -> list[relax.Expr]:
+    if len(sizes) == 1:
+        return [node.x()]
+    if not sizes:
+        return []
+    cuts = [int(c) for c in np.cumsum(sizes)[:-1]]
+    parts = node.emit(relax.op.split(node.x(), cuts, axis))
+    return [node.emit(relax.TupleGetItem(parts, i)) for i in range(len(sizes))]
+
+
+def optional(node: Node) -> Value:
+    """Optional: its value, or nothing of a type."""
+    if node.has(0):
+        return node.value(0)
+    if node.attr("type") is None:
+        node.refuse("an Optional without a value needs the attribute type")
+    return EmptyOptional(node.attr("type"))
+
+
+def has_element(node: Node) -> Value:
+    """OptionalHasElement."""
+    held = node.has(0) and not isinstance(node.value(0), EmptyOptional)
+    return Constant(np.array(held))
+
+
+def get_element(node: Node) -> Value:
+    """OptionalGetElement."""
+    value = node.value(0)
+    if isinstance(value, EmptyOptional):
+        node.refuse("the optional is empty")
+    return value
 
 
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "SequenceConstruct": construct,
-    "SequenceEmpty": lambda node: _sequence(node, []),
+    "SequenceEmpty": empty,
     "SequenceAt": at,
     "SequenceInsert": insert,
     "SequenceErase": erase,
     "SequenceLength": length,
     "ConcatFromSequence": concat,
     "SplitToSequence": split,
+    "Optional": optional,
+    "OptionalHasElement": has_element,
+    "OptionalGetElement": get_element,
 }
