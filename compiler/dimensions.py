@@ -45,5 +45,8 @@ def shape_of(tensor: relax.TensorType) -> Shape:
     """The shape of a tensor type; raises ``CompileError`` where it depends on data."""
     values = getattr(tensor.shape, "values", None)
     if values is None:
-        raise CompileError("the shape of a value depends on data, which the VM cannot run yet")
+        raise CompileError(
+            "the shape of its value depends on data, which the VM cannot run yet; "
+            "fix the input shapes with --shape where that helps"
+        )
     return tuple(dimension_of(value) for value in values)

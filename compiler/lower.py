@@ -18,6 +18,7 @@ from tvm.ir import GlobalVar
 from motet.compiler.dimensions import dimension_of, shape_of
 from motet.compiler.kernels import ArrayPrograms, HostKernels
 from motet.compiler.memory_plan import lay_out, lifetimes
+from motet.compiler.naming import named
 from motet.compiler.registers import RegisterFile
 from motet.compiler.weights import WeightPool
 from motet.passes.graph import constant_array
@@ -167,6 +168,12 @@ class _Lowering:
         return self.item(body.body)
 
     def bound(self, binding: relax.Binding) -> Item:
+        try:
+            return self.computed(binding)
+        except CompileError as error:
+            raise named(error, self.model, binding.value, self.mod) from error
+
+    def computed(self, binding: relax.Binding) -> Item:
         if isinstance(binding, relax.MatchCast):
             return self.cast(binding)
         if isinstance(binding.value, relax.If):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from motet.runtime.errors import ModelError
 
+from .fields import check_fields
 from .limits import check_elements
 
 
@@ -69,6 +70,7 @@ def read_model(path: Path) -> ReadModel:
         raise ModelError(f"{path}: holds no graph: it is not an ONNX model, or is truncated")
     if not proto.graph.output:
         raise ModelError(f"{path}: its graph has no outputs")
+    check_fields(proto, label)
     model = ReadModel(path, label, hashlib.sha256(data).hexdigest(), proto)
     for tensor in proto.graph.initializer:
         check_elements(tensor.dims, f"{label}: initializer '{tensor.name}'")

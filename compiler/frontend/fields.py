@@ -1,0 +1,92 @@
+"""The numbers that an ONNX file holds as plain integers, before anything interprets them.
+
+Element types, dimensions and operator set versions are integers in the file: onnx's Python
+functions take any for granted and raise whatever follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+from motet.runtime.errors import ModelError
+
+MAX_RANK = 32
+"""More dimensions than numpy's kernels, and anybody's model, have."""
+MAX_VERSION = 2**31 - 1
+_ELEMENT_TYPES = frozenset(onnx.TensorProto.DataType.values())
+
+
+def check_fields(model: onnx.ModelProto, label: str) -> None:
+    """Refuse numbers that ONNX gives no meaning; ``label`` is how messages call the model.
+
+    Raises
+    ------
+    ModelError
+        Names the tensor, the node or the operator set.
+    """
+    for entry in model.opset_import:
+        if not 0 < entry.version <= MAX_VERSION:
+            domain = entry.domain or "ai.onnx"
+            raise ModelError(f"{label}: operator set '{domain}' has no version {entry.version}")
+    for info in _value_infos(model):
+        _check_tensor_type(info, label)
+    for tensor, what in _tensors(model):
+        _check_tensor(tensor, f"{label}: {what}")
+
+
+def _check_tensor_type(info: onnx.ValueInfoProto, label: str) -> None:
+    tensor = info.type.tensor_type
+    _check_element_type(tensor.elem_type, f"{label}: '{info.name}'")
+    _check_rank(len(tensor.shape.dim), f"{label}: '{info.name}'")
+
+
+def _check_tensor(tensor: onnx.TensorProto, what: str) -> None:
+    _check_element_type(tensor.data_type, what)
+    _check_rank(len(tensor.dims), what)
+    if any(dim < 0 for dim in tensor.dims):
+        raise ModelError(f"{what} has the shape {list(tensor.dims)}: no size is negative")
+
+
+def _check_element_type(number: int, what: str) -> None:
+    if number not in _ELEMENT_TYPES:
+        raise ModelError(f"{what} has the element type {number}, which ONNX does not have")
+
+
+def _check_rank(rank: int, what: str) -> None:
+    if rank > MAX_RANK:
+        raise ModelError(f"{what} has {rank} dimensions, more than the limit of {MAX_RANK}")
+
+
+def _value_infos(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    for graph in _graphs(model):
+        yield from (*graph.input, *graph.output, *graph.value_info)
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, str]]:
+    """Stored tensors, and how a message calls each."""
+    for graph in _graphs(model):
+        for tensor in graph.initializer:
+            yield tensor, f"initializer '{tensor.name}'"
+    for node, attribute in _attributes(model):
+        for tensor in [attribute.t] if attribute.HasField("t") else attribute.tensors:
+            yield tensor, f"attribute '{attribute.name}' of node '{node.name}' ({node.op_type})"
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The model's graph and those inside attributes, functions included."""
+    yield model.graph
+    for _, attribute in _attributes(model):
+        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
+
+
+def _attributes(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, onnx.AttributeProto]]:
+    """Every attribute with its node, however deep."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        for attribute in node.attribute:
+            yield node, attribute
+            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                waiting += graph.node

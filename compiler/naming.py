@@ -1,0 +1,20 @@
+"""Errors that say which model and ONNX nodes they are about."""
+
+from __future__ import annotations
+
+from tvm import IRModule, relax
+from tvm.ir import GlobalVar
+
+from motet.passes.names import ONNX_NODES, names_of
+from motet.runtime.errors import CompileError
+
+
+def named(error: CompileError, model: str, value: relax.Expr, mod: IRModule) -> CompileError:
+    """``error``, that ``value`` caused, with the names of model and nodes where it lacks them."""
+    where = f"model {model!r}"
+    if str(error).startswith(where):
+        return error
+    names = names_of(value)
+    if isinstance(value, relax.Call) and isinstance(value.op, GlobalVar):
+        names = tuple(str(name) for name in mod[value.op].attrs[ONNX_NODES])
+    return CompileError(f"{where}, node {', '.join(names) or 'unnamed'}: {error}")

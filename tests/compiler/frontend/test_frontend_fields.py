@@ -1,0 +1,65 @@
+"""Integers that ONNX gives no meaning are refused where they stand, by name."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from frontend_models import load, relu_model
+from onnx import TensorProto, helper
+
+from motet.runtime.errors import ModelError
+
+
+def refused(proto: onnx.ModelProto, folder, *words: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load(proto, folder)
+    for word in ("m.onnx", *words):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**31])
+def test_version_of_another_domain(tmp_path, version):
+    proto = relu_model()
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", version))
+    refused(proto, tmp_path, "com.microsoft", f"no version {version}")
+
+
+@pytest.mark.parametrize("place", ["input", "output", "value_info"])
+def test_element_type_of_a_value(tmp_path, place):
+    proto = relu_model()
+    infos = getattr(proto.graph, place)
+    if not infos:
+        infos.append(helper.make_tensor_value_info("x", 1, [2, 3]))
+    infos[0].type.tensor_type.elem_type = 99
+    refused(proto, tmp_path, f"'{infos[0].name}'", "element type 99")
+
+
+def constant_model(tensor: TensorProto) -> onnx.ModelProto:
+    """Relu beside a Constant inside the branches of an If."""
+    branch = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], name="deep", value=tensor)],
+        "branch",
+        [],
+        [onnx.ValueInfoProto(name="c")],
+    )
+    proto = relu_model()
+    flag = helper.make_node("Cast", ["x"], ["flag"], to=TensorProto.BOOL)
+    choice = helper.make_node("If", ["flag"], ["z"], then_branch=branch, else_branch=branch)
+    proto.graph.node.extend([flag, choice])
+    return proto
+
+
+def test_element_type_of_a_tensor_deep_inside(tmp_path):
+    tensor = TensorProto(data_type=77, dims=[1], raw_data=b"\0" * 4)
+    refused(constant_model(tensor), tmp_path, "node 'deep'", "element type 77")
+
+
+def test_negative_size_of_an_initializer(tmp_path):
+    proto = relu_model()
+    proto.graph.initializer.append(TensorProto(name="w", data_type=1, dims=[-2, 2]))
+    refused(proto, tmp_path, "initializer 'w'", "[-2, 2]")
+
+
+def test_too_many_dimensions(tmp_path):
+    refused(relu_model([1] * 70), tmp_path, "'x'", "70 dimensions")
+
