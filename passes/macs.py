@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from tvm import relax, tirx
 
 from motet.passes.op_kinds import op_name
+from motet.targets.operators import recurrence
 
 
 def is_product(call: relax.Call) -> bool:
@@ -32,12 +33,14 @@ def _sizes(tensor: relax.Expr) -> list[tirx.PrimExpr] | None:
 
 
 def macs_of(call: relax.Call) -> tirx.PrimExpr:
-    """MACs of a convolution or matrix product.
+    """MACs of a convolution, a matrix product, or a recurrence's products with its state.
 
     0 for every other operator, and where a shape depends on data. Each element of a
     convolution's output, or of a transposed convolution's input, meets the weights of
     one of its channels: the kernel and the channels of the group on the other side.
     """
+    if op_name(call) == recurrence.NAME:
+        return recurrence.multiply_accumulates(call)
     if not is_product(call):
         return tirx.IntImm("int64", 0)
     data, weight, output = (_sizes(tensor) for tensor in (*call.args[:2], call))

@@ -108,6 +108,12 @@ def _replaced(expr: Expr) -> Expr | None:
     return _let("x", expr.args[0].astype("float32"), function).astype(dtype)
 
 
+def fast(call: Expr) -> Expr:
+    """``call`` of such a function written out, where its type is one that this is for."""
+    written = _replaced(call)
+    return call if written is None else written
+
+
 def with_fast_math(stage: Stage) -> Stage:
     """``stage`` with those functions of float16 and float32 values written out."""
     if stage.opaque:

@@ -16,7 +16,7 @@ from tvm import relax, te, tirx
 from motet.targets.host import elementwise, indexing, pooling, quantization
 from motet.targets.host.defaults import by_tvm
 from motet.targets.host.elementwise import broadcast_index
-from motet.targets.host.kernels import arg_extreme
+from motet.targets.host.kernels import arg_extreme, recurrence, selection
 from motet.targets.host.kernels.ordered import arg_sort, cumulative_sum, sort, top_k
 from motet.targets.host.loops import Expr, index
 
@@ -221,4 +221,6 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     **pooling.LEGALIZATIONS,
     **quantization.LEGALIZATIONS,
     **indexing.LEGALIZATIONS,
+    **selection.LEGALIZATIONS,
+    **recurrence.LEGALIZATIONS,
 }

@@ -1,72 +1,55 @@
-"""LSTM, GRU and RNN over a static number of steps, unrolled.
+"""LSTM, GRU and RNN: a matrix product over the inputs of all steps, then the recurrence.
 
-The products with the inputs of all steps are one matrix product; a step then adds its
-product with the state. Gate orders are ONNX's: i, o, f, c for LSTM and z, r, h for GRU.
+The recurrence is one operator, ``motet.recurrence``, over any number of steps; weights may
+come at run time. What is known at compile time (transposed weights, joined biases) is
+computed here. Gate orders are ONNX's: i, o, f, c for LSTM and z, r, h for GRU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import constant
+from motet.targets.operators.recurrence import GATES, Recurrence, recurrence
 
-MAX_STEPS = 512
 _DEFAULTS = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}
-_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "sigmoid": relax.op.sigmoid,
-    "tanh": relax.op.tanh,
-    "relu": relax.op.nn.relu,
+# Alpha and beta where the node gives none (ONNX, operator RNN, attribute activation_alpha).
+_PARAMETERS = {
+    "sigmoid": (0.0, 0.0),
+    "tanh": (0.0, 0.0),
+    "relu": (0.0, 0.0),
+    "affine": (1.0, 0.0),
+    "leakyrelu": (0.01, 0.0),
+    "thresholdedrelu": (1.0, 0.0),
+    "scaledtanh": (1.0, 1.0),
+    "hardsigmoid": (0.2, 0.5),
+    "elu": (1.0, 0.0),
+    "softsign": (0.0, 0.0),
+    "softplus": (0.0, 0.0),
 }
-_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-
-
-@dataclass(frozen=True)
-class _Direction:
-    """One direction's weights.
-
-    projected: inputs of all steps times W plus biases, ``[steps, batch, gates x hidden]``.
-    recurrent: R transposed, ``[hidden, gates x hidden]``; bias: R's bias of GRU's h gate.
-    """
-
-    projected: relax.Expr
-    recurrent: NDArray[Any]
-    bias: NDArray[Any]
-    peephole: NDArray[Any] | None
-    functions: list[Callable[[Any], Any]]
-    hidden: int
+_TAKES_ALPHA = frozenset(
+    ("affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu")
+)
+_TAKES_BETA = frozenset(("affine", "scaledtanh", "hardsigmoid"))
 
 
 def recurrent(node: Node) -> list[relax.Expr]:
     """Outputs Y, Y_h and, of LSTM, Y_c."""
     layout = int(node.attr("layout", 0))
-    x = relax.op.permute_dims(node.x(), [1, 0, 2]) if layout else node.x()
-    x = node.emit(x)
-    steps, _, _ = node.shape(x)
-    steps = node.static([steps], "the number of steps")[0]
-    if steps > MAX_STEPS:
-        node.refuse(f"{steps} steps: at most {MAX_STEPS} are unrolled")
-    _check(node, steps)
+    x = node.emit(relax.op.permute_dims(node.x(), [1, 0, 2]) if layout else node.x())
     kind = node.attr("direction", "forward")
     count = 2 if kind == "bidirectional" else 1
-    runs = [_run(node, x, d, kind == "reverse" or d == 1, steps) for d in range(count)]
+    functions = _activations(node, count)
+    runs = [_run(node, x, d, kind == "reverse" or d == 1, functions[d]) for d in range(count)]
     return _outputs(node, runs, layout)
 
 
-def _check(node: Node, steps: int) -> None:
-    if node.attr("clip") is not None or node.attr("input_forget", 0):
-        node.refuse("clip and input_forget are not supported")
-    if node.has(4) and (node.needed_constant(4, "sequence_lens") != steps).any():
-        node.refuse("sequences of different lengths")
-
-
-def _outputs(node: Node, runs: list[tuple[Any, ...]], layout: int) -> list[relax.Expr]:
+def _outputs(node: Node, runs: list[list[relax.Expr]], layout: int) -> list[relax.Expr]:
     """Y ``[steps, directions, batch, hidden]`` and the last states, in the node's layout."""
     whole = node.emit(relax.op.stack([run[0] for run in runs], 1))
     lasts = [node.emit(relax.op.stack([run[i] for run in runs], 0)) for i in range(1, len(runs[0]))]
@@ -76,57 +59,99 @@ def _outputs(node: Node, runs: list[tuple[Any, ...]], layout: int) -> list[relax
     return [whole, *lasts]
 
 
-def _run(node: Node, x: relax.Expr, d: int, backwards: bool, steps: int) -> tuple[Any, ...]:
-    """One direction: all states ``[steps, batch, hidden]`` and the last one(s)."""
-    direction = _direction(node, x, d)
-    batch = node.shape(x)[1]
-    h = _initial(node, 5, d, batch, direction.hidden)
-    c = _initial(node, 6, d, batch, direction.hidden) if node.op_type == "LSTM" else None
-    states: list[Any] = [None] * steps
-    for t in reversed(range(steps)) if backwards else range(steps):
-        gates = node.emit(relax.op.take(direction.projected, constant(np.int64(t)), 0, mode="clip"))
-        if node.op_type == "LSTM":
-            h, c = _lstm(node, direction, gates, h, c)
-        else:
-            h = (_gru if node.op_type == "GRU" else _rnn)(node, direction, gates, h)
-        states[t] = h
-    whole = node.emit(relax.op.stack(states, 0))
-    return (whole, h) if c is None else (whole, h, c)
-
-
-def _direction(node: Node, x: relax.Expr, d: int) -> _Direction:
-    gates = _GATES[node.op_type]
-    weight, state = node.needed_constant(1, "W")[d], node.needed_constant(2, "R")[d]
-    hidden = state.shape[1]
-    size = gates * hidden
-    both = node.needed_constant(3, "B")[d] if node.has(3) else np.zeros(2 * size, weight.dtype)
-    bias, held = both[:size] + both[size:], np.zeros(hidden, weight.dtype)
-    if node.op_type == "GRU" and node.attr("linear_before_reset", 0):
-        held = both[-hidden:]  # inside the reset product, so it cannot join the others
-        bias = np.concatenate([bias[: 2 * hidden], both[2 * hidden : size]])
-    product = node.emit(relax.op.matmul(x, constant(weight.T)))
-    lstm = node.op_type == "LSTM"
-    return _Direction(
-        node.emit(relax.op.add(product, constant(bias))),
-        np.ascontiguousarray(state.T),
-        held,
-        node.needed_constant(7, "P")[d] if lstm and node.has(7) else None,
-        _functions(node, d),
-        hidden,
+def _run(
+    node: Node, x: relax.Expr, d: int, reverse: bool, functions: Sequence[tuple[str, float, float]]
+) -> list[relax.Expr]:
+    """One direction: the states of all steps ``[steps, batch, hidden]``, and the last one(s)."""
+    wide = "float64" if node.dtype() == "float64" else "float32"
+    operands = {
+        name: node.emit(relax.op.astype(value, wide)) if node.dtype() != wide else value
+        for name, value in _operands(node, x, d).items()
+    }
+    if node.has(4):
+        operands["lengths"] = node.emit(relax.op.astype(node.x(4), "int32"))
+    what = Recurrence(
+        node.op_type,
+        tuple(operands),
+        tuple(functions),
+        reverse,
+        bool(node.attr("linear_before_reset", 0)),
+        float(node.attr("clip", float("inf"))),
+        bool(node.attr("input_forget", 0)),
     )
+    result = node.emit(recurrence(what, list(operands.values())))
+    fields = [node.emit(relax.TupleGetItem(result, i)) for i in range(1 + what.states)]
+    if node.dtype() == wide:
+        return fields
+    return [node.emit(relax.op.astype(field, node.dtype())) for field in fields]
 
 
-def _functions(node: Node, d: int) -> list[Callable[[Any], Any]]:
-    default = _DEFAULTS[node.op_type]
-    names = [str(n).lower() for n in node.attr("activations") or default * 2]
-    chosen = names[d * len(default) : (d + 1) * len(default)]
-    unknown = [n for n in chosen if n not in _FUNCTIONS]
-    if unknown or len(chosen) != len(default):
-        node.refuse(f"activations {names}: only Sigmoid, Tanh and Relu are supported")
-    return [_FUNCTIONS[n] for n in chosen]
+def _operands(node: Node, x: relax.Expr, d: int) -> dict[str, relax.Expr]:
+    """The floating-point operands of direction ``d``, in the operator's order."""
+    batch, hidden = node.shape(x)[1], _of_direction(node, 2, d).ty.shape.values[1]
+    joined, held = _biases(node, d, int(hidden))
+    projected = node.emit(relax.op.matmul(x, _transposed(node, 1, d)))
+    if joined is not None:
+        projected = node.emit(relax.op.add(projected, joined))
+    operands = {
+        "projected": projected,
+        "recurrent": _transposed(node, 2, d),
+        "h": _initial(node, 5, d, batch, hidden),
+    }
+    if node.op_type == "LSTM":
+        operands["c"] = _initial(node, 6, d, batch, hidden)
+    if node.op_type == "GRU" and node.attr("linear_before_reset", 0):
+        zeros = constant(np.zeros(int(hidden), node.dtype()))
+        operands["held"] = zeros if held is None else held
+    if node.op_type == "LSTM" and node.has(7):
+        operands["peephole"] = _of_direction(node, 7, d)
+    return operands
 
 
-def _initial(node: Node, index: int, d: int, batch: Any, hidden: int) -> relax.Expr:
+def _of_direction(node: Node, index: int, d: int) -> relax.Expr:
+    """Direction ``d`` of an input whose first axis is the directions."""
+    array = node.constant(index)
+    if array is not None:
+        return constant(array[d])
+    return node.emit(relax.op.take(node.x(index), constant(np.int64(d)), 0, mode="clip"))
+
+
+def _transposed(node: Node, index: int, d: int) -> relax.Expr:
+    """W or R of direction ``d``, with the gates as columns."""
+    array = node.constant(index)
+    if array is not None:
+        return constant(np.ascontiguousarray(array[d].T))
+    return node.emit(relax.op.permute_dims(_of_direction(node, index, d), [1, 0]))
+
+
+def _biases(node: Node, d: int, hidden: int) -> tuple[relax.Expr | None, relax.Expr | None]:
+    """The bias that joins the inputs' product, and GRU's that stays inside the reset product."""
+    if not node.has(3):
+        return None, None
+    size = GATES[node.op_type] * hidden
+    apart = node.op_type == "GRU" and node.attr("linear_before_reset", 0)
+    array = node.constant(3)
+    if array is not None:
+        of_w, of_r = array[d][:size], array[d][size:].copy()
+        held = constant(of_r[-hidden:].copy())
+        if apart:
+            of_r[-hidden:] = 0
+        return constant(of_w + of_r), held
+    of_w, of_r = _slice(node, d, 0, size), _slice(node, d, size, 2 * size)
+    held = _slice(node, d, 2 * size - hidden, 2 * size)
+    if apart:
+        gates = _slice(node, d, size, 2 * size - hidden)
+        zeros = constant(np.zeros(hidden, node.dtype()))
+        of_r = node.emit(relax.op.concat([gates, zeros], 0))
+    return node.emit(relax.op.add(of_w, of_r)), held
+
+
+def _slice(node: Node, d: int, begin: int, end: int) -> relax.Expr:
+    """Elements of a run-time bias of direction ``d``."""
+    return node.emit(relax.op.strided_slice(_of_direction(node, 3, d), [0], [begin], [end]))
+
+
+def _initial(node: Node, index: int, d: int, batch: Any, hidden: Any) -> relax.Expr:
     """State before the first step, ``[batch, hidden]``."""
     if not node.has(index):
         return node.emit(relax.op.zeros(relax.ShapeExpr([batch, hidden]), node.dtype()))
@@ -134,55 +159,28 @@ def _initial(node: Node, index: int, d: int, batch: Any, hidden: int) -> relax.E
     return node.emit(relax.op.take(node.x(index), constant(np.int64(d)), axis, mode="clip"))
 
 
-def _parts(node: Node, gates: relax.Expr, count: int) -> list[relax.Expr]:
-    split = node.emit(relax.op.split(gates, count, 1))
-    return [node.emit(relax.TupleGetItem(split, i)) for i in range(count)]
+def _activations(node: Node, directions: int) -> list[list[tuple[str, float, float]]]:
+    """Per direction its activations, each with alpha and beta.
 
-
-def _lstm(
-    node: Node, direction: _Direction, gates: relax.Expr, h: relax.Expr, c: relax.Expr
-) -> tuple[relax.Expr, relax.Expr]:
-    """C' = f c + i g;  h' = o tanh(c'), with peepholes from c to i and f, from c' to o."""
-    f, g, k = direction.functions
-    product = node.emit(relax.op.matmul(h, constant(direction.recurrent)))
-    i, o, forget, cell = _parts(node, node.emit(relax.op.add(gates, product)), 4)
-    peephole = direction.peephole
-    peeps = [None] * 3 if peephole is None else np.split(peephole, 3)
-
-    def seen(gate: relax.Expr, state: relax.Expr, weight: Any) -> relax.Expr:
-        if weight is None:
-            return gate
-        return relax.op.add(gate, relax.op.multiply(state, constant(weight)))
-
-    kept = relax.op.multiply(f(seen(forget, c, peeps[2])), c)
-    c = node.emit(relax.op.add(kept, relax.op.multiply(f(seen(i, c, peeps[0])), g(cell))))
-    return node.emit(relax.op.multiply(f(seen(o, c, peeps[1])), k(c))), c
-
-
-def _gru(node: Node, direction: _Direction, gates: relax.Expr, h: relax.Expr) -> relax.Expr:
-    """H' = (1 - z) g + z h, with the reset gate before or after the recurrent product."""
-    f, g = direction.functions
-    n = direction.hidden
-    z, r, new = _parts(node, gates, 3)
-    both = node.emit(relax.op.matmul(h, constant(direction.recurrent[:, : 2 * n])))
-    hz, hr = _parts(node, both, 2)
-    z = node.emit(f(relax.op.add(z, hz)))
-    r = node.emit(f(relax.op.add(r, hr)))
-    last = constant(direction.recurrent[:, 2 * n :])
-    if node.attr("linear_before_reset", 0):
-        product = relax.op.add(relax.op.matmul(h, last), constant(direction.bias))
-        held = relax.op.multiply(r, product)
-    else:
-        held = relax.op.matmul(relax.op.multiply(r, h), last)
-    new = g(relax.op.add(new, held))
-    rest = relax.op.subtract(node.scalar(1), z)
-    return node.emit(relax.op.add(relax.op.multiply(rest, new), relax.op.multiply(z, h)))
-
-
-def _rnn(node: Node, direction: _Direction, gates: relax.Expr, h: relax.Expr) -> relax.Expr:
-    """H' = f(x W + h R + b)."""
-    product = relax.op.matmul(h, constant(direction.recurrent))
-    return node.emit(direction.functions[0](relax.op.add(gates, product)))
+    ONNX lists alphas and betas of those activations only that take one, in order.
+    """
+    default = _DEFAULTS[node.op_type]
+    names = [str(n).lower() for n in node.attr("activations") or default * directions]
+    if len(names) != len(default) * directions or any(n not in _PARAMETERS for n in names):
+        node.refuse(
+            f"activations {names}: {len(default)} for each direction are needed, of "
+            + ", ".join(sorted(_PARAMETERS))
+        )
+    alphas, betas = list(node.attr("activation_alpha", [])), list(node.attr("activation_beta", []))
+    chosen = []
+    for name in names:
+        alpha, beta = _PARAMETERS[name]
+        if name in _TAKES_ALPHA and alphas:
+            alpha = float(alphas.pop(0))
+        if name in _TAKES_BETA and betas:
+            beta = float(betas.pop(0))
+        chosen.append((name, alpha, beta))
+    return [chosen[d * len(default) : (d + 1) * len(default)] for d in range(directions)]
 
 
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
