@@ -1,0 +1,1 @@
+"""ONNX's official backend tests through ``motet.backend``; ``__main__`` has the command."""
