@@ -98,7 +98,7 @@ class _Heap:
 
     def __init__(self, room: Expr, score: Callable[[Expr], Expr]) -> None:
         self.score = score
-        self.items = scratch("heap", [room], "int32")
+        self.items = scratch("heap", [tirx.max(index(room), index(1))], "int32")
         self.size = _Cell("size", "int32")
         self.at, self.child = _Cell("at", "int32"), _Cell("child", "int32")
 
@@ -106,6 +106,10 @@ class _Heap:
     def buffers(self) -> list[Buffer]:
         """What must be allocated."""
         return [self.items, self.size.buffer, self.at.buffer, self.child.buffer]
+
+    def clear(self) -> Stmt:
+        """Make it empty; the first place, which is read before it counts, holds some box."""
+        return seq(self.size.set(0), store(self.items, tirx.const(0, "int32"), 0))
 
     def item(self, place: Expr) -> Expr:
         return load(self.items, place)
@@ -192,7 +196,7 @@ def _one_class(
     cells = [cell.buffer for cell in (kept, other, top, hit)]
     return seq(
         *[allocate(buffer) for buffer in (*heap.buffers, *cells)],
-        heap.size.set(0),
+        heap.clear(),
         kept.set(index(0)),
         loop("box", number, consider),
         tirx.While(tirx.all(heap.size.value > 0, kept.value < room), take),
