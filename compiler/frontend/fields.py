@@ -32,6 +32,9 @@ def check_fields(model: onnx.ModelProto, label: str) -> None:
             raise ModelError(f"{label}: operator set '{domain}' has no version {entry.version}")
     for info in _value_infos(model):
         _check_tensor_type(info, label)
+    for info in model.graph.input:
+        if info.type.HasField("tensor_type") and not info.type.tensor_type.elem_type:
+            raise ModelError(f"{label}: input '{info.name}' has no element type")
     for tensor, what in _tensors(model):
         _check_tensor(tensor, f"{label}: {what}")
 
@@ -44,6 +47,8 @@ def _check_tensor_type(info: onnx.ValueInfoProto, label: str) -> None:
 
 def _check_tensor(tensor: onnx.TensorProto, what: str) -> None:
     _check_element_type(tensor.data_type, what)
+    if not tensor.data_type:
+        raise ModelError(f"{what} has no element type")
     _check_rank(len(tensor.dims), what)
     if any(dim < 0 for dim in tensor.dims):
         raise ModelError(f"{what} has the shape {list(tensor.dims)}: no size is negative")

@@ -96,10 +96,14 @@ def _check_external(model: ReadModel, tensor: onnx.TensorProto) -> None:
     where = f"{model.label}: external data of initializer '{tensor.name}'"
     location = entries.get("location", "")
     folder = model.path.parent.resolve()
-    file = (folder / location).resolve()
+    try:
+        file = (folder / location).resolve()
+        exists = file.is_file()
+    except (OSError, ValueError) as error:  # too long, or a zero byte
+        raise ModelError(f"{where}: location '{location}' is no file name: {error}") from error
     if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
         raise ModelError(f"{where}: location '{location}' is not inside the model's folder")
-    if not file.is_file():
+    if not exists:
         raise ModelError(f"{where}: file '{location}' is missing beside the model")
     try:
         offset = int(entries.get("offset", "0") or 0)

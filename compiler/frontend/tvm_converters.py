@@ -22,7 +22,7 @@ _USABLE_NAMES = """
     BitwiseXor Ceil Compress Cos Cosh Erf Exp
     Floor Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax
     InstanceNormalization IsNaN LeakyRelu Less LessOrEqual Log MaxRoiPool Mul
-    Neg NonZero Not Or PRelu Relu Round Shrink Sigmoid Sign Sin Sinh Softplus
+    Neg NonZero Not Or Relu Round Shrink Sigmoid Sign Sin Sinh Softplus
     Softsign Sqrt Sub Tan Tanh Unique Where Xor
 """
 USABLE = frozenset(_USABLE_NAMES.split())

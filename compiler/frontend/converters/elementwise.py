@@ -232,6 +232,30 @@ def dropout(node: Node) -> list[Value | relax.Expr]:
     return outputs
 
 
+def prelu(node: Node) -> relax.Expr:
+    """PRelu: x, times its slope where it is negative; the slope stretches to x."""
+    x, slope = node.x(), node.x(1)
+    dims, sizes = node.shape(x), node.shape(slope)
+    wide = [axis - len(sizes) for axis, size in enumerate(sizes) if size != 1]
+    if len(sizes) > len(dims) or any(
+        isinstance(sizes[a], int) and isinstance(dims[a], int) and sizes[a] != dims[a] for a in wide
+    ):
+        node.refuse(f"its slope of shape {list(sizes)} does not stretch to x of {list(dims)}")
+    known = node.constant(1)
+    if known is not None and known.size == 1 and is_float(node.dtype(x)):
+        return relax.op.nn.leakyrelu(x, float(known.item()))
+    if len(wide) == 1 and isinstance(dims[wide[0]], int) and sizes[wide[0]] == dims[wide[0]]:
+        axis = len(dims) + wide[0]
+        return relax.op.nn.prelu(x, _flat(node, slope, known), axis)
+    negative = relax.op.less(x, node.scalar(0))
+    return relax.op.where(negative, relax.op.multiply(x, slope), x)
+
+
+def _flat(node: Node, x: relax.Expr, known: Any) -> relax.Expr:
+    """``x``, whose constant value is ``known`` or None, as a list."""
+    return relax.op.reshape(x, (-1,)) if known is None else constant(known.reshape(-1))
+
+
 def equal(node: Node) -> relax.Expr:
     """Equal; of booleans as what it is, since vector units compare numbers only."""
     if node.dtype() != "bool":
@@ -251,6 +275,7 @@ CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "BitShift": bit_shift,
     "IsInf": is_inf,
     "Equal": equal,
+    "PRelu": prelu,
     "Cast": cast,
     "CastLike": cast_like,
     "Elu": elu,

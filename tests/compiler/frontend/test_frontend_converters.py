@@ -322,3 +322,23 @@ def test_indices_output_of_max_pool_is_refused(tmp_path):
     proto = single("MaxPool", {"x": IMAGE}, outputs=2, kernel_shape=[2, 2])
     with pytest.raises(UnsupportedOperatorError, match="indices"):
         load(proto, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "slope", [(), (1,), (4,), (3, 1), (1, 1, 1), (2, 1, 1), (2, 3, 4), (3, 4)], ids=str
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_prelu_slopes_stretch(tmp_path, slope, known):
+    x = np.linspace(-2, 2, 24, dtype=np.float32).reshape(2, 3, 4)
+    feeds, constants = {"x": x}, {"s": np.linspace(-1, 2, int(np.prod(slope))).reshape(slope)}
+    constants["s"] = constants["s"].astype(np.float32)
+    if not known:
+        feeds, constants = feeds | constants, {}
+    check(single("PRelu", feeds, constants), feeds, tmp_path)
+
+
+@pytest.mark.parametrize("slope", [(3,), (5, 1, 1), (1, 1, 1, 1)], ids=str)
+def test_prelu_slopes_that_do_not_stretch(tmp_path, slope):
+    x, ones = np.ones((2, 3, 4), np.float32), np.ones(slope, np.float32)
+    with pytest.raises(UnsupportedOperatorError, match="its slope of shape .* does not stretch"):
+        load(single("PRelu", {"x": x}, {"s": ones}), tmp_path)

@@ -63,3 +63,23 @@ def test_negative_size_of_an_initializer(tmp_path):
 def test_too_many_dimensions(tmp_path):
     refused(relu_model([1] * 70), tmp_path, "'x'", "70 dimensions")
 
+
+
+def test_input_of_no_element_type(tmp_path):
+    proto = relu_model()
+    proto.graph.input[0].type.tensor_type.elem_type = 0
+    refused(proto, tmp_path, "input 'x' has no element type")
+
+
+def test_initializer_of_no_element_type(tmp_path):
+    proto = relu_model()
+    proto.graph.initializer.append(TensorProto(name="w", dims=[1], raw_data=b"1234"))
+    refused(proto, tmp_path, "initializer 'w' has no element type")
+
+
+def test_external_file_of_an_impossible_name(tmp_path):
+    proto = relu_model()
+    tensor = proto.graph.initializer.add(name="w", data_type=1, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="a\0b")
+    refused(proto, tmp_path, "initializer 'w'", r"'a\x00b' is no file name")

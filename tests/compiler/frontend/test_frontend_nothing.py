@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frontend_models import check, single
+from frontend_models import check, saved, single
+
+import motet
 
 NONE = np.zeros((3, 0), np.float32)
 LONE = np.array([1], np.int64)
@@ -60,3 +62,13 @@ def test_reshape_of_nothing(tmp_path: Path) -> None:
 def test_logarithm_of_a_sum_of_infinities(tmp_path: Path) -> None:
     x = np.array([[np.inf, 1], [1, 2], [-np.inf, 0]], np.float32)
     check(single("ReduceLogSumExp", {"x": x}, {"a": LONE}), {"x": x}, tmp_path)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_layer_normalization_of_nothing(tmp_path: Path, outputs: int) -> None:
+    constants = {"scale": np.zeros(0, np.float32)}
+    proto = single("LayerNormalization", {"x": NONE}, constants, outputs=outputs)
+    bundle = motet.compile(saved(proto, tmp_path))
+    results = motet.load(bundle).run(inputs={"x": NONE}).values()
+    assert [array.shape for array in results] == [(3, 0), (3, 1), (3, 1)][:outputs]
+    assert all(np.isnan(array).all() for array in results)
