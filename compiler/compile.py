@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from motet.compiler.frontend.load import ImportedModel, load_model, merge
+from motet.compiler.frontend.registry import operators_from
 from motet.compiler.kernels import ArrayPrograms, HostKernels
 from motet.compiler.lower import CodeMakers, lower
 from motet.compiler.pipeline import Hooks, run, steps_for
@@ -49,7 +50,8 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     validate(spec)
     machine = machine_for(spec.host.cpu)
     array = None if spec.target == "host" else load_description(spec.target)
-    models = _import(_in_run_order(spec), options.progress)
+    with operators_from(spec.operators):
+        models = _import(_in_run_order(spec), options.progress)
     check_wires(spec, models)
     options.progress("passes")
     mod, records = run(merge(models), steps_for(spec.passes, array), options.hooks)

@@ -107,6 +107,8 @@ def _check_references(spec: BundleSpec, keys: Keys) -> None:
 def _check_files(spec: BundleSpec, keys: Keys, base: Path | None) -> None:
     for model in spec.models:
         _check_file(model.path, keys.child("models").child(model.name).child("path"), base)
+    for index, path in enumerate(spec.operators):
+        _check_file(path, keys.child("operators").item(index), base)
     _check_target(spec.target, keys.child("target"), base)
 
 

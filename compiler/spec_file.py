@@ -112,6 +112,9 @@ def _resolved(table: dict[str, Any], base: Path) -> dict[str, Any]:
         for name, value in values.items() if isinstance(values, dict) else ():
             if isinstance(value, str) and value.startswith("@"):
                 values[name] = f"@{base / value[1:]}"
+    operators = table.get("operators")
+    if isinstance(operators, list):
+        table["operators"] = [str(base / o) if isinstance(o, str) and o else o for o in operators]
     target = table.get("target")
     if isinstance(target, str) and target.endswith(".toml"):
         table["target"] = str(base / target)

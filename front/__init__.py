@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
-    from motet import errors
+    from motet import errors, operators
     from motet.api import compile, load
     from motet.compiler.compile import CompileOptions
     from motet.compiler.spec import BundleSpec, ModelSpec
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         "compile",
         "errors",
         "load",
+        "operators",
     ]
 
 _HOMES = {
@@ -48,14 +49,16 @@ _HOMES = {
 }
 
 _COMPILER_NEEDS = ("onnx", "tvm")
-_OF_THE_COMPILER = frozenset(name for name in _HOMES if _HOMES[name].startswith("motet.compiler."))
+_OF_THE_COMPILER = frozenset(
+    {*(name for name in _HOMES if _HOMES[name].startswith("motet.compiler.")), "operators"}
+)
 """Names that ``dir``, ``help`` and ``import *`` leave out where there is no compiler."""
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for, and only that: ``import motet`` alone stays light."""
-    if name == "errors":
-        return import_module("motet.errors")
+    if name in ("errors", "operators"):
+        return import_module(f"motet.{name}")
     if name == "__version__":
         return import_module("importlib.metadata").version("motet")
     if name == "__all__":
@@ -73,7 +76,7 @@ def __dir__() -> list[str]:
 def _available() -> list[str]:
     """``__all__``: without the names that need a compiler where its packages are absent."""
     absent = () if all(map(_importable, _COMPILER_NEEDS)) else _OF_THE_COMPILER
-    return sorted({*_HOMES, "errors"} - {*absent})
+    return sorted({*_HOMES, "errors", "operators"} - {*absent})
 
 
 def _importable(package: str) -> bool:

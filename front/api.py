@@ -34,6 +34,7 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     shapes: Shapes | None = None,
     values: Values | None = None,
     settings: Sequence[str] = (),
+    operators: Sequence[PathLike] = (),
     options: CompileOptions | None = None,
 ) -> Bundle:
     """Compile ONNX models into one bundle.
@@ -49,6 +50,8 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     values: input name (with several models ``model.input``) -> an array, a number, nested
         lists or ``"@FILE.npy"``: fixes that input, which the bundle then does not have.
     settings: overrides such as ``"models.faces.rate_hz=60"``.
+    operators: Python files that register converters of your own operators, beside those
+        that the specification names (``motet.operators``).
     options: progress and hooks around passes; they do not change the bundle.
 
     Raises
@@ -58,7 +61,7 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     EnvironmentLackError
         Where the compiler's packages or a C compiler are not installed.
     """
-    wanted = specification(models, target, shapes or {}, settings, values or {})
+    wanted = specification(models, target, shapes or {}, settings, values or {}, operators)
     bundle: Bundle = compiler().compile_bundle(wanted, options)
     return bundle
 
@@ -82,6 +85,7 @@ def specification(
     shapes: Shapes,
     settings: Sequence[str],
     values: Values = MappingProxyType({}),
+    operators: Sequence[PathLike] = (),
 ) -> BundleSpec:
     """What ``compile`` compiles for these arguments; raises ``SpecError``."""
     from motet.compiler.spec import BundleSpec
@@ -100,7 +104,9 @@ def specification(
         models, shapes = spec_from_models(models, shapes=shapes), {}
     assignments += _shape_settings([model.name for model in models.models], shapes)
     models = override(models, assignments) if assignments else models
-    return _with_values(models, values) if values else models
+    models = _with_values(models, values) if values else models
+    files = tuple(map(os.fspath, operators))
+    return replace(models, operators=(*models.operators, *files)) if files else models
 
 
 def _with_values(spec: BundleSpec, values: Values) -> BundleSpec:

@@ -28,6 +28,7 @@ class CompileRequest:
     shapes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
     print_ir_after: tuple[str, ...] = ()
     verify_passes: bool = False
 
@@ -72,6 +73,7 @@ def compile_files(
             shapes=shapes,
             values=values,
             settings=request.settings,
+            operators=request.operators,
             options=CompileOptions(hooks, show),
         )
     _warn_of_open_sizes(bundle, is_spec)
@@ -93,9 +95,10 @@ def open_or_compile(file: str, request: CompileRequest, accept: Accept | None = 
         return compile_files([file], request)
     if Path(file).suffix != ".motet" and not Path(file).is_file():
         raise BundleError(f"{file}: give a .motet bundle, an .onnx model or a .toml specification")
-    if request.target or request.shapes or request.values or request.settings:
+    if any((request.target, request.shapes, request.values, request.operators, request.settings)):
         raise SpecError(
-            f"{file} is compiled already: --target, --shape, --value and --set do not apply"
+            f"{file} is compiled already: --target, --shape, --value, --operator-file and --set do "
+            "not apply"
         )
     bundle = open_bundle(file)
     if accept is not None:

@@ -24,7 +24,7 @@ from tvm_ffi import structural_equal
 
 from motet.passes.graph import block_like, use_counts, variables_in
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, TARGET, merged_names, target_of
-from motet.passes.op_kinds import Kind, kind_of, op_name
+from motet.passes.op_kinds import Kind, kind_of, label, op_name
 from motet.passes.options import FuseOptions
 from motet.passes.outline import Outliner
 from motet.passes.typing import with_type
@@ -67,7 +67,7 @@ class Group:
     def attributes(self) -> dict[str, object]:
         """What the outlined function says of itself, its number apart."""
         return {
-            KIND: "+".join(op_name(call).removeprefix("relax.") for call in self.calls),
+            KIND: "+".join(map(label, self.calls)),
             ONNX_NODES: list(merged_names(self.calls)),
             TARGET: self.target,
         }

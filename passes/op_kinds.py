@@ -12,6 +12,8 @@ from enum import Enum
 from tvm import relax
 from tvm.ir import Op
 
+from motet.targets.host.user_kernel import kernel_name, kernel_of
+
 
 class Kind(Enum):
     """What an operator may be fused with."""
@@ -71,3 +73,8 @@ def op_name(expr: relax.Expr) -> str:
 def kind_of(expr: relax.Expr) -> Kind:
     """The kind of an expression; what is not a call of a known operator is opaque."""
     return KINDS.get(op_name(expr), Kind.OPAQUE)
+
+
+def label(call: relax.Call) -> str:
+    """How reports call an operator: without ``relax.``; a user's kernel by its own name."""
+    return op_name(call).removeprefix("relax.") if kernel_of(call) is None else kernel_name(call)

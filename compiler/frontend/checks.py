@@ -33,6 +33,7 @@ MIN_OPSET = 7
 def check_model(
     read: ReadModel,
     shapes: Mapping[str, Sequence[int | str]],
+from .registry import registered
     values: Mapping[str, Any] = MappingProxyType({}),
 ) -> onnx.ModelProto:
     """A checked copy: functions inlined, nodes sorted, ``shapes`` and ``values`` applied."""
@@ -73,14 +74,15 @@ def operator_sets(model: onnx.ModelProto, label: str) -> Opsets:
 
 
 def _inlined(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
-    """The model with its own functions replaced by their bodies."""
+    """The model with its own functions replaced by their bodies, where no user converts them."""
     if not model.functions:
         return model
     try:
-        inlined = inliner.inline_local_functions(model, convert_version=True)
+        if own:
+            return inliner.inline_selected_functions(model, own, exclude=True)
+        return inliner.inline_local_functions(model, convert_version=True)
     except Exception as error:  # the inliner raises RuntimeError and its own
         raise ModelError(f"{label}: its local functions cannot be inlined: {error}") from error
-    return inlined
 
 
 def _check_operators(graph: onnx.GraphProto, opsets: Opsets, label: str) -> None:
@@ -90,6 +92,7 @@ def _check_operators(graph: onnx.GraphProto, opsets: Opsets, label: str) -> None
         raise UnsupportedOperatorError(unsupported_message(found, label))
     unknown = [
         (node.op_type, name)
+    own = [(f.domain, f.name) for f in model.functions if (f.domain, f.name) in registered()]
         for name, node in all_nodes(graph)
         if not domain_of(node) and not _is_known(node.op_type, opsets.default)
     ]

@@ -175,7 +175,7 @@ class GraphImporter:
             values = shape_data.evaluate(view)
             if values is not None:
                 return values
-        convert = converter_of(view.domain, node.op_type)
+        convert = converter_of(view.domain, node.op_type, view.opset)
         if convert is None:
             return self._body(node, view, name, place)
         with Recorded(self, place.names(name)) as recorded:

@@ -126,6 +126,29 @@ class Node:
         """``expr`` as a value, bound to a variable."""
         return Tensor(self.emit(expr))
 
+    def call_kernel(
+        self,
+        kernel: tirx.PrimFunc,
+        args: Sequence[relax.Expr],
+        shape: Sequence[Any],
+        dtype: str | Sequence[str],
+    ) -> Any:
+        """A call of a kernel of your own: the last resort, for no pass can look into it.
+
+        Parameters
+        ----------
+        kernel: a TVMScript ``prim_func`` whose buffers are the inputs, then the outputs; it
+            runs on the host, scheduled as it is, and calls nothing outside itself.
+        args: the inputs, as Relax tensors.
+        shape, dtype: of the output: dimensions (integers, or those that ``shape`` gave) and
+            element type. For several outputs, a sequence of each.
+
+        Returns the output, or a list of the outputs.
+        """
+        from .kernel_call import call_kernel
+
+        return call_kernel(self, kernel, args, shape, dtype)
+
     def constant(self, index: int) -> NDArray[Any] | None:
         """Input ``index`` as an array where it is known at compile time, else None."""
         value = self.inputs[index] if index < len(self.inputs) else None

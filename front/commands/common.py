@@ -33,6 +33,10 @@ _COMPILE_OPTIONS = (
         help="Fix an input (axes, sizes, k) when compiling; MODEL.INPUT=... with several models.",
     ),
     click.option(
+        "--operator-file", "operator_files", multiple=True, metavar="FILE.py",
+        help="Python file that registers converters of your own operators (motet.operators).",
+    ),
+    click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE",
         help="Override a key of the specification, as models.faces.rate_hz=60.",
     ),
@@ -117,10 +121,11 @@ def compile_options(command: Command) -> Command:
         target: str | None,
         shapes: tuple[str, ...],
         values: tuple[str, ...],
+        operator_files: tuple[str, ...],
         settings: tuple[str, ...],
         **others: Any,
     ) -> Any:
-        return command(CompileRequest(target, shapes, settings, values), **others)
+        return command(CompileRequest(target, shapes, settings, values, operator_files), **others)
 
     return _with(gathered, *_COMPILE_OPTIONS)
 

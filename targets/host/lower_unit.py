@@ -28,6 +28,7 @@ from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
 from motet.targets.host.stages import Stage, StagedFunction, inline_injective, read_stages
+from motet.targets.host.user_kernel import kernel_of, lower_user_kernel
 from motet.targets.host.widen import widen
 
 Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
@@ -103,6 +104,9 @@ def lower_unit(
     UnsupportedOperatorError
         Where an operator has no definition that can run without TVM.
     """
+    calls = _calls(unit)
+    if len(calls) == 1 and kernel_of(calls[0]) is not None:
+        return LoweredUnit(lower_user_kernel(unit, calls[0], machine))
     func = inline_injective(read_stages(fuse(unit), _output_count(unit)))
     func = replace(func, stages=tuple(with_fast_math(s) for s in func.stages))
     return _with_anchors(func, constant_params, machine)

@@ -100,7 +100,7 @@ OPEN = [
     ("run newer.motet", "newer.motet: the bundle has format 99"),
     (
         "run small.motet --target host",
-        "is compiled already: --target, --shape, --value and --set do",
+        "is compiled already: --target, --shape, --value, --operator-file and --set do",
     ),
     ("run small.motet --model afine", "no model 'afine'; its models are affine, half"),
     ("bench small.motet --model afine", "no model 'afine'; its models are affine, half"),
