@@ -132,8 +132,6 @@ class BundleSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "host"
     host: HostOptions = field(default_factory=HostOptions)
     passes: PassesSpec = field(default_factory=PassesSpec)
-
-    def __post_init__(self) -> None:
     operators: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(
@@ -141,10 +139,12 @@ class BundleSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " (motet.operators), relative to the specification's directory; they are run."
         ),
     ] = ()
+
+    def __post_init__(self) -> None:
         force_setattr(self, "models", _tuple(self.models))
-
-
         force_setattr(self, "operators", _tuple(self.operators))
+
+
 def name_from_path(path: str) -> str:
     """A legal model name from the file's stem: ``ResNet-50.onnx`` gives ``resnet_50``."""
     name = re.sub(r"[^a-z0-9]+", "_", PurePath(path).stem.lower()).strip("_")

@@ -88,6 +88,8 @@ def specification(
     operators: Sequence[PathLike] = (),
 ) -> BundleSpec:
     """What ``compile`` compiles for these arguments; raises ``SpecError``."""
+    from msgspec.structs import replace
+
     from motet.compiler.spec import BundleSpec
     from motet.compiler.spec_file import load_spec, override, spec_from_models
 

@@ -25,6 +25,7 @@ from .inference import check_shapes
 from .limits import check_elements, check_total
 from .order import sorted_nodes
 from .reading import ReadModel, is_external, tensor_bytes
+from .registry import registered
 from .supported import all_nodes, unsupported, unsupported_message
 
 MIN_OPSET = 7
@@ -33,13 +34,13 @@ MIN_OPSET = 7
 def check_model(
     read: ReadModel,
     shapes: Mapping[str, Sequence[int | str]],
-from .registry import registered
     values: Mapping[str, Any] = MappingProxyType({}),
 ) -> onnx.ModelProto:
     """A checked copy: functions inlined, nodes sorted, ``shapes`` and ``values`` applied."""
     model = onnx.ModelProto()
     model.CopyFrom(read.proto)
     label = read.label
+    model = _modernised(model, label)
     opsets = operator_sets(model, label)
     model = _inlined(model, label)
     name_dimensions(model.graph)
@@ -52,6 +53,16 @@ from .registry import registered
     _run_checker(model, label)
     check_shapes(model, label)
     return model
+
+
+def _modernised(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
+    """The model, converted where its opset is too old for the converters."""
+    old_opsets.declare_opset(model)
+    if not old_opsets.is_old(model):
+        return model
+    _check_values(model.graph, label)
+    sort_graph(model.graph, set(), label)
+    return old_opsets.converted(model, label)
 
 
 def operator_sets(model: onnx.ModelProto, label: str) -> Opsets:
@@ -77,6 +88,7 @@ def _inlined(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
     """The model with its own functions replaced by their bodies, where no user converts them."""
     if not model.functions:
         return model
+    own = [(f.domain, f.name) for f in model.functions if (f.domain, f.name) in registered()]
     try:
         if own:
             return inliner.inline_selected_functions(model, own, exclude=True)
@@ -92,7 +104,6 @@ def _check_operators(graph: onnx.GraphProto, opsets: Opsets, label: str) -> None
         raise UnsupportedOperatorError(unsupported_message(found, label))
     unknown = [
         (node.op_type, name)
-    own = [(f.domain, f.name) for f in model.functions if (f.domain, f.name) in registered()]
         for name, node in all_nodes(graph)
         if not domain_of(node) and not _is_known(node.op_type, opsets.default)
     ]
