@@ -40,7 +40,6 @@ def check_model(
     model = onnx.ModelProto()
     model.CopyFrom(read.proto)
     label = read.label
-    model = _modernised(model, label)
     opsets = operator_sets(model, label)
     model = _inlined(model, label)
     name_dimensions(model.graph)
@@ -53,16 +52,6 @@ def check_model(
     _run_checker(model, label)
     check_shapes(model, label)
     return model
-
-
-def _modernised(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
-    """The model, converted where its opset is too old for the converters."""
-    old_opsets.declare_opset(model)
-    if not old_opsets.is_old(model):
-        return model
-    _check_values(model.graph, label)
-    sort_graph(model.graph, set(), label)
-    return old_opsets.converted(model, label)
 
 
 def operator_sets(model: onnx.ModelProto, label: str) -> Opsets:
