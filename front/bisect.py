@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from motet import api
 from motet.check import Difference, compare
 from motet.node_graph import GraphNode, NodeGraph
 from motet.node_values import Compared, NodeChecker, NodeComparison, Values, inner_tolerance
+from motet.runtime.bundle import Bundle
 from motet.runtime.device import Array
 from motet.runtime.errors import MotetError
 from motet.runtime.program import Operator
+
+CompilePart = Callable[[Path], Bundle]
 
 OWN_RUN = "the bundle's own run"
 APART = "compiled apart"
@@ -66,11 +70,12 @@ def first_difference(
     inputs: Values,
     target: str,
     tolerance: tuple[float | None, float | None] = (None, None),
+    operators: Sequence[str] = (),
 ) -> FirstDifference | None:
     """The first node that differs; None where all that was compared agrees.
 
     compared: of ``checker`` on ``inputs``; target: what suspects are compiled for;
-    tolerance: atol and rtol as given.
+    tolerance: atol and rtol as given; operators: files of the user's own.
     """
     first = next((row for row in compared.rows if not row.difference.passed), None)
     if first is None:
@@ -82,7 +87,8 @@ def first_difference(
     if len(suspects) == 1:
         return found
     try:
-        rows = _compared_apart(checker, suspects, inputs, target, tolerance)
+        compile_part = partial(api.compile, target=target, operators=operators)
+        rows = _compared_apart(checker, suspects, inputs, compile_part, tolerance)
     except MotetError as error:
         return replace(found, note=f"its suspects could not be compiled apart: {error}")
     part = next((row for row in rows if not row.difference.passed), None)
@@ -134,7 +140,7 @@ def _compared_apart(
     checker: NodeChecker,
     suspects: Sequence[GraphNode],
     inputs: Values,
-    target: str,
+    compile_part: CompilePart,
     tolerance: tuple[float | None, float | None],
 ) -> list[Compared]:
     """The suspects' values, compiled by themselves, against the reference; in order."""
@@ -151,7 +157,7 @@ def _compared_apart(
     want = checker.reference([*computed, *shown], inputs)
     known = {name: want[name] for name in computed if name in want}
     part = _Part(checker.graph, suspects, given, known, {n: want[n] for n in shown if n in want})
-    values = part.run(target)
+    values = part.run(compile_part)
     rows = []
     for name, value in values.items():
         allowed = inner_tolerance(want[name].dtype.name, *tolerance)
@@ -178,14 +184,14 @@ class _Part:
         self.given = {**given, **{n: a for n, a in computed.items() if n not in self.fixed}}
         self.outputs = outputs
 
-    def run(self, target: str) -> Mapping[str, Array]:
+    def run(self, compile_part: CompilePart) -> Mapping[str, Array]:
         """Compile and run it."""
         from onnx import save
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "part.onnx"
             save(self._model(), str(path))
-            session = api.load(api.compile(path, target=target))
+            session = api.load(compile_part(path))
         return session.run(None, self.given)
 
     def _model(self) -> Any:

@@ -178,13 +178,23 @@ def _checked(path: Path, session: ModelSession) -> onnx.ModelProto:
 
     from motet.compiler.frontend.checks import check_model
     from motet.compiler.frontend.reading import read_model
+    from motet.compiler.frontend.registry import taken_as_registered
 
     shapes = {info.name: info.shape for info in session.program.inputs}
-    fixed = fixed_inputs(session)
-    model = check_model(read_model(path), shapes, fixed)  # type: ignore[arg-type]
+    read = read_model(path)
+    with taken_as_registered(_kept_whole(read.proto, session)):
+        model = check_model(read, shapes, fixed_inputs(session))  # type: ignore[arg-type]
     load_external_data_for_model(model, str(path.parent))
     del model.graph.value_info[:]
     return model
+
+
+def _kept_whole(model: onnx.ModelProto, session: ModelSession) -> set[tuple[str, str]]:
+    """Functions of the model that a converter of the user's stood for: their calls have units."""
+    units = {name for operator in session.program.operators for name in operator.onnx_nodes}
+    functions = {(function.domain, function.name) for function in model.functions}
+    calls = ((node.domain, node.op_type) for node in model.graph.node if node.name in units)
+    return {call for call in calls if call in functions}
 
 
 def _with_inner_outputs(graph: NodeGraph, name: str) -> bytes:

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -110,11 +110,26 @@ def operators_from(paths: Sequence[str]) -> Iterator[None]:
         _LAYERS.reset(token)
 
 
+@contextmanager
+def taken_as_registered(keys: Iterable[tuple[str, str]]) -> Iterator[None]:
+    """Within it operators ``keys`` count as registered, for checks alone: they convert nothing."""
+    layer = Layer("a bundle", {key: {1: _converts_nothing} for key in keys})
+    token = _LAYERS.set((*_LAYERS.get(), layer))
+    try:
+        yield
+    finally:
+        _LAYERS.reset(token)
+
+
+def _converts_nothing(node: Node) -> Any:
+    return node.refuse("its converter is not here")
+
+
 def _loaded(path: Path) -> Layer:
     """What the file registers; modules beside it can be imported while it runs."""
     layer = Layer(str(path))
     name = f"motet_operators_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise SpecError(f"operators: {path} is no Python file (.py)")
     module = importlib.util.module_from_spec(spec)
@@ -126,9 +141,8 @@ def _loaded(path: Path) -> Layer:
     except SpecError as error:
         raise SpecError(f"operators: {path}: {error}") from error
     except Exception as error:  # whatever the user's file raises
-        lines = [
-            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
-        ]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if f.filename == str(path.resolve())]
         where = f"{path}:{lines[-1]}" if lines else str(path)
         raise SpecError(f"operators: {where}: {type(error).__name__}: {error}") from error
     finally:

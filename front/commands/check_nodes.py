@@ -76,7 +76,9 @@ def compare_nodes(
                 compared = checker.compare(arrays[name], *given)
                 rows.add(compared.rows, compared.total)
                 if bisect:
-                    rows.first = first_difference(checker, compared, arrays[name], target, given)
+                    rows.first = first_difference(
+                        checker, compared, arrays[name], target, given, request.compiling.operators
+                    )
     return list(found.values())
 
 

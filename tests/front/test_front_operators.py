@@ -240,3 +240,12 @@ def test_what_a_file_registers_ends_with_the_compilation(tmp_path: Path) -> None
     motet.compile(path, operators=[FILE])
     with pytest.raises(motet.errors.UnsupportedOperatorError, match=r"org\.example::SoftClip"):
         motet.compile(path)
+
+
+def test_bisect_compiles_own_operators_apart(run_motet: Motet, tmp_path: Path) -> None:
+    onnx.save(example(), str(tmp_path / "custom.onnx"))
+    wrong = FILE.read_text().replace("relax.op.abs(x)", "x")
+    (tmp_path / "wrong.py").write_text(wrong)
+    outcome = run_motet("check", "custom.onnx", "--operator-file", "wrong.py", "--bisect")
+    assert outcome.code == 1
+    assert "output 's' of node 'clip' (org.example::SoftClip)" in outcome.out
