@@ -10,9 +10,25 @@ from typing import Any
 
 from motet.compiler.frontend.node import Node
 
-from . import activations, low_bits, quantized, quantized_products
+from . import (
+    activations,
+    channels_last,
+    fused,
+    low_bits,
+    normalization,
+    quantized,
+    quantized_products,
+)
 
-_FAMILIES = (activations, low_bits, quantized, quantized_products)
+_FAMILIES = (
+    activations,
+    channels_last,
+    fused,
+    low_bits,
+    normalization,
+    quantized,
+    quantized_products,
+)
 
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
     name: convert for family in _FAMILIES for name, convert in family.CONVERTERS.items()
