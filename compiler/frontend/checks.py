@@ -17,6 +17,7 @@ from onnx import defs, inliner
 
 from motet.runtime.errors import ModelError, UnsupportedOperatorError
 
+from . import old_opsets
 from .dimensions import declared_shape, graph_inputs, name_dimensions, numpy_dtype, override_shapes
 from .domains import DEFAULT_DOMAIN, Opsets, domain_of
 from .fixed_inputs import fix_inputs
@@ -28,8 +29,6 @@ from .reading import ReadModel, is_external, tensor_bytes
 from .registry import registered
 from .supported import all_nodes, unsupported, unsupported_message
 
-MIN_OPSET = 7
-
 
 def check_model(
     read: ReadModel,
@@ -40,6 +39,7 @@ def check_model(
     model = onnx.ModelProto()
     model.CopyFrom(read.proto)
     label = read.label
+    model = _modernised(model, label)
     opsets = operator_sets(model, label)
     model = _inlined(model, label)
     name_dimensions(model.graph)
@@ -54,17 +54,25 @@ def check_model(
     return model
 
 
+def _modernised(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
+    """The model, converted where its opset is too old for the converters."""
+    old_opsets.declare_opset(model)
+    if not old_opsets.is_old(model):
+        return model
+    _check_values(model.graph, label)
+    sort_graph(model.graph, set(), label)
+    old_opsets.convert(model, label)
+    return model
+
+
 def operator_sets(model: onnx.ModelProto, label: str) -> Opsets:
     """What the model imports; refuses no, too old, and too new a default operator set."""
     opsets = Opsets({}).updated(model.opset_import)
     newest = defs.onnx_opset_version()
     if not opsets.has(DEFAULT_DOMAIN):
         raise ModelError(f"{label}: imports no version of the default operator set (ai.onnx)")
-    if opsets.default < MIN_OPSET:
-        raise ModelError(
-            f"{label}: opset {opsets.default} is too old: {MIN_OPSET} to {newest} are supported; "
-            "convert it with onnx.version_converter"
-        )
+    if opsets.default < old_opsets.MIN_OPSET:
+        raise ModelError(f"{label}: there is no opset {opsets.default}: export it again")
     if opsets.default > newest:
         raise ModelError(
             f"{label}: opset {opsets.default} is newer than the installed onnx knows ({newest}): "

@@ -114,7 +114,7 @@ def test_foreign_domain(tmp_path):
     fails(proto, tmp_path, "com.microsoft::FusedGemm", "'fused'", kind=UnsupportedOperatorError)
 
 
-@pytest.mark.parametrize(("opset", "words"), [(6, "too old"), (9999, "newer than the installed")])
+@pytest.mark.parametrize(("opset", "words"), [(0, "has no version 0"), (9999, "newer than the installed")])
 def test_opset_out_of_range(tmp_path, opset, words):
     node = helper.make_node("Relu", ["x"], ["y"])
     fails(model([node], [value("x", [2])], [value("y", [2])], opset=opset), tmp_path, words)
