@@ -10,21 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from .run import FINE, Result
+from .run import FINE, UNJUDGED, Result
 
 
 @dataclass
 class Summary:
-    """Figures over results; findings are kept whole."""
+    """Figures over results; findings, and what nobody could judge, are kept whole."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     findings: list[Result] = field(default_factory=list)
+    unjudged: list[Result] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
         """Count a result."""
         self.kinds[result.kind] += 1
         if result.is_finding:
             self.findings.append(result)
+        if result.kind == UNJUDGED:
+            self.unjudged.append(result)
 
     def as_json(self) -> dict[str, Any]:
         """Counts by kind, and every finding by case number."""
@@ -32,16 +35,8 @@ class Summary:
             "cases": self.kinds.total(),
             "findings": len(self.findings),
             "kinds": dict(sorted(self.kinds.items())),
-            "cases_with_findings": [
-                {
-                    "case": result.case.number,
-                    "kind": result.kind,
-                    "origin": result.case.origin,
-                    "steps": list(result.case.steps),
-                    "detail": result.detail,
-                }
-                for result in sorted(self.findings, key=lambda r: r.case.number)
-            ],
+            "cases_with_findings": _listed(self.findings),
+            "cases_unjudged": _listed(self.unjudged),
         }
 
     def lines(self) -> list[str]:
@@ -49,14 +44,33 @@ class Summary:
         kinds = [*FINE, *sorted(set(self.kinds) - set(FINE))]
         counts = ", ".join(f"{self.kinds[kind]} {kind}" for kind in kinds if self.kinds[kind])
         total = self.kinds.total()
-        return [f"{total} cases: {counts}", f"{len(self.findings)} findings"]
+        judged = [f"case {r.case.number} is unjudged: {_brief(r)}" for r in self.unjudged]
+        return [*judged, f"{total} cases: {counts}", f"{len(self.findings)} findings"]
+
+
+def _listed(results: list[Result]) -> list[dict[str, Any]]:
+    """Results by case number, with how each file was made."""
+    return [
+        {
+            "case": result.case.number,
+            "kind": result.kind,
+            "origin": result.case.origin,
+            "steps": list(result.case.steps),
+            "detail": result.detail,
+        }
+        for result in sorted(results, key=lambda r: r.case.number)
+    ]
+
+
+def _brief(result: Result) -> str:
+    return " ".join(result.detail.split())[:160]
 
 
 def describe(result: Result) -> str:
     """One line of a finding."""
     steps = "; ".join(result.case.steps)
-    brief = " ".join(result.detail.split())[:160]
-    return f"case {result.case.number} ({result.case.origin}: {steps}): {result.kind}: {brief}"
+    where = f"case {result.case.number} ({result.case.origin}: {steps})"
+    return f"{where}: {result.kind}: {_brief(result)}"
 
 
 def keep(result: Result, folder: Path) -> None:

@@ -20,7 +20,8 @@ from .judge import Verdict, by_onnxruntime, by_reference, settled
 from .subject import Outcome, examine, prepare
 
 CASES_A_WORKER = 400
-FINE = ("right", "right by onnx.reference", "refused", "unjudged")
+UNJUDGED = "unjudged"
+FINE = ("right", "right by onnx.reference", "refused", UNJUDGED)
 """Kinds of results that are no findings."""
 
 

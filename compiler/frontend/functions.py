@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 from onnx import defs
 
-from .domains import Opsets, domain_of
+from .domains import DEFAULT_DOMAIN, Opsets, domain_of
 
 
 def schema_of(domain: str, op_type: str, opset: int) -> Any:
@@ -62,7 +62,9 @@ def body_of(
         return None
     function = onnx.FunctionProto()
     function.ParseFromString(data)
-    return function, Opsets({domain_of(node): version}).updated(function.opset_import)
+    # The bodies of the preview domain use default operators without importing them.
+    newest = Opsets({DEFAULT_DOMAIN: defs.onnx_opset_version(), domain_of(node): version})
+    return function, newest.updated(function.opset_import)
 
 
 def _best(versions: Sequence[int], opset: int) -> int:

@@ -9,7 +9,8 @@ import onnx
 
 from motet.runtime.errors import UnsupportedOperatorError
 
-from .domains import Opsets, domain_of, full_name
+from .choices import check_choices
+from .domains import DEFAULT_DOMAIN, Opsets, domain_of, full_name
 from .operators import is_supported
 from .places import node_name
 
@@ -46,7 +47,13 @@ def _is_supported(domain: str, op_type: str, opsets: Opsets) -> bool:
 
 
 def check_supported(graph: onnx.GraphProto, opsets: Opsets, file: str) -> None:
-    """Raise one ``UnsupportedOperatorError`` that lists every unsupported operator."""
+    """Raise one ``UnsupportedOperatorError`` that lists every unsupported operator.
+
+    Raises ``ModelError`` for a string attribute of which the operator knows no such word.
+    """
     found = unsupported(graph, opsets)
     if found:
         raise UnsupportedOperatorError(unsupported_message(found, file))
+    for name, node in all_nodes(graph):
+        if domain_of(node) == DEFAULT_DOMAIN:
+            check_choices(node, name, file)

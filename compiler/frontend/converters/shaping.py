@@ -180,7 +180,9 @@ def split(node: Node) -> list[relax.Expr]:
 def _equal_parts(node: Node, axis: int, extent: Dim, count: int) -> list[relax.Expr]:
     """A symbolic axis in equal parts, of which the last ones may be smaller."""
     part = tirx.floordiv(extent + (count - 1), as_expr(count))
-    cuts = [0, *(tirx.min(part * i, extent) for i in range(1, count)), extent]
+    # Relax would branch on the sign of a place that is not the maximum of 0 and something.
+    inner = [tirx.max(tirx.min(part * i, extent), as_expr(0)) for i in range(1, count)]
+    cuts = [0, *inner, extent]
     return [
         relax.op.strided_slice(node.x(), [axis], [cuts[i]], [cuts[i + 1]]) for i in range(count)
     ]

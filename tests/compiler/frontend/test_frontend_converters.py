@@ -340,5 +340,5 @@ def test_prelu_slopes_stretch(tmp_path, slope, known):
 @pytest.mark.parametrize("slope", [(3,), (5, 1, 1), (1, 1, 1, 1)], ids=str)
 def test_prelu_slopes_that_do_not_stretch(tmp_path, slope):
     x, ones = np.ones((2, 3, 4), np.float32), np.ones(slope, np.float32)
-    with pytest.raises(UnsupportedOperatorError, match="its slope of shape .* does not stretch"):
+    with pytest.raises(UnsupportedOperatorError, match=r"its slope of shape .* does not stretch"):
         load(single("PRelu", {"x": x}, {"s": ones}), tmp_path)

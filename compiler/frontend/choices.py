@@ -1,0 +1,67 @@
+"""String attributes that choose one of a few words: what each operator admits.
+
+ONNX's checker takes any string. The words are those of onnx/docs/Operators.md, of all
+versions of an operator together.
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from motet.runtime.errors import ModelError
+
+_AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+_DIRECTIONS = ("forward", "reverse", "bidirectional")
+_REDUCTIONS = ("none", "add", "mul", "max", "min")
+_LOSSES = ("none", "sum", "mean")
+
+CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
+    **{
+        (op_type, "auto_pad"): _AUTO_PAD
+        for op_type in (
+            "AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool",
+            "QLinearConv",
+        )
+    },
+    **{(op_type, "direction"): _DIRECTIONS for op_type in ("GRU", "LSTM", "RNN")},
+    **{(op_type, "reduction"): _REDUCTIONS for op_type in ("ScatterElements", "ScatterND")},
+    ("NegativeLogLikelihoodLoss", "reduction"): _LOSSES,
+    ("SoftmaxCrossEntropyLoss", "reduction"): _LOSSES,
+    ("BitShift", "direction"): ("LEFT", "RIGHT"),
+    ("DepthToSpace", "mode"): ("DCR", "CRD"),
+    ("Gelu", "approximate"): ("none", "tanh"),
+    ("GridSample", "mode"): ("linear", "nearest", "cubic", "bilinear", "bicubic"),
+    ("GridSample", "padding_mode"): ("zeros", "border", "reflection"),
+    ("Pad", "mode"): ("constant", "reflect", "edge", "wrap"),
+    ("Resize", "mode"): ("nearest", "linear", "cubic"),
+    ("Resize", "nearest_mode"): ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
+    ("Resize", "coordinate_transformation_mode"): (
+        "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners",
+        "asymmetric", "tf_half_pixel_for_nn", "tf_crop_and_resize",
+    ),
+    ("Resize", "keep_aspect_ratio_policy"): ("stretch", "not_larger", "not_smaller"),
+    ("RoiAlign", "mode"): ("avg", "max"),
+    ("RoiAlign", "coordinate_transformation_mode"): ("half_pixel", "output_half_pixel"),
+    ("TensorScatter", "mode"): ("linear", "circular"),
+    ("Upsample", "mode"): ("nearest", "linear"),
+}  # fmt: skip
+
+
+def check_choices(node: onnx.NodeProto, name: str, label: str) -> None:
+    """Refuse a word that the operator, of the default domain, does not have.
+
+    Raises
+    ------
+    ModelError
+        Names the node, the attribute, and the words that there are.
+    """
+    for attribute in node.attribute:
+        words = CHOICES.get((node.op_type, attribute.name))
+        if words is None or attribute.type != onnx.AttributeProto.STRING:
+            continue
+        word = attribute.s.decode("utf-8", "replace")
+        if word not in words:
+            raise ModelError(
+                f"{label}: node '{name}' ({node.op_type}): {attribute.name} is '{word}', "
+                f"which is none of {', '.join(words)}"
+            )

@@ -1,0 +1,65 @@
+"""What the fuzzer found, each as the smallest model that showed it, compiled and run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+import motet
+from motet.errors import ModelError
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+def info(name: str, shape: Any = None, elem: int = FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, elem, shape)
+
+
+def model(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    opset: int = 20,
+) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def run(proto: onnx.ModelProto, folder: Path, **inputs: np.ndarray) -> list[np.ndarray]:
+    path = folder / "found.onnx"
+    path.write_bytes(proto.SerializeToString())
+    (session,) = motet.load(motet.compile(path), threads=1).values()
+    return session.run(None, inputs)
+
+
+def agrees(proto: onnx.ModelProto, folder: Path, **inputs: np.ndarray) -> None:
+    """Motet's outputs are those of onnx.reference."""
+    expected = ReferenceEvaluator(proto).run(None, inputs)
+    for ours, theirs in zip(run(proto, folder, **inputs), expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def refused(proto: onnx.ModelProto, folder: Path, match: str) -> None:
+    with pytest.raises(ModelError, match=match) as caught:
+        run(proto, folder)
+    assert "found" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_equal_parts_of_a_symbolic_axis(tmp_path, size):
+    split = helper.make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2)
+    proto = model([split], [info("x", [2, "n"])], [info("a"), info("b")])
+    agrees(proto, tmp_path, x=np.arange(2.0 * size, dtype=np.float32).reshape(2, size))
+
+
+def test_a_mode_that_an_operator_does_not_have(tmp_path):
+    sample = helper.make_node("GridSample", ["x", "g"], ["y"], name="sample", mode="SAME_UPPER")
+    inputs = [info("x", [1, 1, 4, 4, 4]), info("g", [1, 2, 2, 2, 3])]
+    refused(model([sample], inputs, [info("y")]), tmp_path, "'sample' .*mode.*'SAME_UPPER'")
