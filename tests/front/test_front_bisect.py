@@ -229,3 +229,17 @@ def test_symbolic_sizes_and_an_if(tmp_path: Path) -> None:
         assert compared.passed
         assert [row.node.name for row in compared.rows] == ["relu", "sine"]
         assert compared.lost == 1
+
+
+def test_a_fixed_input_is_a_weight(run_motet: Motet, tmp_path: Path) -> None:
+    node = helper.make_node
+    nodes = [
+        node("Relu", ["x"], ["a"], "relu"),
+        node("ReduceSum", ["a", "axes"], ["b"], "sum"),
+        node("Sin", ["b"], ["y"], "sine"),
+    ]
+    inputs = [("x", FLOAT, [2, 3]), ("axes", TensorProto.INT64, [1])]
+    front_models.write(tmp_path / "m.onnx", nodes, inputs, [("y", FLOAT, [2, 1])])
+    outcome = run_motet("check", "m.onnx", "--value", "axes=1", "--bisect")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "host agrees with onnxruntime in all of them" in outcome.out
