@@ -26,10 +26,10 @@ TensorName = Annotated[str, Meta(min_length=1)]
 Wire = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\..+$")]
 FixedDim = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 SymbolicDim = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
-Shape = Annotated[tuple[FixedDim | SymbolicDim, ...], Meta(min_length=1)]
+Shape = tuple[FixedDim | SymbolicDim, ...]
 Positive = Annotated[float, Meta(gt=0)]
 FixedValue = bool | int | float | str | tuple[Any, ...]
-"""A number, (nested) arrays of numbers, or ``"@FILE.npy"``."""
+"""A number, (nested) arrays of numbers, ``"@FILE.npy"``, or ``"none"`` for an empty optional."""
 
 
 class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,15 +67,16 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[TensorName, Shape],
         Meta(
             description="Shape per input: sizes, or names of symbolic dimensions, for inputs whose"
-            " shape the model leaves open."
+            " shape the model leaves open. A sequence has a list of shapes, [[2, 3], [4]], or"
+            " a shape for each of its tensors, under input.0, input.1, ..."
         ),
     ] = field(default_factory=dict)
     values: Annotated[
         dict[TensorName, FixedValue],
         Meta(
             description="Value per input that is fixed when compiling (axes, sizes, k): a number,"
-            ' an array, or "@FILE.npy", relative to the specification\'s directory. The bundle'
-            " has no such input."
+            ' an array, or "@FILE.npy", relative to the specification\'s directory; "none" leaves'
+            " an optional input empty. The bundle has no such input."
         ),
     ] = field(default_factory=dict)
     rate_hz: Annotated[
@@ -107,9 +108,11 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             force_setattr(self, "name", name_from_path(self.path))
         force_setattr(self, "after", _tuple(self.after))
         if isinstance(self.shapes, dict):
-            force_setattr(self, "shapes", {key: _tuple(dims) for key, dims in self.shapes.items()})
+            shapes = {key: _tuple(dims) for key, dims in itemised(self.shapes).items()}
+            force_setattr(self, "shapes", shapes)
         if isinstance(self.values, dict):
-            force_setattr(self, "values", {key: _plain(v) for key, v in self.values.items()})
+            values = {k: "none" if v is None else _plain(v) for k, v in self.values.items()}
+            force_setattr(self, "values", values)
 
 
 class BundleSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,6 +158,21 @@ def split_wire(wire: str) -> tuple[str, str]:
     """Model and output of ``model.output``; an output's name may itself hold dots."""
     model, _, output = wire.partition(".")
     return model, output
+
+
+def itemised(shapes: dict[str, Any]) -> dict[str, Any]:
+    """``{"seq": [[2, 3], [4]]}`` as ``{"seq.0": [2, 3], "seq.1": [4]}``: a shape per key.
+
+    A sequence without items keeps its empty list; anything else stays for the checks.
+    """
+    result: dict[str, Any] = {}
+    for key, shape in shapes.items():
+        listed = isinstance(shape, (list, tuple)) and len(shape) > 0
+        if listed and all(isinstance(item, (list, tuple)) for item in shape):
+            result |= {f"{key}.{index}": item for index, item in enumerate(shape)}
+        else:
+            result[key] = shape
+    return result
 
 
 def _plain(value: Any) -> Any:

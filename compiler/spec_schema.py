@@ -23,6 +23,7 @@ def json_schema() -> dict[str, Any]:
     bundle = definitions.pop("BundleSpec")
     bundle["properties"]["models"] = _keyed_by_name(bundle["properties"]["models"])
     del definitions["ModelSpec"]["properties"]["name"]
+    _allow_items(definitions["ModelSpec"]["properties"]["shapes"]["additionalProperties"])
     return {
         "$schema": DIALECT,
         **bundle,
@@ -45,6 +46,13 @@ def _keyed_by_name(array: dict[str, Any]) -> dict[str, Any]:
         "propertyNames": {"pattern": NAME_PATTERN},
         "additionalProperties": array["items"],
     }
+
+
+def _allow_items(shape: dict[str, Any]) -> None:
+    """In TOML a sequence may have a list of shapes, which the structs keep item by item."""
+    dimension = shape["items"]
+    item = {"type": "array", "items": dimension}
+    shape["items"] = {"anyOf": [*dimension["anyOf"], item]}
 
 
 def _without_null(schema: Any) -> Any:

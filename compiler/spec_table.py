@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from motet.compiler.spec import BundleSpec, ModelName, ModelSpec
+from motet.compiler.spec import BundleSpec, ModelName, ModelSpec, itemised
 from motet.compiler.spec_checks import check_names
 from motet.compiler.spec_keys import DEFAULT_SOURCE, Keys, check, toml_key, toml_string
 
@@ -37,6 +37,8 @@ def _models(tables: Any, keys: Keys) -> tuple[ModelSpec, ...]:
     for name, table in tables.items():
         place = keys.child(name)
         check(name, ModelName, place)
+        if isinstance(table, dict) and isinstance(table.get("shapes"), dict):
+            table = {**table, "shapes": itemised(table["shapes"])}
         check(table, ModelSpec, place, hidden=frozenset({"name"}))
         models.append(msgspec.convert({**table, "name": name}, ModelSpec))
     return tuple(models)

@@ -6,6 +6,8 @@ equal bytes.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -41,10 +43,25 @@ class FixedInput(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Port(msgspec.Struct, frozen=True):
+    """An input or output of the ONNX model, as the program's tensors.
+
+    ``count`` tensors of the program stand for it: one for a tensor, one per item for a
+    sequence (of element type ``dtype``), none for an optional output that is empty.
+    """
+
+    name: str
+    kind: Literal["tensor", "sequence", "none"] = "tensor"
+    count: int = 1
+    dtype: str = ""
+
+
 class ModelEntry(msgspec.Struct, frozen=True):
     """A model as the specification asked for it.
 
     wires: own input -> ``model.output``. fixed: inputs of the ONNX model that the bundle has not.
+    input_ports, output_ports: how the program's inputs and outputs are grouped, in order;
+    empty where all are tensors.
     """
 
     name: str
@@ -54,6 +71,8 @@ class ModelEntry(msgspec.Struct, frozen=True):
     priority: int = 0
     after: tuple[str, ...] = ()
     wires: dict[str, str] = {}
+    input_ports: tuple[Port, ...] = ()
+    output_ports: tuple[Port, ...] = ()
     fixed: dict[str, FixedInput] = {}
 
 

@@ -34,13 +34,27 @@ def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [info for info in graph.input if info.name not in initializers]
 
 
+def is_sequence(info: onnx.ValueInfoProto) -> bool:
+    """Whether an input is a sequence, or an optional that holds one."""
+    kind = info.type.optional_type.elem_type if info.type.HasField("optional_type") else info.type
+    return bool(kind.HasField("sequence_type"))
+
+
+def tensor_type(info: onnx.ValueInfoProto) -> onnx.TypeProto.Tensor | None:
+    """The type of a tensor, or of those in a sequence or optional; None for other values."""
+    kind = info.type
+    while kind.WhichOneof("value") in ("sequence_type", "optional_type"):
+        kind = getattr(kind, kind.WhichOneof("value")).elem_type
+    return kind.tensor_type if kind.HasField("tensor_type") else None
+
+
 def declared_shape(info: onnx.ValueInfoProto) -> ShapeText | None:
     """Dimensions as the model states them; None for an unknown rank.
 
     A dimension without a name is called ``<input>_dim<axis>``, in letters, digits and ``_``.
     """
-    tensor = info.type.tensor_type
-    if not tensor.HasField("shape"):
+    tensor = tensor_type(info)
+    if tensor is None or not tensor.HasField("shape"):
         return None
     return tuple(_declared(info.name, i, dim) for i, dim in enumerate(tensor.shape.dim))
 
@@ -121,8 +135,13 @@ def override_shapes(
                 f"{file}: shapes.{name}: the model has no input of that name; "
                 f"its inputs are {', '.join(inputs) or '(none)'}"
             )
-        _check_override(file, name, declared_shape(inputs[name]), wanted, bound)
+        if is_sequence(inputs[name]):
+            _check_items(file, inputs[name], wanted)
+        else:
+            _check_override(file, name, declared_shape(inputs[name]), wanted, bound)
     for info in inputs.values():
+        if is_sequence(info):
+            continue
         declared = shapes.get(info.name, declared_shape(info))
         if declared is not None:
             _write(info, [bound.get(d, d) if isinstance(d, str) else d for d in declared])
@@ -131,6 +150,17 @@ def override_shapes(
         for info in model.graph.output:
             if info.type.tensor_type.HasField("shape"):
                 _substitute(info, bound)
+
+
+def _check_items(file: str, info: onnx.ValueInfoProto, wanted: Sequence[Any]) -> None:
+    """Refuse item shapes that the sequence cannot have; its symbols are not the items'."""
+    for index, item in enumerate(wanted):
+        if isinstance(item, (int, str)):
+            raise SpecError(
+                f"{file}: shapes.{info.name}: the input is a sequence: give a list of shapes, "
+                "one for each of its tensors, as [[2, 3], [4]]"
+            )
+        _check_override(file, f"{info.name}[{index}]", declared_shape(info), item, {})
 
 
 def _check_override(
@@ -163,9 +193,11 @@ def _check_override(
 
 
 def _write(info: onnx.ValueInfoProto, dims: Sequence[int | str]) -> None:
-    shape = info.type.tensor_type.shape
+    tensor = tensor_type(info)
+    assert tensor is not None, "checked before"
+    shape = tensor.shape
     shape.ClearField("dim")
-    info.type.tensor_type.shape.SetInParent()
+    shape.SetInParent()
     for dim in dims:
         entry = shape.dim.add()
         if isinstance(dim, int):
@@ -245,13 +277,14 @@ class Symbols:
 
 def numpy_dtype(info: onnx.ValueInfoProto, file: str) -> str:
     """The numpy dtype name of an input or output; refuses strings and non-tensors."""
-    kind = info.type.WhichOneof("value")
-    if kind != "tensor_type":
+    tensor = tensor_type(info)
+    if tensor is None:
+        kind = info.type.WhichOneof("value")
         raise ModelError(
             f"{file}: '{info.name}' is a {kind or 'value without a type'}; "
-            "inputs and outputs must be tensors"
+            "inputs and outputs must be tensors, or sequences or optionals of tensors"
         )
-    elem = info.type.tensor_type.elem_type
+    elem = tensor.elem_type
     if elem == onnx.TensorProto.STRING:
         raise ModelError(
             f"{file}: '{info.name}' is a string tensor; Motet runs numbers only: "

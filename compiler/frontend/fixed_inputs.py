@@ -17,9 +17,17 @@ from numpy.typing import NDArray
 
 from motet.runtime.errors import SpecError
 
-from .dimensions import ShapeText, declared_shape, graph_inputs, numpy_dtype
+from .dimensions import (
+    ShapeText,
+    declared_shape,
+    graph_inputs,
+    is_sequence,
+    numpy_dtype,
+    tensor_type,
+)
 
 FILE_MARK = "@"
+NONE = "none"
 _INITIALIZERS_ARE_CONSTANT = 4  # the IR version from which an initialiser need not be an input
 
 
@@ -29,6 +37,7 @@ def fix_inputs(model: onnx.ModelProto, values: Mapping[str, Any], label: str) ->
     values: name -> a number, nested lists of numbers, an array, or ``"@FILE.npy"``. A flat
         list takes the shape that the model declares where that has as many elements. A
         symbolic dimension of the input takes the value's size in every other input.
+        ``"none"`` leaves an optional input empty.
 
     Raises
     ------
@@ -43,6 +52,9 @@ def fix_inputs(model: onnx.ModelProto, values: Mapping[str, Any], label: str) ->
                 f"{label}: values.{name}: the model has no input of that name; "
                 f"its inputs are {', '.join(inputs) or '(none)'}"
             )
+        if is_none(value):
+            _check_optional(inputs[name], label)
+            continue
         array = fixed_array(inputs[name], value, label)
         _bind(sizes, declared_shape(inputs[name]) or (), array, f"{label}: values.{name}")
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
@@ -54,9 +66,21 @@ def fix_inputs(model: onnx.ModelProto, values: Mapping[str, Any], label: str) ->
                 dim.dim_value = sizes[dim.dim_param]
 
 
+def is_none(value: Any) -> bool:
+    """Whether a fixed value leaves an optional input empty."""
+    return value is None or (isinstance(value, str) and value == NONE)
+
+
+def _check_optional(info: onnx.ValueInfoProto, label: str) -> None:
+    if not info.type.HasField("optional_type"):
+        raise SpecError(f"{label}: values.{info.name}: is no optional, which alone can be {NONE}")
+
+
 def fixed_array(info: onnx.ValueInfoProto, value: Any, label: str) -> NDArray[Any]:
     """``value`` as an array of the type and shape that input ``info`` declares."""
     where = f"{label}: values.{info.name}"
+    if is_sequence(info):
+        raise SpecError(f"{where}: is a sequence; only tensors can be fixed to a value")
     dtype = numpy_dtype(info, label)
     if isinstance(value, str):
         value = _read(value, where)
@@ -74,7 +98,8 @@ def fixed_array(info: onnx.ValueInfoProto, value: Any, label: str) -> NDArray[An
 
 
 def _element(info: onnx.ValueInfoProto) -> int:
-    return int(info.type.tensor_type.elem_type)
+    tensor = tensor_type(info)
+    return int(tensor.elem_type) if tensor is not None else onnx.TensorProto.UNDEFINED
 
 
 def _fits(shape: tuple[int, ...], declared: ShapeText) -> bool:
@@ -99,7 +124,7 @@ def _converted(value: Any, dtype: Any, name: str, where: str) -> NDArray[Any]:
 def _read(text: str, where: str) -> NDArray[Any]:
     """The array of ``@FILE.npy``."""
     if not text.startswith(FILE_MARK):
-        raise SpecError(f'{where}: write numbers, or "@FILE.npy"')
+        raise SpecError(f'{where}: write numbers, or "@FILE.npy" ("none" for an empty optional)')
     path = Path(text.removeprefix(FILE_MARK))
     try:
         loaded = np.load(path, allow_pickle=False)

@@ -86,9 +86,9 @@ def message_of(text: str, *assignments: str) -> str:
             " matching [A-Za-z_][A-Za-z0-9_]*, got 2.0",
         ),
         (
-            MODEL + "shapes = { x = [] }",
-            "models.faces.shapes.x: expected an array of at least 1, each an integer from 1 to"
-            " 2147483647 or a string matching [A-Za-z_][A-Za-z0-9_]*, got an array of 0",
+            MODEL + "shapes = { x = [[1], [0]] }",
+            'models.faces.shapes."x.1"[0]: expected an integer from 1 to 2147483647 or a string'
+            " matching [A-Za-z_][A-Za-z0-9_]*, got 0",
         ),
         (
             MODEL + "shapes = { x = ['N+1'] }",

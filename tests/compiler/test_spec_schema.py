@@ -33,7 +33,7 @@ BAD: list[tuple[str, Any]] = [
     ("models.faces.name", "x"),
     ("models.faces.rate_hz", 0),
     ("models.faces.rate_hz", None),
-    ("models.faces.shapes", {"x": []}),
+    ("models.faces.shapes", {"x": [[1], 0]}),
     ("models.faces.shapes", {"": [1]}),
     ("models.faces.shapes", {"x": [0]}),
     ("models.faces.shapes", {"x": ["N+1"]}),
