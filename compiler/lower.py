@@ -25,6 +25,7 @@ from motet.passes.graph import constant_array
 from motet.passes.macs import macs_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, names_of
 from motet.passes.op_kinds import Kind, kind_of, op_name
+from motet.runtime.element_types import stored_dtype
 from motet.runtime.errors import CompileError
 from motet.runtime.program import (
     ArrayCall,
@@ -36,6 +37,7 @@ from motet.runtime.program import (
     Move,
     Operator,
     Program,
+    Register,
     ShapeTensor,
     TensorInfo,
 )
@@ -115,9 +117,14 @@ def _named(
     """The outputs under their ONNX names, with the shapes that were compiled."""
     found = (file.registers[register] for register in registers)
     return tuple(
-        TensorInfo(info.name, register.dtype, register.shape)
+        TensorInfo(info.name, _element(info, register), register.shape)
         for info, register in zip(outputs, found, strict=True)
     )
+
+
+def _element(info: TensorInfo, register: Register) -> str:
+    """The element type of an output: as compiled, or narrow and held in its bits."""
+    return info.dtype if stored_dtype(info.dtype) == register.dtype else register.dtype
 
 
 @dataclass

@@ -60,6 +60,8 @@ KINDS: dict[str, Kind] = {
         (Kind.VIEW, _VIEW),
     )
     for name in names.split()
+} | {
+    f"motet.{name}": Kind.ELEMENTWISE for name in ("decode", "encode", "reinterpret", "round_to")
 }
 
 

@@ -13,8 +13,17 @@ from typing import Any
 import numpy as np
 
 from motet.runtime.device import Array
+from motet.runtime.element_types import (
+    NARROW,
+    from_bits,
+    is_float,
+    numpy_dtype,
+    stored_dtype,
+    to_bits,
+)
 from motet.runtime.errors import InputError
 from motet.runtime.manifest import ModelEntry
+from motet.runtime.ports import Ports
 from motet.runtime.program import ArrayCall, Instruction, Kernel, Program, TensorInfo
 from motet.runtime.report import LayerReport, RunReport
 from motet.runtime.shapes import evaluate_shape, render_shape
@@ -40,9 +49,28 @@ class NodeArg:
     type: str
 
 
+def _onnxruntime_type(dtype: str) -> str:
+    return NARROW[dtype].onnxruntime if dtype in NARROW else ORT_TYPES.get(dtype, dtype)
+
+
 def _node_arg(info: TensorInfo) -> NodeArg:
     shape: list[int | str] = [d if isinstance(d, int) else render_shape((d,)) for d in info.shape]
-    return NodeArg(info.name, shape, f"tensor({ORT_TYPES.get(info.dtype, info.dtype)})")
+    return NodeArg(info.name, shape, f"tensor({_onnxruntime_type(info.dtype)})")
+
+
+def _node_args(ports: Ports, tensors: Sequence[TensorInfo]) -> list[NodeArg]:
+    """Sequences and optionals have no shape of their own, as in onnxruntime."""
+    infos = {info.name: info for info in tensors}
+    result = []
+    for port in ports.ports:
+        if port.kind == "tensor":
+            result.append(_node_arg(infos[port.name]))
+        elif port.kind == "sequence":
+            element = _onnxruntime_type(port.dtype)
+            result.append(NodeArg(port.name, [], f"seq(tensor({element}))"))
+        else:
+            result.append(NodeArg(port.name, [], "optional()"))
+    return result
 
 
 class ModelSession:
@@ -54,19 +82,25 @@ class ModelSession:
         self.program = program
         self._vm = ModelVM(entry.name, program, machine)
         self._machine = machine
-        self._dtypes = {info.name: np.dtype(info.dtype) for info in program.inputs}
+        self.inputs = Ports(entry.input_ports, program.inputs)
+        self.outputs = Ports(entry.output_ports, program.outputs)
+        self._dtypes = {info.name: numpy_dtype(info.dtype) for info in program.inputs}
 
     def get_inputs(self) -> list[NodeArg]:
         """The model's inputs, in the ONNX file's order."""
-        return [_node_arg(info) for info in self.program.inputs]
+        return _node_args(self.inputs, self.program.inputs)
 
     def get_outputs(self) -> list[NodeArg]:
         """The model's outputs, in the ONNX file's order."""
-        return [_node_arg(info) for info in self.program.outputs]
+        return _node_args(self.outputs, self.program.outputs)
 
-    def run(self, output_names: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[Array]:
-        """Run once; ``None`` asks for all outputs. Raises ``InputError`` on wrong inputs."""
-        known = [info.name for info in self.program.outputs]
+    def run(self, output_names: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[Any]:
+        """Run once; ``None`` asks for all outputs. Raises ``InputError`` on wrong inputs.
+
+        An output is an array, a list of arrays where it is a sequence, or None for an
+        optional that holds nothing.
+        """
+        known = self.outputs.names
         for name in output_names or ():
             if name not in known:
                 raise InputError(
@@ -75,9 +109,9 @@ class ModelSession:
         results = self.run_named(inputs)
         return [results[name] for name in output_names or known]
 
-    def run_named(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """Run once: outputs by name, as new arrays."""
-        return self.run_arrays(self.check_inputs(inputs))
+    def run_named(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run once: outputs by name, as new arrays (a sequence as a list of them)."""
+        return self.outputs.grouped(self.run_arrays(self.check_inputs(inputs)))
 
     def run_arrays(self, arrays: Mapping[int, Array]) -> dict[str, Array]:
         """Run once on checked arrays by input number, all of them in order."""
@@ -105,7 +139,7 @@ class ModelSession:
     def copy_outputs(self, frame: Frame) -> dict[str, Array]:
         """The frame's outputs by name, copied out of its arena."""
         named = zip(self.program.outputs, frame.outputs, strict=True)
-        return {info.name: array.copy() for info, array in named}
+        return {info.name: from_bits(array.copy(), info.dtype) for info, array in named}
 
     def bind(self, shapes: tuple[tuple[int, ...], ...], external: Mapping[int, Array]) -> Frame:
         """A frame whose ``external`` inputs are other frames' outputs."""
@@ -158,6 +192,7 @@ class ModelSession:
 
         Raises ``InputError`` naming what is wrong; shapes are checked when they are bound.
         """
+        inputs = self.inputs.flat(inputs, self.name)
         known = [info.name for info in self.program.inputs]
         unknown = [name for name in inputs if name not in known]
         missing = [name for name in known if name not in inputs and name not in wired]
@@ -175,17 +210,19 @@ class ModelSession:
             return self._converted(info, value)
         # The name, which takes microseconds, only decides where the byte order differs.
         if value.dtype != self._dtypes[info.name] and value.dtype.name != info.dtype:
+            if info.dtype in NARROW and _is_raw(value, self._dtypes[info.name]):
+                return value.view(stored_dtype(info.dtype))
             raise InputError(
                 f"model {self.name!r}: input {info.name!r} has dtype {value.dtype.name}, "
                 f"the model takes {info.dtype}: convert with .astype({info.dtype!r})"
             )
-        return value
+        return to_bits(value, info.dtype)
 
     def _converted(self, info: TensorInfo, value: Any) -> Array:
         """A list or number as an array; a fraction for an integer input is refused."""
         try:
-            array: Array = np.asarray(value, dtype=info.dtype)
-            exact = array.dtype.kind == "f" or np.asarray(value).dtype.kind in "biu"
+            array: Array = np.asarray(value, dtype=self._dtypes[info.name])
+            exact = is_float(info.dtype) or np.asarray(value).dtype.kind in "biu"
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"model {self.name!r}: input {info.name!r} is no {info.dtype} array: {error}"
@@ -195,7 +232,7 @@ class ModelSession:
                 f"model {self.name!r}: input {info.name!r} is no {info.dtype} array: it holds "
                 "other values than integers"
             )
-        return array
+        return to_bits(array, info.dtype)
 
 
 class _Defaults(dict[str, int]):
@@ -205,7 +242,13 @@ class _Defaults(dict[str, int]):
         return 1
 
 
+def _is_raw(array: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether ``array`` is of plain bytes as wide as ``dtype``, as ``np.load`` has it."""
+    given = array.dtype
+    return given.kind == "V" and given.type is np.void and given.itemsize == dtype.itemsize
+
+
 def _random(random: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Array:
-    if np.dtype(dtype).kind == "f":
-        return random.standard_normal(shape).astype(dtype)
-    return random.integers(0, 2, shape).astype(dtype)
+    if is_float(dtype):
+        return np.asarray(random.standard_normal(shape)).astype(numpy_dtype(dtype))
+    return np.asarray(random.integers(0, 2, shape)).astype(numpy_dtype(dtype))

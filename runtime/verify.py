@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from motet.runtime.device import Array
+from motet.runtime.element_types import stored_dtype
 from motet.runtime.errors import BundleError
 from motet.runtime.program import (
     ArrayCall,
@@ -107,7 +108,7 @@ def _place_is_valid(
     if isinstance(place, Input):
         return (
             0 <= place.index < len(program.inputs)
-            and program.inputs[place.index].dtype == register.dtype
+            and stored_dtype(program.inputs[place.index].dtype) == register.dtype
         )
     if isinstance(place, Constant):
         return (
@@ -168,7 +169,7 @@ def _outputs_are_valid(program: Program) -> bool:
         _in_range(program.output_registers, len(program.registers))
         and len(program.outputs) == len(program.output_registers)
         and all(
-            info.dtype == program.registers[register].dtype
+            stored_dtype(info.dtype) == program.registers[register].dtype
             for info, register in zip(program.outputs, program.output_registers, strict=True)
         )
     )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from motet.runtime.device import Array
+from motet.runtime.element_types import stored_dtype
 from motet.runtime.errors import CompileError, InputError
 from motet.runtime.late import START, Waiting, waiting
 from motet.runtime.memory import aligned_bytes, plan, view
@@ -80,8 +81,9 @@ class Frame:
             buffer = external.get(index)
             if buffer is None:
                 shape = evaluate_shape(info.shape, bindings)
-                size = int(np.prod(shape, dtype=np.int64)) * np.dtype(info.dtype).itemsize
-                buffer = view(aligned_bytes(size), 0, info.dtype, shape)
+                dtype = stored_dtype(info.dtype)
+                size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+                buffer = view(aligned_bytes(size), 0, dtype, shape)
             buffers.append(buffer)
         return buffers
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from motet.runtime.device import Array
+from motet.runtime.element_types import to_bits
 from motet.runtime.errors import InputError
 from motet.runtime.late import late_symbols, symbols_in
 from motet.runtime.model import ModelSession
@@ -34,7 +35,7 @@ class WiredModels:
         self._unsettled = _unsettled(models)
         self._pool = IdlePool[tuple[ShapeKey, ...], Chain](MAX_IDLE_CHAINS)
 
-    def run(self, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Array]]:
+    def run(self, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """One round: model -> output -> new array. Raises ``InputError`` on wrong inputs."""
         given = {name: self._given(name, inputs.get(name, {})) for name in self._models}
         key = tuple(tuple(array.shape for array in arrays.values()) for arrays in given.values())
@@ -48,7 +49,9 @@ class WiredModels:
                     fill(chain[name], given[name])
                     chain[name].run()
                     results[name] = model.copy_outputs(chain[name])
-            return results
+            return {
+                name: model.outputs.grouped(results[name]) for name, model in self._models.items()
+            }
         finally:
             self._pool.give(key, chain)
 
@@ -72,7 +75,7 @@ class WiredModels:
         for number, info in enumerate(model.program.inputs):
             if info.name in model.entry.wires:
                 source, _, output = model.entry.wires[info.name].partition(".")
-                arrays[number] = results[source][output]
+                arrays[number] = to_bits(results[source][output], info.dtype)
         return dict(sorted(arrays.items()))
 
     def bind(self, given: Mapping[str, Mapping[int, Array]]) -> Chain:

@@ -40,6 +40,11 @@ class Opsets:
         return domain in self._versions
 
     @property
+    def versions(self) -> Mapping[str, int]:
+        """The version of every domain that is imported."""
+        return self._versions
+
+    @property
     def default(self) -> int:
         """Version of the default operator set."""
         return self.version(DEFAULT_DOMAIN)

@@ -8,6 +8,7 @@ and ``scans``, which come back here for each graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tvm import relax
 
 from motet.runtime.errors import ModelError, MotetError, UnsupportedOperatorError
 
-from . import functions, graph_operators, shape_data
+from . import functions, graph_operators, narrow, shape_data
 from .completion import broadcastable
 from .control_flow import BranchesNeededError, Scope, Site
 from .domains import Opsets, domain_of, full_name
@@ -32,6 +33,8 @@ from .types import type_proto
 from .values import Constant, Symbolic, Tensor, Value
 
 _MAX_DEPTH = 32
+# TVM puts it before types that it prints.
+_TVM_HINT = "# Metadata omitted. Use show_meta=True in script() method to show it."
 # Operators whose results depend on more than their inputs, or that hold graphs.
 _SHAPE_OPERATORS = ("Shape", "Size")
 
@@ -65,20 +68,30 @@ class GraphImporter:
         self.parameters: Mapping[str, relax.Var] = {}
 
     def function(
-        self, graph: onnx.GraphProto, given: Mapping[str, Value], params: Mapping[str, relax.Var]
+        self,
+        graph: onnx.GraphProto,
+        given: Mapping[str, Value],
+        params: Mapping[str, relax.Var],
+        elements: Mapping[relax.Var, str] = MappingProxyType({}),
     ) -> tuple[list[Any], list[Value]]:
         """Bindings of the whole graph, and the values of its outputs, in ONNX order.
 
-        given: values of the graph's inputs; params: the function's parameters by name.
+        given: values of the graph's inputs; params: the function's parameters by name;
+        elements: narrow element types of parameters, which hold their bits.
         """
         self.parameters = params
         self.builder.begin_scope(list(params.values()))
-        outputs = self.graph(graph, self.entered(graph, given), Place(self.opsets))
+        scope: Scope = {}
+        for name, value in given.items():
+            with Recorded(self, [name]):
+                scope[name] = narrow.received(self.builder, value, elements)
+        outputs = self.graph(graph, self.entered(graph, scope), Place(self.opsets))
         for index, value in enumerate(outputs):
-            if isinstance(value, Symbolic):  # shape data that leaves the graph
-                with Recorded(self, [graph.output[index].name]):
+            with Recorded(self, [graph.output[index].name]):
+                if isinstance(value, Symbolic):  # shape data that leaves the graph
                     view = Node(self.builder, "Shape", self.opsets.default, {}, [value], 1)
-                    outputs[index] = Tensor(view.x())
+                    value = Tensor(view.x())
+                outputs[index] = narrow.sent(self.builder, value)
         self.builder.end_scope()
         return self.bindings, outputs
 
@@ -108,7 +121,7 @@ class GraphImporter:
                 raise value_needed(message, error.needs, self.builder, self.parameters) from error
             raise UnsupportedOperatorError(message) from error
         except Exception as error:  # TVM raises every kind
-            lines = str(error).strip().splitlines()
+            lines = str(error).replace(_TVM_HINT, "").strip().splitlines()
             cause = next((line.strip() for line in reversed(lines) if line.strip()), "")
             raise ModelError(
                 f"{self.model}: node '{name}' ({operator}) could not be imported: "
@@ -143,12 +156,6 @@ class GraphImporter:
                 raise RefusedNodeError("a Constant of strings or of a sparse tensor")
             return [Constant(array)]
         inputs = [scope[i] if i else None for i in node.input]
-        arrays = [v.array if isinstance(v, Constant) else None for v in inputs]
-        known = all(a is not None or v is None for a, v in zip(arrays, inputs, strict=True))
-        if known and not domain:
-            folded = fold(node, arrays, place.opsets.default)
-            if folded is not None:
-                return [Constant(array) for array in folded]
         version = place.opsets.version(domain)
         view = Node(
             self.builder,
@@ -158,10 +165,25 @@ class GraphImporter:
             inputs,
             len(node.output),
             domain,
+            name,
         )
+        if all(value is None or isinstance(value, Constant) for value in inputs):
+            folded = self._folded(node, view, place)
+            if folded is not None:
+                return folded
         if not domain and node.op_type in graph_operators.CONVERTERS:
             return graph_operators.CONVERTERS[node.op_type](self, Site(view, name, scope, place))
         return self._converted(node, view, name, place)
+
+    def _folded(self, node: onnx.NodeProto, view: Node, place: Place) -> list[Value] | None:
+        """Outputs of a node of constants that is computed at once, else None."""
+        arrays = [v.array if isinstance(v, Constant) else None for v in view.inputs]
+        folded = None if view.domain else fold(node, arrays, place.opsets.default)
+        if folded is None:
+            return None
+        concerned = narrow.is_concerned(view.inputs, view.attributes)
+        types = narrow.output_types(node, view, place.opsets) if concerned else []
+        return narrow.recast([Constant(array) for array in folded], types)
 
     def _converted(
         self, node: onnx.NodeProto, view: Node, name: str, place: Place
@@ -171,7 +193,9 @@ class GraphImporter:
             with Recorded(self, place.names(name)):
                 value = shape_data.shape_of(view)
             return [value] if value is not None else []
-        if not view.domain and any(isinstance(v, Symbolic) for v in view.inputs):
+        concerned = narrow.is_concerned(view.inputs, view.attributes)
+        symbolic = any(isinstance(v, Symbolic) for v in view.inputs)
+        if not view.domain and symbolic and not concerned:
             values = shape_data.evaluate(view)
             if values is not None:
                 return values
@@ -180,8 +204,11 @@ class GraphImporter:
             return self._body(node, view, name, place)
         with Recorded(self, place.names(name)) as recorded:
             view.inputs = tuple(broadcastable(view))
-            result = convert(view)
-            return recorded.values(result, view)
+            if not concerned:
+                return recorded.values(convert(view), view)
+            types = narrow.output_types(node, view, place.opsets)
+            view.inputs = tuple(narrow.carried(view))
+            return narrow.typed(view, recorded.values(convert(view), view), types)
 
     def _body(self, node: onnx.NodeProto, view: Node, name: str, place: Place) -> Sequence[Value]:
         """Outputs of a node through the function body that onnx defines for it."""

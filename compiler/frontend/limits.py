@@ -8,23 +8,24 @@ from typing import Any
 
 from tvm import relax
 
+from motet.runtime.element_types import NARROW
 from motet.runtime.errors import ModelError
 
 from .values import as_dim
 
 MAX_ELEMENTS = 2**31 - 1
 MAX_TOTAL_BYTES = 16 * 2**30
-# What numpy has by itself, and so what a bundle runs on.
+# What numpy has by itself, and so what a bundle computes in.
 _INTEGERS = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
 RUNNABLE = frozenset(("bool", "float16", "float32", "float64", *_INTEGERS))
 
 
 def check_dtype(dtype: str, what: str) -> None:
     """Refuse an element type that no kernel runs on; ``what`` begins the message."""
-    if dtype not in RUNNABLE:
+    if dtype not in RUNNABLE and dtype not in NARROW:
         raise ModelError(
             f"{what} has the element type {dtype}, which Motet does not run: "
-            "convert the model to float32 or float16 (integers of fewer than 8 bits to int8)"
+            "convert the model to float32 or float16"
         )
 
 

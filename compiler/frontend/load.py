@@ -18,16 +18,20 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
-from motet.runtime.errors import ModelError, SpecError
+from motet.runtime.element_types import NARROW, stored_dtype
+from motet.runtime.errors import SpecError
+from motet.runtime.manifest import Port
 from motet.runtime.program import TensorInfo
 
 from .checks import check_model, operator_sets
 from .control_flow import BranchesNeededError
-from .dimensions import ShapeText, Symbols, declared_shape, graph_inputs, numpy_dtype
+from .dimensions import ShapeText, Symbols
 from .domains import Opsets
 from .importer import GraphImporter
+from .ports import Shapes, empty_inputs, flat, given_inputs, grouped_shapes, output_ports, recorded
 from .reading import ReadModel, read_model
 from .supported import check_supported
+from .types import dtype_of
 from .values import Constant, Tensor, Value
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -43,6 +47,7 @@ class ImportedModel:
         is a str is symbolic.
     sha256, path: of the ONNX file.
     fixed: inputs of the ONNX model that were fixed to a value.
+    input_ports, output_ports: how tensors are grouped; empty where nothing is a sequence.
     """
 
     module: tvm.IRModule
@@ -52,12 +57,14 @@ class ImportedModel:
     sha256: str
     path: Path
     fixed: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    input_ports: tuple[Port, ...] = ()
+    output_ports: tuple[Port, ...] = ()
 
 
 def load_model(
     path: Path | str,
     name: str,
-    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    shapes: Shapes | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> ImportedModel:
     """Import an ONNX file.
@@ -70,7 +77,8 @@ def load_model(
         Of the entry function, ``[a-z][a-z0-9_]*``.
     shapes:
         Input shapes instead of the model's, for symbolic dimensions: integers, or
-        names of symbolic dimensions. Equal names are equal dimensions.
+        names of symbolic dimensions. Equal names are equal dimensions. An input that is a
+        sequence has a list of shapes.
     values:
         Inputs that are fixed to a value (``fixed_inputs`` has the forms); they are no
         inputs of the result.
@@ -86,28 +94,35 @@ def load_model(
     if not _NAME.match(name):
         raise SpecError(f"model name '{name}': use a-z, 0-9 and _, a letter first")
     read = read_model(Path(path))
-    model = check_model(read, shapes or {}, values or {})
+    shapes = grouped_shapes(read.proto.graph, shapes or {})
+    model = check_model(read, shapes, values or {})
     opsets = operator_sets(model, read.label)
     check_supported(model.graph, opsets, read.label)
     fixed = {t.name: read.array(t) for t in model.graph.initializer if t.name in (values or {})}
-    return replace(_imported(read, model, opsets, name), fixed=fixed)
+    empty = empty_inputs(model.graph, values or {})
+    return replace(_imported(read, model, opsets, name, shapes, empty), fixed=fixed)
 
 
-def _imported(read: ReadModel, model: onnx.ModelProto, opsets: Opsets, name: str) -> ImportedModel:
+def _imported(
+    read: ReadModel,
+    model: onnx.ModelProto,
+    opsets: Opsets,
+    name: str,
+    shapes: Shapes,
+    empty: Mapping[str, Value],
+) -> ImportedModel:
     graph = model.graph
-    infos = graph_inputs(graph)
-    declared = [_known_shape(info, read.label) for info in infos]
+    given = given_inputs(graph, shapes, empty, read.label)
+    inputs = tuple(info for one in given for info in one.tensors)
+    declared = [info.shape for info in inputs]
     symbols = Symbols(declared)
-    inputs = tuple(
-        TensorInfo(info.name, numpy_dtype(info, read.label), shape)
-        for info, shape in zip(infos, declared, strict=True)
-    )
     params = _parameters(inputs, declared, symbols)
-    given = {name: Tensor(var) for name, var in params.items()}
+    elements = {params[info.name]: info.dtype for info in inputs if info.dtype in NARROW}
+    scope = {**empty, **{one.port.name: one.value(params) for one in given}}
 
     def function(dataflow: bool) -> tuple[list[Any], list[Value]]:
         importer = GraphImporter(read.label, opsets, dataflow, read.array)
-        return importer.function(graph, given, params)
+        return importer.function(graph, scope, params, elements)
 
     dataflow = True
     try:
@@ -115,16 +130,21 @@ def _imported(read: ReadModel, model: onnx.ModelProto, opsets: Opsets, name: str
     except BranchesNeededError:  # known only once a condition is found to be one of the run
         dataflow = False
         bindings, values = function(dataflow)
-    module = _module(name, list(params.values()), bindings, values, dataflow)
-    outputs = _outputs(module[name].ret_ty, graph, symbols, read.label)
-    return ImportedModel(module, name, inputs, outputs, read.sha256, read.path)
-
-
-def _known_shape(info: onnx.ValueInfoProto, file: str) -> ShapeText:
-    shape = declared_shape(info)
-    if shape is None:
-        raise ModelError(f"{file}: input '{info.name}' has no rank: give its shape in shapes")
-    return shape
+    ports, names = output_ports([info.name for info in graph.output], values)
+    results = flat(values)
+    module = _module(name, list(params.values()), bindings, results, dataflow)
+    infos = list(zip(names, map(dtype_of, results), strict=True))
+    outputs = _outputs(module[name].ret_ty, infos, symbols)
+    return ImportedModel(
+        module,
+        name,
+        inputs,
+        outputs,
+        read.sha256,
+        read.path,
+        input_ports=recorded([one.port for one in given]),
+        output_ports=recorded(ports),
+    )
 
 
 def _parameters(
@@ -139,7 +159,7 @@ def _parameters(
             clean += "_"
         used.add(clean)
         shape = [symbols.dim(dim) for dim in dims]
-        params[info.name] = relax.Var(clean, relax.TensorType(shape, info.dtype))
+        params[info.name] = relax.Var(clean, relax.TensorType(shape, stored_dtype(info.dtype)))
     return params
 
 
@@ -147,7 +167,7 @@ def _module(
     name: str,
     params: list[relax.Var],
     bindings: Sequence[Any],
-    values: Sequence[Value],
+    values: Sequence[Constant | Tensor],
     dataflow: bool,
 ) -> tvm.IRModule:
     """One function of the recorded bindings, as one block."""
@@ -163,28 +183,26 @@ def _module(
 
 
 def _result(
-    builder: relax.BlockBuilder, bindings: Sequence[Any], values: Sequence[Value]
+    builder: relax.BlockBuilder, bindings: Sequence[Any], values: Sequence[Constant | Tensor]
 ) -> relax.Expr:
     for binding in bindings:
         builder.emit_normalized(binding)
-    exprs = [v.tensor() if isinstance(v, Constant) else v.expr for v in values]  # type: ignore[union-attr]
+    exprs = [v.tensor() if isinstance(v, Constant) else v.expr for v in values]
     return exprs[0] if len(exprs) == 1 else relax.Tuple(exprs)
 
 
 def _outputs(
-    ty: Any, graph: onnx.GraphProto, symbols: Symbols, file: str
+    ty: Any, infos: Sequence[tuple[str, str]], symbols: Symbols
 ) -> tuple[TensorInfo, ...]:
-    """Names from ONNX, dtypes and shapes from what was built."""
-    fields = list(ty.fields) if isinstance(ty, relax.TupleType) else [ty]
+    """Names (and element types) from ONNX, shapes from what was built."""
+    parts = list(ty.fields) if isinstance(ty, relax.TupleType) else [ty]
     result = []
-    for info, part in zip(graph.output, fields, strict=True):
-        if not isinstance(part, relax.TensorType):
-            raise ModelError(f"{file}: output '{info.name}' is no tensor")
+    for (name, dtype), part in zip(infos, parts, strict=True):
         if isinstance(part.shape, relax.ShapeExpr):
             shape = tuple(symbols.text(dim) for dim in part.shape.values)
         else:
-            shape = tuple(f"{info.name}_dim{i}" for i in range(max(part.ndim, 0)))
-        result.append(TensorInfo(info.name, str(part.dtype), shape))
+            shape = tuple(f"{name}_dim{i}" for i in range(max(part.ndim, 0)))
+        result.append(TensorInfo(name, dtype, shape))
     return tuple(result)
 
 

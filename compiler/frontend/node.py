@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import GenericConst
 
+from motet.runtime.element_types import carrier_dtype
+
 from .limits import RUNNABLE
+from .types import dtype_of
 from .values import (
     Constant,
     Dim,
@@ -46,6 +49,7 @@ class Node:
     attributes: by name; strings decoded, tensors as ``TensorProto``.
     inputs: values in ONNX order, None where an optional input was left out.
     outputs: number of outputs that the graph names.
+    name: of the node, or ``<op_type>_<index>`` where it has none.
     """
 
     def __init__(
@@ -57,14 +61,17 @@ class Node:
         inputs: Sequence[Value | None],
         outputs: int,
         domain: str = "",
+        name: str = "",
     ) -> None:
         self.builder = builder
         self.op_type = op_type
         self.opset = opset
         self.attributes = attributes
         self.inputs = tuple(inputs)
+        self.given = self.inputs
         self.outputs = outputs
         self.domain = domain
+        self.name = name
 
     def refuse(self, reason: str, needs: Value | None = None) -> NoReturn:
         """Stop: this use of the operator cannot be lowered, for ``reason``.
@@ -102,7 +109,7 @@ class Node:
     def tensor(self, value: Value) -> relax.Expr:
         """A Relax tensor of ``value``; shape data becomes an int tensor at run time."""
         if isinstance(value, Constant):
-            if value.array.dtype.name not in RUNNABLE:
+            if carrier_dtype(value.array.dtype.name) not in RUNNABLE:
                 self.refuse(f"a constant of element type {value.array.dtype.name}")
             return value.tensor()
         if isinstance(value, Tensor):
@@ -172,13 +179,18 @@ class Node:
         return [int(v) for v in self.needed_constant(index, name).reshape(-1)]
 
     def dims(self, index: int, what: str) -> list[Dim]:
-        """Input ``index`` (rank 0 or 1) as dimensions, constant or symbolic."""
+        """Input ``index`` (rank 0 or 1) as dimensions: constant, symbolic, or bound to data."""
         value = self.value(index)
         if isinstance(value, Constant):
             return [int(v) for v in value.array.reshape(-1)]
         if isinstance(value, Symbolic):
             return [as_dim(v) for v in value.dims.reshape(-1)]
-        return self.refuse(f"its {what} (input {index}) is only known at run time", value)
+        from .late import dims_of
+
+        late = dims_of(self, value, what) if isinstance(value, Tensor) else None
+        if late is None:
+            self.refuse(f"its {what} (input {index}) is only known at run time", value)
+        return late
 
     def shape(self, expr: relax.Expr | None = None) -> Dims:
         """Dimensions of ``expr`` (of input 0 where None); refuses an unknown shape."""
@@ -216,6 +228,11 @@ class Node:
     def dtype(self, expr: relax.Expr | None = None) -> str:
         """Element type of ``expr`` (of input 0 where None), e.g. ``float32``."""
         return str((self.x(0) if expr is None else expr).ty.dtype)
+
+    def element_type(self, index: int = 0) -> str:
+        """The ONNX element type of input ``index``, whatever it is computed in."""
+        value = self.given[index] if index < len(self.given) else None
+        return dtype_of(self.value(index) if value is None else value)
 
     def scalar(self, value: float, dtype: str | None = None) -> relax.Expr:
         """A scalar constant of ``dtype`` (of input 0's where None)."""

@@ -12,6 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from motet.runtime.element_types import NARROW
 from motet.runtime.errors import ModelError
 
 from .fields import check_fields
@@ -86,8 +87,10 @@ def is_external(tensor: onnx.TensorProto) -> bool:
 
 def tensor_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes that the declared shape and type need."""
-    item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    return int(np.prod([int(d) for d in tensor.dims], dtype=object)) * item
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    narrow = NARROW.get(dtype.name)
+    bits = dtype.itemsize * 8 if narrow is None else narrow.bits
+    return int(-(-np.prod([int(d) for d in tensor.dims], dtype=object) * bits // 8))
 
 
 def _check_external(model: ReadModel, tensor: onnx.TensorProto) -> None:

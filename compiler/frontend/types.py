@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 from tvm import relax
 
+from motet.runtime.element_types import numpy_dtype
+
 from .values import Constant, EmptyOptional, Symbolic, Tensor, TensorSequence, Value, as_dim
 
 
 def onnx_dtype(name: str) -> int:
     """The ``TensorProto`` element type of a Relax or numpy dtype name."""
-    if name == "bfloat16":
-        return int(onnx.TensorProto.BFLOAT16)
-    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(name)))
+    return int(onnx.helper.np_dtype_to_tensor_dtype(numpy_dtype(name)))
 
 
 def numpy_name(elem: int) -> str:
@@ -27,7 +27,9 @@ def dtype_of(value: Value) -> str:
         return str(value.array.dtype.name)
     if isinstance(value, (Symbolic, TensorSequence)):
         return value.dtype
-    return str(value.expr.ty.dtype) if isinstance(value, Tensor) else ""
+    if isinstance(value, Tensor):
+        return value.element or str(value.expr.ty.dtype)
+    return ""
 
 
 def type_proto(value: Value | None) -> onnx.TypeProto:
@@ -52,4 +54,4 @@ def type_proto(value: Value | None) -> onnx.TypeProto:
     if isinstance(ty.shape, relax.ShapeExpr):
         dims = [as_dim(dim) for dim in ty.shape.values]
         shape = [dim if isinstance(dim, int) else str(dim) for dim in dims]
-    return onnx.helper.make_tensor_type_proto(onnx_dtype(str(ty.dtype)), shape)
+    return onnx.helper.make_tensor_type_proto(onnx_dtype(dtype_of(value)), shape)

@@ -16,19 +16,33 @@ import onnx
 from numpy.typing import NDArray
 from tvm import relax, tirx
 
+from motet.runtime.element_types import carrier_dtype
+
 Dim = Any  # int or tirx.Expr
 Dims = tuple[Dim, ...]
 
 
 def constant(array: NDArray[Any] | np.generic) -> relax.Expr:
-    """A Relax constant of ``array``, of exactly its dtype (Relax narrows int64 by default)."""
-    data = np.asarray(array)
+    """A Relax constant of ``array``, of exactly its dtype (Relax narrows int64 by default).
+
+    Narrow types (``runtime.element_types``) are in their carriers.
+    """
+    data = carried(np.asarray(array))
     return relax.const(np.ascontiguousarray(data).reshape(data.shape), data.dtype.name)
+
+
+def carried(array: NDArray[Any]) -> NDArray[Any]:
+    """``array`` in the dtype that it is computed in: another one for narrow types only."""
+    carrier = carrier_dtype(array.dtype.name)
+    return array if carrier == array.dtype.name else array.astype(carrier)
 
 
 @dataclass
 class Constant:
-    """A compile-time array; its Relax constant is made once, when first used."""
+    """A compile-time array; its Relax constant is made once, when first used.
+
+    Arrays of narrow element types have the dtypes of ml_dtypes.
+    """
 
     array: NDArray[Any]
     expr: relax.Expr | None = field(default=None, repr=False)
@@ -50,9 +64,13 @@ class Symbolic:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor at run time, as a Relax expression."""
+    """A tensor at run time, as a Relax expression.
+
+    element: its element type where that is a narrow one, held in its carrier.
+    """
 
     expr: relax.Expr
+    element: str | None = None
 
 
 @dataclass(frozen=True)

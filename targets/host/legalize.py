@@ -13,7 +13,7 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
-from motet.targets.host import elementwise, indexing, pooling, quantization, statistics
+from motet.targets.host import elementwise, indexing, narrow, pooling, quantization, statistics
 from motet.targets.host.defaults import by_tvm
 from motet.targets.host.elementwise import broadcast_index
 from motet.targets.host.kernels import arg_extreme, recurrence, selection
@@ -223,5 +223,6 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     **indexing.LEGALIZATIONS,
     **selection.LEGALIZATIONS,
     **recurrence.LEGALIZATIONS,
+    **narrow.LEGALIZATIONS,
     **statistics.LEGALIZATIONS,
 }
