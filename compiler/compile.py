@@ -149,6 +149,8 @@ def _entry(spec: ModelSpec, model: ImportedModel) -> ModelEntry:
             name: FixedInput(array.dtype.name, array.shape, array.tobytes())
             for name, array in sorted(model.fixed.items())
         },
+        input_ports=model.input_ports,
+        output_ports=model.output_ports,
     )
 
 

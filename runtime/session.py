@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from motet.runtime.bundle import Bundle
-from motet.runtime.device import Accelerator, Array
+from motet.runtime.device import Accelerator
 from motet.runtime.errors import EnvironmentLackError, InputError
 from motet.runtime.kernels import KernelLibrary, require_features
 from motet.runtime.memory import lendable
@@ -91,7 +91,7 @@ class Session(Mapping[str, ModelSession]):
 
     def run(
         self, model: str | None = None, inputs: Mapping[str, Any] | None = None
-    ) -> dict[str, Array]:
+    ) -> dict[str, Any]:
         """Run one model once: its outputs by name. ``model`` may be None if there is one."""
         return self._only(model).run_named(inputs or {})
 
@@ -101,7 +101,7 @@ class Session(Mapping[str, ModelSession]):
         """Run one model once and report every operator; random inputs where none are given."""
         return self._only(model).simulate(inputs)
 
-    def run_all(self, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Array]]:
+    def run_all(self, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Run every model once, in the bundle's order, along its wires.
 
         inputs: model -> input -> array, without the wired inputs, which read the

@@ -18,7 +18,15 @@ from onnx import defs, inliner
 from motet.runtime.errors import ModelError, UnsupportedOperatorError
 
 from . import old_opsets
-from .dimensions import declared_shape, graph_inputs, name_dimensions, numpy_dtype, override_shapes
+from .contributed import adopt_contributed
+from .dimensions import (
+    declared_shape,
+    graph_inputs,
+    name_dimensions,
+    numpy_dtype,
+    override_shapes,
+    tensor_type,
+)
 from .domains import DEFAULT_DOMAIN, Opsets, domain_of
 from .fixed_inputs import fix_inputs
 from .functions import schema_of
@@ -42,6 +50,7 @@ def check_model(
     model = _modernised(model, label)
     opsets = operator_sets(model, label)
     model = _inlined(model, label)
+    opsets = adopt_contributed(model, opsets, label)
     name_dimensions(model.graph)
     _check_values(model.graph, label)
     _check_operators(model.graph, opsets, label)
@@ -146,7 +155,8 @@ def _check_values(graph: onnx.GraphProto, label: str) -> None:
     for info in graph.output:
         if info.name not in seen:
             raise ModelError(f"{label}: output '{info.name}' is computed by no node")
-        if info.type.WhichOneof("value") != "tensor_type" or info.type.tensor_type.elem_type:
+        tensor = tensor_type(info)
+        if tensor is None or tensor.elem_type:
             numpy_dtype(info, label)
 
 

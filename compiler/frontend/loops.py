@@ -25,7 +25,7 @@ from .values import Constant, EmptyOptional, Symbolic, TensorSequence, Value, sh
 
 MAX_UNROLLED = 20_000
 """Nodes that the loops of a model may be unrolled to."""
-_MAX_STACKED = 64
+_MAX_STACKED = 16
 
 
 class Body:
