@@ -28,9 +28,11 @@ from . import (
     recurrent,
     reduction,
     resize,
+    selecting,
     sequences,
     shaping,
     slicing,
+    suppression,
 )
 
 _FAMILIES = (
@@ -48,9 +50,11 @@ _FAMILIES = (
     recurrent,
     reduction,
     resize,
+    selecting,
     sequences,
     shaping,
     slicing,
+    suppression,
 )
 
 Convert = Callable[[Node], Any]

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from motet.compiler.frontend import late
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import same
-from motet.compiler.frontend.values import Constant, Dim, constant, counted, shape_value
+from motet.compiler.frontend.values import Constant, Dim, Tensor, constant, counted, shape_value
+from motet.passes import selection
 
 # Scatters of at most so many entries per line become choices.
 _MAX_SELECTED = 16
@@ -123,27 +125,32 @@ def scatter_nd(node: Node) -> relax.Expr:
 
 def one_hot(node: Node) -> relax.Expr:
     """OneHot: ``where(index == position, on, off)``; an index out of range gives all off."""
-    depth = int(node.needed_constant(1, "depth").reshape(-1)[0])
-    values = node.needed_constant(2, "values")
+    depth = node.dims(1, "depth")[0]
+    values = node.constant(2)
+    if values is None:
+        off, on = (node.emit(relax.op.take(node.x(2), late.number(node, i), 0)) for i in range(2))
+    else:
+        off, on = constant(values[0]), constant(values[1])
     rank = node.rank() + 1
     axis = node.normal_axis(int(node.attr("axis", -1)), rank)
     index = relax.op.astype(node.x(), "int64")
     index = node.emit(relax.op.expand_dims(index, axis))
-    wrapped = relax.op.add(index, node.scalar(depth, "int64"))
+    wrapped = relax.op.add(index, late.as_vector(node, [depth]))
     index = relax.op.where(relax.op.less(index, node.scalar(0, "int64")), wrapped, index)
-    places = np.arange(depth).reshape([-1 if i == axis else 1 for i in range(rank)])
-    hit = relax.op.equal(index, constant(places))
-    return relax.op.where(hit, constant(values[1]), constant(values[0]))
+    shape = relax.ShapeExpr([depth if i == axis else 1 for i in range(rank)])
+    places = node.emit(relax.op.reshape(node.emit(counted(depth)), shape))
+    return relax.op.where(relax.op.equal(index, places), on, off)
 
 
 def top_k(node: Node) -> list[relax.Expr]:
     """TopK along ``axis``; the result is sorted whether or not the node asks for it."""
-    k = node.attr("k") if node.opset < 10 else node.dims(1, "k")[0]
     axis = node.axis(-1)
+    k = node.attr("k") if node.opset < 10 else _best(node, axis)
     largest = bool(node.attr("largest", 1))
+    if not isinstance(k, int) and not same(k, node.shape()[axis]):
+        both = node.emit(selection.topk(node.x(), k, axis, largest))
+        return [relax.TupleGetItem(both, 0), relax.TupleGetItem(both, 1)]
     if not isinstance(k, int):
-        if not same(k, node.shape()[axis]):
-            node.refuse(f"k is symbolic ({k}); only all of an axis can be sorted so")
         order = node.emit(relax.op.argsort(node.x(), axis, largest, "int64"))
         return [relax.op.gather_elements(node.x(), order, axis), order]
     if k == 0:  # which Relax takes for all
@@ -151,6 +158,21 @@ def top_k(node: Node) -> list[relax.Expr]:
         return [relax.op.zeros(dims, node.dtype()), relax.op.zeros(dims, "int64")]
     both = node.emit(relax.op.topk(node.x(), k, axis, "both", largest, "int64"))
     return [relax.TupleGetItem(both, 0), relax.TupleGetItem(both, 1)]
+
+
+def _best(node: Node, axis: int) -> Dim:
+    """How many elements a TopK is to give; more than there are is refused when it is met."""
+    value = node.value(1)
+    if not isinstance(value, Tensor):
+        return node.dims(1, "k")[0]
+    extent = late.as_vector(node, [node.shape()[axis]])
+
+    def checked(vector: relax.Expr, _start: int) -> relax.Expr:
+        over = node.emit(relax.op.greater(vector, extent))
+        return late.chosen(node, over, late.number(node, -1), vector)
+
+    dims = late.dims_of(node, value, "k", checked)
+    return node.dims(1, "k")[0] if dims is None else dims[0]
 
 
 def cum_sum(node: Node) -> relax.Expr:

@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from motet.compiler.frontend import late
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.values import constant
+from motet.compiler.frontend.values import Tensor, constant
+
+from . import late_shapes
 
 _NUMPY_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
 
 def pad(node: Node) -> relax.Expr:
     """Pad before and after every axis; negative pads cut."""
-    before, after = _widths(node)
     mode = node.attr("mode", "constant")
+    value = node.inputs[1] if node.has(1) else None
+    if isinstance(value, Tensor):
+        return _late(node, value, mode)
+    before, after = _widths(node)
     x = _cut(node, before, after)
     widths = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
     if not any(b or a for b, a in widths):
@@ -36,6 +42,14 @@ def pad(node: Node) -> relax.Expr:
             indices = np.pad(np.arange(extent), width, mode=_NUMPY_MODES[mode])  # type: ignore[call-overload]
             x = node.emit(relax.op.take(x, constant(indices), axis, mode="clip"))
     return x
+
+
+def _late(node: Node, value: Tensor, mode: str) -> relax.Expr:
+    """Pad by widths that the run computes."""
+    axes = _axes(node)
+    if late.length_of(value.expr) != 2 * len(axes) or mode not in ("constant", *_NUMPY_MODES):
+        node.refuse(f"pads of mode '{mode}' that are only known at run time", value)
+    return late_shapes.padded(node, value, axes, mode, node.scalar(_fill(node)))
 
 
 def _around(node: Node, x: relax.Expr, axis: int, width: tuple[int, int], mode: str) -> relax.Expr:
@@ -57,15 +71,20 @@ def _widths(node: Node) -> tuple[list[int], list[int]]:
     pads = node.ints(1, "pads")
     if pads is None:
         node.refuse("its pads are missing")
-    rank = node.rank()
-    axes = node.ints(3, "axes") if node.opset >= 18 else None
-    axes = list(range(rank)) if axes is None else [node.normal_axis(a, rank) for a in axes]
+    rank, axes = node.rank(), _axes(node)
     if len(pads) != 2 * len(axes):
         node.refuse(f"{len(pads)} pads for {len(axes)} axes")
     before, after = [0] * rank, [0] * rank
     for i, axis in enumerate(axes):
         before[axis], after[axis] = pads[i], pads[len(axes) + i]
     return before, after
+
+
+def _axes(node: Node) -> list[int]:
+    """The axes that the pads are for."""
+    rank = node.rank()
+    axes = node.ints(3, "axes") if node.opset >= 18 else None
+    return list(range(rank)) if axes is None else [node.normal_axis(a, rank) for a in axes]
 
 
 def _cut(node: Node, before: list[int], after: list[int]) -> relax.Expr:

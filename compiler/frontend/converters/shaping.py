@@ -13,7 +13,17 @@ from motet.compiler.frontend.completion import agreed, cast_to
 from motet.compiler.frontend.fold import MAX_ELEMENTS
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product, same, simplify
-from motet.compiler.frontend.values import Constant, Dim, Symbolic, Value, as_expr, constant
+from motet.compiler.frontend.values import (
+    Constant,
+    Dim,
+    Symbolic,
+    Tensor,
+    Value,
+    as_expr,
+    constant,
+)
+
+from . import late_shapes
 
 
 def _reshaped(node: Node, x: relax.Expr, dims: Sequence[Dim]) -> relax.Expr:
@@ -28,7 +38,9 @@ def _reshaped(node: Node, x: relax.Expr, dims: Sequence[Dim]) -> relax.Expr:
 
 def reshape(node: Node) -> relax.Expr:
     """Reshape: 0 copies a dimension (unless ``allowzero``), -1 takes what is left."""
-    dims = node.dims(1, "shape")
+    value = node.value(1)
+    late = late_shapes.reshape_dims(node, value) if isinstance(value, Tensor) else None
+    dims = node.dims(1, "shape") if late is None else late
     old = node.shape()
     if not node.attr("allowzero", 0):
         if any(isinstance(d, int) and d == 0 and i >= len(old) for i, d in enumerate(dims)):
@@ -121,14 +133,24 @@ def transpose(node: Node) -> relax.Expr:
 
 def expand(node: Node) -> relax.Expr:
     """Expand: two-way broadcasting, so a 1 in the shape keeps the input's dimension."""
-    target, old = node.dims(1, "shape"), list(node.shape())
+    value, old = node.value(1), list(node.shape())
+    late = late_shapes.expand_dims(node, value, old) if isinstance(value, Tensor) else None
+    target = node.dims(1, "shape") if late is None else late
     rank = max(len(target), len(old))
     target = [1] * (rank - len(target)) + target
     padded = [1] * (rank - len(old)) + old
     dims = [_broadcast(node, a, b) for a, b in zip(padded, target, strict=True)]
+    if late is not None:
+        x = _reshaped(node, node.x(), padded)
+        return _expanded(node, late_shapes.spread(node, node.emit(x), dims), dims)
+    return _expanded(node, node.x(), dims)
+
+
+def _expanded(node: Node, x: relax.Expr, dims: list[Dim]) -> relax.Expr:
+    old = node.shape(x)
     if len(dims) == len(old) and all(same(a, b) for a, b in zip(dims, old, strict=True)):
-        return node.x()
-    return relax.op.broadcast_to(node.x(), relax.ShapeExpr(dims))
+        return x
+    return relax.op.broadcast_to(x, relax.ShapeExpr(dims))
 
 
 def _broadcast(node: Node, have: Dim, want: Dim) -> Dim:
@@ -158,9 +180,12 @@ def concat(node: Node) -> relax.Expr:
 
 def split(node: Node) -> list[relax.Expr]:
     """Split into given sizes, or into equal parts (the last may be smaller)."""
-    axis = node.axis(0)
+    axis, count = node.axis(0), node.outputs
+    value = node.inputs[1] if node.has(1) else None
+    parts = late_shapes.split_parts(node, axis, value) if isinstance(value, Tensor) else None
+    if parts is not None:
+        return parts
     sizes = node.ints(1, "split")
-    count = node.outputs
     if sizes is None:
         extent = node.shape()[axis]
         if not isinstance(extent, int):
@@ -217,7 +242,9 @@ def eye_like(node: Node) -> Value:
 
 
 def range_(node: Node) -> relax.Expr:
-    """Range of integers whose limits are known or symbolic."""
+    """Range whose limits are known, symbolic, or computed by the run."""
+    if any(isinstance(value, Tensor) for value in node.inputs):
+        return late_shapes.range_of(node)
     start, limit, delta = (node.dims(i, "limits")[0] for i in range(3))
     dtype = next((v.dtype for v in node.inputs if isinstance(v, Symbolic)), "int64")
     if all(isinstance(v, int) for v in (start, limit, delta)):

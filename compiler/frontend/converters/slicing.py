@@ -7,9 +7,12 @@ from typing import Any
 
 from tvm import relax, tirx
 
+from motet.compiler.frontend import late
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import is_non_negative, same
-from motet.compiler.frontend.values import Dim, as_expr
+from motet.compiler.frontend.values import Dim, Tensor, as_expr
+
+from . import late_shapes
 
 # Exporters write INT_MAX, INT64_MAX or a round 10^9 for "to the end".
 _OPEN_END = 10**9
@@ -17,6 +20,8 @@ _OPEN_END = 10**9
 
 def slice_(node: Node) -> relax.Expr:
     """Slice; whole axes are left alone, so that a symbolic dimension stays what it is."""
+    if node.opset >= 10 and any(isinstance(v, Tensor) for v in node.inputs[1:3]):
+        return _late(node)
     starts, ends, axes, steps = _parameters(node)
     dims = node.shape()
     cuts, x = [], node.x()
@@ -50,6 +55,23 @@ def _parameters(node: Node) -> tuple[list[Dim], list[Dim], list[int], list[int]]
     starts, ends = node.dims(1, "starts"), node.dims(2, "ends")
     axes = node.ints(3, "axes") or list(range(len(starts)))
     return starts, ends, axes, node.ints(4, "steps") or [1] * len(starts)
+
+
+def _late(node: Node) -> relax.Expr:
+    """Slice at places that the run computes."""
+    starts, ends = (late.vector_of(node, node.x(i)) for i in (1, 2))
+    count = late.length_of(starts)
+    if count is None or late.length_of(ends) != count:
+        node.refuse("how many axes it cuts is only known at run time", node.value(1))
+    x, rank = node.x(), node.rank()
+    axes = [node.normal_axis(a, rank) for a in node.ints(3, "axes") or range(count)]
+    steps = node.ints(4, "steps") or [1] * count
+    if len(axes) != count or len(steps) != count or 0 in steps:
+        node.refuse(f"{count} starts for axes {axes} in steps {steps}")
+    places = late_shapes.cuts(node, starts, ends, [node.shape()[a] for a in axes], steps)
+    for axis, place, step in zip(axes, places, steps, strict=True):
+        x = late_shapes.cut(node, x, axis, place, step)
+    return x
 
 
 def _is_zero(value: Dim) -> bool:

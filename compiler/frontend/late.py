@@ -1,0 +1,143 @@
+"""Dimensions that depend on data: integers that the run computes become new symbols.
+
+``relax.tensor_to_shape`` reads an int64 tensor of known length as a shape, which
+``match_cast`` gives new symbols; the VM binds them when it gets there. From then on they
+are dimensions like those of the inputs, and a negative value is refused when it is met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tvm import relax, tirx
+from tvm.ir import GenericConst
+
+from .limits import RUNNABLE
+from .node import Node
+from .values import Dim, Tensor, as_dim, shape_value
+
+MAX_LENGTH = 64
+"""Elements of a tensor that is read as a shape."""
+
+Piece = list[Dim] | relax.Expr
+"""Dimensions that are known or symbolic, or a vector of integers that the run computes."""
+
+
+def bind(node: Node, vector: relax.Expr, what: Sequence[str]) -> list[Dim]:
+    """New dimensions with the values of an int64 vector, called ``<operator>_<number>_<what>``."""
+    number = _next_number(node)
+    names = [f"{node.op_type.lower()}_{number}_{name}" for name in what]
+    symbols = [tirx.Var(name, "int64") for name in names]
+    shape = node.emit(relax.op.tensor_to_shape(vector))
+    node.builder.match_cast(shape, relax.ShapeType(symbols))
+    return symbols
+
+
+def _next_number(node: Node) -> int:
+    """How often the import has bound dimensions for nodes of this operator."""
+    # One import has one builder, so that equal models get equal names.
+    counts = node.builder.__dict__.setdefault("late_dimensions", {})
+    counts[node.op_type] = counts.get(node.op_type, -1) + 1
+    return int(counts[node.op_type])
+
+
+def length_of(expr: relax.Expr) -> int | None:
+    """Elements of a tensor of integers that can be read as a shape, else None."""
+    ty = expr.ty
+    if not isinstance(ty, relax.TensorType) or not isinstance(ty.shape, relax.ShapeExpr):
+        return None
+    dims = [as_dim(dim) for dim in ty.shape.values]
+    if len(dims) > 1 or str(ty.dtype) not in RUNNABLE or not str(ty.dtype).startswith("int"):
+        return None
+    length = dims[0] if dims else 1
+    return length if isinstance(length, int) and length <= MAX_LENGTH else None
+
+
+def vector_of(node: Node, expr: relax.Expr) -> relax.Expr:
+    """An integer tensor of rank 0 or 1 as an int64 vector."""
+    if node.dtype(expr) != "int64":
+        expr = node.emit(relax.op.astype(expr, "int64"))
+    return expr if node.rank(expr) == 1 else node.emit(relax.op.reshape(expr, [1]))
+
+
+def pieces(node: Node, expr: relax.Expr) -> list[Piece]:
+    """What a vector was put together from: its known parts, and those that the run computes."""
+    if isinstance(expr, GenericConst):
+        return [[int(v) for v in expr.value.numpy().reshape(-1)]]
+    bound = node.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
+    name = str(bound.op.name) if isinstance(bound, relax.Call) else ""
+    if name == "relax.shape_to_tensor" and isinstance(bound.args[0], relax.ShapeExpr):
+        return [[as_dim(dim) for dim in bound.args[0].values]]
+    if name == "relax.concat":
+        return [piece for item in bound.args[0].fields for piece in pieces(node, item)]
+    one = length_of(expr) == 1
+    moves = name in ("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.astype")
+    if moves and one and length_of(bound.args[0]) == 1:
+        return pieces(node, bound.args[0])
+    return [expr]
+
+
+def dims_of(
+    node: Node,
+    value: Tensor,
+    what: str,
+    fixed: Callable[[relax.Expr, int], relax.Expr] | None = None,
+) -> list[Dim] | None:
+    """The elements of ``value`` as dimensions; None where it cannot be read as a shape.
+
+    fixed: makes dimensions of what a piece of the vector says; takes and returns an int64
+    vector, and is told where in the whole it begins.
+    """
+    if length_of(value.expr) is None:
+        return None
+    result: list[Dim] = []
+    for piece in pieces(node, value.expr):
+        if isinstance(piece, list):
+            result += piece
+            continue
+        vector = vector_of(node, piece)
+        start, length = len(result), length_of(piece) or 0
+        if fixed is not None:
+            vector = node.emit(fixed(vector, start))
+        names = [what] if length == 1 else [f"{what}{start + i}" for i in range(length)]
+        result += bind(node, vector, names) if length else []
+    return result
+
+
+def as_vector(node: Node, dims: Sequence[Dim]) -> relax.Expr:
+    """Dimensions as an int64 vector."""
+    return node.tensor(shape_value(list(dims)))
+
+
+def number(node: Node, value: int) -> relax.Expr:
+    """An int64 scalar constant."""
+    return node.scalar(value, "int64")
+
+
+def chosen(node: Node, condition: relax.Expr, one: Any, other: Any) -> relax.Expr:
+    """``where``, bound to a variable."""
+    return node.emit(relax.op.where(condition, one, other))
+
+
+def first(node: Node, x: relax.Expr, count: Dim, axis: int = 0) -> relax.Expr:
+    """The first ``count`` entries of an axis, which has at least as many."""
+    return part(node, x, axis, 0, count)
+
+
+def part(node: Node, x: relax.Expr, axis: int, start: Dim, count: Dim) -> relax.Expr:
+    """``count`` entries of an axis from ``start`` on; the axis has them."""
+    begin = start if isinstance(start, int) else tirx.max(start, tirx.const(0, "int64"))
+    end = start + count
+    end = end if isinstance(end, int) else tirx.max(end, tirx.const(0, "int64"))
+    cut = node.emit(relax.op.strided_slice(x, [axis], [begin], [end]))
+    # Relax does not know that the axis is long enough: its extent would be a minimum.
+    dims = [count if i == axis else d for i, d in enumerate(node.shape(x))]
+    return reshaped(node, cut, dims)
+
+
+def reshaped(node: Node, x: relax.Expr, dims: Sequence[Dim]) -> relax.Expr:
+    """``x`` with shape ``dims``, in which Relax would take a 0 for "as it was"."""
+    if any(isinstance(d, int) and d == 0 for d in dims):
+        return node.emit(relax.op.zeros(relax.ShapeExpr(list(dims)), node.dtype(x)))
+    return node.emit(relax.op.reshape(x, relax.ShapeExpr(list(dims))))
