@@ -100,7 +100,7 @@ class MotetRep(BackendRep):
         except ValueNeededError:
             return
         except MotetError:
-            if not self._may_be_sized():
+            if not self._may_be_sized() or not is_compatible(self._model):
                 raise
 
     def _may_be_sized(self) -> bool:

@@ -12,6 +12,7 @@ from motet.runtime.errors import (
     ProgramError,
     SpecError,
     UnsupportedOperatorError,
+    ValueNeededError,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "ProgramError",
     "SpecError",
     "UnsupportedOperatorError",
+    "ValueNeededError",
 ]
