@@ -12,6 +12,7 @@ from motet.compiler.frontend.node import Node
 
 from . import (
     activations,
+    attention,
     channels_last,
     fused,
     low_bits,
@@ -22,6 +23,7 @@ from . import (
 
 _FAMILIES = (
     activations,
+    attention,
     channels_last,
     fused,
     low_bits,

@@ -90,7 +90,7 @@ def _operand(node: Node, index: int, side: str) -> Value:
 
 
 def fused_mat_mul(node: Node) -> relax.Expr:
-    """``FusedMatMul``: alpha A B, each factor transposed where asked; alpha goes into a constant."""
+    """``FusedMatMul``: alpha A B, each transposed where asked; a constant takes alpha."""
     a, b = _operand(node, 0, "A"), _operand(node, 1, "B")
     alpha = float(node.attr("alpha", 1.0))
     if alpha != 1.0 and isinstance(b, Constant):

@@ -1,0 +1,75 @@
+"""Scaled dot-product attention over heads, as products and a softmax that passes read."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax
+
+from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.shape_data import product
+from motet.compiler.frontend.values import Dim
+
+
+def split_heads(node: Node, x: relax.Expr, heads: int) -> relax.Expr:
+    """``[B, S, N * H]`` as ``[B, N, S, H]``."""
+    batch, length, width = node.shape(x)
+    size = node.static([width], "the hidden size of attention")[0]
+    if size % heads:
+        node.refuse(f"a hidden size of {size} for {heads} heads")
+    apart = relax.op.reshape(x, relax.ShapeExpr([batch, length, heads, size // heads]))
+    return node.emit(relax.op.permute_dims(node.emit(apart), [0, 2, 1, 3]))
+
+
+def join_heads(node: Node, x: relax.Expr) -> relax.Expr:
+    """``[B, N, S, H]`` as ``[B, S, N * H]``."""
+    batch, heads, length, size = node.shape(x)
+    together = node.emit(relax.op.permute_dims(x, [0, 2, 1, 3]))
+    return relax.op.reshape(together, relax.ShapeExpr([batch, length, product([heads, size])]))
+
+
+def default_scale(node: Node, size: Dim) -> float:
+    """Attribute ``scale``; 1 / sqrt(head size) where it is absent or 0."""
+    scale = float(node.attr("scale", 0.0))
+    return scale or 1.0 / float(np.sqrt(node.static([size], "the head size")[0]))
+
+
+def scores(
+    node: Node, query: relax.Expr, key: relax.Expr, scale: float, cap: float = 0.0
+) -> relax.Expr:
+    """``scale query key^T``, ``[B, N, S, T]``; beyond ``cap``, where not 0, by a tanh."""
+    flipped = node.emit(relax.op.permute_dims(key, [0, 1, 3, 2]))
+    result = node.emit(relax.op.matmul(query, flipped))
+    if scale != 1.0:
+        result = node.emit(relax.op.multiply(result, node.scalar(scale)))
+    if cap == 0.0:
+        return result
+    bent = relax.op.tanh(node.emit(relax.op.divide(result, node.scalar(cap))))
+    return node.emit(relax.op.multiply(node.emit(bent), node.scalar(cap)))
+
+
+def attended(
+    node: Node, weights: relax.Expr, bias: relax.Expr | None, value: relax.Expr
+) -> tuple[relax.Expr, relax.Expr]:
+    """``softmax(weights + bias) value``, and ``weights + bias``."""
+    if bias is not None:
+        weights = node.emit(relax.op.add(weights, bias))
+    chances = node.emit(relax.op.nn.softmax(weights, -1))
+    return node.emit(relax.op.matmul(chances, value)), weights
+
+
+def after_past(node: Node, past: relax.Expr | None, new: relax.Expr) -> relax.Expr:
+    """``[B, N, P, H]`` and ``[B, N, S, H]`` as ``[B, N, P + S, H]``."""
+    if past is None:
+        return new
+    return node.emit(relax.op.concat([past, new], 2))
+
+
+def repeated_heads(node: Node, x: relax.Expr, times: int) -> relax.Expr:
+    """``[B, N, T, H]`` with every head ``times`` times in a row."""
+    if times == 1:
+        return x
+    batch, heads, length, size = node.shape(x)
+    apart = node.emit(relax.op.expand_dims(x, 2))
+    spread = relax.op.broadcast_to(apart, relax.ShapeExpr([batch, heads, times, length, size]))
+    dims = relax.ShapeExpr([batch, product([heads, times]), length, size])
+    return node.emit(relax.op.reshape(node.emit(spread), dims))
