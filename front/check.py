@@ -133,17 +133,27 @@ def onnxruntime_session(source: str | bytes, model: str, optimised: bool = True)
         raise EnvironmentLackError(
             "motet check compares with onnxruntime: pip install 'motet[check]'"
         ) from error
+    try:
+        return _session(onnxruntime, source, optimised, precise=True)
+    except Exception:  # with the option, 1.31 makes int8 activations a pair it has no kernel for
+        try:
+            return _session(onnxruntime, source, optimised, precise=False)
+        except Exception as error:
+            whole = isinstance(source, str)
+            what = source if whole else "the model with its inner values as outputs"
+            raise ModelError(f"model {model!r}: onnxruntime cannot load {what}: {error}") from error
+
+
+def _session(onnxruntime: Any, source: str | bytes, optimised: bool, precise: bool) -> Any:
+    """``precise``: without it, CPUs that lack VNNI saturate pairs of uint8 * int8 products at
+    16 bits.
+    """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Without it, CPUs that lack VNNI saturate pairs of uint8 * int8 products at 16 bits.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.log_severity_level = 3 if not precise else 4
+    options.add_session_config_entry("session.x64quantprecision", str(int(precise)))
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        what = source if isinstance(source, str) else "the model with its inner values as outputs"
-        raise ModelError(f"model {model!r}: onnxruntime cannot load {what}: {error}") from error
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def reference_session(path: Path, digest: str, model: str) -> Any:

@@ -15,9 +15,11 @@ from tvm import relax
 
 from motet.compiler.frontend.node import Node, is_float
 from motet.compiler.frontend.values import constant
+from motet.runtime.element_types import NARROW, carrier_dtype
+from motet.targets.operators.narrow import round_to
 
 from .quantization import (
-    Element,
+    along,
     array_of,
     cast,
     dequantized,
@@ -40,29 +42,58 @@ def _dtype(node: Node, attribute: str) -> str | None:
 def quantize_linear(node: Node) -> relax.Expr:
     """QuantizeLinear: the division in ``precision``, else in the wider type of its operands."""
     x, scale, zero = node.x(), node.x(1), node.x(2) if node.has(2) else None
-    precision = _dtype(node, "precision") or _wider(node.dtype(x), node.dtype(scale))
-    x, scale = cast(node, x, precision), cast(node, scale, precision)
+    precision = _dtype(node, "precision") or _wider(node.element_type(), node.element_type(1))
+    x, scale = _as_precise(node, x, precision), _as_precise(node, scale, precision)
     scale, axis = _parameter(node, x, scale)
     if zero is not None:
         zero = _parameter(node, x, zero)[0]
-    return quantized(node, x, scale, zero, _quantized_type(node), axis)
+    name = _quantized_type(node)
+    if precision not in NARROW and not is_narrow_float(name):
+        return quantized(node, x, scale, zero, element_of(name), axis)
+    ratio = node.emit(relax.op.divide(x, along(node, scale, axis, node.rank(x))))
+    if precision in NARROW:
+        ratio = node.emit(round_to(ratio, precision, saturate=False))
+    if is_narrow_float(name):
+        return _rounded(node, ratio, zero, name, axis)
+    unit = constant(np.float32(1))
+    return quantized(node, ratio, unit, zero, element_of(name), axis)
+
+
+def _as_precise(node: Node, x: relax.Expr, precision: str) -> relax.Expr:
+    """``x`` in the type of the division; a narrow one is in its carrier, rounded."""
+    x = cast(node, x, carrier_dtype(precision))
+    return node.emit(round_to(x, precision, saturate=False)) if precision in NARROW else x
+
+
+def _rounded(
+    node: Node, ratio: relax.Expr, zero: relax.Expr | None, name: str, axis: int
+) -> relax.Expr:
+    """A quotient as a float of 8 bits or fewer, whose zero point is mostly 0."""
+    known = None if zero is None else array_of(zero)
+    if zero is not None and (known is None or known.any()):
+        ratio = node.emit(relax.op.add(ratio, along(node, zero, axis, node.rank(ratio))))
+    return round_to(cast(node, ratio, "float32"), name, bool(node.attr("saturate", 1)))
+
+
+def is_narrow_float(name: str) -> bool:
+    """Whether ``name`` is a floating-point type that is rounded to on its bits."""
+    return name in NARROW and NARROW[name].is_float
 
 
 def _wider(left: str, right: str) -> str:
-    return "float16" if left == right == "float16" else "float32"
+    same = left == right and left in ("float16", "bfloat16")
+    return left if same else "float32"
 
 
-def _quantized_type(node: Node) -> Element:
+def _quantized_type(node: Node) -> str:
     """The output's element type: the zero point's, else ``output_dtype``, else uint8."""
-    if node.has(2):
-        return element_of(node.dtype(node.x(2)))
-    return element_of(_dtype(node, "output_dtype") or "uint8")
+    return node.element_type(2) if node.has(2) else _dtype(node, "output_dtype") or "uint8"
 
 
 def dequantize_linear(node: Node) -> relax.Expr:
     """DequantizeLinear, to ``output_dtype`` or the scale's type."""
     x, zero = node.x(), node.x(2) if node.has(2) else None
-    dtype = _dtype(node, "output_dtype") or node.dtype(node.x(1))
+    dtype = carrier_dtype(_dtype(node, "output_dtype") or node.element_type(1))
     scale, axis = _parameter(node, x, node.x(1))
     if zero is not None:
         zero = _parameter(node, x, zero)[0]
@@ -100,14 +131,15 @@ def _repeated(node: Node, x: relax.Expr, value: relax.Expr, axis: int, block: in
 def dynamic_parameters(node: Node, x: relax.Expr) -> tuple[relax.Expr, relax.Expr]:
     """Scale (float32) and zero point (uint8) of ``x`` as DynamicQuantizeLinear chooses them:
     0 and the extremes of ``x`` span 255 steps.
+
+    Where all of ``x`` is 0 the scale is 1, as in onnxruntime (ONNX's formula divides by 0).
     """
     nothing, one, steps = (constant(np.float32(v)) for v in (0.0, 1.0, 255.0))
     high = node.emit(relax.op.maximum(node.emit(relax.op.max(x)), nothing))
     low = node.emit(relax.op.minimum(node.emit(relax.op.min(x)), nothing))
-    span = node.emit(relax.op.subtract(high, low))
-    flat = node.emit(relax.op.equal(span, nothing))
-    span = node.emit(relax.op.where(flat, one, span))
-    scale = scaled(node, [span], steps)
+    flat = node.emit(relax.op.equal(high, low))
+    scale = scaled(node, [node.emit(relax.op.subtract(high, low))], steps)
+    scale = node.emit(relax.op.where(flat, one, scale))
     first = node.emit(relax.op.divide(low, scale))
     first = node.emit(relax.op.subtract(nothing, first))
     zero = node.emit(relax.op.round(node.emit(relax.op.clip(first, 0, 255))))
