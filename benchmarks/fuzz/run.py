@@ -29,7 +29,7 @@ FINE = ("right", "right by onnx.reference", "refused", UNJUDGED)
 class Limits:
     """Of one case: seconds, and bytes beyond what the compiler itself takes."""
 
-    seconds: float = 30.0
+    seconds: float = 60.0
     memory_bytes: int = 4 << 30
 
 

@@ -1,4 +1,4 @@
-"""The numbers that an ONNX file holds as plain integers, before anything interprets them.
+"""The numbers that an ONNX file holds as plain integers, and names that must differ.
 
 Element types, dimensions and operator set versions are integers in the file: onnx's Python
 functions take any for granted and raise whatever follows.
@@ -6,7 +6,7 @@ functions take any for granted and raise whatever follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx
 
@@ -32,11 +32,32 @@ def check_fields(model: onnx.ModelProto, label: str) -> None:
             raise ModelError(f"{label}: operator set '{domain}' has no version {entry.version}")
     for info in _value_infos(model):
         _check_tensor_type(info, label)
+    _check_output_names([info.name for info in model.graph.output], label)
     for info in model.graph.input:
         if info.type.HasField("tensor_type") and not info.type.tensor_type.elem_type:
             raise ModelError(f"{label}: input '{info.name}' has no element type")
+    for node, attribute in _attributes(model.graph.node):
+        _check_attribute(attribute, f"{label}: node '{node.name}' ({node.op_type})")
     for tensor, what in _tensors(model):
         _check_tensor(tensor, f"{label}: {what}")
+
+
+def _check_output_names(names: list[str], label: str) -> None:
+    """Refuse what cannot be told apart in a mapping from names to results."""
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise ModelError(f"{label}: output '{twice}' is declared twice")
+
+
+def _check_attribute(attribute: onnx.AttributeProto, what: str) -> None:
+    """Refuse an attribute without a value of its own; only those in functions may refer."""
+    if attribute.ref_attr_name:
+        raise ModelError(
+            f"{what}: attribute '{attribute.name}' refers to '{attribute.ref_attr_name}' "
+            "of a function, but is in none"
+        )
+    if attribute.type == onnx.AttributeProto.UNDEFINED:
+        raise ModelError(f"{what}: attribute '{attribute.name}' has no type")
 
 
 def _check_tensor_type(info: onnx.ValueInfoProto, label: str) -> None:
@@ -74,7 +95,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, str]]:
     for graph in _graphs(model):
         for tensor in graph.initializer:
             yield tensor, f"initializer '{tensor.name}'"
-    for node, attribute in _attributes(model):
+    for node, attribute in _attributes(_nodes(model)):
         for tensor in [attribute.t] if attribute.HasField("t") else attribute.tensors:
             yield tensor, f"attribute '{attribute.name}' of node '{node.name}' ({node.op_type})"
 
@@ -82,13 +103,20 @@ def _tensors(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, str]]:
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """The model's graph and those inside attributes, functions included."""
     yield model.graph
-    for _, attribute in _attributes(model):
+    for _, attribute in _attributes(_nodes(model)):
         yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
-def _attributes(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, onnx.AttributeProto]]:
+def _nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Nodes of the graph and of the model's own functions."""
+    return [*model.graph.node, *(node for function in model.functions for node in function.node)]
+
+
+def _attributes(
+    nodes: Iterable[onnx.NodeProto],
+) -> Iterator[tuple[onnx.NodeProto, onnx.AttributeProto]]:
     """Every attribute with its node, however deep."""
-    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    waiting = list(nodes)
     while waiting:
         node = waiting.pop()
         for attribute in node.attribute:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
+from motet.benchmarks.fuzz import __main__ as main_module
 from motet.benchmarks.fuzz import cases, judge, report, run, seeds, subject
 from motet.benchmarks.fuzz.__main__ import main
 from motet.benchmarks.fuzz.mutations import MUTATIONS
@@ -167,3 +168,13 @@ def test_the_command_says_how_it_ended(monkeypatch, tmp_path, origins):
     assert done.exit_code == 0, done.output
     assert "3 cases: " in done.output
     assert json.loads((tmp_path / "x.json").read_text())["cases"] == 3
+
+
+def test_one_case_is_shown_in_full(monkeypatch, origins):
+    monkeypatch.setattr(seeds, "official", lambda: origins)
+    monkeypatch.setattr(seeds, "networks", list)
+    monkeypatch.setattr(main_module, "prepare", lambda *_, **__: None)
+    numbers = [n for n in range(99) if not cases.make_case(n, 0, origins).steps[0].startswith("a")]
+    done = CliRunner().invoke(main, ["--case", str(numbers[0])])
+    assert done.exit_code == 0, done.output
+    assert f"case {numbers[0]} of test_" in done.output

@@ -110,7 +110,7 @@ def nest(model: onnx.ModelProto, chance: Random) -> str:
     graph = model.graph
     depth = chance.choice((1, 1, 1, 2, 40))
     for level in range(depth):
-        if graph.ByteSize() > 1 << 16:
+        if graph.ByteSize() > 1 << 13:  # every level doubles it
             break
         branch = onnx.GraphProto(name=f"branch{level}")
         branch.node.extend(graph.node)

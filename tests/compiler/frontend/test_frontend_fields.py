@@ -83,3 +83,21 @@ def test_external_file_of_an_impossible_name(tmp_path):
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="a\0b")
     refused(proto, tmp_path, "initializer 'w'", r"'a\x00b' is no file name")
+
+
+def test_output_declared_twice(tmp_path):
+    proto = relu_model()
+    proto.graph.output.append(proto.graph.output[0])
+    refused(proto, tmp_path, "output 'y' is declared twice")
+
+
+def test_attribute_that_refers_to_no_function(tmp_path):
+    proto = relu_model()
+    proto.graph.node[0].attribute.add(name="alpha", type=1, ref_attr_name="outer")
+    refused(proto, tmp_path, "'act' (Relu)", "'alpha' refers to 'outer'")
+
+
+def test_attribute_of_no_type(tmp_path):
+    proto = relu_model()
+    proto.graph.node[0].attribute.add(name="alpha", i=1)
+    refused(proto, tmp_path, "'act' (Relu)", "'alpha' has no type")
