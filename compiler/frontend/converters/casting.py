@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 from tvm import relax
 
-from motet.compiler.frontend.node import Node, is_float
+from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.types import numpy_name
 from motet.runtime.element_types import NARROW, stored_dtype
 from motet.targets.operators.narrow import decode, encode, reinterpret, round_to
@@ -31,8 +31,8 @@ def cast_to(node: Node, x: relax.Expr, source: str, target: str) -> relax.Expr:
     if target not in NARROW:
         return _plain(node, x, target)
     if not NARROW[target].is_float:
-        low = _plain(node, x, "int32") if is_float(node.dtype(x)) else x
-        return decode(node.emit(_plain(node, low, "uint8")), target)
+        whole = node.emit(_plain(node, x, "int32"))
+        return decode(node.emit(_plain(node, whole, "uint8")), target)
     saturate = target.startswith("float8") and bool(node.attr("saturate", 1))
     mode = str(node.attr("round_mode", "up")) if target == _E8M0 else "even"
     if mode not in ("even", "up", "down", "nearest"):

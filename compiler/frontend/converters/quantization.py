@@ -26,6 +26,7 @@ from tvm.ir import GenericConst
 
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import constant
+from motet.runtime.element_types import NARROW
 
 _BY_RELAX = frozenset(("int8", "uint8", "int16", "uint16"))
 """Element types that ``R.quantize`` makes; it reads int32 too."""
@@ -41,7 +42,12 @@ class Element:
 
 
 def element_of(dtype: str) -> Element:
-    """The element type of a NumPy integer type."""
+    """The element type of a NumPy integer type, or of one of 4 or 2 bits."""
+    if dtype in NARROW:
+        narrow = NARROW[dtype]
+        signed = narrow.carrier == "int8"
+        low = -(1 << (narrow.bits - 1)) if signed else 0
+        return Element(narrow.carrier, low, low + (1 << narrow.bits) - 1)
     info = np.iinfo(dtype)
     return Element(dtype, int(info.min), int(info.max))
 
