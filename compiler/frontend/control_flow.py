@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from tvm import relax
 
+from motet.runtime.errors import MotetError, ValueNeededError
+
 from .node import Node
 from .places import Place
 from .recording import Builds, Recorded
@@ -75,9 +77,23 @@ def choose(walk: Walk, site: Site) -> list[Value]:
     known = truth(condition)
     if known is not None:
         return side("then_branch" if known else "else_branch")
-    then = branch(walk, lambda: side("then_branch"))
-    otherwise = branch(walk, lambda: side("else_branch"))
+    then = _fitting(walk, site, condition, lambda: side("then_branch"))
+    otherwise = _fitting(walk, site, condition, lambda: side("else_branch"))
     return joined(walk, site, condition, then, otherwise)
+
+
+def _fitting(
+    walk: Walk, site: Site, condition: Value, convert: Callable[[], list[Value]]
+) -> Branch:
+    """A branch; one that cannot be converted may be one that these inputs never take."""
+    try:
+        return branch(walk, convert)
+    except ValueNeededError:
+        raise
+    except MotetError as error:
+        site.view.refuse(
+            f"its condition is for the run to tell, and a branch fails: {error}", condition
+        )
 
 
 def truth(condition: Value) -> bool | None:

@@ -17,7 +17,7 @@ from motet.targets.host import elementwise, indexing, narrow, pooling, quantizat
 from motet.targets.host.defaults import by_tvm
 from motet.targets.host.elementwise import broadcast_index
 from motet.targets.host.kernels import arg_extreme, recurrence, selection
-from motet.targets.host.kernels.ordered import arg_sort, cumulative_sum, sort, top_k
+from motet.targets.host.kernels.ordered import arg_sort, cumulative, sort, top_k
 from motet.targets.host.loops import Expr, index
 
 _Call = Any
@@ -212,7 +212,8 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     "relax.nn.conv2d_transpose": transposed_convolution(("NCHW", "IOHW")),
     "relax.nn.conv3d_transpose": transposed_convolution(("NCDHW", "IODHW")),
     "relax.matmul": matrix_product,
-    "relax.cumsum": cumulative_sum,
+    "relax.cumprod": cumulative(product=True),
+    "relax.cumsum": cumulative(product=False),
     "relax.topk": top_k,
     "relax.argsort": arg_sort,
     "relax.sort": sort,

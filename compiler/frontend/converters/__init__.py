@@ -13,6 +13,8 @@ from typing import Any
 from motet.compiler.frontend.node import Node
 
 from . import (
+    accumulation,
+    casting,
     convolution,
     detection,
     elementwise,
@@ -25,17 +27,23 @@ from . import (
     pooling,
     quantized,
     quantized_products,
+    random,
     recurrent,
     reduction,
     resize,
+    reversing,
+    sampling,
     selecting,
     sequences,
     shaping,
     slicing,
     suppression,
+    unpooling,
 )
 
 _FAMILIES = (
+    accumulation,
+    casting,
     convolution,
     detection,
     elementwise,
@@ -47,14 +55,18 @@ _FAMILIES = (
     pooling,
     quantized,
     quantized_products,
+    random,
     recurrent,
     reduction,
     resize,
+    reversing,
+    sampling,
     selecting,
     sequences,
     shaping,
     slicing,
     suppression,
+    unpooling,
 )
 
 Convert = Callable[[Node], Any]

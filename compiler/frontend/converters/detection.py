@@ -43,30 +43,6 @@ def _corners(node: Node) -> relax.Expr:
     return node.emit(relax.op.concat([*low, relax.op.add(y, h), relax.op.add(x, w)], axis=2))
 
 
-def roi_align(node: Node) -> relax.Expr:
-    """RoiAlign by averages; ``max`` is refused (TVM takes the maximum of other samples)."""
-    if node.attr("mode", "avg") != "avg":
-        node.refuse("mode 'max': only 'avg' is supported")
-    default = "half_pixel" if node.opset >= 16 else "output_half_pixel"
-    aligned = node.attr("coordinate_transformation_mode", default) == "half_pixel"
-    rois, dtype = node.x(1), node.dtype(node.x(1))
-    scale = float(node.attr("spatial_scale", 1.0))
-    if aligned:  # half a cell of the feature map, in the image's coordinates
-        rois = node.emit(relax.op.subtract(rois, node.scalar(0.5 / scale, dtype)))
-    batch = relax.op.astype(relax.op.expand_dims(node.x(2), 1), dtype)
-    return relax.op.vision.roi_align(
-        node.x(),
-        node.emit(relax.op.concat([batch, rois], 1)),
-        pooled_size=(int(node.attr("output_height", 1)), int(node.attr("output_width", 1))),
-        spatial_scale=scale,
-        sample_ratio=int(node.attr("sampling_ratio", 0)),
-        aligned=aligned,
-        layout="NCHW",
-        mode="avg",
-    )
-
-
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "NonMaxSuppression": non_max_suppression,
-    "RoiAlign": roi_align,
 }

@@ -7,7 +7,6 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-import onnx
 from tvm import relax
 
 from motet.compiler.frontend.node import Node, is_float
@@ -83,11 +82,43 @@ def _integer_power(node: Node, exponent: Any) -> relax.Expr:
     """An integer to a small constant power, by multiplication (Relax's power is for floats)."""
     count = None if exponent is None or exponent.size != 1 else float(exponent.reshape(-1)[0])
     if count is None or count != int(count) or not 1 <= count <= 8:
-        node.refuse("a power of integers, unless the exponent is a constant from 1 to 8")
+        return _run_time_power(node)
     result = node.x()
     for _ in range(int(count) - 1):
         result = node.emit(relax.op.multiply(result, node.x()))
     return result
+
+
+def _run_time_power(node: Node) -> relax.Expr:
+    """An integer to a power that the run gives.
+
+    A floating-point exponent: in float64, rounded towards zero. An integer one: by squaring,
+    exact as long as the result fits its type; powers below 0 are 0 but for a base of 1 or -1.
+    """
+    x, y, dtype = node.x(), node.x(1), node.dtype()
+    if is_float(node.dtype(y)):
+        wide = (relax.op.astype(v, "float64") for v in (x, y))
+        return relax.op.astype(relax.op.trunc(relax.op.power(*wide)), dtype)
+    y = node.emit(relax.op.astype(y, "int64"))
+    zero, one = node.scalar(0, "int64"), node.scalar(1)
+    # Only 0, 1 and -1 have powers beyond 64 that fit: there parity says all.
+    few = node.emit(relax.op.bitwise_and(y, node.scalar(63, "int64")))
+    few = relax.op.where(
+        relax.op.logical_and(relax.op.equal(few, zero), relax.op.not_equal(y, zero)),
+        node.scalar(2, "int64"),
+        few,
+    )
+    few, result, square = node.emit(few), one, x
+    for bit in range(6):
+        taken = relax.op.bitwise_and(few, node.scalar(1 << bit, "int64"))
+        factor = relax.op.where(relax.op.not_equal(taken, zero), square, one)
+        result = node.emit(relax.op.multiply(result, factor))
+        square = node.emit(relax.op.multiply(square, square))
+    unit = relax.op.equal(x, one)
+    if dtype.startswith("int"):
+        unit = relax.op.logical_or(unit, relax.op.equal(x, node.scalar(-1)))
+    whole = relax.op.logical_or(relax.op.greater_equal(y, zero), node.emit(unit))
+    return relax.op.where(node.emit(whole), result, node.scalar(0))
 
 
 def modulo(node: Node) -> relax.Expr:
@@ -96,8 +127,17 @@ def modulo(node: Node) -> relax.Expr:
     if node.attr("fmod", 0):
         return relax.op.mod(x, y)
     if is_float(node.dtype()):
-        node.refuse("Mod of floating-point tensors needs fmod = 1 (ONNX defines no other)")
+        return _floor_mod(node, x, y)
     return relax.op.floor_mod(x, y)
+
+
+def _floor_mod(node: Node, x: relax.Expr, y: relax.Expr) -> relax.Expr:
+    """The remainder of floating-point numbers with the divisor's sign, as numpy has it."""
+    rest = node.emit(relax.op.mod(x, y))
+    zero = node.scalar(0)
+    differ = relax.op.not_equal(relax.op.less(rest, zero), relax.op.less(y, zero))
+    moved = relax.op.logical_and(relax.op.not_equal(rest, zero), node.emit(differ))
+    return relax.op.where(node.emit(moved), relax.op.add(rest, y), rest)
 
 
 def divide(node: Node) -> relax.Expr:
@@ -133,31 +173,6 @@ def is_inf(node: Node) -> relax.Expr:
     if not positive and not negative:
         return relax.op.zeros(relax.ShapeExpr(node.shape()), "bool")
     return relax.op.equal(x, node.scalar(np.inf if positive else -np.inf))
-
-
-def _cast(node: Node, x: relax.Expr, dtype: str) -> relax.Expr:
-    source = node.dtype(x)
-    if source == dtype:
-        return x
-    if dtype == "bool":
-        return relax.op.not_equal(x, node.scalar(0, source))
-    return relax.op.astype(x, dtype)
-
-
-def cast(node: Node) -> relax.Expr:
-    """Cast; strings are refused."""
-    to = node.attr("to")
-    if to == onnx.TensorProto.STRING:
-        node.refuse("casts to strings are not supported")
-    name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(to)).name
-    if name.startswith(("int4", "uint4", "int2", "uint2", "float8", "float4")):
-        node.refuse(f"casts to {name} are not supported")
-    return _cast(node, node.x(), name)
-
-
-def cast_like(node: Node) -> relax.Expr:
-    """CastLike."""
-    return _cast(node, node.x(), node.dtype(node.x(1)))
 
 
 def elu(node: Node) -> relax.Expr:
@@ -276,8 +291,6 @@ CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "IsInf": is_inf,
     "Equal": equal,
     "PRelu": prelu,
-    "Cast": cast,
-    "CastLike": cast_like,
     "Elu": elu,
     "Selu": selu,
     "ThresholdedRelu": thresholded_relu,

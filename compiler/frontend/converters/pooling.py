@@ -11,6 +11,7 @@ from tvm import relax
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import constant
 
+from .unpooling import max_pool_with_indices
 from .windows import Window, window
 
 _LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
@@ -39,10 +40,10 @@ def _pool(node: Node, x: relax.Expr, win: Window, kind: str, include_pad: bool) 
     )
 
 
-def max_pool(node: Node) -> relax.Expr:
-    """MaxPool; its second output (indices) is not supported."""
+def max_pool(node: Node) -> Any:
+    """MaxPool; where its places are asked too, it is written tap by tap."""
     if node.outputs > 1:
-        node.refuse("its output of indices")
+        return max_pool_with_indices(node, _window(node))
     return _pool(node, node.x(), _window(node), "max", False)
 
 

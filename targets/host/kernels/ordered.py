@@ -1,4 +1,4 @@
-"""Scans and selections, whose elements depend on an order: cumulative sums, top-k, sorting.
+"""Scans and selections, whose elements depend on an order: running totals, top-k, sorting.
 
 All are parallel over the other axes and serial along their own. A selection keeps the best
 ``k`` elements so far in order and inserts each new one where it belongs: ``n`` comparisons
@@ -41,18 +41,19 @@ def over_others(shape: Sequence[Expr], axis: int, body: Callable[..., Stmt]) -> 
     return parallel([f"o{k}" for k in others], [shape[k] for k in others], row, worth_it=True)
 
 
-def scan_statement(x: Buffer, y: Buffer, axis: int, exclusive: bool) -> Stmt:
-    """``y = cumulative sum of x`` along ``axis``."""
+def scan_statement(x: Buffer, y: Buffer, axis: int, exclusive: bool, product: bool) -> Stmt:
+    """``y = running sum (or product) of x`` along ``axis``."""
     total = scratch("total", [1], y.dtype)
 
     def row(at: Callable[[Expr], list[Expr]]) -> Stmt:
         def step(i: Expr) -> Stmt:
-            add = store(total, load(total, 0) + load(x, *at(i)).astype(y.dtype), 0)
+            so_far, item = load(total, 0), load(x, *at(i)).astype(y.dtype)
+            add = store(total, so_far * item if product else so_far + item, 0)
             put = store(y, load(total, 0), *at(i))
             return seq(put, add) if exclusive else seq(add, put)
 
-        zero = store(total, tirx.const(0, y.dtype), 0)
-        return seq(allocate(total), zero, loop("i", x.shape[axis], step))
+        first = store(total, tirx.const(int(product), y.dtype), 0)
+        return seq(allocate(total), first, loop("i", x.shape[axis], step))
 
     return over_others(x.shape, axis, row)
 
@@ -121,18 +122,22 @@ def _axis(call: _Call, default: int = -1) -> int:
     return (default if axis is None else int(axis)) % rank
 
 
-def cumulative_sum(builder: _Builder, call: _Call) -> relax.Expr:
-    """Legalisation of ``R.cumsum``."""
-    axis, dtype = _axis(call, 0), call.ty.dtype
-    exclusive = bool(call.attrs.exclusive)
+def cumulative(product: bool) -> Callable[[_Builder, _Call], relax.Expr]:
+    """Legalisation of ``R.cumsum``, or of ``R.cumprod``."""
 
-    def compute(x: te.Tensor) -> te.Tensor:
-        def statement(ins: list[Buffer], outs: list[Buffer]) -> Stmt:
-            return scan_statement(ins[0], outs[0], axis, exclusive)
+    def legalize(builder: _Builder, call: _Call) -> relax.Expr:
+        axis, dtype = _axis(call, 0), call.ty.dtype
+        exclusive = bool(call.attrs.exclusive)
 
-        return te.extern([x.shape], [x], statement, dtype=[dtype], name="cumsum")
+        def compute(x: te.Tensor) -> te.Tensor:
+            def statement(ins: list[Buffer], outs: list[Buffer]) -> Stmt:
+                return scan_statement(ins[0], outs[0], axis, exclusive, product)
 
-    return builder.call_te(compute, call.args[0], primfunc_name_hint="cumsum")
+            return te.extern([x.shape], [x], statement, dtype=[dtype], name="cumulative")
+
+        return builder.call_te(compute, call.args[0], primfunc_name_hint="cumulative")
+
+    return legalize
 
 
 def _selection(call: _Call, k: int | None, kinds: str, largest: bool) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from motet.compiler.frontend.load import load_model
 from motet.runtime.errors import SpecError, UnsupportedOperatorError, ValueNeededError
@@ -88,3 +88,32 @@ def test_a_wrong_value(reduction: Path, values: dict[str, Any], message: str) ->
     with pytest.raises(SpecError) as caught:
         load_model(reduction, "m", values=values)
     assert f"m.onnx: {message}" in str(caught.value)
+
+
+def test_a_branch_that_does_not_fit_these_inputs_asks_for_the_condition(tmp_path: Path) -> None:
+    """As one of two sample rates does: the other branch's product has other sizes."""
+
+    def product(name: str, rows: int) -> onnx.GraphProto:
+        weight = numpy_helper.from_array(np.ones((rows, 2), np.float32), f"w{rows}")
+        node = helper.make_node("MatMul", ["x", f"w{rows}"], [f"y{rows}"], name=name)
+        output = helper.make_tensor_value_info(f"y{rows}", TensorProto.FLOAT, None)
+        return helper.make_graph([node], name, [], [output], [weight])
+
+    choice = helper.make_node(
+        "If", ["wide"], ["y"], name="rate",
+        then_branch=product("wide_product", 4), else_branch=product("narrow_product", 3),
+    )  # fmt: skip
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "width"]),
+        helper.make_tensor_value_info("wide", TensorProto.BOOL, []),
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([choice], "g", inputs, [output])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    shapes = {"x": [1, 4]}
+    with pytest.raises(ValueNeededError, match=r"'rate'.*'narrow_product'.*--value wide") as caught:
+        load_model(path, "m", shapes)
+    assert caught.value.inputs == ("wide",)
+    assert load_model(path, "m", shapes, {"wide": np.array(True)}).outputs[0].shape == (1, 2)
