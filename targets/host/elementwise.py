@@ -36,7 +36,7 @@ def broadcast_index(shape: Sequence[Expr], at: Sequence[Expr]) -> list[Expr]:
 
 def _broadcast_shape(shapes: Sequence[Sequence[Expr]]) -> list[Expr]:
     """The shape of a result, which Relax has checked: of every axis the extent that is not 1."""
-    rank = max(map(len, shapes))
+    rank = max(map(len, shapes), default=0)
     columns = [[s[axis - rank] for s in shapes if rank - axis <= len(s)] for axis in range(rank)]
     return [next((d for d in dims if constant_of(d) != 1), dims[0]) for dims in columns]
 

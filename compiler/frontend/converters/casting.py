@@ -13,12 +13,15 @@ from typing import Any
 import onnx
 from tvm import relax
 
+from motet.compiler.frontend.fold import fold
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.types import numpy_name
+from motet.compiler.frontend.types import numpy_name, onnx_dtype
+from motet.compiler.frontend.values import Constant, Value
 from motet.runtime.element_types import NARROW, stored_dtype
 from motet.targets.operators.narrow import decode, encode, reinterpret, round_to
 
 _E8M0 = "float8_e8m0fnu"
+_HOW = ("saturate", "round_mode")
 
 
 def cast_to(node: Node, x: relax.Expr, source: str, target: str) -> relax.Expr:
@@ -61,9 +64,16 @@ def cast(node: Node) -> relax.Expr:
     return cast_to(node, node.x(), node.element_type(), _target(node))
 
 
-def cast_like(node: Node) -> relax.Expr:
-    """CastLike."""
-    return cast_to(node, node.x(), node.element_type(), node.element_type(1))
+def cast_like(node: Node) -> Value | relax.Expr:
+    """CastLike; of what is known at once, since function bodies cast their constants so."""
+    target, value = node.element_type(1), node.given[0]
+    if isinstance(value, Constant):
+        how = {name: node.attr(name) for name in _HOW if node.attr(name) is not None}
+        like = onnx.helper.make_node("Cast", ["x"], ["y"], to=onnx_dtype(target), **how)
+        known = fold(like, [value.array], node.opset)
+        if known is not None:
+            return Constant(known[0])
+    return cast_to(node, node.x(), node.element_type(), target)
 
 
 def bit_cast(node: Node) -> relax.Expr:
