@@ -6,7 +6,7 @@ import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.shape_data import product
+from motet.compiler.frontend.shape_data import product, same
 from motet.compiler.frontend.values import Dim
 
 
@@ -33,12 +33,25 @@ def default_scale(node: Node, size: Dim) -> float:
     return scale or 1.0 / float(np.sqrt(node.static([size], "the head size")[0]))
 
 
+def _product(node: Node, a: relax.Expr, b: relax.Expr) -> relax.Expr:
+    """``a b`` of ``[B, N, S, K]`` and ``[B, M, K, T]``: N / M heads in a row share one of b."""
+    (batch, heads, length, depth), (_, groups, _, width) = node.shape(a), node.shape(b)
+    if same(heads, groups):
+        return node.emit(relax.op.matmul(a, b))
+    rows = product([node.static([heads], "the number of heads")[0] // groups, length])
+    tall = node.emit(relax.op.reshape(a, relax.ShapeExpr([batch, groups, rows, depth])))
+    result = node.emit(relax.op.matmul(tall, b))
+    return node.emit(relax.op.reshape(result, relax.ShapeExpr([batch, heads, length, width])))
+
+
 def scores(
     node: Node, query: relax.Expr, key: relax.Expr, scale: float, cap: float = 0.0
 ) -> relax.Expr:
-    """``scale query key^T``, ``[B, N, S, T]``; beyond ``cap``, where not 0, by a tanh."""
-    flipped = node.emit(relax.op.permute_dims(key, [0, 1, 3, 2]))
-    result = node.emit(relax.op.matmul(query, flipped))
+    """``scale query key^T``, ``[B, N, S, T]``; beyond ``cap``, where not 0, by a tanh.
+
+    There may be fewer heads of keys, each for as many heads of queries in a row.
+    """
+    result = _product(node, query, node.emit(relax.op.permute_dims(key, [0, 1, 3, 2])))
     if scale != 1.0:
         result = node.emit(relax.op.multiply(result, node.scalar(scale)))
     if cap == 0.0:
@@ -48,13 +61,31 @@ def scores(
 
 
 def attended(
-    node: Node, weights: relax.Expr, bias: relax.Expr | None, value: relax.Expr
+    node: Node,
+    weights: relax.Expr,
+    bias: relax.Expr | None,
+    value: relax.Expr,
+    sink: relax.Expr | None = None,
 ) -> tuple[relax.Expr, relax.Expr]:
-    """``softmax(weights + bias) value``, and ``weights + bias``."""
+    """``softmax(weights + bias) value``, and ``weights + bias``.
+
+    sink: what each head ``[N]`` adds to the sum below the softmax, as an exponent.
+    """
     if bias is not None:
         weights = node.emit(relax.op.add(weights, bias))
-    chances = node.emit(relax.op.nn.softmax(weights, -1))
-    return node.emit(relax.op.matmul(chances, value)), weights
+    chances = _softmax(node, weights, sink)
+    return _product(node, chances, value), weights
+
+
+def _softmax(node: Node, weights: relax.Expr, sink: relax.Expr | None) -> relax.Expr:
+    if sink is None:
+        return node.emit(relax.op.nn.softmax(weights, -1))
+    batch, heads, length, total = node.shape(weights)
+    column = node.emit(relax.op.reshape(sink, [1, heads, 1, 1]))
+    column = relax.op.broadcast_to(column, relax.ShapeExpr([batch, heads, length, 1]))
+    joined = node.emit(relax.op.concat([weights, node.emit(column)], 3))
+    chances = node.emit(relax.op.nn.softmax(joined, -1))
+    return node.emit(relax.op.strided_slice(chances, [3], [0], [total]))
 
 
 def after_past(node: Node, past: relax.Expr | None, new: relax.Expr) -> relax.Expr:
@@ -62,14 +93,3 @@ def after_past(node: Node, past: relax.Expr | None, new: relax.Expr) -> relax.Ex
     if past is None:
         return new
     return node.emit(relax.op.concat([past, new], 2))
-
-
-def repeated_heads(node: Node, x: relax.Expr, times: int) -> relax.Expr:
-    """``[B, N, T, H]`` with every head ``times`` times in a row."""
-    if times == 1:
-        return x
-    batch, heads, length, size = node.shape(x)
-    apart = node.emit(relax.op.expand_dims(x, 2))
-    spread = relax.op.broadcast_to(apart, relax.ShapeExpr([batch, heads, times, length, size]))
-    dims = relax.ShapeExpr([batch, product([heads, times]), length, size])
-    return node.emit(relax.op.reshape(node.emit(spread), dims))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ def floats(rng: np.random.Generator, *shape: int, dtype: str = "float32") -> np.
 class Uses:
     """Nodes of one model, each on inputs and weights of its own.
 
-    symbolic: whether inputs are declared with one symbolic dimension for each size.
+    symbolic: sizes that inputs are declared with as a symbolic dimension, one for each.
     """
 
     opset: int = 17
-    symbolic: bool = False
+    symbolic: Collection[int] = ()
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     feeds: dict[str, np.ndarray] = field(default_factory=dict)
     weights: dict[str, np.ndarray] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Uses:
             return helper.make_tensor_value_info(name, elem, shape)
 
         def dims(array: np.ndarray) -> list[Any]:
-            return [f"n{d}" if self.symbolic and d > 1 else d for d in array.shape]
+            return [f"n{d}" if d in self.symbolic else d for d in array.shape]
 
         graph = helper.make_graph(
             self.nodes,

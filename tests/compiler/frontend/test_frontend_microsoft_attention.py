@@ -93,7 +93,7 @@ def test_attention_megatron_mask(tmp_path):
 
 
 def test_attention_symbolic(tmp_path):
-    uses = Uses(symbolic=True)
+    uses = Uses(symbolic=(B, S))
     x, w, b = projection()
     more = {"num_heads": N, "unidirectional": 1}
     uses.add("Attention", x, w, b, i(3, 2), constants=[1, 2], **more)

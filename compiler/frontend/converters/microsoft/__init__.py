@@ -15,10 +15,12 @@ from . import (
     attention,
     channels_last,
     fused,
+    group_query,
     low_bits,
     normalization,
     quantized,
     quantized_products,
+    rotary,
 )
 
 _FAMILIES = (
@@ -26,10 +28,12 @@ _FAMILIES = (
     attention,
     channels_last,
     fused,
+    group_query,
     low_bits,
     normalization,
     quantized,
     quantized_products,
+    rotary,
 )
 
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
