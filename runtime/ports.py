@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from motet.runtime.errors import InputError
+from motet.runtime.errors import BundleError, InputError
 from motet.runtime.manifest import Port
 from motet.runtime.program import TensorInfo
 
@@ -25,6 +25,9 @@ class Ports:
         names = [info.name for info in tensors]
         self.ports = tuple(ports) or tuple(Port(name) for name in names)
         self.plain = not ports
+        counts = [port.count for port in self.ports]
+        if sum(counts) != len(names) or any(count < 0 for count in counts):
+            raise BundleError(f"its ports stand for {sum(counts)} tensors of {len(names)}")
         self._items: dict[str, tuple[str, ...]] = {}
         for port in self.ports:
             self._items[port.name] = tuple(names[: port.count])

@@ -156,7 +156,7 @@ def test_loops_are_unrolled_up_to_a_bound(tmp_path, monkeypatch):
     endless = WHILE.replace("most, yes, x", ", yes, x").replace("TRIPS", "1")
     proto = parsed(endless.replace("CONDITION", "more = Identity(go)"))
     monkeypatch.setattr(importer, "MAX_UNROLLED", 600)
-    with pytest.raises(UnsupportedOperatorError, match="loop 'Loop_1' is unrolled.*600 nodes"):
+    with pytest.raises(UnsupportedOperatorError, match=r"loop 'Loop_1' is unrolled.*600 nodes"):
         load(proto, tmp_path)
 
 
@@ -199,7 +199,7 @@ m (float[2,3] s, float[2,4,3] x) => (float[2,3] last, float[2,4,3] all)
 """
 
 
-@pytest.mark.parametrize(("lens", "direction"), [("", 0), ("lens", 0), ("", 1)])
+@pytest.mark.parametrize(("lens", "direction"), [("lens", 0), ("", 1), ("lens", 1)])
 def test_the_first_scan_scans_every_item_of_a_batch(tmp_path, lens, direction):
     proto = parsed(BATCHED.replace("LENS", lens).replace("DIRECTION", str(direction)), 8)
     feeds = {"s": f(2, 3), "x": f(2, 4, 3)}
