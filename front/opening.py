@@ -11,9 +11,10 @@ from motet import api
 from motet.console import progress, warn, without_tvm_warnings
 from motet.runtime.bundle import Bundle, open_bundle
 from motet.runtime.errors import BundleError, SpecError
+from motet.runtime.late import late_symbols
 from motet.runtime.manifest import ModelEntry
 from motet.runtime.program import Program
-from motet.runtime.shapes import is_static, render_shape
+from motet.runtime.shapes import is_static, render_shape, symbols_of
 from motet.tensors import parse_shapes, parse_values
 
 Accept = Callable[[str], None]
@@ -138,9 +139,17 @@ def _warn_of_open_sizes(bundle: Bundle, is_spec: bool) -> None:
     several = len(bundle.manifest.models) > 1
     for entry in bundle.manifest.models:
         program = bundle.programs[entry.name]
-        kept = sum(o.target == "host" and not isinstance(o.macs, int) for o in program.operators)
+        late = late_symbols(program)
+        on_host = [symbols_of(o.macs) for o in program.operators if o.target == "host"]
+        kept = sum(bool(symbols) and symbols.isdisjoint(late) for symbols in on_host)
+        by_data = sum(not symbols.isdisjoint(late) for symbols in on_host)
         if kept:
             warn(_open_sizes(entry, program, kept, several, is_spec))
+        if by_data:
+            warn(
+                f"model {entry.name!r}: the sizes of {by_data} of its products depend on data, so "
+                "they stay on the host"
+            )
 
 
 def _open_sizes(

@@ -71,7 +71,7 @@ def _print_models(facts: dict[str, Any]) -> None:
         ]
         arena = model["arena_bytes"]
         memory = (
-            "arena depends on the input's size" if arena is None else quantity(arena, "B arena")
+            "arena depends on open sizes" if arena is None else quantity(arena, "B arena")
         )
         title = (
             f"{model['name']}: {model['operators']} operators"

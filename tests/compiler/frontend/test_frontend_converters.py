@@ -294,13 +294,6 @@ def test_relu6_is_one_clip(tmp_path, written):
     assert operators(check(proto, {"x": x}, tmp_path)) == ["relax.clip"]
 
 
-def test_non_max_suppression_is_lowered_with_constant_limits(tmp_path):
-    feeds = {"b": np.zeros((1, 4, 4), "f"), "s": np.zeros((1, 1, 4), "f")}
-    limits = {"n": ints(3), "i": np.array([0.5], "f")}
-    imported = load(single("NonMaxSuppression", feeds, limits), tmp_path)
-    assert "relax.vision.all_class_non_max_suppression" in operators(imported)
-
-
 def test_align_corners_with_a_fractional_size_is_refused(tmp_path):
     """onnx's evaluator and onnxruntime disagree about its value."""
     target = {"scales": np.array([1, 1, 0.5, 0.6], "f")}

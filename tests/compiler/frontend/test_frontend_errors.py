@@ -241,19 +241,6 @@ def test_float_mod_without_fmod_is_refused(tmp_path):
     fails(model([node], [value("x", [2])], [value("y", [2])]), tmp_path, "the_node", "fmod")
 
 
-def test_run_time_thresholds_are_refused(tmp_path):
-    names = ["boxes", "scores", "count", "iou"]
-    infos = [
-        value("boxes", [1, 6, 4]),
-        value("scores", [1, 1, 6]),
-        value("count", [1], TensorProto.INT64),
-        value("iou", [1]),
-    ]
-    node = helper.make_node("NonMaxSuppression", names, ["y"], name="nms")
-    proto = model([node], infos, [value("y", [None, 3], TensorProto.INT64)])
-    fails(proto, tmp_path, "'nms'", "compile time", kind=UnsupportedOperatorError)
-
-
 def test_the_place_of_an_extreme_of_nothing_is_refused(tmp_path):
     proto = single("ArgMax", {"x": np.zeros((2, 0), np.float32)}, keepdims=0, opset=13, axis=1)
     fails(proto, tmp_path, "size 0", kind=UnsupportedOperatorError)

@@ -96,6 +96,16 @@ def test_boxes_to_rows(tmp_path: Path) -> None:
     check(tmp_path, nodes, feeds, constants, ("y", "found", "size"), symbols)
 
 
+def test_boxes_with_thresholds_of_the_run(tmp_path: Path) -> None:
+    names = ["boxes", "scores", "most", "overlap"]
+    nodes = [node("NonMaxSuppression", names, "found"), node("Shape", ["found"], "y")]
+    feeds = [
+        boxes(20) | {"most": ints(most), "overlap": np.float32([overlap])}
+        for most, overlap in ((3, 0.5), (0, 0.5), (99, 0.0), (20, 1.0))
+    ]
+    check(tmp_path, nodes, feeds, outputs=("found", "y"))
+
+
 def test_the_best_k(tmp_path: Path) -> None:
     nodes = [node("TopK", ["x", "k"], "y", "at", axis=1), node("Shape", ["at"], "size")]
     feeds = [{"x": f(2, 7), "k": ints(k)} for k in (3, 0, 7, 1)]
