@@ -19,11 +19,11 @@ from .node import Node
 
 _USABLE_NAMES = """
     Abs Acos Acosh Add AffineGrid And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr
-    BitwiseXor Ceil Compress Cos Cosh Erf Exp
+    BitwiseXor Ceil Cos Cosh Erf Exp
     Floor Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax
     InstanceNormalization IsNaN LeakyRelu Less LessOrEqual Log MaxRoiPool Mul
-    Neg NonZero Not Or Relu Round Shrink Sigmoid Sign Sin Sinh Softplus
-    Softsign Sqrt Sub Tan Tanh Unique Where Xor
+    Neg Not Or Relu Round Shrink Sigmoid Sign Sin Sinh Softplus
+    Softsign Sqrt Sub Tan Tanh Where Xor
 """
 USABLE = frozenset(_USABLE_NAMES.split())
 
