@@ -18,7 +18,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from .node import Node
 
 _USABLE_NAMES = """
-    Abs Acos Acosh Add AffineGrid And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr
+    Abs Acos Acosh Add And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr
     BitwiseXor Ceil Cos Cosh Erf Exp
     Floor Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax
     InstanceNormalization IsNaN LeakyRelu Less LessOrEqual Log MaxRoiPool Mul

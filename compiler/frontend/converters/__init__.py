@@ -14,6 +14,7 @@ from motet.compiler.frontend.node import Node
 
 from . import (
     accumulation,
+    affine_grid,
     casting,
     convolution,
     elementwise,
@@ -42,6 +43,7 @@ from . import (
 
 _FAMILIES = (
     accumulation,
+    affine_grid,
     casting,
     convolution,
     elementwise,
