@@ -45,8 +45,13 @@ def check_shapes(model: onnx.ModelProto, label: str) -> None:
 
 
 def _write_defaults(model: onnx.ModelProto) -> None:
-    """Write out a default that strict inference needs but does not supply itself."""
+    """Write out defaults that inference does not supply itself, or takes for others.
+
+    Of STFT it takes ``onesided`` for 0 where it is left out; the operator's default is 1.
+    """
     for node in model.graph.node:
+        if node.op_type == "STFT" and not any(a.name == "onesided" for a in node.attribute):
+            node.attribute.append(onnx.helper.make_attribute("onesided", 1))
         if node.op_type == "MeanVarianceNormalization" and not node.attribute:
             node.attribute.append(onnx.helper.make_attribute("axes", [0, 2, 3]))
 

@@ -62,11 +62,13 @@ def dft(node: Node) -> relax.Expr:
         axis = int(node.attr("axis", 1))
     axis = node.normal_axis(axis, rank)
     samples = node.static([dims[axis]], "the transformed axis")[0]
+    inverse, parts = bool(node.attr("inverse", 0)), int(dims[-1])
+    if axis == rank - 1:
+        node.refuse("a transform along the axis of real and imaginary parts")
+    if inverse and node.attr("onesided", 0):
+        return _real_inverse(node, axis, samples)
     if node.has(1) and int(node.needed_constant(1, "dft_length")) != samples:
         node.refuse("a dft_length other than the extent of its axis")
-    inverse, parts = bool(node.attr("inverse", 0)), int(dims[-1])
-    if axis == rank - 1 or (inverse and node.attr("onesided", 0)):
-        node.refuse("a one-sided inverse, or one along the axis of real and imaginary parts")
     bins = _bins(node, samples, bool(node.attr("onesided", 0)))
     waves = _waves(samples, bins, 1.0) / samples if inverse else _waves(samples, bins, -1.0)
     # [samples, parts in, bins, parts out]: (re + i im) w = (re c - im s) + i (re s + im c)
@@ -75,11 +77,27 @@ def dft(node: Node) -> relax.Expr:
         turned = np.stack([-waves.imag, waves.real], -1).transpose(1, 0, 2)[:, None]
         matrix = np.concatenate([matrix, turned], 1)
     flat = matrix.reshape(samples * parts, bins * 2).astype(node.dtype())
-    return _along(node, axis, constant(np.ascontiguousarray(flat)), bins)
+    return _along(node, axis, constant(np.ascontiguousarray(flat)), bins, 2)
 
 
-def _along(node: Node, axis: int, matrix: relax.Expr, bins: int) -> relax.Expr:
-    """The product of ``matrix`` with the axis and the parts, brought together for it."""
+def _real_inverse(node: Node, axis: int, bins: int) -> relax.Expr:
+    """The real signal of one half of a spectrum; the other half is its mirrored conjugate."""
+    length = int(node.needed_constant(1, "dft_length")) if node.has(1) else 2 * (bins - 1)
+    if node.shape()[-1] != 2 or length // 2 + 1 != bins:
+        node.refuse(f"{bins} complex bins of a signal of {length} samples")
+    waves = _waves(length, bins, 1.0) / length
+    waves[1 : length - bins + 1] *= 2  # those that have a mirror image
+    # [bins, parts in, samples]: the real part of (re + i im) w
+    matrix = np.stack([waves.real, -waves.imag], 1)
+    flat = matrix.reshape(bins * 2, length).astype(node.dtype())
+    return _along(node, axis, constant(np.ascontiguousarray(flat)), length, 1)
+
+
+def _along(node: Node, axis: int, matrix: relax.Expr, bins: int, parts: int) -> relax.Expr:
+    """The product of ``matrix`` with the axis and the parts, brought together for it.
+
+    The result has ``bins`` along the axis, and ``parts`` at the end.
+    """
     rank, dims = node.rank(), node.shape()
     order = [i for i in range(rank) if i not in (axis, rank - 1)] + [axis, rank - 1]
     lead = [dims[i] for i in order[:-2]]
@@ -87,7 +105,7 @@ def _along(node: Node, axis: int, matrix: relax.Expr, bins: int) -> relax.Expr:
     joined = [*lead, int(dims[axis]) * int(dims[-1])]
     x = node.emit(relax.op.reshape(node.emit(x), relax.ShapeExpr(joined)))
     y = node.emit(relax.op.matmul(x, matrix))
-    y = node.emit(relax.op.reshape(y, relax.ShapeExpr([*lead, bins, 2])))
+    y = node.emit(relax.op.reshape(y, relax.ShapeExpr([*lead, bins, parts])))
     if order == list(range(rank)):
         return y
     return relax.op.permute_dims(y, [order.index(i) for i in range(rank)])

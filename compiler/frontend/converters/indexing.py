@@ -14,6 +14,13 @@ from motet.compiler.frontend.shape_data import same
 from motet.compiler.frontend.values import Constant, Dim, Tensor, constant, counted, shape_value
 from motet.passes import selection
 
+_COMBINE: dict[str, Callable[[Any, Any], Any]] = {
+    "update": lambda _, new: new,
+    "add": relax.op.add,
+    "mul": relax.op.multiply,
+    "max": relax.op.maximum,
+    "min": relax.op.minimum,
+}
 # Scatters of at most so many entries per line become choices.
 _MAX_SELECTED = 16
 
@@ -101,8 +108,7 @@ def _is_short(length: Dim) -> bool:
 
 def _selected(node: Node, indices: relax.Expr, axis: int, count: int) -> relax.Expr:
     """A scatter of ``count`` entries per line, as one choice per entry."""
-    if _reduction(node) != "update":
-        node.refuse(f"reduction '{node.attr('reduction')}' with fewer indices than data")
+    combine = _COMBINE[_reduction(node)]
     after = list(range(1, node.rank() - axis))
     places = node.emit(counted(node.shape()[axis]))
     places = node.emit(relax.op.expand_dims(places, after)) if after else places
@@ -112,7 +118,8 @@ def _selected(node: Node, indices: relax.Expr, axis: int, count: int) -> relax.E
             node.emit(relax.op.strided_slice(x, [axis], [entry], [entry + 1]))
             for x in (indices, node.x(2))
         )
-        result = node.emit(relax.op.where(relax.op.equal(places, index), update, result))
+        new = combine(result, update)
+        result = node.emit(relax.op.where(relax.op.equal(places, index), new, result))
     return result
 
 

@@ -68,11 +68,30 @@ def einsum(node: Node) -> relax.Expr:
     """Einsum: two operands become transposes and one matmul, other counts ``R.einsum``."""
     operands = [node.x(i) for i in range(len(node.inputs))]
     terms, output = _labels(node, str(node.attr("equation")), [node.rank(x) for x in operands])
-    if any(len(set(term)) != len(term) for term in terms):
-        node.refuse("a label repeated within one operand (a diagonal)")
+    for i, term in enumerate(terms):
+        operands[i], terms[i] = _without_repeats(node, operands[i], term)
     if len(operands) == 2:
         return _contraction(node, operands, terms, output)
     return relax.op.einsum(tuple(operands), ",".join(terms) + "->" + output)
+
+
+def _without_repeats(node: Node, x: relax.Expr, term: str) -> tuple[relax.Expr, str]:
+    """An operand in which a label stands twice (``ii``) as its diagonal."""
+    repeated = next((label for label in term if term.count(label) > 1), None)
+    if repeated is None:
+        return x, term
+    first, second = [i for i, label in enumerate(term) if label == repeated][:2]
+    others = [i for i in range(len(term)) if i not in (first, second)]
+    dims = node.shape(x)
+    extent, other = node.static([dims[first], dims[second]], f"the axes '{repeated}'")
+    if extent != other:
+        node.refuse(f"label '{repeated}' stands for extents {extent} and {other} of one operand")
+    x = node.emit(relax.op.permute_dims(x, [*others, first, second]))
+    lead = [dims[i] for i in others]
+    x = node.emit(relax.op.reshape(x, relax.ShapeExpr([*lead, extent * extent])))
+    axis, end = len(lead), extent * extent
+    x = node.emit(relax.op.strided_slice(x, [axis], [0], [end], [extent + 1]))
+    return _without_repeats(node, x, "".join(term[i] for i in others) + repeated)
 
 
 def _labels(node: Node, equation: str, ranks: list[int]) -> tuple[list[str], str]:

@@ -57,6 +57,8 @@ CASES = [
     case("Einsum", {"a": f(3), "b": f(4)}, {}, "outer", equation="i,j"),
     case("Einsum", {"a": f(3, 4), "b": f(4, 2)}, {}, "implicit", equation="ij,jk"),
     case("Einsum", {"a": f(2, 3, 4)}, {}, "transposed", equation="ijk->kji"),
+    case("Einsum", {"a": f(3, 2, 3)}, {}, "diagonal", equation="iji->ij"),
+    case("Einsum", {"a": f(3, 3), "b": f(4, 3)}, {}, "trace", equation="ii,ji->j"),
     case("IsInf", np.array([1, np.inf, -np.inf], "f"), {}, "positive", detect_negative=0),
     case("IsInf", np.array([1, np.inf, -np.inf], "f"), {}, "negative", detect_positive=0),
     case("DepthToSpace", f(1, 8, 2, 3), {}, "DCR", blocksize=2),
@@ -189,6 +191,16 @@ CASES = [
     ),
     case("DFT", f(2, 6, 3, 1), {}, "real", axis=1, onesided=1, opset=17),
     case("DFT", f(2, 6, 5, 2), {"a": np.int64(-2)}, "complex", inputs=["x", "", "a"], opset=20),
+    case("DFT", f(2, 4, 3, 2), {}, "even_real_inverse", axis=1, inverse=1, onesided=1, opset=19),
+    case(
+        "DFT",
+        f(2, 4, 3, 2),
+        {"n": np.int64(7), "a": np.int64(1)},
+        "odd_real_inverse",
+        inverse=1,
+        onesided=1,
+        opset=20,
+    ),
     case("DFT", f(2, 7, 2), {}, "inverse", axis=1, inverse=1, opset=17),
 ]
 
