@@ -21,6 +21,7 @@ from .node import Node
 from .places import Place
 from .recording import Builds, Recorded
 from .shape_data import same
+from .types import with_type_of
 from .values import Constant, Symbolic, Tensor, TensorSequence, Value, as_dim
 
 Scope = dict[str, Value]
@@ -124,7 +125,8 @@ def joined(
         for pair in _pairs(site.view, condition, one, other)
     ]
     chosen = [pair for pair in pairs if not _equal(*pair)]
-    results = iter(_choice(walk, site, condition, then, otherwise, chosen))
+    made = _choice(walk, site, condition, then, otherwise, chosen)
+    results = map(with_type_of, (one for one, _ in chosen), made)
     merged = iter([pair[0] if _equal(*pair) else next(results) for pair in pairs])
     return [_rebuilt(value, merged) for value in then.values]
 

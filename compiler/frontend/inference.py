@@ -34,14 +34,28 @@ def check_shapes(model: onnx.ModelProto, label: str) -> None:
             info.type.tensor_type.ClearField("shape")
     _write_defaults(bare)
     try:
-        inferred = shape_inference.infer_shapes(
-            bare, check_type=True, strict_mode=True, data_prop=True
-        )
+        inferred = _inferred(bare)
     except Exception as error:  # InferenceError, or RuntimeError of the bindings
         raise ModelError(f"{label}: shape inference refuses it: {_brief(error)}") from error
     for info in (*inferred.graph.value_info, *inferred.graph.output):
         if info.name in declared:
             _compare(declared[info.name], info, label)
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` with inferred shapes; raises what onnx raises.
+
+    Where two branches of an ``If`` compute small values of one name, onnx mixes these up;
+    its shapes are then inferred from the types alone.
+    """
+    try:
+        return shape_inference.infer_shapes(
+            model, check_type=True, strict_mode=True, data_prop=True
+        )
+    except Exception as error:
+        if "already exists" not in str(error):
+            raise
+        return shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
 
 
 def _write_defaults(model: onnx.ModelProto) -> None:

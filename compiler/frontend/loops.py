@@ -20,7 +20,7 @@ from tvm import relax
 
 from .control_flow import Site, Walk, branch, joined, scalar, truth
 from .node import Node
-from .types import numpy_name
+from .types import numpy_name, with_type_of
 from .values import Constant, EmptyOptional, Symbolic, TensorSequence, Value, shape_value
 
 MAX_UNROLLED = 20_000
@@ -158,7 +158,8 @@ def stacked(walk: Walk, site: Site, values: Sequence[Value], axis: int) -> Value
                 f"its iterations give shapes {' and '.join(sorted(map(str, shapes)))}, "
                 "which cannot be stacked"
             )
-        return recorded.values(_stack(site.view, tensors, axis), site.view)[0]
+        whole = recorded.values(_stack(site.view, tensors, axis), site.view)[0]
+        return with_type_of(values[0], whole)
 
 
 def _is_scalar(value: Value) -> bool:
@@ -188,8 +189,9 @@ def empty_stack(walk: Walk, site: Site, sample: Value, axis: int) -> Value:
         shape.insert(axis if axis >= 0 else axis + len(shape) + 1, 0)
         dtype = site.view.dtype(tensor)
         if all(isinstance(dim, int) for dim in shape):
-            return Constant(np.zeros(shape, dtype))
-        return recorded.values(relax.op.zeros(relax.ShapeExpr(shape), dtype), site.view)[0]
+            return with_type_of(sample, Constant(np.zeros(shape, dtype)))
+        zeros = relax.op.zeros(relax.ShapeExpr(shape), dtype)
+        return with_type_of(sample, recorded.values(zeros, site.view)[0])
 
 
 def sequence_map(walk: Walk, site: Site) -> list[Value]:

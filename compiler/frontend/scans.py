@@ -16,6 +16,7 @@ from tvm import relax
 from .control_flow import Site, Walk
 from .loops import Body, empty_stack, stacked
 from .node import Node
+from .types import with_type_of
 from .values import Constant, Value, constant
 
 _BATCHED = 9  # opsets below scan batches
@@ -110,7 +111,7 @@ def taken(body: Body, value: Value, axis: int, index: int) -> Value:
     view = body.site.view
     with body.site.record(body.walk) as recorded:
         part = relax.op.take(view.tensor(value), constant(np.int64(index)), axis, mode="clip")
-        return recorded.values(part, view)[0]
+        return with_type_of(value, recorded.values(part, view)[0])
 
 
 def _sample(body: Body, inputs: Sequence[_Input]) -> list[Value]:
@@ -121,7 +122,8 @@ def _sample(body: Body, inputs: Sequence[_Input]) -> list[Value]:
         tensor = view.tensor(item.value)
         shape = view.static(view.shape(tensor), "the shape of its scan input")
         del shape[item.axis]
-        result.append(Constant(np.zeros(shape, view.dtype(tensor))))
+        zeros = Constant(np.zeros(shape, view.dtype(tensor)))
+        result.append(with_type_of(item.value, zeros))
     return result
 
 
@@ -180,4 +182,5 @@ def _zeros(body: Body, like: Value) -> Value:
     with body.site.record(body.walk) as recorded:
         tensor = view.tensor(like)
         shape = view.static(view.shape(tensor), "the shape of its output")
-        return recorded.values(Constant(np.zeros(shape, view.dtype(tensor))), view)[0]
+        zeros = Constant(np.zeros(shape, view.dtype(tensor)))
+        return with_type_of(like, recorded.values(zeros, view)[0])

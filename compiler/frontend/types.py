@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from tvm import relax
 
-from motet.runtime.element_types import numpy_dtype
+from motet.runtime.element_types import NARROW, numpy_dtype
 
 from .values import Constant, EmptyOptional, Symbolic, Tensor, TensorSequence, Value, as_dim
 
@@ -30,6 +32,16 @@ def dtype_of(value: Value) -> str:
     if isinstance(value, Tensor):
         return value.element or str(value.expr.ty.dtype)
     return ""
+
+
+def with_type_of(like: Value, value: Value) -> Value:
+    """``value``, which is in the carrier of ``like``'s element type, with that type."""
+    name = dtype_of(like)
+    if name not in NARROW:
+        return value
+    if isinstance(value, Constant):
+        return Constant(value.array.astype(numpy_dtype(name)))
+    return replace(value, element=name) if isinstance(value, Tensor) else value
 
 
 def type_proto(value: Value | None) -> onnx.TypeProto:
