@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,8 @@ from motet.targets.host.machine import Machine
 from motet.targets.host.target import tvm_target
 
 _SOURCES = ("threads.c", "workspace.c")
-_FLAGS = (
-    "-std=c11", "-O2", "-g0", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden",
-    "-Wl,--build-id=none", "-Wl,-s",
-)  # fmt: skip
+_COMPILE_FLAGS = ("-std=c11", "-O2", "-g0", "-fPIC", "-pthread", "-fvisibility=hidden", "-c")
+_LINK_FLAGS = ("-shared", "-pthread", "-Wl,--build-id=none", "-Wl,-s")
 
 
 def c_compiler() -> str:
@@ -83,21 +82,37 @@ def compile_object(kernels: Mapping[str, Any], machine: Machine) -> bytes:
         return path.read_bytes()
 
 
+@cache
+def _support(compiler: str) -> dict[str, bytes]:
+    """Object files of the C sources: name -> content. They are the same for every library."""
+    with tempfile.TemporaryDirectory() as folder:
+        for source in _SOURCES:
+            shutil.copyfile(Path(__file__).with_name(source), Path(folder, source))
+        _run([compiler, *_COMPILE_FLAGS, *_SOURCES], folder, "compile the thread pool")
+        objects = [Path(source).with_suffix(".o").name for source in _SOURCES]
+        return {name: Path(folder, name).read_bytes() for name in objects}
+
+
 def link(kernels: bytes) -> bytes:
     """A shared object of an object file and the thread pool."""
     compiler = c_compiler()
+    objects = {**_support(compiler), "kernels.o": kernels}
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "kernels.o").write_bytes(kernels)
-        for source in _SOURCES:
-            shutil.copyfile(Path(__file__).with_name(source), Path(folder, source))
-        command = [compiler, *_FLAGS, *_SOURCES, "kernels.o", "-lm", "-o", "kernels.so"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise EnvironmentLackError(
-                f"'{compiler}' could not link the kernels: {done.stderr.strip()[-800:]}; it must "
-                "be a complete C tool chain with the C library's headers for this machine"
-            )
+        for name, content in objects.items():
+            Path(folder, name).write_bytes(content)
+        command = [compiler, *_LINK_FLAGS, *objects, "-lm", "-o", "kernels.so"]
+        _run(command, folder, "link the kernels")
         return Path(folder, "kernels.so").read_bytes()
+
+
+def _run(command: list[str], folder: str, what: str) -> None:
+    """Run the C compiler in ``folder``, to do ``what``."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise EnvironmentLackError(
+            f"'{command[0]}' could not {what}: {done.stderr.strip()[-800:]}; it must "
+            "be a complete C tool chain with the C library's headers for this machine"
+        )
 
 
 def build_library(kernels: Mapping[str, Any], machine: Machine) -> bytes:
