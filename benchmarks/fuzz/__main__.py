@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 
-from motet.console import output, progress
+from motet.console import messages, output, progress
 
 from . import seeds
 from .cases import Case, make_case
@@ -73,6 +73,8 @@ def main(
         for result in runner.results(cases):
             show(f"{len(summary.findings)} findings")
             _record(result, summary, folder)
+            if summary.kinds.total() % 1000 == 0:
+                messages().print("; ".join(summary.figures()))
     elapsed = time.monotonic() - start
     if json_file is not None:
         save_json(summary, json_file, seed, elapsed)

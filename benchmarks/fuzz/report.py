@@ -40,12 +40,15 @@ class Summary:
         }
 
     def lines(self) -> list[str]:
-        """For people: the fine ones, then what was found."""
-        kinds = [*FINE, *sorted(set(self.kinds) - set(FINE))]
-        counts = ", ".join(f"{self.kinds[kind]} {kind}" for kind in kinds if self.kinds[kind])
-        total = self.kinds.total()
+        """For people: what nobody could judge, then the figures."""
         judged = [f"case {r.case.number} is unjudged: {_brief(r)}" for r in self.unjudged]
-        return [*judged, f"{total} cases: {counts}", f"{len(self.findings)} findings"]
+        return [*judged, *self.figures()]
+
+    def figures(self) -> list[str]:
+        """Counts by kind, the fine ones first; and how many findings there are."""
+        kinds = (*FINE, *sorted(set(self.kinds) - set(FINE)))
+        counts = ", ".join(f"{self.kinds[kind]} {kind}" for kind in kinds if self.kinds[kind])
+        return [f"{self.kinds.total()} cases: {counts}", f"{len(self.findings)} findings"]
 
 
 def _listed(results: list[Result]) -> list[dict[str, Any]]:
