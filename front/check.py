@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from motet.runtime.device import Array
+from motet.runtime.element_types import numpy_dtype
 from motet.runtime.errors import EnvironmentLackError, InputError, ModelError
 from motet.runtime.session import ModelSession
 from motet.runtime.shapes import render_shape
@@ -165,7 +166,7 @@ def reference_session(path: Path, digest: str, model: str) -> Any:
 def fixed_inputs(session: ModelSession) -> dict[str, Array]:
     """What the ONNX model takes beside the bundle's inputs: those that were fixed."""
     return {
-        name: np.frombuffer(fixed.data, np.dtype(fixed.dtype)).reshape(fixed.shape)
+        name: np.frombuffer(fixed.data, numpy_dtype(fixed.dtype)).reshape(fixed.shape)
         for name, fixed in session.entry.fixed.items()
     }
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from motet.runtime.atomic import write_atomically
 from motet.runtime.device import Array
+from motet.runtime.element_types import NARROW, carried, is_float, narrowed, numpy_dtype
 from motet.runtime.errors import EnvironmentLackError, InputError, SpecError
 from motet.runtime.program import TensorInfo
 from motet.runtime.session import ModelSession
@@ -78,6 +79,7 @@ def parse_inputs(
             raise InputError(
                 f"model {model.name!r} has no input {name!r}; its inputs are {', '.join(infos)}"
             )
+        given[name] = _as_declared(infos[name], given[name])
     symbols = {
         dimension: size
         for name, array in given.items()
@@ -87,6 +89,16 @@ def parse_inputs(
     fed = model.entry.wires if along_wires else ()
     random = model.random_inputs(seed, symbols)
     return {name: array for name, array in random.items() if name not in fed} | given
+
+
+def _as_declared(info: TensorInfo, array: Array) -> Array:
+    """An array for an input of a narrow type, which files hold in a wider one or as bytes."""
+    if info.dtype not in NARROW:
+        return array
+    try:
+        return narrowed(array, info.dtype)
+    except ValueError as error:
+        raise InputError(f"--input {info.name}: {error}") from None
 
 
 def parse_all_inputs(
@@ -134,14 +146,14 @@ def _parse_input(text: str, infos: Mapping[str, TensorInfo]) -> dict[str, Array]
 
 def _numbers(info: TensorInfo, text: str) -> Array:
     """``1,2,3`` in the input's dtype, and in its shape where that has as many elements."""
-    dtype = np.dtype(info.dtype)
-    number = float if dtype.kind == "f" else int
+    dtype = numpy_dtype(info.dtype)
+    number = float if is_float(info.dtype) else int
     try:
         values = [number(WORDS.get(word, word)) for word in text.split(",")]
         array = np.array(values).astype(dtype)
     except (ValueError, OverflowError):
         raise InputError(f"--input {info.name}={text}: not a list of {dtype.name}") from None
-    if dtype.kind in "iu" and array.tolist() != values:
+    if dtype.kind != "b" and number is int and array.tolist() != values:
         raise InputError(f"--input {info.name}={text}: too large for {dtype.name}")
     sizes = [size for size in info.shape if isinstance(size, int)]
     fits = len(sizes) == len(info.shape) and int(np.prod(sizes)) == array.size
@@ -195,8 +207,8 @@ def read_image(path: Path, info: TensorInfo) -> Array:
     pixels = np.asarray(converted).reshape(1, height, width, channels)
     if not channels_last:
         pixels = pixels.transpose(0, 3, 1, 2)
-    scaled = pixels if np.dtype(info.dtype).kind in "iu" else pixels / np.float32(255)
-    return np.ascontiguousarray(scaled.astype(info.dtype))
+    scaled = pixels / np.float32(255) if is_float(info.dtype) or info.dtype == "bool" else pixels
+    return np.ascontiguousarray(scaled.astype(numpy_dtype(info.dtype)))
 
 
 def _image_layout(info: TensorInfo) -> tuple[int, int, int, bool]:
@@ -244,13 +256,17 @@ def parse_outputs(texts: Sequence[str], known: Sequence[str]) -> list[tuple[Path
 
 
 def write_outputs(wanted: Sequence[tuple[Path, str | None]], outputs: Mapping[str, Array]) -> None:
-    """Write what ``parse_outputs`` found; a file appears whole or not at all."""
+    """Write what ``parse_outputs`` found; a file appears whole or not at all.
+
+    Types that ``.npy`` files do not know are written as what holds their values exactly:
+    float32 for bfloat16 and smaller floats, int8 or uint8 for integers of fewer bits.
+    """
     for path, name in wanted:
         buffer = BytesIO()
         if name is None:
             _write_npz(buffer, outputs)
         else:
-            np.save(buffer, outputs[name], allow_pickle=False)
+            np.save(buffer, carried(outputs[name]), allow_pickle=False)
         try:
             write_atomically(path, [buffer.getbuffer()])
         except OSError as error:
@@ -262,4 +278,4 @@ def _write_npz(buffer: BytesIO, arrays: Mapping[str, Array]) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.save(member, array, allow_pickle=False)
+                np.save(member, carried(array), allow_pickle=False)

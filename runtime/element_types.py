@@ -98,3 +98,35 @@ def to_bits(array: NDArray[Any], name: str) -> NDArray[Any]:
 def from_bits(array: NDArray[Any], name: str) -> NDArray[Any]:
     """Bytes of an element type as users have its arrays (the same memory)."""
     return array.view(numpy_dtype(name)) if name in NARROW else array
+
+
+def carried(array: NDArray[Any]) -> NDArray[Any]:
+    """``array`` with a dtype that numpy has by itself: the carrier of a narrow type."""
+    carrier = carrier_dtype(array.dtype.name)
+    return array if carrier == array.dtype.name else array.astype(carrier)
+
+
+def is_raw(array: NDArray[Any], name: str) -> bool:
+    """Whether ``array`` holds plain bytes as wide as the narrow type: ``np.load`` gives them,
+    since a ``.npy`` file says no more of such a type than its width.
+    """
+    width = np.dtype(NARROW[name].stored).itemsize if name in NARROW else 0
+    return array.dtype.type is np.void and not array.dtype.fields and array.dtype.itemsize == width
+
+
+def narrowed(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """``array`` from a file in a narrow type: its bytes, or numbers that the type has.
+
+    Raises ``ValueError`` for numbers that it has not.
+    """
+    dtype = numpy_dtype(name)
+    if is_raw(array, name):
+        return array.view(dtype)
+    if array.dtype == dtype or array.dtype.kind not in "biuf":
+        return array
+    with np.errstate(all="ignore"):
+        result = array.astype(dtype)
+        same = result.astype(np.float64) == array.astype(np.float64)
+    if not (same | (array != array)).all():
+        raise ValueError(f"holds numbers that {name} has not: round them with .astype({name!r})")
+    return result

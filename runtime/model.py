@@ -17,6 +17,7 @@ from motet.runtime.element_types import (
     NARROW,
     from_bits,
     is_float,
+    is_raw,
     numpy_dtype,
     stored_dtype,
     to_bits,
@@ -210,7 +211,7 @@ class ModelSession:
             return self._converted(info, value)
         # The name, which takes microseconds, only decides where the byte order differs.
         if value.dtype != self._dtypes[info.name] and value.dtype.name != info.dtype:
-            if info.dtype in NARROW and _is_raw(value, self._dtypes[info.name]):
+            if is_raw(value, info.dtype):
                 return value.view(stored_dtype(info.dtype))
             raise InputError(
                 f"model {self.name!r}: input {info.name!r} has dtype {value.dtype.name}, "
@@ -240,12 +241,6 @@ class _Defaults(dict[str, int]):
 
     def __missing__(self, key: str) -> int:
         return 1
-
-
-def _is_raw(array: Array, dtype: np.dtype[Any]) -> bool:
-    """Whether ``array`` is of plain bytes as wide as ``dtype``, as ``np.load`` has it."""
-    given = array.dtype
-    return given.kind == "V" and given.type is np.void and given.itemsize == dtype.itemsize
 
 
 def _random(random: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from motet.runtime.element_types import is_float, is_raw
 from motet.runtime.errors import SpecError
 
 from .dimensions import (
@@ -112,10 +113,11 @@ def _converted(value: Any, dtype: Any, name: str, where: str) -> NDArray[Any]:
     """``value`` in the input's dtype; refuses what that would change."""
     try:
         given = np.asarray(value)
+        given = given.view(dtype) if is_raw(given, name) else given
         array = given if given.dtype == dtype else given.astype(dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise SpecError(f"{where}: is no array of {name}: {error}") from error
-    exact = np.dtype(dtype).kind in "iub"
+    exact = not is_float(name)
     if exact and array.size and not np.array_equal(array.astype(object), given.astype(object)):
         raise SpecError(f"{where}: holds what {name} cannot hold")
     return array

@@ -16,6 +16,7 @@ import onnx
 from tvm import relax
 
 from motet.runtime.element_types import NARROW, carrier_dtype, numpy_dtype, stored_dtype
+from motet.runtime.element_types import carried as carried_array
 from motet.targets.operators.narrow import decode, encode, round_to
 
 from .domains import Opsets
@@ -23,7 +24,6 @@ from .functions import schema_of
 from .node import Node
 from .types import dtype_of, numpy_name, type_proto
 from .values import Constant, EmptyOptional, Symbolic, Tensor, TensorSequence, Value, constant
-from .values import carried as carried_array
 
 _EXACT_NAMES = """
     BitCast Cast CastLike CenterCropPad Compress Concat ConcatFromSequence ConstantOfShape
@@ -134,7 +134,7 @@ def typed(view: Node, values: Sequence[Value], types: Sequence[str]) -> list[Val
 def _is_exact(view: Node) -> bool:
     if view.op_type in ("ScatterElements", "ScatterND"):
         return view.attr("reduction", "none") == "none"
-    return view.domain == "" and view.op_type in _EXACT
+    return view.domain in ("", "com.microsoft") and view.op_type in _EXACT
 
 
 def _typed(view: Node, value: Value, name: str, exact: bool) -> Value:
@@ -148,6 +148,8 @@ def _typed(view: Node, value: Value, name: str, exact: bool) -> Value:
     if isinstance(value, Constant):
         return Constant(value.array.astype(numpy_dtype(name)))
     if view.dtype(value.expr) != carrier_dtype(name):
+        if view.domain:  # whose types are a guess
+            return value
         view.refuse(f"a {view.dtype(value.expr)} result where ONNX has {name}")
     if exact:
         return replace(value, element=name)

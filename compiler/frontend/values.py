@@ -8,6 +8,7 @@ and optionals exist at import only.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from tvm import relax, tirx
 
-from motet.runtime.element_types import carrier_dtype
+from motet.runtime.element_types import carried
 
 Dim = Any  # int or tirx.Expr
 Dims = tuple[Dim, ...]
@@ -29,12 +30,6 @@ def constant(array: NDArray[Any] | np.generic) -> relax.Expr:
     """
     data = carried(np.asarray(array))
     return relax.const(np.ascontiguousarray(data).reshape(data.shape), data.dtype.name)
-
-
-def carried(array: NDArray[Any]) -> NDArray[Any]:
-    """``array`` in the dtype that it is computed in: another one for narrow types only."""
-    carrier = carrier_dtype(array.dtype.name)
-    return array if carrier == array.dtype.name else array.astype(carrier)
 
 
 @dataclass
@@ -102,6 +97,11 @@ def as_dim(dim: object) -> Dim:
     if isinstance(dim, (int, np.integer)):
         return int(dim)
     return int(dim.value) if isinstance(dim, tirx.IntImm) else dim
+
+
+def plain_text(text: str) -> str:
+    """``text`` with integers as everybody writes them: TVM prints 2 as ``T.int64(2)``."""
+    return re.sub(r"T\.int64\((-?\d+)\)", r"\1", text)
 
 
 def as_expr(dim: Dim) -> tirx.Expr:

@@ -12,6 +12,7 @@ from motet.commands.common import RunRequest, json_option, run_options
 from motet.console import Show, output, print_json, progress, seconds, table
 from motet.opening import check_destination
 from motet.runtime.device import Array
+from motet.runtime.element_types import carried
 from motet.runtime.session import ModelSession
 from motet.tensors import parse_outputs, write_outputs
 
@@ -95,7 +96,7 @@ def _flat(results: Results) -> dict[str, Array]:
 
 
 def _summary(array: Array) -> dict[str, Any]:
-    values = array.ravel()
+    values = carried(array).ravel()
     result = {
         "dtype": array.dtype.name,
         "shape": list(array.shape),
