@@ -15,7 +15,7 @@ from tvm import tirx
 from motet.runtime.errors import ModelError, SpecError
 
 from .limits import check_dtype
-from .values import Dim, as_dim
+from .values import Dim, as_dim, plain_text
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -272,7 +272,7 @@ class Symbols:
         for name, variable in self._variables.items():
             if variable.same_as(plain):
                 return name
-        return re.sub(r"T\.int64\((-?\d+)\)", r"\1", str(plain))
+        return plain_text(str(plain))
 
 
 def numpy_dtype(info: onnx.ValueInfoProto, file: str) -> str:

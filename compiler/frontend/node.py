@@ -24,6 +24,7 @@ from .values import (
     Value,
     as_dim,
     object_array,
+    plain_text,
 )
 
 LEAVES = (relax.Var, GenericConst, relax.ShapeExpr)
@@ -78,7 +79,7 @@ class Node:
 
         needs: the value that is only known at run time, where the user may fix it.
         """
-        raise RefusedNodeError(reason, needs)
+        raise RefusedNodeError(plain_text(reason), needs)
 
     def attr(self, name: str, default: Any = None) -> Any:
         """The attribute, or ``default`` where the node does not carry it."""
