@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from motet.compiler.spec import BundleSpec
 
 PathLike = Union[str, "os.PathLike[str]"]
-Shapes = Mapping[str, Sequence[int | str]]
+Shapes = Mapping[str, Sequence[Any]]
 Values = Mapping[str, Any]
 
 

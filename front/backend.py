@@ -11,6 +11,7 @@ specialisation at run time, as JIT compilers do it. Only what looks like a param
 ever fixed (``_may_be_fixed``), never a float tensor of data: that would be computing the
 answer while compiling. A model whose symbolic dimensions do not compile is specialised to
 the call's shapes in the same way. ``MotetRep.fixed`` says what the last run had fixed.
+Sequences are lists and have the call's lengths and shapes; an empty optional is None.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MAX_SESSIONS = 16
 
 _NAME = "model"
 Feeds = dict[str, Any]
-Key = tuple[tuple[str, str, tuple[int, ...], bytes], ...]
+Key = tuple[tuple[str, str, tuple[Any, ...], bytes], ...]
 
 
 class MotetRep(BackendRep):
@@ -60,9 +61,8 @@ class MotetRep(BackendRep):
         """Outputs in graph order for ``inputs``: a sequence in graph order, or by name."""
         feeds = self.feeds(inputs)
         session = self.session(feeds)
-        return tuple(
-            session.run(None, {name: x for name, x in feeds.items() if name not in self.fixed})
-        )
+        given = {n: x for n, x in feeds.items() if n not in self.fixed and x is not None}
+        return tuple(session.run(None, given))
 
     def feeds(self, inputs: Any) -> Feeds:
         """One call's inputs by name; raises ``InputError`` where there are too many."""
@@ -95,6 +95,8 @@ class MotetRep(BackendRep):
 
     def compile(self) -> None:
         """Compile without values; what needs those of a call is left to ``run``."""
+        if any(not info.type.HasField("tensor_type") for info in self._infos):
+            return  # sequences and optionals: what is there, only a call says
         try:
             self._compiled({})
         except ValueNeededError:
@@ -115,8 +117,10 @@ class MotetRep(BackendRep):
         return tuple(new)
 
     def _compiled(self, feeds: Feeds) -> ModelSession:
-        values = {name: np.asarray(feeds[name]) for name in self.fixed}
+        values: dict[str, Any] = {name: np.asarray(feeds[name]) for name in self.fixed}
+        values |= {name: None for name, x in feeds.items() if x is None}
         shapes = _open_shapes(self._infos, feeds) if self._sized else {}
+        shapes |= _item_shapes(self._infos, feeds)
         key = _key(values, shapes)
         if key not in self._sessions:
             while len(self._sessions) >= MAX_SESSIONS:
@@ -125,7 +129,7 @@ class MotetRep(BackendRep):
         return self._sessions[key]
 
     def _new_session(
-        self, values: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
+        self, values: Mapping[str, Array | None], shapes: Mapping[str, tuple[Any, ...]]
     ) -> ModelSession:
         with tempfile.TemporaryDirectory(prefix="motet-") as folder:
             path = Path(folder, f"{_NAME}.onnx")
@@ -201,17 +205,36 @@ def _given_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [info for info in graph.input if info.name not in stored]
 
 
+def _held(info: onnx.ValueInfoProto) -> onnx.TypeProto:
+    """The type of an input, of what it holds where it is an optional."""
+    optional = info.type.HasField("optional_type")
+    return info.type.optional_type.elem_type if optional else info.type
+
+
 def _is_static(info: onnx.ValueInfoProto) -> bool:
-    tensor = info.type.tensor_type
+    """Whether the model says the shape; a sequence has those of the call in any case."""
+    kind = _held(info)
+    if kind.HasField("sequence_type"):
+        return True
+    tensor = kind.tensor_type
     return tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
 
 
-def _open_shapes(infos: Sequence[onnx.ValueInfoProto], feeds: Feeds) -> dict[str, tuple[int, ...]]:
+def _open_shapes(infos: Sequence[onnx.ValueInfoProto], feeds: Feeds) -> dict[str, tuple[Any, ...]]:
     """The call's shapes of inputs whose shape is open; empty tensors keep their symbols."""
-    shapes = {
-        i.name: np.shape(feeds[i.name]) for i in infos if not _is_static(i) if i.name in feeds
-    }
+    given = [i.name for i in infos if not _is_static(i) and feeds.get(i.name) is not None]
+    shapes = {name: np.shape(feeds[name]) for name in given}
     return {name: shape for name, shape in shapes.items() if 0 not in shape}
+
+
+def _item_shapes(infos: Sequence[onnx.ValueInfoProto], feeds: Feeds) -> dict[str, tuple[Any, ...]]:
+    """The shape of every item of the call's sequences."""
+    lists = [i.name for i in infos if _held(i).HasField("sequence_type")]
+    return {
+        name: tuple(np.shape(item) for item in feeds[name])
+        for name in lists
+        if isinstance(feeds.get(name), (list, tuple))
+    }
 
 
 def _is_float(value: Any) -> bool:
@@ -228,9 +251,12 @@ def _may_be_fixed(value: Any) -> bool:
     return _is_float(array) and array.ndim <= 1 and array.size <= MAX_FIXED_FLOATS
 
 
-def _key(values: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> Key:
+def _key(values: Mapping[str, Array | None], shapes: Mapping[str, tuple[Any, ...]]) -> Key:
     """What a compiled variant is valid for."""
-    fixed = [(name, x.dtype.name, x.shape, x.tobytes()) for name, x in values.items()]
+    fixed = [
+        (name, "none", (), b"") if x is None else (name, x.dtype.name, x.shape, x.tobytes())
+        for name, x in values.items()
+    ]
     return (*fixed, *((name, "", shape, b"") for name, shape in shapes.items()))
 
 

@@ -89,7 +89,13 @@ def _ended(payload: Payload) -> tuple[str, str, tuple[str, ...], bool]:
 def _compare(payload: Payload, run: Run) -> None:
     for inputs, expected in payload.data_sets:
         outputs = list(run(inputs))
-        Runner.assert_similar_outputs(expected, outputs, payload.rtol, payload.atol)
+        if len(outputs) != len(expected):
+            raise AssertionError(f"{len(outputs)} outputs, not {len(expected)}")
+        for want, got in zip(expected, outputs, strict=True):
+            # onnx's runner takes an item of a list for a list itself; a scalar is none.
+            listed = isinstance(want, (list, tuple))
+            pair = (want, got) if listed else ([want], [got])
+            Runner.assert_similar_outputs(*pair, payload.rtol, payload.atol)
 
 
 def _line(error: BaseException) -> str:

@@ -101,3 +101,21 @@ def test_devices_and_operators(total: onnx.ModelProto) -> None:
     assert not motet.backend.is_compatible(total)
     with pytest.raises(UnsupportedOperatorError, match="Nothing"):
         motet.backend.prepare(total)
+
+
+def test_lists_and_optionals_are_those_of_the_call():
+    """Every call of another length is compiled anew; None is an optional without a value."""
+    model = onnx.parser.parse_model("""
+    <ir_version: 8, opset_import: ["" : 17]>
+    m (seq(float[n]) many, optional(float[2]) maybe) => (seq(float[n]) more, bool there) {
+        one = Constant<value = float[1] {1}>()
+        more = SequenceInsert(many, one)
+        there = OptionalHasElement(maybe)
+    }
+    """)
+    rep = motet.backend.prepare(model)
+    a, b, one = np.ones(2, np.float32), np.ones(3, np.float32), np.ones(1, np.float32)
+    for many, maybe in (([a, b], a), ([], None)):
+        more, there = rep.run([many, maybe])
+        assert [x.tolist() for x in more] == [x.tolist() for x in (*many, one)]
+        assert there == (maybe is not None)

@@ -95,9 +95,14 @@ def concat(node: Node) -> Value | relax.Expr:
 
 def split(node: Node) -> Value:
     """SplitToSequence into chunks, given sizes, or single slices (with or without the axis)."""
-    axis = node.axis(0)
-    extent = node.static([node.shape()[axis]], "a split dimension")[0]
+    axis, x = node.axis(0), node.x()
     sizes = node.needed_constant(1, "split") if node.has(1) else np.array(1)
+    if sizes.ndim == 1:  # which says the extent too; the run checks a symbolic one
+        dims = list(node.shape())
+        if not isinstance(dims[axis], int):
+            dims[axis] = int(sizes.sum())
+            x = node.builder.match_cast(x, relax.TensorType(dims, node.dtype()))
+    extent = node.static([node.shape(x)[axis]], "a split dimension")[0]
     if sizes.ndim == 0:
         chunk = int(sizes)
         if chunk <= 0:
@@ -105,19 +110,19 @@ def split(node: Node) -> Value:
         sizes = np.diff([*range(0, extent, chunk), extent])
     if int(sizes.sum()) != extent or (sizes < 0).any():
         node.refuse(f"parts of {sizes.tolist()} in an axis of {extent}")
-    items = _parts(node, [int(size) for size in sizes], axis)
+    items = _parts(node, x, [int(size) for size in sizes], axis)
     if not node.has(1) and not node.attr("keepdims", 1):
         items = [node.emit(relax.op.squeeze(item, [axis])) for item in items]
     return TensorSequence(tuple(map(node.bound, items)), node.dtype())
 
 
-def _parts(node: Node, sizes: list[int], axis: int) -> list[relax.Expr]:
+def _parts(node: Node, x: relax.Expr, sizes: list[int], axis: int) -> list[relax.Expr]:
     if len(sizes) == 1:
-        return [node.x()]
+        return [x]
     if not sizes:
         return []
     cuts = [int(c) for c in np.cumsum(sizes)[:-1]]
-    parts = node.emit(relax.op.split(node.x(), cuts, axis))
+    parts = node.emit(relax.op.split(x, cuts, axis))
     return [node.emit(relax.TupleGetItem(parts, i)) for i in range(len(sizes))]
 
 
