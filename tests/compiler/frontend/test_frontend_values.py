@@ -91,17 +91,17 @@ def test_a_wrong_value(reduction: Path, values: dict[str, Any], message: str) ->
 
 
 def test_a_branch_that_does_not_fit_these_inputs_asks_for_the_condition(tmp_path: Path) -> None:
-    """As one of two sample rates does: the other branch's product has other sizes."""
+    """As one of two sample rates does: the other branch's sizes do not fit."""
 
-    def product(name: str, rows: int) -> onnx.GraphProto:
-        weight = numpy_helper.from_array(np.ones((rows, 2), np.float32), f"w{rows}")
-        node = helper.make_node("MatMul", ["x", f"w{rows}"], [f"y{rows}"], name=name)
-        output = helper.make_tensor_value_info(f"y{rows}", TensorProto.FLOAT, None)
-        return helper.make_graph([node], name, [], [output], [weight])
+    def reshape(name: str, size: int) -> onnx.GraphProto:
+        shape = numpy_helper.from_array(np.array([1, size]), f"s{size}")
+        node = helper.make_node("Reshape", ["x", f"s{size}"], [f"y{size}"], name=name)
+        output = helper.make_tensor_value_info(f"y{size}", TensorProto.FLOAT, None)
+        return helper.make_graph([node], name, [], [output], [shape])
 
     choice = helper.make_node(
         "If", ["wide"], ["y"], name="rate",
-        then_branch=product("wide_product", 4), else_branch=product("narrow_product", 3),
+        then_branch=reshape("wide_view", 4), else_branch=reshape("narrow_view", 3),
     )  # fmt: skip
     inputs = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "width"]),
@@ -113,7 +113,7 @@ def test_a_branch_that_does_not_fit_these_inputs_asks_for_the_condition(tmp_path
     path = tmp_path / "m.onnx"
     path.write_bytes(proto.SerializeToString())
     shapes = {"x": [1, 4]}
-    with pytest.raises(ValueNeededError, match=r"'rate'.*'narrow_product'.*--value wide") as caught:
+    with pytest.raises(ValueNeededError, match=r"'rate'.*'narrow_view'.*--value wide") as caught:
         load_model(path, "m", shapes)
     assert caught.value.inputs == ("wide",)
-    assert load_model(path, "m", shapes, {"wide": np.array(True)}).outputs[0].shape == (1, 2)
+    assert load_model(path, "m", shapes, {"wide": np.array(True)}).outputs[0].shape == (1, 4)
