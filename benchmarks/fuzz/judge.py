@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 
 from motet.check import Tolerance, compare
 
+from .subject import tensors_of
+
 Arrays = dict[str, NDArray[Any]]
+Outputs = dict[str, Any]
+"""Tensors, and sequences of them as lists, by name."""
 
 TOLERANCES = {
     "float64": Tolerance(1e-6, 1e-4, 1e-6),
@@ -27,6 +31,13 @@ TOLERANCES = {
     "float16": Tolerance(1e-3, 1e-2, 1e-2),
 }
 """By dtype, as in ``motet check``; the last is of the largest element, for sums that cancel."""
+
+
+RANDOM = {
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike",
+}  # fmt: skip
+"""Operators of which no two implementations draw the same."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +48,25 @@ class Verdict:
     detail: str = ""
 
 
-def by_onnxruntime(content: bytes, inputs: Arrays, outputs: Arrays) -> Verdict:
+def is_random(model: onnx.ModelProto) -> bool:
+    """Whether a node of the model, also inside a branch or function, draws random numbers."""
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while nodes:
+        node = nodes.pop()
+        if node.op_type in RANDOM:
+            return True
+        for attribute in node.attribute:
+            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                nodes += graph.node
+    return False
+
+
+def by_onnxruntime(content: bytes, inputs: Arrays, outputs: Outputs) -> Verdict:
     """Onnxruntime's verdict: "right", "differs", "not finite" or "cannot" with its message."""
     import onnxruntime
 
+    if is_random(onnx.load_from_string(content)):
+        return Verdict("cannot", "the model draws random numbers")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -52,10 +78,12 @@ def by_onnxruntime(content: bytes, inputs: Arrays, outputs: Arrays) -> Verdict:
     return _verdict(outputs, theirs)
 
 
-def by_reference(content: bytes, inputs: Arrays, outputs: Arrays) -> Verdict:
+def by_reference(content: bytes, inputs: Arrays, outputs: Outputs) -> Verdict:
     """The same of onnx.reference."""
     from onnx.reference import ReferenceEvaluator
 
+    if is_random(onnx.load_from_string(content)):
+        return Verdict("cannot", "the model draws random numbers")
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -66,21 +94,32 @@ def by_reference(content: bytes, inputs: Arrays, outputs: Arrays) -> Verdict:
     return _verdict(outputs, theirs)
 
 
-def _verdict(outputs: Arrays, theirs: Any) -> Verdict:
+def _verdict(outputs: Outputs, theirs: Any) -> Verdict:
     finite, texts = True, []
     for (name, ours), value in zip(outputs.items(), theirs, strict=True):
-        if isinstance(value, (list, dict)) or value is None:
-            return Verdict("cannot", f"its output {name!r} is no tensor")
-        want = np.asarray(value)
-        if want.dtype.kind not in "biuf":
-            return Verdict("cannot", f"its output {name!r} is of type {want.dtype}")
-        found = compare("", name, ours, want, TOLERANCES.get(want.dtype.name, Tolerance()))
-        finite &= bool(np.isfinite(want).all())
-        if not found.passed:
-            texts.append(f"{name!r}: {found.note or f'off by {found.absolute:.3g}'}")
+        if isinstance(value, dict) or value is None:
+            return Verdict("cannot", f"its output {name!r} is no tensor and no sequence")
+        have, want = tensors_of(ours), tensors_of(value)
+        if any(tensor.dtype.kind not in "biuf" for tensor in want):
+            return Verdict("cannot", f"its output {name!r} is of type {want[0].dtype}")
+        finite &= all(bool(np.isfinite(tensor).all()) for tensor in want)
+        texts += [f"{name!r}: {text}" for text in _differences(have, want)]
+        if isinstance(ours, list) != isinstance(value, list):
+            texts.append(f"{name!r}: a sequence and a tensor")
     if not texts:
         return Verdict("right")
     return Verdict("differs" if finite else "not finite", "; ".join(texts)[:500])
+
+
+def _differences(have: list[NDArray[Any]], want: list[NDArray[Any]]) -> list[str]:
+    """A text for every tensor that is not the one wanted."""
+    if len(have) != len(want):
+        return [f"{len(have)} tensors, the reference has {len(want)}"]
+    found = [
+        compare("", "", one, other, TOLERANCES.get(other.dtype.name, Tolerance()))
+        for one, other in zip(have, want, strict=True)
+    ]
+    return [one.note or f"off by {one.absolute:.3g}" for one in found if not one.passed]
 
 
 def settled(first: Verdict, second: Verdict | None) -> Verdict:

@@ -47,7 +47,7 @@ class Outcome:
     kind: str
     detail: str = ""
     inputs: Arrays | None = None
-    outputs: Arrays | None = None
+    outputs: dict[str, Any] | None = None
     trace: str = ""
 
 
@@ -86,9 +86,16 @@ def _answer(case: Case) -> Outcome:
         if inputs is None:
             return Outcome("unjudged", "the inputs are too large to make")
         outputs = model.run_named(inputs)
-    if sum(array.nbytes for array in outputs.values()) > MAX_OUTPUT_BYTES:
+    if sum(array.nbytes for array in tensors_of(list(outputs.values()))) > MAX_OUTPUT_BYTES:
         return Outcome("unjudged", "the answer is too large to compare")
     return Outcome("answer", "", inputs, outputs)
+
+
+def tensors_of(value: Any) -> list[NDArray[Any]]:
+    """The tensor itself, or all of those in a sequence, in order."""
+    if isinstance(value, list):
+        return [tensor for item in value for tensor in tensors_of(item)]
+    return [np.asarray(value)]
 
 
 def fitting_inputs(infos: Sequence[TensorInfo], known: Arrays) -> Arrays | None:

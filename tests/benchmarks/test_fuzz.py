@@ -178,3 +178,33 @@ def test_one_case_is_shown_in_full(monkeypatch, origins):
     done = CliRunner().invoke(main, ["--case", str(numbers[0])])
     assert done.exit_code == 0, done.output
     assert f"case {numbers[0]} of test_" in done.output
+
+
+def test_sequences_are_compared_item_by_item():
+    split = helper.make_node("SplitToSequence", ["x"], ["y"])
+    graph = helper.make_graph(
+        [split],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
+        [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content, x = proto.SerializeToString(), np.arange(6, dtype=np.float32).reshape(2, 3)
+    right, wrong = [x[:1], x[1:]], [x[:1], x[:1]]
+    for judged in (judge.by_onnxruntime, judge.by_reference):
+        assert judged(content, {"x": x}, {"y": right}).kind == "right"
+        assert judged(content, {"x": x}, {"y": wrong}).kind == "differs"
+        assert judged(content, {"x": x}, {"y": right[:1]}).kind == "differs"
+        assert judged(content, {"x": x}, {"y": x}).kind == "differs"
+
+
+def test_random_numbers_are_not_judged():
+    draw = helper.make_node("RandomUniformLike", ["x"], ["y"])
+    branch = helper.make_graph([draw], "b", [], [onnx.ValueInfoProto(name="y")])
+    choice = helper.make_node("If", ["c"], ["z"], then_branch=branch, else_branch=branch)
+    model = onnx.ModelProto(graph=helper.make_graph([choice], "g", [], []))
+    assert judge.is_random(model)
+    assert not judge.is_random(onnx.load_from_string(relu()))
+    content = model.SerializeToString()
+    assert judge.by_onnxruntime(content, {}, {}).kind == "cannot"
+    assert judge.by_reference(content, {}, {}).kind == "cannot"
