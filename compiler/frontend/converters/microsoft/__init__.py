@@ -14,26 +14,32 @@ from . import (
     activations,
     attention,
     channels_last,
+    crops,
     fused,
     group_query,
     low_bits,
     normalization,
+    position_bias,
     quantized,
     quantized_products,
     rotary,
+    tensors,
 )
 
 _FAMILIES = (
     activations,
     attention,
     channels_last,
+    crops,
     fused,
     group_query,
     low_bits,
     normalization,
+    position_bias,
     quantized,
     quantized_products,
     rotary,
+    tensors,
 )
 
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
