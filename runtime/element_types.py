@@ -81,7 +81,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
             raise EnvironmentLackError(
                 f"{name} arrays need ml_dtypes: pip install ml_dtypes"
             ) from error
-        return np.dtype(getattr(ml_dtypes, name))
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return dtype
     return np.dtype(name)
 
 

@@ -133,7 +133,7 @@ def typed(view: Node, values: Sequence[Value], types: Sequence[str]) -> list[Val
 
 def _is_exact(view: Node) -> bool:
     if view.op_type in ("ScatterElements", "ScatterND"):
-        return view.attr("reduction", "none") == "none"
+        return bool(view.attr("reduction", "none") == "none")
     return view.domain in ("", "com.microsoft") and view.op_type in _EXACT
 
 
