@@ -11,6 +11,7 @@ from typing import Any
 from tvm import relax, tirx
 
 from .node import Node
+from .origins import note_source
 from .shape_data import same
 from .values import Constant, Dim, Symbolic, Tensor, Value, as_dim
 
@@ -28,7 +29,9 @@ def completed(builder: relax.BlockBuilder, expr: relax.Expr, node: Node) -> rela
         return expr
     if ty.ndim < 0:
         node.refuse("the rank of its output is only known at run time", Tensor(expr))
-    return builder.match_cast(expr, relax.TensorType([fresh(i) for i in range(ty.ndim)], ty.dtype))
+    dims = [fresh(i) for i in range(ty.ndim)]
+    note_source(builder, dims, expr)
+    return builder.match_cast(expr, relax.TensorType(dims, ty.dtype))
 
 
 def fresh(axis: int) -> tirx.Var:

@@ -15,6 +15,7 @@ from tvm.ir import GenericConst
 
 from .limits import RUNNABLE
 from .node import Node
+from .origins import note_source
 from .values import Dim, Tensor, as_dim, shape_value
 
 MAX_LENGTH = 64
@@ -31,6 +32,7 @@ def bind(node: Node, vector: relax.Expr, what: Sequence[str]) -> list[Dim]:
     symbols = [tirx.Var(name, "int64") for name in names]
     shape = node.emit(relax.op.tensor_to_shape(vector))
     node.builder.match_cast(shape, relax.ShapeType(symbols))
+    note_source(node.builder, symbols, vector)
     return symbols
 
 

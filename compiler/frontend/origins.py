@@ -7,7 +7,7 @@ that a user (or ``motet.backend``) may fix.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tvm import relax, tirx
@@ -19,15 +19,16 @@ from motet.runtime.errors import ValueNeededError
 from .values import Symbolic, Tensor, Value
 
 Parameters = Mapping[str, relax.Var]
+_SOURCES = "motet_sources_of_dimensions"
 
 
 def value_needed(
     message: str, value: Value, builder: relax.BlockBuilder, parameters: Parameters
 ) -> ValueNeededError:
     """The error for a refusal that ``value`` causes; ``message`` names model and node."""
-    variables, symbols = _ancestors(value, builder)
-    inputs = [name for name, var in parameters.items() if any(var.same_as(v) for v in variables)]
-    sized = [name for name, var in parameters.items() if _sizes(var) & symbols]
+    ancestors = _ancestors(value, builder)
+    inputs = [name for name, var in parameters.items() if var in ancestors]
+    sized = [name for name, var in parameters.items() if _sizes(var) & ancestors]
     return ValueNeededError(
         f"{message}{_remedy(inputs, sized, parameters)}", tuple(inputs), tuple(sized)
     )
@@ -50,42 +51,48 @@ def _is_parameter(var: relax.Var) -> bool:
     return not str(var.ty.dtype).startswith(("float", "bfloat")) or int(var.ty.ndim) <= 1
 
 
-def _ancestors(value: Value, builder: relax.BlockBuilder) -> tuple[list[relax.Var], set[str]]:
-    """Variables and symbolic dimensions that ``value`` is computed from, itself included."""
-    symbols: set[str] = set()
+def note_source(builder: relax.BlockBuilder, symbols: Sequence[tirx.Var], expr: relax.Expr) -> None:
+    """Remember that the run reads the new dimensions ``symbols`` off ``expr``."""
+    builder.__dict__.setdefault(_SOURCES, {}).update((symbol, expr) for symbol in symbols)
+
+
+def _ancestors(value: Value, builder: relax.BlockBuilder) -> set[relax.Var]:
+    """Variables and symbolic dimensions that ``value`` is computed from, itself included.
+
+    TVM has one class for both.
+    """
+    sources = builder.__dict__.get(_SOURCES, {})
+    found: set[relax.Var] = set()
+    pending: list[relax.Var] = []
     if isinstance(value, Symbolic):
-        symbols.update(name for dim in value.dims.flat for name in _names(dim))
-    found: list[relax.Var] = []
-    seen: set[Any] = set()
-    pending = list(_variables(value.expr, symbols)) if isinstance(value, Tensor) else []
+        pending.extend(symbol for dim in value.dims.flat for symbol in _symbols(dim))
+    elif isinstance(value, Tensor):
+        pending.extend(_read(value.expr))
     while pending:
         var = pending.pop()
-        if var in seen:
+        if var in found:
             continue
-        seen.add(var)
-        found.append(var)
-        bound = builder.lookup_binding(var)
+        found.add(var)
+        bound = sources[var] if var in sources else builder.lookup_binding(var)
         if bound is not None:
-            pending.extend(_variables(bound, symbols))
-    return found, symbols
+            pending.extend(_read(bound))
+    return found
 
 
-def _variables(expr: relax.Expr, symbols: set[str]) -> Iterator[relax.Var]:
-    """Variables that ``expr`` reads; the dimensions it reads as values go to ``symbols``."""
+def _read(expr: relax.Expr) -> Iterator[Any]:
+    """Variables that ``expr`` reads, and the dimensions that it reads as values."""
     if isinstance(expr, relax.Call):
         for argument in expr.args:
             if isinstance(argument, relax.ShapeExpr):
-                symbols.update(name for dim in argument.values for name in _names(dim))
+                yield from (symbol for dim in argument.values for symbol in _symbols(dim))
     yield from free_vars(expr)
 
 
-def _names(dim: Any) -> set[str]:
-    if not isinstance(dim, tirx.Expr):
-        return set()
-    return {str(var.name) for var in undefined_vars(dim)}
+def _symbols(dim: Any) -> list[tirx.Var]:
+    return list(undefined_vars(dim)) if isinstance(dim, tirx.Expr) else []
 
 
-def _sizes(var: relax.Var) -> set[str]:
+def _sizes(var: relax.Var) -> set[tirx.Var]:
     shape = var.ty.shape
     values = shape.values if isinstance(shape, relax.ShapeExpr) else ()
-    return {name for dim in values for name in _names(dim)}
+    return {symbol for dim in values for symbol in _symbols(dim)}
