@@ -190,10 +190,12 @@ def differences(
 
     Raises ``InputError`` where the inputs do not fit, or onnxruntime cannot take them.
     """
-    ours = session.run_named(inputs)
-    names = [info.name for info in session.program.outputs]
-    theirs = reference_run(reference, names, {**inputs, **fixed_inputs(session)}, session.name)
+    ours = session.outputs.tensors(session.run_named(inputs))
+    names = session.outputs.names
+    given = session.inputs.grouped(inputs)
+    results = reference_run(reference, names, {**given, **fixed_inputs(session)}, session.name)
+    theirs = session.outputs.tensors(dict(zip(names, results, strict=True)))
     return [
         compare(session.name, name, ours[name], want, tolerance_for(want.dtype.name, atol, rtol))
-        for name, want in zip(names, map(np.asarray, theirs), strict=True)
+        for name, want in zip(ours, map(np.asarray, theirs.values()), strict=True)
     ]

@@ -37,7 +37,7 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
 
 
 def parse_values(texts: Sequence[str]) -> dict[str, list[int | float] | str]:
-    """``axes=1,2`` or ``axes=@axes.npy`` -> name -> what ``motet.compile(values=...)`` takes."""
+    """``axes=1,2``, ``axes=@axes.npy`` or ``maybe=none`` -> name -> what ``compile`` takes."""
     values: dict[str, list[int | float] | str] = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -46,7 +46,8 @@ def parse_values(texts: Sequence[str]) -> dict[str, list[int | float] | str]:
         if name in values:
             raise SpecError(f"--value {text}: the value of {name!r} is given twice")
         try:
-            values[name] = value if value[0] == "@" else [_number(w) for w in value.split(",")]
+            plain = value[0] == "@" or value == "none"
+            values[name] = value if plain else [_number(w) for w in value.split(",")]
         except ValueError:
             raise SpecError(f"--value {text}: {value!r} is no list of numbers") from None
     return values

@@ -59,6 +59,20 @@ class Ports:
                 result |= zip(self._items[port.name], values, strict=True)
         return result
 
+    def tensors(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``grouped`` gave, tensor by tensor; raises ``InputError`` for another length."""
+        if self.plain:
+            return dict(values)
+        result: dict[str, Any] = {}
+        for port in self.ports:
+            items = values[port.name] if port.kind == "sequence" else [values[port.name]]
+            if port.kind == "sequence" and len(items) != port.count:
+                raise InputError(
+                    f"sequence {port.name!r} has {len(items)} items, here {port.count}"
+                )
+            result |= zip(self._items[port.name], items, strict=False)
+        return result
+
     def grouped(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Tensors by name as what the model's caller gets: arrays, lists, None."""
         if self.plain:

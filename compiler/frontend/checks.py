@@ -33,6 +33,7 @@ from .functions import schema_of
 from .inference import check_shapes
 from .limits import check_elements, check_total
 from .order import sorted_nodes
+from .ports import grouped_shapes
 from .reading import ReadModel, is_external, tensor_bytes
 from .registry import registered
 from .supported import all_nodes, unsupported, unsupported_message
@@ -55,7 +56,7 @@ def check_model(
     _check_values(model.graph, label)
     _check_operators(model.graph, opsets, label)
     sort_graph(model.graph, set(), label)
-    override_shapes(model, shapes, label)
+    override_shapes(model, grouped_shapes(model.graph, shapes), label)
     fix_inputs(model, values, label)
     _check_sizes(model.graph, label)
     _run_checker(model, label)

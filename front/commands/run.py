@@ -49,6 +49,7 @@ def run(request: RunRequest, outputs: tuple[str, ...], as_json: bool) -> None:
             results = session.run_all(arrays)
         else:
             results, times = _run_each(models, arrays, show)
+    results = {name: session[name].outputs.tensors(r) for name, r in results.items()}
     write_outputs(wanted, _flat(results))
     report = [
         {
