@@ -1,7 +1,7 @@
-"""String attributes that choose one of a few words: what each operator admits.
+"""Attribute values that operators admit: one of a few words, or no negative number.
 
-ONNX's checker takes any string. The words are those of onnx/docs/Operators.md, of all
-versions of an operator together.
+ONNX's checker takes any. The words are those of onnx/docs/Operators.md, of all versions of
+an operator together.
 """
 
 from __future__ import annotations
@@ -46,9 +46,12 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("Upsample", "mode"): ("nearest", "linear"),
 }  # fmt: skip
 
+NOT_NEGATIVE = (("Attention", "softcap"),)
+"""0 means none; of a negative one, ONNX's function body and its reference make two things."""
+
 
 def check_choices(node: onnx.NodeProto, name: str, label: str) -> None:
-    """Refuse a word that the operator, of the default domain, does not have.
+    """Refuse a value that the operator does not have.
 
     Raises
     ------
@@ -56,6 +59,11 @@ def check_choices(node: onnx.NodeProto, name: str, label: str) -> None:
         Names the node, the attribute, and the words that there are.
     """
     for attribute in node.attribute:
+        if (node.op_type, attribute.name) in NOT_NEGATIVE and attribute.f < 0:
+            raise ModelError(
+                f"{label}: node '{name}' ({node.op_type}): {attribute.name} is {attribute.f:g}: "
+                "give 0 for none, or a positive number"
+            )
         words = CHOICES.get((node.op_type, attribute.name))
         if words is None or attribute.type != onnx.AttributeProto.STRING:
             continue

@@ -63,3 +63,9 @@ def test_a_mode_that_an_operator_does_not_have(tmp_path):
     sample = helper.make_node("GridSample", ["x", "g"], ["y"], name="sample", mode="SAME_UPPER")
     inputs = [info("x", [1, 1, 4, 4, 4]), info("g", [1, 2, 2, 2, 3])]
     refused(model([sample], inputs, [info("y")]), tmp_path, "'sample' .*mode.*'SAME_UPPER'")
+
+
+def test_a_negative_cap_of_attention(tmp_path):
+    attention = helper.make_node("Attention", ["q", "k", "v"], ["y"], name="a", softcap=-1.0)
+    inputs = [info(name, [1, 2, 4, 8]) for name in "qkv"]
+    refused(model([attention], inputs, [info("y")], opset=23), tmp_path, "'a' .*softcap is -1")
