@@ -7,12 +7,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import InputError
-from motet.runtime.manifest import ModelEntry
+from motet.runtime.manifest import FixedInput, ModelEntry
 from motet.runtime.program import ArrayCall, Kernel, Operator, Program, TensorInfo
 from motet.runtime.shapes import render
+
+_MAX_SHOWN = 64
+"""Numbers of a fixed input that a description holds."""
 
 
 def describe(bundle: Bundle, model: str | None = None) -> dict[str, Any]:
@@ -64,6 +68,13 @@ def code_facts(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def _fixed(value: FixedInput) -> dict[str, Any]:
+    """What an input was fixed to; its numbers only where there are few."""
+    array = np.frombuffer(value.data, np.dtype(value.dtype)).reshape(value.shape)
+    facts = {"dtype": value.dtype, "shape": list(value.shape)}
+    return facts | ({"values": array.tolist()} if array.size <= _MAX_SHOWN else {})
+
+
 def _array(description: bytes) -> Any:
     return msgspec.json.decode(description)
 
@@ -79,6 +90,7 @@ def _model(entry: ModelEntry, program: Program) -> dict[str, Any]:
         "priority": entry.priority,
         "after": list(entry.after),
         "wires": dict(entry.wires),
+        "fixed": {name: _fixed(value) for name, value in entry.fixed.items()},
         "inputs": [_tensor(info) for info in program.inputs],
         "outputs": [_tensor(info) for info in program.outputs],
         "operators": len(program.operators),

@@ -70,9 +70,7 @@ def _print_models(facts: dict[str, Any]) -> None:
             for tensor in model[f"{kind}s"]
         ]
         arena = model["arena_bytes"]
-        memory = (
-            "arena depends on open sizes" if arena is None else quantity(arena, "B arena")
-        )
+        memory = "arena depends on open sizes" if arena is None else quantity(arena, "B arena")
         title = (
             f"{model['name']}: {model['operators']} operators"
             f"{_on_array(model, facts)}, {_macs(model)} MACs, {memory}"
@@ -84,7 +82,7 @@ def _print_models(facts: dict[str, Any]) -> None:
 
 
 def _schedule(model: dict[str, Any]) -> str:
-    """What the specification asks of the model's place among the others, where it does."""
+    """What the specification says of the model, where it does: its place, wires, fixed inputs."""
     parts = [
         f"{key} {model[key]:g}" for key in ("rate_hz", "deadline_ms", "priority") if model[key]
     ]
@@ -93,6 +91,8 @@ def _schedule(model: dict[str, Any]) -> str:
     if model["wires"]:
         wires = ", ".join(f"{own} = {wire}" for own, wire in model["wires"].items())
         parts.append(f"wires {wires}")
+    for name, fixed in model["fixed"].items():
+        parts.append(f"fixed {name} = {fixed.get('values', _text(fixed['shape']))}")
     return "; ".join(parts)
 
 
