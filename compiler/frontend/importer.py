@@ -23,7 +23,7 @@ from .completion import broadcastable
 from .control_flow import BranchesNeededError, Scope, Site
 from .domains import Opsets, domain_of, full_name
 from .fold import constant_node, fold
-from .loops import MAX_UNROLLED
+from .loop_bodies import MAX_UNROLLED
 from .node import Node, RefusedNodeError
 from .operators import converter_of
 from .origins import value_needed

@@ -14,7 +14,7 @@ import numpy as np
 from tvm import relax
 
 from .control_flow import Site, Walk
-from .loops import Body, empty_stack, stacked
+from .loop_bodies import Body, empty_stack, stacked
 from .node import Node
 from .types import with_type_of
 from .values import Constant, Value, constant

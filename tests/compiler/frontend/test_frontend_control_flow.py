@@ -10,7 +10,7 @@ import pytest
 from bundle_runs import assert_same, compiled, onnxruntime_run, parsed, reference_run
 from frontend_models import calls, load
 
-from motet.compiler.frontend import importer, loops
+from motet.compiler.frontend import importer, loop_bodies
 from motet.passes.names import names_of
 from motet.runtime.errors import UnsupportedOperatorError, ValueNeededError
 
@@ -139,18 +139,50 @@ def test_an_unknown_number_of_iterations_is_refused_by_its_input(tmp_path):
     ) as e:
         compiled(proto, tmp_path)
     assert e.value.inputs == ("count",)
-    with pytest.raises(ValueNeededError, match="how often it runs, and so the length") as e:
-        compiled(proto, tmp_path, values={"count": 3})
-    assert e.value.inputs == ("c",)
     feeds = {"x": f(2), "count": np.array(3), "c": np.array(True)}
     got = compiled(proto, tmp_path, values={"count": 3, "c": True}).run(None, {"x": feeds["x"]})
     for one, other in zip(got, reference_run(proto, feeds), strict=True):
         assert_same(one, other)
 
 
+COLLECTING = """
+m (float[2] x, float least, bool c) => (float[2] y, float[n,2] all, int64[k] numbers) {
+    most = Constant<value = int64 {6}>()
+    y, all, numbers = Loop<body = body (int64 i, bool go, float[2] v)
+            => (bool more, float[2] w, float[2] e, int64 number) {
+        w = Add(v, v)
+        sum = ReduceSum<keepdims = 0>(w)
+        more = Less(sum, least)
+        e = Mul(w, x)
+        number = Add(i, i)
+    }>(most, c, x)
+}
+"""
+
+
+def test_the_run_decides_how_many_outputs_are_collected(tmp_path):
+    proto = parsed(COLLECTING)
+    session = compiled(proto, tmp_path)
+    lengths = set()
+    for least, go in ((0, False), (0, True), (10, True), (40, True), (1000, True)):
+        feeds = {"x": np.ones(2, np.float32), "least": np.array(least, np.float32), "c": np.array(go)}
+        got = session.run(None, feeds)
+        for one, other in zip(got, onnxruntime_run(proto, feeds), strict=True):
+            assert_same(one, other)
+        lengths.add(len(got[1]))
+    assert lengths == {0, 1, 3, 5, 6}
+
+
+def test_a_condition_of_the_run_needs_a_bound(tmp_path):
+    text = COLLECTING.replace("int64 {6}", "int64 {9223372036854775807}")
+    with pytest.raises(ValueNeededError, match=r"a trip count of at most 4000 must bound") as error:
+        load(parsed(text), tmp_path)
+    assert error.value.inputs == ("c",)
+
+
 def test_loops_are_unrolled_up_to_a_bound(tmp_path, monkeypatch):
     proto = parsed(GROWING.replace("int64 {3}", "int64 {100}"))
-    monkeypatch.setattr(loops, "MAX_UNROLLED", 600)
+    monkeypatch.setattr(loop_bodies, "MAX_UNROLLED", 600)
     with pytest.raises(UnsupportedOperatorError, match="100 iterations of 8 nodes are 800 nodes"):
         load(proto, tmp_path)
     endless = WHILE.replace("most, yes, x", ", yes, x").replace("TRIPS", "1")
