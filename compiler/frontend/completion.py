@@ -60,7 +60,9 @@ def broadcastable(node: Node) -> list[Value | None]:
 def _dims(node: Node, value: Value) -> list[Dim]:
     if isinstance(value, Symbolic):
         return list(value.dims.shape)
-    return list(value.array.shape if isinstance(value, Constant) else node.shape(value.expr))
+    return list(
+        value.array.shape if isinstance(value, Constant) else node.shape(node.tensor(value))
+    )
 
 
 def meeting(dims: list[Dim]) -> Dim:

@@ -114,7 +114,7 @@ def _imported(
     graph = model.graph
     given = given_inputs(graph, shapes, empty, read.label)
     inputs = tuple(info for one in given for info in one.tensors)
-    declared = [info.shape for info in inputs]
+    declared = [shape for one in given for shape in one.shapes]
     symbols = Symbols(declared)
     params = _parameters(inputs, declared, symbols)
     elements = {params[info.name]: info.dtype for info in inputs if info.dtype in NARROW}
@@ -191,9 +191,7 @@ def _result(
     return exprs[0] if len(exprs) == 1 else relax.Tuple(exprs)
 
 
-def _outputs(
-    ty: Any, infos: Sequence[tuple[str, str]], symbols: Symbols
-) -> tuple[TensorInfo, ...]:
+def _outputs(ty: Any, infos: Sequence[tuple[str, str]], symbols: Symbols) -> tuple[TensorInfo, ...]:
     """Names (and element types) from ONNX, shapes from what was built."""
     parts = list(ty.fields) if isinstance(ty, relax.TupleType) else [ty]
     result = []

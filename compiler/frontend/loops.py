@@ -57,7 +57,7 @@ def _only_counts(graph: onnx.GraphProto) -> bool:
     name = graph.output[0].name
     while name in makers and makers[name].op_type in ("Identity", "Cast"):
         name = makers[name].input[0]
-    return name == graph.input[1].name
+    return bool(name == graph.input[1].name)
 
 
 def sequence_map(walk: Walk, site: Site) -> list[Value]:

@@ -28,10 +28,11 @@ Shapes = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Given:
-    """An input of the graph: the tensors that stand for it, and how they are grouped."""
+    """An input of the graph: the tensors that stand for it, their shapes, and the grouping."""
 
     port: Port
     tensors: tuple[TensorInfo, ...]
+    shapes: tuple[ShapeText, ...]
 
     def value(self, variables: Mapping[str, Any]) -> Value:
         """What the input's name stands for; ``variables`` are the parameters by name."""
@@ -77,7 +78,7 @@ def _given(info: onnx.ValueInfoProto, shapes: Shapes, label: str) -> Given:
         shape = declared_shape(info)
         if shape is None:
             raise ModelError(f"{label}: input '{info.name}' has no rank: give its shape in shapes")
-        return Given(Port(info.name), (TensorInfo(info.name, dtype, shape),))
+        return Given(Port(info.name), (TensorInfo(info.name, dtype, shape),), (shape,))
     if info.name not in shapes:
         raise SpecError(
             f"{label}: input '{info.name}' is a sequence: give the shape of each of its tensors, "
@@ -87,6 +88,7 @@ def _given(info: onnx.ValueInfoProto, shapes: Shapes, label: str) -> Given:
     return Given(
         Port(info.name, "sequence", len(items), dtype),
         tuple(TensorInfo(item_name(info.name, i), dtype, shape) for i, shape in enumerate(items)),
+        tuple(items),
     )
 
 
@@ -101,7 +103,7 @@ def grouped_shapes(graph: onnx.GraphProto, shapes: Shapes) -> dict[str, Any]:
     for info in graph_inputs(graph):
         if not is_sequence(info) or info.name in shapes:
             continue
-        items = []
+        items: list[Any] = []
         while item_name(info.name, len(items)) in result:
             items.append(result.pop(item_name(info.name, len(items))))
         if items:
