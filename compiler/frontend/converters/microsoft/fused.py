@@ -48,7 +48,7 @@ def activated(
     if name not in _ACTIVATIONS:
         node.refuse(f"the activation '{name}'")
     convert, names = _ACTIVATIONS[name]
-    attributes = dict(zip(names, parameters, strict=False))
+    attributes: dict[str, Any] = dict(zip(names, parameters, strict=False))
     return convert(plain(node, name, [x], _OPSET, **attributes))
 
 
