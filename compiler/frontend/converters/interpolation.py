@@ -27,12 +27,17 @@ class Axis:
 
 
 def coordinates(axis: Axis, mode: str) -> Floats:
-    """Input coordinate of every output cell, ``[output]``."""
+    """Input coordinate of every output cell, ``[output]``.
+
+    ``align_corners`` takes the output for as wide as the scale says, as onnx's evaluator and
+    its official tests do; onnxruntime takes the whole cells.
+    """
     i = np.arange(axis.output, dtype=np.float64)
     last = axis.extent - 1
     half = (i + 0.5) / axis.scale - 0.5
     if mode == "align_corners":
-        return i * last / (axis.output - 1) if axis.output > 1 else i * 0.0
+        width = axis.scale * axis.extent
+        return i * last / (width - 1) if axis.output > 1 else i * 0.0
     if mode == "asymmetric":
         return i / axis.scale
     if mode == "pytorch_half_pixel":

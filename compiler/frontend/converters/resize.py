@@ -115,8 +115,6 @@ class _Plan:
                 )
                 continue
             scale = output / extent if scales is None else scales[i]
-            if self.coordinate == "align_corners" and abs(extent * scale - output) > 1e-6:
-                node.refuse(f"align_corners with scale {scale} of {extent}: give sizes instead")
             start, end = self._region(axes[i], len(axes), i)
             x = node.emit(self._along(x, axes[i], Axis(extent, output, scale, start, end)))
         return x

@@ -306,13 +306,13 @@ def test_relu6_is_one_clip(tmp_path, written):
     assert operators(check(proto, {"x": x}, tmp_path)) == ["relax.clip"]
 
 
-def test_align_corners_with_a_fractional_size_is_refused(tmp_path):
-    """onnx's evaluator and onnxruntime disagree about its value."""
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_align_corners_with_a_fractional_size(tmp_path, mode):
+    """Of onnx's evaluator and onnxruntime, which disagree, the former counts."""
     target = {"scales": np.array([1, 1, 0.5, 0.6], "f")}
-    mode = "align_corners"
-    proto = resize(IMAGE, target, mode="linear", coordinate_transformation_mode=mode)
-    with pytest.raises(UnsupportedOperatorError, match="align_corners"):
-        load(proto, tmp_path)
+    corners = "align_corners"
+    proto = resize(IMAGE, target, mode=mode, coordinate_transformation_mode=corners)
+    check(proto, {"x": IMAGE}, tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["half_pixel", "output_half_pixel"])
