@@ -9,7 +9,7 @@ import numpy as np
 from tvm import relax
 
 from motet.compiler.frontend import late
-from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.node import Node, is_float
 from motet.compiler.frontend.shape_data import same
 from motet.compiler.frontend.values import Constant, Dim, Tensor, constant, counted, shape_value
 from motet.passes import selection
@@ -132,7 +132,7 @@ def scatter_nd(node: Node) -> relax.Expr:
 
 def one_hot(node: Node) -> relax.Expr:
     """OneHot: ``where(index == position, on, off)``; an index out of range gives all off."""
-    depth = node.dims(1, "depth")[0]
+    depth = _depth(node)
     values = node.constant(2)
     if values is None:
         off, on = (node.emit(relax.op.take(node.x(2), late.number(node, i), 0)) for i in range(2))
@@ -147,6 +147,17 @@ def one_hot(node: Node) -> relax.Expr:
     shape = relax.ShapeExpr([depth if i == axis else 1 for i in range(rank)])
     places = node.emit(relax.op.reshape(node.emit(counted(depth)), shape))
     return relax.op.where(relax.op.equal(index, places), on, off)
+
+
+def _depth(node: Node) -> Dim:
+    """How many classes a OneHot has, which may be stated as a float."""
+    value = node.value(1)
+    if isinstance(value, Tensor) and is_float(node.dtype(value.expr)):
+        value = Tensor(node.emit(relax.op.astype(value.expr, "int64")))
+        dims = late.dims_of(node, value, "depth")
+        if dims is not None:
+            return dims[0]
+    return node.dims(1, "depth")[0]
 
 
 def top_k(node: Node) -> list[relax.Expr]:

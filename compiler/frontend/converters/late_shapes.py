@@ -187,20 +187,33 @@ def split_parts(node: Node, axis: int, value: Tensor) -> list[relax.Expr] | None
     return parts
 
 
-def padded(node: Node, value: Tensor, axes: Sequence[int], mode: str, fill: Any) -> relax.Expr:
+def padded(
+    node: Node, widths: relax.Expr, axes: Sequence[int], mode: str, fill: relax.Expr
+) -> relax.Expr:
     """Pad by widths that the run computes, negative ones too: every cell looks for its source."""
-    vector, x = late.vector_of(node, value.expr), node.x()
+    vector, x = late.vector_of(node, widths), node.x()
     before = _entries(node, vector, 0, len(axes))
-    after = _entries(node, vector, len(axes), len(axes))
     extents = [node.shape()[axis] for axis in axes]
-    have = late.as_vector(node, extents)
-    whole = node.emit(relax.op.add(node.emit(relax.op.add(have, before)), after))
-    dims = late.bind(node, whole, [f"dim{axis}" for axis in axes])
+    dims = _padded_dims(node, widths, extents, [f"dim{axis}" for axis in axes])
     for i, (axis, dim) in enumerate(zip(axes, dims, strict=True)):
         begin = _entries(node, before, i, 1)
         places = node.emit(relax.op.subtract(node.emit(counted(dim)), begin))
         x = _around(node, x, axis, places, late.as_vector(node, [extents[i]]), mode, fill)
     return x
+
+
+def _padded_dims(
+    node: Node, widths: relax.Expr, extents: Sequence[Dim], names: Sequence[str]
+) -> list[Dim]:
+    """Extents with the pads before and after; bound where these are not known."""
+    known = [d for p in late.pieces(node, widths) if isinstance(p, list) for d in p]
+    count = len(extents)
+    if len(known) == 2 * count:
+        return [e + b + a for e, b, a in zip(extents, known, known[count:], strict=False)]
+    vector, have = late.vector_of(node, widths), late.as_vector(node, extents)
+    before, after = _entries(node, vector, 0, count), _entries(node, vector, count, count)
+    whole = node.emit(relax.op.add(node.emit(relax.op.add(have, before)), after))
+    return late.bind(node, whole, names)
 
 
 def _around(

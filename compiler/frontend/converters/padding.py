@@ -15,14 +15,15 @@ from motet.compiler.frontend.values import Tensor, constant
 from . import late_shapes
 
 _NUMPY_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+_MODES = ("constant", *_NUMPY_MODES)
 
 
 def pad(node: Node) -> relax.Expr:
     """Pad before and after every axis; negative pads cut."""
     mode = node.attr("mode", "constant")
-    value = node.inputs[1] if node.has(1) else None
-    if isinstance(value, Tensor):
-        return _late(node, value, mode)
+    given = [node.inputs[i] if node.has(i) else None for i in (1, 2)]
+    if any(isinstance(value, Tensor) for value in given) and mode in _MODES:
+        return _late(node, mode)
     before, after = _widths(node)
     x = _cut(node, before, after)
     widths = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
@@ -44,12 +45,17 @@ def pad(node: Node) -> relax.Expr:
     return x
 
 
-def _late(node: Node, value: Tensor, mode: str) -> relax.Expr:
-    """Pad by widths that the run computes."""
-    axes = _axes(node)
-    if late.length_of(value.expr) != 2 * len(axes) or mode not in ("constant", *_NUMPY_MODES):
-        node.refuse(f"pads of mode '{mode}' that are only known at run time", value)
-    return late_shapes.padded(node, value, axes, mode, node.scalar(_fill(node)))
+def _late(node: Node, mode: str) -> relax.Expr:
+    """Pad by widths, or with a value, that the run computes."""
+    axes, widths = _axes(node), node.x(1)
+    if late.length_of(widths) != 2 * len(axes):
+        node.refuse("how many pads it has is only known at run time", node.value(1))
+    fill = node.inputs[2] if node.has(2) else None
+    if isinstance(fill, Tensor):
+        cell = node.emit(relax.op.reshape(fill.expr, []))
+    else:
+        cell = node.scalar(_fill(node))
+    return late_shapes.padded(node, widths, axes, mode, cell)
 
 
 def _around(node: Node, x: relax.Expr, axis: int, width: tuple[int, int], mode: str) -> relax.Expr:

@@ -18,7 +18,7 @@ from tvm import relax, tirx
 
 from motet.compiler.frontend.node import Node, is_float
 from motet.compiler.frontend.shape_data import same, simplify
-from motet.compiler.frontend.values import Dim, constant
+from motet.compiler.frontend.values import Dim, constant, shape_value
 
 from .interpolation import Axis, coordinates, matrix, nearest
 from .runtime_resize import resized
@@ -126,7 +126,10 @@ class _Plan:
             return math.floor(extent * scale + 1e-9)
         ratio = Fraction(scale).limit_denominator(_MAX_DENOMINATOR)
         if float(ratio) != scale:
-            self.node.refuse(f"scale {scale} over the symbolic size {extent}: give sizes instead")
+            self.node.refuse(
+                f"scale {scale} over the symbolic size {extent}: give sizes instead",
+                shape_value([extent]),
+            )
         return simplify(tirx.floordiv(extent * ratio.numerator, ratio.denominator))
 
     def _is_resized(self, extent: Dim, output: Dim, scales: list[float] | None, index: int) -> bool:
@@ -138,7 +141,8 @@ class _Plan:
     ) -> relax.Expr:
         """``x`` resized along an axis that is, or becomes, symbolic."""
         if self.node.attr("antialias", 0) or self.node.attr("exclude_outside", 0):
-            self.node.refuse(f"antialias or exclude_outside over the symbolic size {sizes[0]}")
+            shown = "antialias or exclude_outside over a symbolic size"
+            self.node.refuse(shown, shape_value(list(sizes)))
         if self.mode not in ("nearest", "linear", "cubic"):
             self.node.refuse(f"mode '{self.mode}'")
         if scale is not None and self.coordinate == "align_corners":

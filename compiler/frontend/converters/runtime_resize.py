@@ -71,7 +71,7 @@ def _coordinates(
         return node.emit(half)
     if mode == "pytorch_half_pixel":
         return node.emit(op.where(op.greater(output, _number(1)), half, _number(0)))
-    return node.refuse(f"coordinates '{mode}' over a symbolic dimension")
+    return node.refuse(f"coordinates '{mode}' over a symbolic dimension", shape_value([count]))
 
 
 def _rounded(places: relax.Expr, rounding: str) -> relax.Expr:

@@ -14,6 +14,9 @@ from motet.compiler.frontend.shape_data import product
 from motet.compiler.frontend.values import Dim, constant, counted
 from motet.passes import selection
 
+# Columns of an entry that Unique sorts by, one after the other.
+_MAX_COMPARED = 64
+
 
 def positions(node: Node, flags: relax.Expr, what: str = "count") -> tuple[relax.Expr, Dim]:
     """Where ``flags`` (bool) is true, int64 [rank, n], and the new dimension ``n``."""
@@ -51,39 +54,73 @@ def compress(node: Node) -> relax.Expr:
 
 
 def unique(node: Node) -> list[relax.Expr]:
-    """Unique of all elements: values, where each is first, which each one is, how often.
+    """Unique of all elements, or of what lies along an axis, compared from its first element on.
 
-    The elements are sorted; those that differ from the one before are the unique ones.
+    Gives the unique entries, where each is first, which of them each entry is, and how often
+    each comes. The entries are sorted; those that differ from the one before are unique.
     """
-    dims = node.shape()
-    if node.attr("axis") is not None and len(dims) != 1:
-        node.refuse("unique slices along an axis: only unique elements are supported")
-    size = product(dims)
+    rows, dims = _rows(node)
+    size = dims[0]
     if isinstance(size, int) and size == 0:
-        return [relax.op.zeros((0,), t) for t in (node.dtype(), "int64", "int64", "int64")]
-    x = late.reshaped(node, node.x(), [size])
-    order = node.emit(relax.op.argsort(x, 0, False, "int64"))
-    ascending = _taken(node, x, order)
+        return [
+            late.reshaped(node, node.x(), [0]) if node.attr("axis") is None else node.x(),
+            *(relax.op.zeros((0,), "int64") for _ in range(3)),
+        ]
+    order = _order(node, rows)
+    ascending = _taken(node, rows, order)
     places, one = node.emit(counted(size)), late.number(node, 1)
-    before = node.emit(relax.op.maximum(node.emit(relax.op.subtract(places, one)),
-                                        late.number(node, 0)))  # fmt: skip
+    before = node.emit(relax.op.subtract(places, one))
+    before = node.emit(relax.op.maximum(before, late.number(node, 0)))
     differs = node.emit(relax.op.not_equal(ascending, _taken(node, ascending, before)))
-    begins = node.emit(relax.op.less(places, one))
-    is_new = node.emit(relax.op.logical_or(differs, begins))
-    found, count = positions(node, is_new)
+    differs = node.emit(relax.op.max(node.emit(relax.op.astype(differs, "int64")), axis=1))
+    begins = node.emit(relax.op.astype(node.emit(relax.op.less(places, one)), "int64"))
+    is_new = node.emit(relax.op.maximum(differs, begins))
+    found, count = positions(node, node.emit(relax.op.astype(is_new, "bool")))
     starts = node.emit(relax.op.reshape(found, (count,)))
-    group = node.emit(relax.op.cumsum(node.emit(relax.op.astype(is_new, "int64")), 0, "int64"))
+    group = node.emit(relax.op.cumsum(is_new, 0, "int64"))
     group = node.emit(relax.op.subtract(group, one))
     blank = node.emit(relax.op.zeros(relax.ShapeExpr([size]), "int64"))
     inverse = node.emit(relax.op.scatter_elements(blank, order, group, 0))
-    values, first = _taken(node, ascending, starts), _taken(node, order, starts)
-    often = _gaps(node, starts, size, count)
-    if node.attr("sorted", 1):
-        return [values, first, inverse, often]
-    again = node.emit(relax.op.argsort(first, 0, False, "int64"))
-    ranks = node.emit(relax.op.argsort(again, 0, False, "int64"))
-    return [*(_taken(node, v, again) for v in (values, first)), _taken(node, ranks, inverse),
-            _taken(node, often, again)]  # fmt: skip
+    first, often = _taken(node, order, starts), _gaps(node, starts, size, count)
+    if not node.attr("sorted", 1):
+        again = node.emit(relax.op.argsort(first, 0, False, "int64"))
+        ranks = node.emit(relax.op.argsort(again, 0, False, "int64"))
+        inverse = _taken(node, ranks, inverse)
+        first, often = _taken(node, first, again), _taken(node, often, again)
+    if node.attr("axis") is None:
+        values = _taken(node, late.reshaped(node, node.x(), [size]), first)
+    else:
+        values = node.emit(relax.op.take(node.x(), first, node.axis(), mode="clip"))
+    return [values, first, inverse, often]
+
+
+def _rows(node: Node) -> tuple[relax.Expr, list[Dim]]:
+    """What is compared, one entry a row, and the shape of it; a row has a known length."""
+    dims = list(node.shape())
+    if node.attr("axis") is None:
+        dims = [product(dims), 1]
+        return late.reshaped(node, node.x(), dims), dims
+    axis = node.axis()
+    rest = [d for i, d in enumerate(dims) if i != axis]
+    length = product(node.static(rest, "what lies along the axis of unique entries"))
+    if length > _MAX_COMPARED or length == 0:
+        node.refuse(f"unique entries of {length} elements: 1 to {_MAX_COMPARED} are compared")
+    order = [axis, *(i for i in range(len(dims)) if i != axis)]
+    turned = node.emit(relax.op.permute_dims(node.x(), order))
+    dims = [dims[axis], length]
+    return late.reshaped(node, turned, dims), dims
+
+
+def _order(node: Node, rows: relax.Expr) -> relax.Expr:
+    """The rows in lexicographic order: sorted by each column, from the last to the first."""
+    order = None
+    for column in reversed(range(node.shape(rows)[1])):
+        keys = node.emit(relax.op.strided_slice(rows, [1], [column], [column + 1]))
+        keys = node.emit(relax.op.reshape(keys, relax.ShapeExpr([node.shape(rows)[0]])))
+        keys = keys if order is None else _taken(node, keys, order)
+        step = node.emit(relax.op.argsort(keys, 0, False, "int64"))
+        order = step if order is None else _taken(node, order, step)
+    return order
 
 
 def _taken(node: Node, x: relax.Expr, places: relax.Expr) -> relax.Expr:

@@ -10,7 +10,7 @@ from tvm import relax, tirx
 from motet.compiler.frontend import late
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import is_non_negative, same
-from motet.compiler.frontend.values import Dim, Tensor, as_expr
+from motet.compiler.frontend.values import Dim, Tensor, as_expr, shape_value
 
 from . import late_shapes
 
@@ -96,7 +96,7 @@ def _clamped(extent: int, start: int, end: int, step: int) -> tuple[int, int, in
 def _symbolic(node: Node, extent: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim, int]:
     """A cut of a symbolic extent, or at symbolic places; Relax clamps it to the extent."""
     if step < 0:
-        node.refuse(f"a negative step over the symbolic dimension {extent}")
+        node.refuse(f"a negative step over the symbolic dimension {extent}", shape_value([extent]))
     if isinstance(end, int) and end >= _OPEN_END:
         end = extent
     if _is_zero(start) or same(end, extent):

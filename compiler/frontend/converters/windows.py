@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.values import Dim
+from motet.compiler.frontend.values import Dim, shape_value
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,10 @@ def _same_total(node: Node, extent: Dim, reach: int, stride: int) -> int:
         return max((-(-extent // stride) - 1) * stride + reach - extent, 0)
     if stride == 1:
         return reach - 1
-    return node.refuse(f"auto_pad SAME with stride {stride} over the symbolic size {extent}")
+    return node.refuse(
+        f"auto_pad SAME with stride {stride} over the symbolic size {extent}",
+        shape_value([extent]),
+    )
 
 
 def _round_up(node: Node, extent: Dim, reach: int, stride: int, before: int, after: int) -> int:
@@ -81,7 +84,10 @@ def _round_up(node: Node, extent: Dim, reach: int, stride: int, before: int, aft
     if not isinstance(extent, int):
         if stride == 1:
             return 0
-        node.refuse(f"ceil_mode with stride {stride} over the symbolic size {extent}")
+        node.refuse(
+            f"ceil_mode with stride {stride} over the symbolic size {extent}",
+            shape_value([extent]),
+        )
     outputs = -(-(extent + before + after - reach) // stride) + 1
     if (outputs - 1) * stride >= extent + before:
         outputs -= 1

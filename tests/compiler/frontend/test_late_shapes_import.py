@@ -72,6 +72,16 @@ def test_unique_elements(ordered: int, tmp_path: Path) -> None:
     check(tmp_path, nodes, feeds, outputs=("y", "first", "inverse", "counts"))
 
 
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("ordered", [1, 0])
+def test_unique_entries_of_an_axis(ordered: int, axis: int, tmp_path: Path) -> None:
+    outputs = ("y", "first", "inverse", "counts")
+    nodes = [node("Unique", ["x"], *outputs, sorted=ordered, axis=axis)]
+    feeds = [{"x": RNG.integers(0, top, (6, 2, 5)).astype(np.float32)} for top in (2, 1, 9)]
+    feeds.append({"x": np.repeat(feeds[0]["x"][:3], 2, 0)})
+    check(tmp_path, nodes, feeds, outputs=outputs)
+
+
 def boxes(number: int) -> dict[str, Array]:
     return {
         "boxes": RNG.random((1, number, 4)).astype(np.float32),
@@ -210,9 +220,23 @@ def test_run_time_pads(mode: str, tmp_path: Path) -> None:
     check(tmp_path, nodes, feeds, opset=19)
 
 
-def test_one_hot_of_a_run_time_depth(tmp_path: Path) -> None:
+def test_pads_of_a_run_time_value(tmp_path: Path) -> None:
+    nodes = [node("Pad", ["x", "pads", "fill"]), node("Pad", ["x", "widths", "fill"], "z")]
+    feeds = [
+        {"x": f(4, 5), "fill": np.array(fill, np.float32), "widths": ints(0, 1, 1, 2)}
+        for fill in (0.5, -np.inf)
+    ]
+    session = check(tmp_path, nodes, feeds, {"pads": ints(1, 0, 2, 3)}, ("y", "z"))
+    assert session.get_outputs()[0].shape == [7, 8]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_one_hot_of_a_run_time_depth(dtype: str, tmp_path: Path) -> None:
     nodes = [node("OneHot", ["x", "depth", "values"], axis=1)]
-    feeds = [{"x": ints(0, 2, -1, 3), "depth": ints(depth), "values": f(2)} for depth in (4, 1, 6)]
+    feeds = [
+        {"x": ints(0, 2, -1, 3), "depth": ints(depth).astype(dtype), "values": f(2)}
+        for depth in (4, 1, 6)
+    ]
     check(tmp_path, nodes, feeds)
 
 
