@@ -43,7 +43,7 @@ def resize(node: Node) -> relax.Expr:
     if old:
         coordinate, rounding = "asymmetric", "floor"
     if sizes is not None:
-        sizes = _kept_aspect(node, [dims[a] for a in axes], sizes)
+        sizes, scales = _kept_aspect(node, [dims[a] for a in axes], sizes)
     plan = _Plan(node, mode, coordinate, rounding)
     return plan.apply(axes, scales, sizes)
 
@@ -68,14 +68,17 @@ def _scales(node: Node, index: int, count: int) -> list[float] | None:
     return [float(s) for s in array]
 
 
-def _kept_aspect(node: Node, dims: list[Dim], sizes: list[Dim]) -> list[Dim]:
+def _kept_aspect(
+    node: Node, dims: list[Dim], sizes: list[Dim]
+) -> tuple[list[Dim], list[float] | None]:
+    """Sizes as the policy rounds them, and the one scale that coordinates then follow."""
     policy = node.attr("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
-        return sizes
+        return sizes, None
     fixed, asked = node.static(dims, "sizes that keep the aspect"), node.static(sizes, "sizes")
     ratios = [s / d for s, d in zip(asked, fixed, strict=True)]
     scale = min(ratios) if policy == "not_larger" else max(ratios)
-    return [math.floor(scale * d + 0.5) for d in fixed]
+    return [math.floor(scale * d + 0.5) for d in fixed], [scale] * len(fixed)
 
 
 class _Plan:
@@ -93,7 +96,7 @@ class _Plan:
         """The resized tensor: by Relax's operator, or axis by axis."""
         node, dims = self.node, self.node.shape()
         outputs = [
-            self._output(dims[a], None if scales is None else scales[i], sizes[i] if sizes else 0)
+            sizes[i] if sizes else self._output(dims[a], scales[i] if scales else 1.0)
             for i, a in enumerate(axes)
         ]
         todo = [i for i, a in enumerate(axes) if self._is_resized(dims[a], outputs[i], scales, i)]
@@ -119,9 +122,7 @@ class _Plan:
             x = node.emit(self._along(x, axes[i], Axis(extent, output, scale, start, end)))
         return x
 
-    def _output(self, extent: Dim, scale: float | None, size: Dim) -> Dim:
-        if scale is None:
-            return size
+    def _output(self, extent: Dim, scale: float) -> Dim:
         if isinstance(extent, int):
             return math.floor(extent * scale + 1e-9)
         ratio = Fraction(scale).limit_denominator(_MAX_DENOMINATOR)
