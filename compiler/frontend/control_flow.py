@@ -22,7 +22,7 @@ from .places import Place
 from .recording import Builds, Recorded
 from .shape_data import same
 from .types import with_type_of
-from .values import Constant, Symbolic, Tensor, TensorSequence, Value, as_dim
+from .values import Constant, EmptyOptional, Symbolic, Tensor, TensorSequence, Value, as_dim
 
 Scope = dict[str, Value]
 
@@ -133,6 +133,11 @@ def joined(
 
 def _pairs(view: Node, condition: Value, one: Value, other: Value) -> list[tuple[Value, Value]]:
     """The tensors of two results of one kind, side by side."""
+    if isinstance(one, EmptyOptional) != isinstance(other, EmptyOptional):
+        view.refuse(
+            "its branches give an optional with and without a value: its condition must be known",
+            condition,
+        )
     if not isinstance(one, TensorSequence) and not isinstance(other, TensorSequence):
         return [(one, other)]
     if not isinstance(one, TensorSequence) or not isinstance(other, TensorSequence):

@@ -251,6 +251,24 @@ def test_a_choice_between_lists_of_different_lengths_is_refused(tmp_path):
     assert error.value.inputs == ("c",)
 
 
+def test_a_choice_between_something_and_nothing_is_refused(tmp_path):
+    proto = parsed(
+        """
+    m (float[2] x, optional(float[2]) none, bool c) => (optional(float[2]) y) {
+        y = If(c)<then_branch = yes () => (optional(float[2]) a) { a = Optional(x) },
+                  else_branch = no () => (optional(float[2]) b) { b = Identity(none) }>
+    }
+    """,
+        16,
+    )
+    with pytest.raises(ValueNeededError, match="with and without a value") as error:
+        load(proto, tmp_path, values={"none": "none"})
+    assert error.value.inputs == ("c",)
+    session = compiled(proto, tmp_path, values={"none": None, "c": False})
+    assert_same(session.run(None, {"x": f(2)}), [None])
+    assert [(o.name, o.type) for o in session.get_outputs()] == [("y", "optional()")]
+
+
 @pytest.mark.parametrize(
     ("node", "message"),
     [
