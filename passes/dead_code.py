@@ -5,10 +5,16 @@ TVM's own pass takes a time that grows with the square of what it removes.
 
 from __future__ import annotations
 
-from tvm import IRModule, relax, transform
+from tvm import IRModule, relax, tirx, transform
 from tvm.ir import Op
 
-from motet.passes.graph import bindings_of, block_like, map_functions, variables_in
+from motet.passes.graph import (
+    bindings_of,
+    block_like,
+    map_functions,
+    symbols_in,
+    variables_in,
+)
 from motet.passes.typing import with_type
 
 
@@ -26,13 +32,25 @@ def bindings_in(choice: relax.If) -> list[relax.Binding]:
     return [*bindings_of(choice.true_branch), *bindings_of(choice.false_branch)]
 
 
+def _is_shape_cast(binding: relax.Binding) -> bool:
+    """Whether ``binding`` gives the dimensions of a shape to symbols."""
+    return isinstance(binding, relax.MatchCast) and isinstance(binding.ty, relax.ShapeType)
+
+
 class _Remover:
-    """Rewrites one function; ``live`` is what is read after the binding at hand."""
+    """Rewrites one function; ``live`` is what is read after the binding at hand.
+
+    A tensor read as a shape counts as read where one of the symbols is used that the shape
+    gets: in a type, or as a value. ``symbols`` are those, kept only where it matters.
+    """
 
     def __init__(self) -> None:
         self.live: set[relax.Var] = set()
+        self.symbols: set[tirx.Var] | None = None
 
     def function(self, function: relax.Function) -> relax.Function:
+        if any(_is_shape_cast(binding) for binding in bindings_of(function)):
+            self.symbols = set()
         return relax.Function(
             function.params,
             self.sequence(function.body),
@@ -43,7 +61,7 @@ class _Remover:
         )
 
     def sequence(self, body: relax.SeqExpr) -> relax.SeqExpr:
-        self.live.update(variables_in(body.body))
+        self.read(body.body)
         blocks = [self.block(block) for block in reversed(list(body.blocks))]
         kept = [block for block in reversed(blocks) if block.bindings]
         return with_type(relax.SeqExpr(kept, body.body), body.ty)
@@ -54,7 +72,16 @@ class _Remover:
         kept = [self.trimmed(binding) for binding in backwards if self.stays(binding)]
         return block_like(block, kept[::-1])
 
+    def read(self, expr: relax.Expr) -> None:
+        """Take down what ``expr`` reads."""
+        self.live.update(variables_in(expr))
+        if self.symbols is not None:
+            self.symbols |= symbols_in(expr)
+
     def stays(self, binding: relax.Binding) -> bool:
+        if self.symbols is not None and _is_shape_cast(binding):
+            bound = set(relax.analysis.tir_vars_in_type(binding.ty))
+            return binding.var in self.live or not bound.isdisjoint(self.symbols)
         if isinstance(binding, relax.MatchCast) or binding.var in self.live:
             return True
         return not is_pure(binding.value)
@@ -62,10 +89,10 @@ class _Remover:
     def trimmed(self, binding: relax.Binding) -> relax.Binding:
         value = binding.value
         if not isinstance(value, relax.If):
-            self.live.update(variables_in(value))
+            self.read(value)
             return binding
         branches = (self.sequence(value.true_branch), self.sequence(value.false_branch))
-        self.live.update(variables_in(value.cond))
+        self.read(value.cond)
         return relax.VarBinding(binding.var, with_type(relax.If(value.cond, *branches), value.ty))
 
 

@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from tvm import IRModule, relax
+from tvm import IRModule, relax, tirx
+from tvm.ir import PrimType
 from tvm.ir.expr import GenericConst
 
+from motet.passes.typing import is_typed
 from motet.runtime.device import Array
 
 
@@ -72,6 +74,25 @@ def _variables_in_sequence(expr: relax.Expr) -> Iterator[relax.Var]:
         for binding in block.bindings:
             yield from variables_in(binding.value)
     yield from variables_in(expr.body)
+
+
+def symbols_in(expr: relax.Expr) -> set[tirx.Var]:
+    """The symbolic dimensions in the types of an expression and its operands, or read by it."""
+    operands = expr.args if isinstance(expr, relax.Call) else ()
+    found: set[tirx.Var] = set()
+    for part in (expr, *operands):
+        if is_typed(part):
+            found |= set(relax.analysis.tir_vars_in_type(part.ty))
+        found |= _scalars_in(part)
+    return found
+
+
+def _scalars_in(expr: relax.Expr) -> set[tirx.Var]:
+    """The symbols of operands that are dimensions themselves: where a slice ends."""
+    if isinstance(expr, relax.Tuple):
+        return {symbol for field in expr.fields for symbol in _scalars_in(field)}
+    is_scalar = isinstance(expr.ty, PrimType)
+    return set(tirx.analysis.undefined_vars(expr)) if is_scalar else set()
 
 
 def use_counts(function: relax.Function) -> Counter[relax.Var]:

@@ -9,10 +9,10 @@ from tvm.ir import GlobalVar, PrimType
 from tvm.ir.expr import GenericConst
 from tvm.relax.utils import copy_with_new_vars
 
-from motet.passes.graph import static_shape
+from motet.passes.graph import static_shape, symbols_in
 from motet.passes.names import ARRAY, OP, TARGET
 from motet.passes.op_kinds import Kind, kind_of, op_name
-from motet.passes.typing import is_typed, with_type
+from motet.passes.typing import with_type
 
 
 class Outliner:
@@ -122,7 +122,7 @@ class _UnitBuilder:
         of the model that does is passed along, unread. Where data binds N there is none:
         a tensor of shape [N, 0] is made up.
         """
-        wanted = {s for b in self.bindings for s in _symbols(b)}
+        wanted = {s for b in self.bindings for s in symbols_in(b.value)}
         for symbol in sorted(wanted - _plain(self.params), key=str):
             inputs = [param for param in self.entry.params if symbol in _plain([param])]
             self.parameter(inputs[0] if inputs else self.carrier(symbol))
@@ -138,23 +138,6 @@ class _UnitBuilder:
 def _takes_scalars(call: relax.Call) -> bool:
     """Whether a kernel of ``call`` can hold a scalar operand as an immediate value."""
     return kind_of(call) is Kind.ELEMENTWISE or op_name(call) == "relax.full"
-
-
-def _symbols(binding: relax.VarBinding) -> set[tirx.Var]:
-    found: set[tirx.Var] = set()
-    for expr in (binding.value, *binding.value.args):
-        if is_typed(expr):
-            found |= set(relax.analysis.tir_vars_in_type(expr.ty))
-        found |= _scalars(expr)
-    return found
-
-
-def _scalars(expr: relax.Expr) -> set[tirx.Var]:
-    """The symbols of operands that are dimensions themselves: where a slice ends."""
-    if isinstance(expr, relax.Tuple):
-        return {symbol for field in expr.fields for symbol in _scalars(field)}
-    is_scalar = isinstance(expr.ty, PrimType)
-    return set(tirx.analysis.undefined_vars(expr)) if is_scalar else set()
 
 
 def _plain(params: Sequence[relax.Var]) -> set[tirx.Var]:

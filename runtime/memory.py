@@ -133,4 +133,7 @@ def compact(array: Array) -> Array:
     strides = [array.dtype.itemsize] * array.ndim
     for axis in range(array.ndim - 1, 0, -1):
         strides[axis - 1] = strides[axis] * array.shape[axis]
-    return np.ndarray(array.shape, array.dtype, buffer=aligned_bytes(0).data, strides=strides)
+    return np.ndarray(array.shape, array.dtype, buffer=_NOTHING.data, strides=strides)
+
+
+_NOTHING = aligned_bytes(0)
