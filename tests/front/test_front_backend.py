@@ -119,3 +119,13 @@ def test_lists_and_optionals_are_those_of_the_call():
         more, there = rep.run([many, maybe])
         assert [x.tolist() for x in more] == [x.tolist() for x in (*many, one)]
         assert there == (maybe is not None)
+
+
+def test_a_shape_of_the_run_shorter_than_the_rank() -> None:
+    nodes = [helper.make_node("Expand", ["x", "shape"], ["y"])]
+    inputs = [("x", FLOAT, [1, 3, 1]), ("shape", INT, [2])]
+    rep = motet.backend.prepare(model_of(nodes, inputs, [("y", FLOAT, [1, 3, "n"])]))
+    for shape in ([3, 4], [1, 5], [1, 1]):
+        x = np.random.default_rng(1).random((1, 3, 1), np.float32)
+        (y,) = rep.run([x, np.array(shape)])
+        np.testing.assert_array_equal(y, x * np.ones(shape, np.float32))

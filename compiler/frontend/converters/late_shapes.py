@@ -68,12 +68,12 @@ def _entries(node: Node, vector: relax.Expr, start: int, length: int) -> relax.E
 
 
 def expand_dims(node: Node, value: Tensor, old: Sequence[Dim]) -> list[Dim] | None:
-    """The shape of an Expand, broadcast with ``old``, which it is at least as long as."""
+    """The shape of an Expand, broadcast with ``old``'s last axes where that is longer."""
     length = late.length_of(value.expr)
     if length is None:
         return None
     shift = length - len(old)
-    padded, checked = [1] * shift + list(old), set[int]()
+    padded, checked = [1] * shift + list(old)[max(-shift, 0) :], set[int]()
 
     def broadcast(vector: relax.Expr, start: int) -> relax.Expr:
         places = range(start, start + (late.length_of(vector) or 0))
