@@ -8,14 +8,13 @@ import numpy as np
 import onnx
 from tvm import relax
 
+from . import joining
 from .control_flow import Site, Walk, branch
-from .node import Node
 from .types import with_type_of
 from .values import Constant, EmptyOptional, Symbolic, TensorSequence, Value, shape_value
 
 MAX_UNROLLED = 20_000
 """Nodes that the loops of a model may be unrolled to."""
-_MAX_STACKED = 16
 
 
 class Body:
@@ -74,27 +73,13 @@ def stacked(walk: Walk, site: Site, values: Sequence[Value], axis: int) -> Value
                 f"its iterations give shapes {' and '.join(sorted(map(str, shapes)))}, "
                 "which cannot be stacked"
             )
-        whole = recorded.values(_stack(site.view, tensors, axis), site.view)[0]
+        whole = recorded.values(joining.stacked(site.view, tensors, axis), site.view)[0]
         return with_type_of(values[0], whole)
 
 
 def _is_scalar(value: Value) -> bool:
     shape = value.array.shape if isinstance(value, Constant) else value.dims.shape  # type: ignore[union-attr]
     return shape == ()
-
-
-def _stack(view: Node, tensors: list[relax.Expr], axis: int) -> relax.Expr:
-    """A stack of a few at a time: a kernel of a thousand operands takes long to compile."""
-    whole = [
-        view.emit(relax.op.stack(tensors[i : i + _MAX_STACKED], axis))
-        for i in range(0, len(tensors), _MAX_STACKED)
-    ]
-    while len(whole) > 1:
-        whole = [
-            view.emit(relax.op.concat(whole[i : i + _MAX_STACKED], axis))
-            for i in range(0, len(whole), _MAX_STACKED)
-        ]
-    return whole[0]
 
 
 def empty_stack(walk: Walk, site: Site, sample: Value, axis: int) -> Value:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from tvm import relax
 
+from motet.compiler.frontend import joining
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.types import dtype_of, numpy_name
 from motet.compiler.frontend.values import Constant, EmptyOptional, TensorSequence, Value
@@ -90,7 +91,7 @@ def concat(node: Node) -> Value | relax.Expr:
         arrays = [item.array for item in items if isinstance(item, Constant)]
         return Constant((np.stack if stack else np.concatenate)(arrays, axis))
     tensors = [node.tensor(item) for item in items]
-    return relax.op.stack(tensors, axis) if stack else relax.op.concat(tensors, axis)
+    return (joining.stacked if stack else joining.concatenated)(node, tensors, axis)
 
 
 def split(node: Node) -> Value:

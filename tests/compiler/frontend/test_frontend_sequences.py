@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from bundle_runs import assert_same, compiled, onnxruntime_run, parsed
-from frontend_models import load, operators
+from frontend_models import calls, load, operators
 
 import motet
+from motet.compiler.frontend import joining
 from motet.runtime.bundle import open_bundle
 from motet.runtime.errors import (
     InputError,
@@ -302,3 +303,28 @@ def test_reversed_sequences_of_lengths_of_the_run(tmp_path, batch, time):
     x = f(3, 4, 2)
     want = onnxruntime_run(parsed(graph), {"x": x, "lens": lens})
     assert_same(session.run(None, {"x": x}), want)
+
+
+def test_a_long_list_is_joined_a_few_at_a_time(tmp_path):
+    graph = """
+    m (float[2] x) => (float[2,n] y, float[k] z) {
+        n = Constant<value = int64 {20}>()
+        none = SequenceEmpty()
+        list = Loop<body = body (int64 i, bool go, seq(float[]) v)
+                => (bool more, seq(float[]) w) {
+            more = Identity(go)
+            f = Cast<to = 1>(i)
+            a = Add(x, f)
+            w = SequenceInsert(v, a)
+        }>(n, , none)
+        y = ConcatFromSequence<axis = -1, new_axis = 1>(list)
+        z = ConcatFromSequence<axis = 0>(list)
+    }
+    """
+    check(graph, {"x": f(2)}, tmp_path)
+    found = [
+        len(call.args[0].fields)
+        for call in calls(load(parsed(graph), tmp_path))
+        if call.op.name in ("relax.concat", "relax.stack")
+    ]
+    assert max(found) <= joining.MAX_OPERANDS
