@@ -27,6 +27,7 @@ from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, names_of
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.runtime.element_types import stored_dtype
 from motet.runtime.errors import CompileError
+from motet.runtime.late import symbols_in
 from motet.runtime.program import (
     ArrayCall,
     BindSymbols,
@@ -41,7 +42,7 @@ from motet.runtime.program import (
     ShapeTensor,
     TensorInfo,
 )
-from motet.runtime.shapes import Dimension, Expression, Shape, symbols_of
+from motet.runtime.shapes import Dimension, Expression, Shape
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class _Lowering:
         function = self.mod[self.model]
         for index, param in enumerate(function.params):
             shape = shape_of(param.ty)
-            self.symbols |= _symbols(shape)
+            self.symbols |= symbols_in(shape)
             self.values[param] = self.file.input(index, str(param.ty.dtype), shape)
         result = self.sequence(function.body)
         items = result.items if isinstance(result, Tensors) else (result,)
@@ -195,7 +196,7 @@ class _Lowering:
         if isinstance(binding.ty, relax.ShapeType):
             return self.matched_shape(item, tuple(map(dimension_of, binding.ty.values)))
         shape = shape_of(binding.ty)
-        unbound = _symbols(shape) - self.symbols
+        unbound = symbols_in(shape) - self.symbols
         if unbound:
             raise CompileError(
                 f"model {self.model!r}: dimension {sorted(unbound)[0]} depends on data, "
@@ -338,10 +339,6 @@ def _is_empty(ty: relax.Type) -> bool:
     if isinstance(ty, relax.TupleType):
         return all(_is_empty(part) for part in ty.fields)
     return 0 in shape_of(ty)
-
-
-def _symbols(shape: Shape) -> frozenset[str]:
-    return frozenset[str]().union(*map(symbols_of, shape))
 
 
 def _add(left: Dimension, right: Dimension) -> Dimension:

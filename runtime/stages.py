@@ -101,7 +101,8 @@ class Stage:
         self._program = program
         self._machine = machine
         self._inputs = inputs
-        self._rooms = dict(rooms) if parent is None else {**parent._rooms, **rooms}
+        earlier: Mapping[int, Room] = {} if parent is None else parent._rooms
+        self._rooms: dict[int, Room] = {**earlier, **rooms}
         self.arrays: dict[int, Array] = {} if parent is None else dict(parent.arrays)
         self._tensors: dict[int, Any] = {} if parent is None else dict(parent._tensors)
         self._place_registers(waiting)

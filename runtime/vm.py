@@ -99,7 +99,8 @@ class Frame:
         program, known = self._program, bindings.keys()
         if program.offsets is not None and program.arena_bytes is not None:
             numbers: Sequence[int] = range(len(program.storages))
-            offsets, total = program.offsets, program.arena_bytes
+            offsets: Sequence[int] = program.offsets
+            total = program.arena_bytes
         else:
             numbers = [
                 number

@@ -21,7 +21,7 @@ from .values import Dim, Tensor, as_dim, shape_value
 MAX_LENGTH = 64
 """Elements of a tensor that is read as a shape."""
 
-Piece = list[Dim] | relax.Expr
+Piece = list[Any] | Any
 """Dimensions that are known or symbolic, or a vector of integers that the run computes."""
 
 
@@ -68,15 +68,16 @@ def pieces(node: Node, expr: relax.Expr) -> list[Piece]:
     if isinstance(expr, GenericConst):
         return [[int(v) for v in expr.value.numpy().reshape(-1)]]
     bound = node.builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
-    name = str(bound.op.name) if isinstance(bound, relax.Call) else ""
-    if name == "relax.shape_to_tensor" and isinstance(bound.args[0], relax.ShapeExpr):
-        return [[as_dim(dim) for dim in bound.args[0].values]]
+    if not isinstance(bound, relax.Call):
+        return [expr]
+    name, source = str(bound.op.name), bound.args[0]
+    if name == "relax.shape_to_tensor" and isinstance(source, relax.ShapeExpr):
+        return [[as_dim(dim) for dim in source.values]]
     if name == "relax.concat":
-        return [piece for item in bound.args[0].fields for piece in pieces(node, item)]
-    one = length_of(expr) == 1
+        return [piece for item in source.fields for piece in pieces(node, item)]
     moves = name in ("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.astype")
-    if moves and one and length_of(bound.args[0]) == 1:
-        return pieces(node, bound.args[0])
+    if moves and length_of(expr) == 1 and length_of(source) == 1:
+        return pieces(node, source)
     return [expr]
 
 
