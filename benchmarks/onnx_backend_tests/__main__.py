@@ -24,7 +24,7 @@ import click
 from motet.console import output, progress, table
 
 from .cases import Case, official_cases, selected
-from .report import STATES, as_json, counts, kind_rows, operator_rows, page
+from .report import STATES, as_json, counts, from_json, kind_rows, operator_rows, page
 from .run import Result, results
 
 
@@ -34,6 +34,13 @@ from .run import Result, results
 @click.option("--jobs", default=os.cpu_count() or 1, show_default="all CPUs", help="Workers.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds for one case.")
 @click.option("--reference", is_flag=True, help="onnxruntime beside it, on the same cases.")
+@click.option(
+    "--from",
+    "earlier",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="OUT",
+    help="Run nothing: show what an earlier --json OUT has.",
+)
 @click.option("--markdown", is_flag=True, help="Print docs/OPERATORS.md instead of tables.")
 def main(
     json_file: Path | None,
@@ -41,6 +48,7 @@ def main(
     jobs: int,
     timeout: float,
     reference: bool,
+    earlier: Path | None,
     markdown: bool,
 ) -> None:
     """Run and print."""
@@ -48,8 +56,13 @@ def main(
         cases = list(selected(official_cases(), pattern))
     if not cases:
         raise click.UsageError(f"no case has {pattern!r} in its name")
-    found = _run(cases, jobs, timeout, "motet")
-    beside = _reference(cases, jobs, timeout) if reference else None
+    if earlier is not None:
+        facts = json.loads(earlier.read_text(encoding="utf-8"))
+        found, beside = from_json(cases, facts), facts.get("onnxruntime")
+    else:
+        found, beside = _run(cases, jobs, timeout, "motet"), None
+    if reference:
+        beside = _reference(cases, jobs, timeout)
     if json_file is not None:
         text = json.dumps(as_json(found, beside), indent=1)
         json_file.write_text(text + "\n", encoding="utf-8")

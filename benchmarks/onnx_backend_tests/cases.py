@@ -41,7 +41,7 @@ class Operator:
         return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One case. ``source``: onnx's description; ``operators``: tested (node cases only)."""
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .cases import KINDS
+from .cases import KINDS, Case
 from .run import Result
 
 STATES = ("passed", "failed", "skipped")
@@ -49,7 +49,26 @@ def as_json(results: Sequence[Result], reference: Mapping[str, Any] | None) -> d
 
 def _case(result: Result) -> dict[str, Any]:
     facts = {"result": result.result, "reason": result.reason, "seconds": round(result.seconds, 3)}
-    return {**facts, "fixed": list(result.fixed)} if result.fixed else facts
+    if not result.fixed:
+        return facts
+    return {**facts, "fixed": list(result.fixed), "constant": result.constant}
+
+
+def from_json(cases: Iterable[Case], facts: Mapping[str, Any]) -> list[Result]:
+    """The results that ``as_json`` wrote, of those ``cases`` that it has."""
+    found = {case: facts["cases"].get(case.name) for case in cases}
+    return [
+        Result(
+            case,
+            one["result"],
+            one["reason"],
+            one["seconds"],
+            tuple(one.get("fixed", ())),
+            one.get("constant", False),
+        )
+        for case, one in found.items()
+        if one is not None
+    ]
 
 
 def operator_rows(results: Sequence[Result]) -> list[list[str]]:

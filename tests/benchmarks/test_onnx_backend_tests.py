@@ -116,6 +116,9 @@ def test_the_command(tmp_path: Path) -> None:
         "test_string_concat": "skipped",
     }
     assert "Relu" in done.output
+    again = CliRunner().invoke(main, ["-k", "relu", "--from", str(out), "--markdown"])
+    assert "**1 of 1 cases pass**" in again.output
+    assert "| Relu | 14 | 1 | 0 | 0 |" in again.output
     none = CliRunner().invoke(main, ["-k", "no such case"])
     assert "no case has 'no such case' in its name" in none.output
 
