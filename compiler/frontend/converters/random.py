@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 from tvm import relax
 
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product
+from motet.compiler.frontend.types import numpy_name
 from motet.compiler.frontend.values import Dim, constant, counted, shape_value
+from motet.runtime.element_types import carrier_dtype
 
 _STEPS = ((17, 0xED5AD4BB), (11, 0xAC4C1B51), (15, 0x31848BAB))
 _LAST_SHIFT = 14
@@ -69,7 +70,7 @@ def _dtype(node: Node) -> str:
     given = node.attr("dtype")
     if given is None:
         return node.dtype() if node.op_type.endswith("Like") else "float32"
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(int(given))).name
+    return carrier_dtype(numpy_name(int(given)))
 
 
 def random_uniform(node: Node) -> relax.Expr:

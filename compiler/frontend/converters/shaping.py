@@ -22,6 +22,7 @@ from motet.compiler.frontend.values import (
     as_expr,
     constant,
 )
+from motet.runtime.element_types import carried
 
 from . import late_shapes
 
@@ -228,7 +229,7 @@ def tile(node: Node) -> relax.Expr:
 def constant_of_shape(node: Node) -> relax.Expr:
     """ConstantOfShape of a symbolic or large shape."""
     proto = node.attr("value")
-    value = np.zeros(1, np.float32) if proto is None else onnx.numpy_helper.to_array(proto)
+    value = np.zeros(1, np.float32) if proto is None else carried(onnx.numpy_helper.to_array(proto))
     dims = node.dims(0, "shape")
     return relax.op.full(relax.ShapeExpr(dims), constant(value.reshape(())), str(value.dtype))
 
