@@ -293,15 +293,16 @@ def test_a_graph_inside_may_use_a_name_of_its_own_again(tmp_path):
     body = """body (int64 i, bool go, float[2] v) => (bool more, float[2] r)
         <float[2] own = {NUMBERS}> { more = Identity(go) r = Add(v, own) }"""
     text = f"""
-    m (float[2] x) => (float[2] y) {{
+    m (float[2] x) => (float[2] y) <float[2] own = {{5, 6}}> {{
         n = Constant<value = int64 {{2}}>()
-        h = Loop<body = {body.replace("NUMBERS", "1, 2")}>(n, , x)
+        start = Add(x, own)
+        h = Loop<body = {body.replace("NUMBERS", "1, 2")}>(n, , start)
         y = Loop<body = {body.replace("NUMBERS", "10, 20")}>(n, , h)
     }}
     """
     x = f(2)
     got = compiled(parsed(text), tmp_path).run(None, {"x": x})[0]
-    assert_same(got, x + np.array([22, 44], np.float32))
+    assert_same(got, x + np.array([27, 50], np.float32))
 
 
 def test_branches_of_different_shapes_need_a_known_condition(tmp_path):
