@@ -31,7 +31,7 @@ from tvm import tirx
 
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.conv_geometry import Convolution, describe
-from motet.targets.host.kernels.conv_input import copy_channel
+from motet.targets.host.kernels.conv_input import copy_channel, workspace_value
 from motet.targets.host.kernels.conv_plan import UNROLLED_STEPS, Plan, make_plan
 from motet.targets.host.kernels.conv_weights import pack_weights, pack_weights_at_run_time
 from motet.targets.host.kernels.epilogue import Epilogue, find_epilogue
@@ -42,8 +42,9 @@ from motet.targets.host.kernels.operand import (
     operand_buffers,
     packed_dtype,
 )  # fmt: skip
+from motet.targets.host.kernels.pairs import pairs_along, takes_pairs
 from motet.targets.host.kernels.tile import Tile, emit_tile
-from motet.targets.host.kernels.vectors import vector_loop
+from motet.targets.host.kernels.vectors import overlapping_vectors, vector_loop
 from motet.targets.host.loops import (
     Buffer,
     Expr,
@@ -118,7 +119,7 @@ class _Nest:
 
         def one(j: Expr) -> Stmt:
             at: Expr = j * tile.columns
-            if conv.direct:
+            if conv.in_place:
                 at = tirx.min(at, conv.outputs[0] - tile.columns - start)
             first = tirx.Var("first", "int64")
             slot = first + tile.columns
@@ -151,9 +152,11 @@ class _Nest:
 
         extents = [simplify(channels), rows, *inner]
         names = ["o", *[f"y{i}" for i in range(len(inner) + 1)]]
+        # Short rows of integers end in a vector that starts early; its values are stored twice.
+        vectors = overlapping_vectors if conv.paired else vector_loop
         return nest(
             names[:-1], extents[:-1],
-            lambda *at: vector_loop(names[-1], extents[-1], tile.lanes, lambda i: write(*at, i)),
+            lambda *at: vectors(names[-1], extents[-1], tile.lanes, lambda i: write(*at, i)),
         )  # fmt: skip
 
     def _unflatten(self, flat: Expr) -> list[Expr]:
@@ -197,6 +200,26 @@ def _with_shared_copy(nest_: _Nest, pad: Stage, lanes: int) -> Stmt:
     )
 
 
+def _with_paired_copy(nest_: _Nest, flat: Buffer) -> Stmt:
+    conv, plan = nest_.conv, nest_.plan
+
+    def copy(n: Expr, c: Expr) -> Stmt:
+        start = (n * (conv.groups * conv.ic) + c) * conv.plane
+        first = n * (conv.groups * conv.channels)
+
+        def put(q: Expr) -> Stmt:
+            def at(channel: Expr) -> Expr:
+                return load(flat, (first + channel) * conv.plane + q)
+
+            return store(nest_.x, workspace_value(conv, c, at), start + q)
+
+        return vector_loop("q", conv.plane, plan.tile.lanes, put)
+
+    extents = [conv.batch, conv.groups * conv.ic]
+    copies = parallel(["n", "c"], extents, copy, plan.parallel)
+    return seq(allocate(nest_.x), copies, _main(nest_))
+
+
 def _main(nest_: _Nest) -> Stmt:
     conv, plan = nest_.conv, nest_.plan
 
@@ -231,14 +254,15 @@ def emit_convolution(
     left, right = operand_buffers(anchor)
     x, w = find_operand(left, anchor, func), find_operand(right, anchor, func)
     shape = [constant_of(d) or 0 for d in right.shape]
-    conv = describe(anchor, x, shape)
+    transposed = bool(int(anchor.attrs["transposed"]))
+    paired = not transposed and takes_pairs(anchor.output.dtype, left.dtype, right.dtype)
+    conv = describe(anchor, x, shape, paired=paired)
     plan = make_plan(conv, machine)
     columns = constant_of(conv.outputs[0])
-    if conv.direct and (columns is None or columns < plan.tile.columns):
-        conv = describe(anchor, x, shape, in_place=False)
+    if conv.in_place and (columns is None or columns < plan.tile.columns):
+        conv = describe(anchor, x, shape, flatten=False)
         plan = make_plan(conv, machine)
-    transposed = bool(int(anchor.attrs["transposed"]))
-    dtype = packed_dtype(right, conv.dtype)
+    dtype = "int32" if paired else packed_dtype(right, conv.dtype)
     packed = scratch(
         "packed", [conv.groups, plan.channel_blocks, conv.ic, conv.taps, plan.tile.rows],
         dtype,
@@ -252,8 +276,10 @@ def emit_convolution(
         axes, rows, groups = source[1], plan.tile.rows, conv.groups
 
         def pack(weights: NDArray[Any]) -> NDArray[Any]:
-            laid = pack_weights(weights.transpose(axes), groups, rows, transposed)
-            return laid.astype(dtype)
+            plain = weights.transpose(axes)
+            if paired:
+                plain = pairs_along(plain, 1)
+            return pack_weights(plain, groups, rows, transposed).astype(dtype)
 
         repacked[source[0]] = packed, pack
     else:
@@ -268,18 +294,19 @@ def emit_convolution(
 def _input_nest(
     conv: Convolution, plan: Plan, x: Operand, packed: Buffer, epilogue: Epilogue
 ) -> Stmt:
+    channels = conv.ic if plan.local else product([conv.batch, conv.groups * conv.ic])
+    size = simplify(channels * conv.plane + 2 * plan.tile.columns)
+    padded = scratch("padded", [size], conv.dtype)
     if conv.direct:
         source = x.buffer if x.stage is None else x.stage.value.source
         flat = tirx.decl_buffer(
             [product(source.shape)], source.dtype, source.name, data=source.data
         )
-        return seq(
-            tirx.DeclBuffer(flat, data=source.data),
-            _main(_Nest(conv, plan, flat, packed, epilogue)),
-        )
+        alias = tirx.DeclBuffer(flat, data=source.data)
+        if conv.in_place:
+            return seq(alias, _main(_Nest(conv, plan, flat, packed, epilogue)))
+        return seq(alias, _with_paired_copy(_Nest(conv, plan, padded, packed, epilogue), flat))
     assert x.stage is not None
-    channels = conv.ic if plan.local else product([conv.batch, conv.groups * conv.ic])
-    size = simplify(channels * conv.plane + 2 * plan.tile.columns)
-    nest_ = _Nest(conv, plan, scratch("padded", [size], conv.dtype), packed, epilogue)
+    nest_ = _Nest(conv, plan, padded, packed, epilogue)
     write = _with_local_copy if plan.local else _with_shared_copy
     return write(nest_, x.stage, plan.tile.lanes)

@@ -27,6 +27,8 @@ from motet.targets.host.stages import Stage
 class Convolution:
     """Extents of a convolution; lists are per spatial axis, outermost first.
 
+    direct: a pointwise one, its spatial axes flattened to one; paired: ``ic`` counts pairs of
+    the ``channels`` of a group (``pairs``), which the workspace holds as int32.
     lengths: of an axis of the workspace, in elements of one phase; pitches: distance of
     neighbours along an axis; phases: stride phases that some tap reads.
     """
@@ -41,6 +43,8 @@ class Convolution:
     dilation: tuple[int, ...]
     direct: bool
     dtype: str
+    paired: bool
+    channels: int
 
     @property
     def phases(self) -> tuple[int, ...]:
@@ -72,6 +76,11 @@ class Convolution:
         return product([*self.lengths, *self.phases])
 
     @property
+    def in_place(self) -> bool:
+        """Whether the input is read where it is, without a copy in the workspace."""
+        return self.direct and not self.paired
+
+    @property
     def taps(self) -> int:
         """Elements of the kernel."""
         return int(np.prod(self.kernel))
@@ -97,23 +106,29 @@ class Convolution:
 
 
 def describe(
-    anchor: Stage, x: Operand, weight_shape: Sequence[int], in_place: bool = True
+    anchor: Stage,
+    x: Operand,
+    weight_shape: Sequence[int],
+    flatten: bool = True,
+    paired: bool = False,
 ) -> Convolution:
-    """The extents of ``anchor``; ``in_place`` lets a pointwise one read its input directly."""
+    """The extents of ``anchor``; ``flatten`` lets a pointwise one take its spatial axes as one."""
     attrs = anchor.attrs
     groups = int(attrs["groups"])
     strides = tuple(int(s) for s in attrs["strides"])
     kernel = tuple(weight_shape[2:])
     outputs = tuple(a.extent for a in anchor.spatial[2:])
-    direct = in_place and _reads_in_place(x) and set(kernel) == {1} and set(strides) == {1}
+    direct = flatten and _reads_in_place(x) and set(kernel) == {1} and set(strides) == {1}
     if direct:
         outputs, kernel, strides = (product(outputs),), (1,), (1,)
     channels = constant_of(anchor.spatial[1].extent)
     assert channels is not None
+    per_group = constant_of(anchor.reduction[0].extent) or 0
     return Convolution(
-        anchor.spatial[0].extent, groups, constant_of(anchor.reduction[0].extent) or 0,
+        anchor.spatial[0].extent, groups, -(-per_group // 2) if paired else per_group,
         channels // groups, outputs, kernel, strides,
         tuple(int(d) for d in attrs["dilation"])[: len(outputs)], direct, anchor.output.dtype,
+        paired, per_group,
     )  # fmt: skip
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 from tvm.ir import Call
 
 from motet.targets.host.exprs import substitute, walk
 from motet.targets.host.kernels.conv_geometry import Convolution
+from motet.targets.host.kernels.pairs import pair
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
     Buffer,
@@ -57,8 +58,11 @@ def _copy_row(
     axes = [a.var for a in pad.spatial]
 
     def put(value: Expr, q: Expr) -> Stmt:
-        values = dict(zip(axes, [*lead, q * stride + phase], strict=True))
-        return store(target, substitute(value, values).astype(target.dtype), start + q)
+        def at(channel: Expr) -> Expr:
+            where = [lead[0], channel, *lead[2:], q * stride + phase]
+            return substitute(value, dict(zip(axes, where, strict=True)))
+
+        return store(target, workspace_value(conv, lead[1], at), start + q)
 
     guard = _guard(pad)
     if not guard or int(pad.attrs["zeros"][-1]) != 1:
@@ -88,6 +92,22 @@ def _copy_row(
     condition = substitute(tirx.all(*rows_guard), dict(zip(axes, lead, strict=False)))
     empty = vector_loop("z", length, lanes, lambda q: store(target, zero, start + q))
     return tirx.IfThenElse(condition, row, empty)
+
+
+def workspace_value(conv: Convolution, channel: Expr, at: Callable[[Expr], Expr]) -> Expr:
+    """What the workspace holds of a channel, whose input is ``at(channel)``; of a pair of
+    channels where ``conv`` is paired.
+
+    The second half of an odd last pair is any value: its weights are 0.
+    """
+    if not conv.paired or conv.channels == 1:
+        return at(channel).astype(conv.dtype)
+    group, low = tirx.floordiv(channel, index(conv.ic)), tirx.floormod(channel, index(conv.ic)) * 2
+    high = low + 1
+    if conv.channels % 2:
+        high = tirx.min(high, index(conv.channels - 1))
+    first = group * conv.channels
+    return pair(at(simplify(first + low)), at(simplify(first + high)))
 
 
 def copy_channel(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import tirx
 
 from motet.targets.host.kernels.conv_geometry import Convolution
+from motet.targets.host.kernels.pairs import pair_product
 from motet.targets.host.kernels.tile import Tile, choose_tile
 from motet.targets.host.loops import (
     Expr,
@@ -69,6 +70,8 @@ def make_plan(conv: Convolution, machine: Machine) -> Plan:
     """The cut for ``machine``."""
     span = constant_of(conv.row_span(conv.outputs[0])) or 10_000
     tile = choose_tile(machine, conv.dtype, conv.oc, span)
+    if conv.paired:
+        tile = replace(tile, multiply=pair_product(machine, tile.lanes))
     plane = constant_of(conv.plane)
     local = (
         conv.groups > 1 and not conv.direct and plane is not None

@@ -13,6 +13,7 @@ from motet.targets.host.kernels.conv_geometry import Convolution
 from motet.targets.host.kernels.operand import (
     Operand,
 )  # fmt: skip
+from motet.targets.host.kernels.pairs import pair
 from motet.targets.host.loops import (
     Buffer,
     Expr,
@@ -57,15 +58,27 @@ def _weight_at(
     return operand.at([group * conv.oc + o, ic, *taps])
 
 
+def _zero(like: Expr) -> Expr:
+    return tirx.const(0, like.ty.dtype)
+
+
 def pack_weights_at_run_time(
     packed: Buffer, operand: Operand, conv: Convolution, kernel: Sequence[int], transposed: bool
 ) -> Stmt:
     """Fills ``packed`` from weights that are not known at compile time."""
     _, blocks, ic, taps, rows = [constant_of(d) or 0 for d in packed.shape]
 
+    def weight(g: Expr, o: Expr, c: Expr, tap: Expr) -> Expr:
+        return _weight_at(operand, conv, kernel, transposed, g, o, c, tap)
+
     def element(g: Expr, ob: Expr, c: Expr, tap: Expr, r: Expr) -> Stmt:
         o = ob * rows + r
-        value = _weight_at(operand, conv, kernel, transposed, g, o, c, tap).astype(packed.dtype)
+        if conv.paired:
+            high = weight(g, o, tirx.min(2 * c + 1, index(conv.channels - 1)), tap)
+            inside = 2 * c + 1 < conv.channels
+            value = pair(weight(g, o, 2 * c, tap), tirx.Select(inside, high, _zero(high)))
+        else:
+            value = weight(g, o, c, tap).astype(packed.dtype)
         if conv.oc % rows:
             value = tirx.if_then_else(o < conv.oc, value, tirx.const(0, packed.dtype))
         return store(packed, value, g, ob, c, tap, r)

@@ -14,13 +14,14 @@ A block's rows of ``a`` stay in the second-level cache, a panel in the first. Wh
 number of rows is not a multiple of the tile, the last tile starts early and computes a few
 rows twice; where it is symbolic, the rest is computed row by row. Up to ``_UNPACKED_ROWS``
 rows do not pay for the copy of a right operand that is in row-major order: it is read where
-it is, and the last panel starts early.
+it is, and the last panel starts early. Integers of 8 bits are multiplied in pairs along k
+(``pairs``), for which the left operand is packed too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from motet.targets.host.kernels.operand import (
     operand_buffers,
     packed_dtype,
 )
+from motet.targets.host.kernels.pairs import pair, pair_product, pairs_along, takes_pairs
 from motet.targets.host.kernels.tile import Tile, choose_tile, emit_tile
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
@@ -77,7 +79,7 @@ def pack_panels(b: NDArray[Any], columns: int) -> NDArray[Any]:
 @dataclass(frozen=True, eq=False)
 class _Product:
     """One matrix product; ``packed`` holds the panels of the right operand, or the operand
-    itself where ``in_place``.
+    itself where ``in_place``; ``left`` the left operand's pairs where integers are paired.
     """
 
     anchor: Stage
@@ -85,6 +87,7 @@ class _Product:
     packed: Buffer
     epilogue: Epilogue
     in_place: bool
+    left: Buffer | None
 
     @property
     def batch(self) -> list[Expr]:
@@ -103,14 +106,18 @@ class _Product:
 
     @property
     def k(self) -> Expr:
-        """Length of the sums."""
-        return self.anchor.reduction[0].extent
+        """Length of the sums, in pairs where there are any."""
+        length = self.anchor.reduction[0].extent
+        return length if self.left is None else _half(length)
 
     def _operand_at(self, which: int, values: Sequence[Expr], k: Expr) -> Any:
         accesses = [x for x in loads(self.anchor.value) if not x.source.same_as(self.anchor.output)]
         axes = {a.var: v for a, v in zip(self.anchor.spatial, values, strict=True)}
         axes[self.anchor.reduction[0].var] = k
-        return substitute(accesses[which], axes)
+        access = substitute(accesses[which], axes)
+        if which == 0 and self.left is not None:
+            return load(self.left, *access.indices[:-1], k)
+        return access
 
     def _right(self, lead: Sequence[Expr], panel: Expr, column: Expr, k: Expr, v: int) -> Any:
         """Vector ``v`` of row ``k`` of a panel, which begins at ``column``."""
@@ -166,7 +173,7 @@ class _Product:
                     self.tile, lead, simplify(tirx.min(start + t * step, index(size - step))), panel
                 ),
             )
-        single = Tile(1, self.tile.vectors, self.tile.lanes, self.tile.dtype)
+        single = replace(self.tile, rows=1)
         whole = tirx.floordiv(count, index(step))
         return seq(
             loop("mt", whole, lambda t: self.tile_at(self.tile, lead, start + t * step, panel)),
@@ -210,8 +217,39 @@ def _main(work: _Product, machine: Machine, parallel_: bool) -> Stmt:
     return parallel(names, [*work.batch, row_blocks, parts], task, parallel_)
 
 
-def _pack_at_run_time(packed: Buffer, b: Operand, n: Expr, parallel_: bool, lanes: int) -> Stmt:
+def _half(length: Expr) -> Expr:
+    return simplify(tirx.floordiv(index(length) + 1, index(2)))
+
+
+def _pack_pairs(packed: Buffer, a: Operand, k: Expr, parallel_: bool, lanes: int) -> Stmt:
+    """Fills ``packed`` [.., m, k / 2] with pairs of the left operand; the second value of an
+    odd last pair meets a 0.
+    """
+
+    def row(*lead: Expr) -> Stmt:
+        def element(i: Expr) -> Stmt:
+            high = 2 * i + 1
+            if constant_of(k) is None or (constant_of(k) or 0) % 2:
+                high = tirx.min(high, index(k) - 1)
+            return store(packed, pair(a.at([*lead, 2 * i]), a.at([*lead, high])), *lead, i)
+
+        return vector_loop("i", packed.shape[-1], lanes, element)
+
+    names = [f"a{i}" for i in range(len(packed.shape) - 1)]
+    return parallel(names, list(packed.shape[:-1]), row, parallel_)
+
+
+def _right_pair(b: Operand, lead: Sequence[Expr], r: Expr, column: Expr, k: Expr) -> Expr:
+    high = b.at([*lead, tirx.min(2 * r + 1, index(k) - 1), column])
+    zero = tirx.const(0, high.ty.dtype)
+    return pair(b.at([*lead, 2 * r, column]), tirx.Select(2 * r + 1 < k, high, zero))
+
+
+def _pack_at_run_time(
+    packed: Buffer, b: Operand, work: _Product, parallel_: bool, lanes: int
+) -> Stmt:
     *lead, panels, k, columns = packed.shape
+    n, length = work.n, work.anchor.reduction[0].extent
     width = constant_of(columns) or 1
     size = constant_of(n)
 
@@ -220,7 +258,11 @@ def _pack_at_run_time(packed: Buffer, b: Operand, n: Expr, parallel_: bool, lane
 
         def row(r: Expr) -> Stmt:
             def element(i: Expr) -> Stmt:
-                return store(packed, b.at([*at[:-1], r, first + i]).astype(packed.dtype), *at, r, i)
+                if work.left is not None:
+                    value = _right_pair(b, at[:-1], r, first + i, length)
+                else:
+                    value = b.at([*at[:-1], r, first + i]).astype(packed.dtype)
+                return store(packed, value, *at, r, i)
 
             whole = size is not None and size % width == 0
             count = width if whole else simplify(tirx.min(index(width), n - first))
@@ -236,19 +278,24 @@ def emit_matmul(
     anchor: Stage, func: StagedFunction, constants: Sequence[Buffer], machine: Machine
 ) -> EmittedAnchor:
     """The nest of a matrix product with its epilogue."""
-    _, right = operand_buffers(anchor)
-    b = find_operand(right, anchor, func)
+    left, right = operand_buffers(anchor)
+    a, b = find_operand(left, anchor, func), find_operand(right, anchor, func)
     m, n = (constant_of(a.extent) for a in anchor.spatial[-2:])
     tile = choose_tile(machine, anchor.output.dtype, m or 96, n or 256, most_rows=m)
+    paired = takes_pairs(anchor.output.dtype, left.dtype, right.dtype)
+    if paired:
+        tile = replace(tile, multiply=pair_product(machine, tile.lanes))
     columns = tile.columns
     panels = simplify(tirx.floordiv(anchor.spatial[-1].extent + columns - 1, index(columns)))
-    dtype = packed_dtype(right, tile.dtype)
-    packed = scratch("packed", [*right.shape[:-2], panels, right.shape[-2], columns], dtype)
+    dtype = "int32" if paired else packed_dtype(right, tile.dtype)
+    depth = _half(right.shape[-2]) if paired else right.shape[-2]
+    packed = scratch("packed", [*right.shape[:-2], panels, depth, columns], dtype)
+    pairs = scratch("pairs", [*left.shape[:-1], _half(left.shape[-1])], "int32") if paired else None
     epilogue = find_epilogue(anchor, func)
     source = b.source()
     constant = source is not None and any(source[0].same_as(c) for c in constants)
-    in_place = not constant and b.stage is None and _few_rows(m, n, columns)
-    work = _Product(anchor, tile, right if in_place else packed, epilogue, in_place)
+    in_place = not constant and not paired and b.stage is None and _few_rows(m, n, columns)
+    work = _Product(anchor, tile, right if in_place else packed, epilogue, in_place, pairs)
     size = constant_of(product([*work.batch, work.m, work.n, work.k]))
     parallel_ = machine.cores > 1 and (size is None or 2 * size >= PARALLEL_FLOPS)
     repacked: dict[Buffer, tuple[Buffer, Packing]] = {}
@@ -257,14 +304,24 @@ def emit_matmul(
         axes = source[1]
         repacked[source[0]] = (
             packed,
-            lambda w: pack_panels(w.transpose(axes), columns).astype(dtype),
+            lambda w: pack_panels(_plain_or_paired(w.transpose(axes), paired), columns).astype(
+                dtype
+            ),
         )
     elif not in_place:
-        copy = _pack_at_run_time(packed, b, work.n, parallel_, tile.lanes)
+        copy = _pack_at_run_time(packed, b, work, parallel_, tile.lanes)
         prepare = [allocate(packed), copy]
+    if pairs is not None:
+        length = anchor.reduction[0].extent
+        prepare += [allocate(pairs), _pack_pairs(pairs, a, length, parallel_, tile.lanes)]
     body = seq(*prepare, _main(work, machine, parallel_))
-    consumed = [anchor, *[s for s in (b.stage, epilogue.stage) if s is not None]]
+    read = [b.stage, a.stage if paired else None, epilogue.stage]
+    consumed = [anchor, *[s for s in read if s is not None]]
     return EmittedAnchor(body, (epilogue.output,), tuple(consumed), repacked)
+
+
+def _plain_or_paired(weight: NDArray[Any], paired: bool) -> NDArray[Any]:
+    return pairs_along(weight, -2) if paired else weight
 
 
 def _few_rows(m: int | None, n: int | None, columns: int) -> bool:

@@ -2,11 +2,12 @@
 
 ``rows x vectors`` accumulators stay in registers while one reduction step reads ``vectors``
 vectors of the right operand and ``rows`` single values of the left one, which are
-broadcast: ``acc[r][v] += left[r] * right[v]``.
+broadcast: ``acc[r][v] += left[r] * right[v]``. Of integers, both hold pairs (``pairs``).
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,12 +30,16 @@ from motet.targets.host.machine import Machine
 
 @dataclass(frozen=True)
 class Tile:
-    """``rows`` by ``vectors * lanes`` accumulators of type ``dtype``."""
+    """``rows`` by ``vectors * lanes`` accumulators of type ``dtype``.
+
+    multiply: the product of two vectors, where it is another than ``*``.
+    """
 
     rows: int
     vectors: int
     lanes: int
     dtype: str
+    multiply: Callable[[Expr, Expr], Expr] = operator.mul
 
     @property
     def columns(self) -> int:
@@ -110,7 +115,7 @@ def emit_tile(
             statements.append(tirx.Bind(bound, value))
             for v in range(tile.vectors):
                 old = load(acc[r], lane(v))
-                statements.append(store(acc[r], old + bound * vectors[v], lane(v)))
+                statements.append(store(acc[r], old + tile.multiply(bound, vectors[v]), lane(v)))
         return seq(*statements)
 
     return seq(

@@ -22,3 +22,24 @@ def vector_loop(name: str, extent: int | Expr, lanes: int, body: Callable[[Expr]
         return main
     rest = index(extent) - whole * lanes if size is None else index(size % lanes)
     return seq(main, loop(f"{name}_tail", rest, lambda i: body(whole * lanes + i)))
+
+
+def overlapping_vectors(
+    name: str, extent: int | Expr, lanes: int, body: Callable[[Expr], Stmt]
+) -> Stmt:
+    """As ``vector_loop``, but an extent that is not a multiple ends in a vector that starts
+    early, and one below ``lanes`` takes narrower vectors: no single elements down to 2.
+
+    ``body`` must be free to run twice for an element.
+    """
+    size = constant_of(extent)
+    if size is None or size < 2:
+        return vector_loop(name, extent, lanes, body)
+    while lanes > size:
+        lanes //= 2
+
+    def vector(i: Expr) -> Stmt:
+        start = tirx.min(i * lanes, index(size - lanes)) if size % lanes else i * lanes
+        return loop("lane", lanes, lambda v: body(start + v), VECTORIZED)
+
+    return loop(name, index(-(-size // lanes)), vector)
