@@ -1,4 +1,4 @@
-"""A BERT-like and a convolutional network in plain ONNX, as exporters write them."""
+"""Small networks as exporters write them: plain ones, and a decoder of fused operators."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+DOMAIN = "com.microsoft"
 HEADS, SIZE, WORDS = 2, 8, 11
 HIDDEN = HEADS * SIZE
 
@@ -36,9 +37,14 @@ class Graph:
         self.nodes.append(helper.make_node(op_type, inputs, results, name=name, **attributes))
         return results[0]
 
+    def fused(self, op_type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> list[str]:
+        """An operator of onnxruntime's; all its outputs."""
+        self.op(op_type, *inputs, outputs=outputs, domain=DOMAIN, **attributes)
+        return list(self.nodes[-1].output)
+
     def model(self, inputs: Any, outputs: Any) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, "g", inputs, outputs, self.weights)
-        opsets = [helper.make_opsetid("", self.opset)]
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid(DOMAIN, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
@@ -130,3 +136,58 @@ def convnet() -> onnx.ModelProto:
 
 def convnet_feeds() -> dict[str, np.ndarray]:
     return {"image": np.random.default_rng(2).standard_normal((1, 3, 12, 12)).astype("f")}
+
+
+def _decoder_layer(
+    g: Graph, x: str, normal: str, lengths: tuple[str, str], layer: int
+) -> list[str]:
+    """The sum before and the result of the next normalisation, and the layer's cache."""
+    cos, sin = g.weight(np.cos(_ANGLES)), g.weight(np.sin(_ANGLES))
+    query = g.op("MatMul", normal, g.random(DECODED, DECODED))
+    key, value = (g.op("MatMul", normal, g.random(DECODED, 16)) for _ in range(2))
+    caches = [f"past_{layer}_key", f"past_{layer}_value"]
+    heads = {"num_heads": 2, "kv_num_heads": 1, "do_rotary": 1}
+    inputs = [query, key, value, *caches, *lengths, cos, sin]
+    attended, *cache = g.fused("GroupQueryAttention", *inputs, outputs=3, **heads)
+    inner = g.op("MatMul", attended, g.random(DECODED, DECODED))
+    more = {"outputs": 4, "epsilon": 1e-5}
+    skip = g.fused("SkipSimplifiedLayerNormalization", x, inner, g.random(DECODED), **more)
+    gate = g.op("MatMul", skip[0], g.random(DECODED, 24))
+    up = g.op("MatMul", skip[0], g.random(DECODED, 24))
+    silu = g.op("Mul", gate, g.op("Sigmoid", gate))
+    down = g.op("MatMul", g.op("Mul", silu, up), g.random(24, DECODED))
+    last = g.fused("SkipSimplifiedLayerNormalization", skip[3], down, g.random(DECODED), **more)
+    return [last[3], last[0], *cache]
+
+
+DECODED = 32
+_ANGLES = np.outer(np.arange(16), 10.0 ** -np.arange(8))
+
+
+def decoder(layers: int = 2) -> onnx.ModelProto:
+    """A language model as onnxruntime-genai's builder writes it: tokens, mask and caches to
+    logits and longer caches, all lengths symbolic.
+    """
+    g = Graph(5, opset=21)
+    one = g.weight([1], "int64")
+    count = g.op("Sub", g.op("ReduceSum", "mask", one), one)
+    lengths = (
+        g.op("Cast", count, to=TensorProto.INT32),
+        g.op("Cast", g.op("Gather", g.op("Shape", "mask"), one), to=TensorProto.INT32),
+    )
+    x = g.op("Gather", g.random(WORDS, DECODED), "tokens")
+    normal = g.op("SimplifiedLayerNormalization", x, g.random(DECODED), epsilon=1e-5, axis=-1)
+    caches = []
+    for layer in range(layers):
+        x, normal, *cache = _decoder_layer(g, x, normal, lengths, layer)
+        caches += cache
+    logits = g.op("MatMul", normal, g.random(DECODED, WORDS))
+    infos = [
+        helper.make_tensor_value_info(f"past_{i}_{kind}", TensorProto.FLOAT, ["b", 1, "p", 16])
+        for i in range(layers)
+        for kind in ("key", "value")
+    ]
+    for name, length in (("tokens", "s"), ("mask", "t")):
+        infos.append(helper.make_tensor_value_info(name, TensorProto.INT64, ["b", length]))
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in (logits, *caches)]
+    return g.model(infos, outputs)

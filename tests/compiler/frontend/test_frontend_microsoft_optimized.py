@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import pytest
 from microsoft_models import compare, run, truth
-from small_networks import HEADS, HIDDEN, bert, bert_feeds, convnet, convnet_feeds
+from small_networks import HEADS, HIDDEN, WORDS, bert, bert_feeds, convnet, convnet_feeds, decoder
 
+import motet
 from motet.runtime.errors import UnsupportedOperatorError
 
 runtime = pytest.importorskip("onnxruntime")
@@ -74,3 +75,19 @@ def test_transformer_optimizer(tmp_path, multi_head):
     feeds = {n: a.astype(onnx.helper.tensor_dtype_to_np_dtype(given[n])) for n, a in inputs.items()}
     compare(run(fused.model, feeds, tmp_path), want, 1e-3, 1e-4)
     assert np.isfinite(want[0]).all()
+
+
+def test_decoder_of_a_language_model(tmp_path):
+    """A prompt of two sequences, and two steps with the caches."""
+    proto, path = decoder(), tmp_path / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    session = motet.load(motet.compile(path), threads=1)["m"]
+    rng = np.random.default_rng(0)
+    caches = [np.zeros((2, 1, 0, 16), "f")] * 4
+    names = [i.name for i in proto.graph.input]
+    for new, total in ((4, 4), (1, 5), (1, 6)):
+        tokens, mask = rng.integers(0, WORDS, (2, new)), np.ones((2, total), np.int64)
+        feeds = dict(zip(names, [*caches, tokens, mask], strict=True))
+        want = truth(proto, feeds)
+        compare(session.run(None, feeds), want, 1e-3, 1e-4)
+        caches = want[1:]

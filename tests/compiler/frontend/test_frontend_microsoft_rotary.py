@@ -1,12 +1,9 @@
 """Rotary embeddings and GroupQueryAttention of ``com.microsoft`` against onnxruntime."""
 
 import numpy as np
-import onnx
 import pytest
-from microsoft_models import DOMAIN, Uses, compare, floats, truth
-from onnx import TensorProto, helper, numpy_helper
+from microsoft_models import Uses, compare, floats, truth
 
-import motet
 from motet.runtime.errors import UnsupportedOperatorError
 
 RNG = np.random.default_rng(6)
@@ -114,51 +111,6 @@ def test_number_of_tokens_at_run_time(tmp_path):
     total, query = np.array(6, np.int32), inputs(5, new=1, packed=True)
     uses.add("GroupQueryAttention", *query, ends(6, 6), total, **HEADS)
     uses.check(tmp_path)
-
-
-def decoder() -> onnx.ModelProto:
-    """A step of a decoder as its exporters write it: lengths come from the mask."""
-    names = ("query", "key", "value", "past_key", "past_value")
-    node = helper.make_node
-    nodes = [
-        node("ReduceSum", ["mask", "one"], ["count"], keepdims=0),
-        node("Sub", ["count", "one"], ["last"]),
-        node("Cast", ["last"], ["seqlens"], to=TensorProto.INT32),
-        node("Shape", ["mask"], ["mask_shape"]),
-        node("Gather", ["mask_shape", "one"], ["length"]),
-        node("Cast", ["length"], ["total"], to=TensorProto.INT32),
-    ]
-    heads = {"num_heads": N, "kv_num_heads": G, "do_rotary": 1}
-    inputs = [*names, "seqlens", "total", "cos", "sin"]
-    outputs = ["y", "present_key", "present_value"]
-    nodes.append(node("GroupQueryAttention", inputs, outputs, domain=DOMAIN, **heads))
-    dims = [["b", "s", h * H] for h in (N, G, G)] + [["b", G, "p", H]] * 2
-    infos = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, d)
-        for n, d in zip(names, dims, strict=True)
-    ]
-    infos.append(helper.make_tensor_value_info("mask", TensorProto.INT64, ["b", "t"]))
-    results = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs]
-    cos, sin = table(8)
-    constants = {"one": np.array([1]), "cos": cos, "sin": sin}
-    weights = [numpy_helper.from_array(a, n) for n, a in constants.items()]
-    graph = helper.make_graph(nodes, "g", infos, results, weights)
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
-def test_decoder_with_symbolic_lengths(tmp_path):
-    proto, path = decoder(), tmp_path / "m.onnx"
-    path.write_bytes(proto.SerializeToString())
-    session = motet.load(motet.compile(path), threads=1)["m"]
-    caches = [f(3, G, 0, H), f(3, G, 0, H)]
-    for new, total in ((4, 4), (1, 5), (1, 6)):
-        names = ("query", "key", "value", "past_key", "past_value")
-        feeds = dict(zip(names, [*inputs(new=new, batch=3)[:3], *caches], strict=True))
-        feeds["mask"] = np.ones((3, total), np.int64)
-        want = truth(proto, feeds)
-        compare(session.run(None, feeds), want)
-        caches = want[1:]
 
 
 def test_refusals(tmp_path):
