@@ -2,7 +2,8 @@
 
 onnxruntime is asked first; where it agrees, the answer is right. Else onnx.reference
 decides. An answer is wrong where onnxruntime, or where that refuses the model
-onnx.reference, gives other values; where neither runs the model nobody can judge.
+onnx.reference, gives other values; where neither runs the model nobody can judge. Nor
+where onnxruntime takes the model but not the inputs: what they should give is undefined.
 
 Runs in a worker process of its own: the references crash on some mutated models too.
 """
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from motet.check import Tolerance, compare
 
 from .subject import tensors_of
+from .versions import for_onnxruntime
 
 Arrays = dict[str, NDArray[Any]]
 Outputs = dict[str, Any]
@@ -62,20 +64,29 @@ def is_random(model: onnx.ModelProto) -> bool:
 
 
 def by_onnxruntime(content: bytes, inputs: Arrays, outputs: Outputs) -> Verdict:
-    """Onnxruntime's verdict: "right", "differs", "not finite" or "cannot" with its message."""
+    """The verdict of onnxruntime, with what it says.
+
+    "right", "differs", "not finite"; "cannot" where it does not take the model, "refuses the
+    inputs" where it does not run it on these: an index that points nowhere, a length below 0.
+    """
     import onnxruntime
 
     if is_random(onnx.load_from_string(content)):
         return Verdict("cannot", "the model draws random numbers")
+    if any(array.dtype.kind not in "biuf" for array in inputs.values()):
+        return Verdict("cannot", "it takes no numpy array of such small floats")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    known = for_onnxruntime(content)
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        theirs = session.run(list(outputs), inputs)
+        session = onnxruntime.InferenceSession(known, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's kinds have no common base
         return Verdict("cannot", str(error)[:500])
-    return _verdict(outputs, theirs)
+    try:
+        return _verdict(outputs, session.run(list(outputs), inputs))
+    except Exception as error:
+        return Verdict("refuses the inputs", str(error)[:500])
 
 
 def by_reference(content: bytes, inputs: Arrays, outputs: Outputs) -> Verdict:
@@ -99,8 +110,8 @@ def _verdict(outputs: Outputs, theirs: Any) -> Verdict:
     for (name, ours), value in zip(outputs.items(), theirs, strict=True):
         if isinstance(value, dict) or value is None:
             return Verdict("cannot", f"its output {name!r} is no tensor and no sequence")
-        have, want = tensors_of(ours), tensors_of(value)
-        if any(tensor.dtype.kind not in "biuf" for tensor in want):
+        have, want = tensors_of(ours), _like(tensors_of(value), tensors_of(ours))
+        if any(tensor.dtype.kind in "OSU" for tensor in want):
             return Verdict("cannot", f"its output {name!r} is of type {want[0].dtype}")
         finite &= all(bool(np.isfinite(tensor).all()) for tensor in want)
         texts += [f"{name!r}: {text}" for text in _differences(have, want)]
@@ -111,12 +122,29 @@ def _verdict(outputs: Outputs, theirs: Any) -> Verdict:
     return Verdict("differs" if finite else "not finite", "; ".join(texts)[:500])
 
 
+def _like(theirs: list[NDArray[Any]], ours: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """``theirs``, where onnxruntime gives the bytes of a float8 or bfloat16 as integers."""
+    return [
+        their.view(our.dtype)
+        if our.dtype.kind not in "biuf" and their.dtype == f"uint{8 * our.dtype.itemsize}"
+        else their
+        for their, our in zip(theirs, ours, strict=False)
+    ] + theirs[len(ours) :]
+
+
+def _widened(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Two of one type that numpy lacks as float32, which holds all its values."""
+    if one.dtype != other.dtype or one.dtype.kind in "biuf":
+        return one, other
+    return one.astype(np.float32), other.astype(np.float32)
+
+
 def _differences(have: list[NDArray[Any]], want: list[NDArray[Any]]) -> list[str]:
     """A text for every tensor that is not the one wanted."""
     if len(have) != len(want):
         return [f"{len(have)} tensors, the reference has {len(want)}"]
     found = [
-        compare("", "", one, other, TOLERANCES.get(other.dtype.name, Tolerance()))
+        compare("", "", *_widened(one, other), TOLERANCES.get(other.dtype.name, Tolerance()))
         for one, other in zip(have, want, strict=True)
     ]
     return [one.note or f"off by {one.absolute:.3g}" for one in found if not one.passed]

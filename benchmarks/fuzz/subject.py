@@ -104,26 +104,32 @@ def fitting_inputs(infos: Sequence[TensorInfo], known: Arrays) -> Arrays | None:
     A symbolic dimension is as large as the known input's, or 2; values are repeated or cut.
     None where the inputs are more than this machine should be asked to hold.
     """
+    likes = _likes([info.name for info in infos], known)
     sizes = dict.fromkeys((s for info in infos for d in info.shape for s in symbols_of(d)), 2)
-    for info in infos:
-        like = known.get(info.name)
+    for info, like in zip(infos, likes, strict=True):
         if like is not None and like.ndim == len(info.shape):
             pairs = zip(info.shape, like.shape, strict=True)
             sizes.update({dim: length for dim, length in pairs if isinstance(dim, str)})
-    shapes = {info.name: evaluate_shape(info.shape, sizes) for info in infos}
-    if min((d for shape in shapes.values() for d in shape), default=0) < 0:
+    shapes = [evaluate_shape(info.shape, sizes) for info in infos]
+    if min((d for shape in shapes for d in shape), default=0) < 0:
         return None
-    if sum(math.prod(shape) for shape in shapes.values()) > MAX_INPUT_ELEMENTS:
+    if sum(math.prod(shape) for shape in shapes) > MAX_INPUT_ELEMENTS:
         return None
-    return {
-        info.name: _values(known.get(info.name), info.dtype, shapes[info.name]) for info in infos
-    }
+    rows = zip(infos, likes, shapes, strict=True)
+    return {info.name: _values(like, info.dtype, shape) for info, like, shape in rows}
+
+
+def _likes(names: Sequence[str], known: Arrays) -> list[NDArray[Any] | None]:
+    """The known inputs by name; by place where as many are known, for names are mutated too."""
+    by_place = list(known.values()) if len(known) == len(names) else [None] * len(names)
+    return [known.get(name, other) for name, other in zip(names, by_place, strict=True)]
 
 
 def _values(known: NDArray[Any] | None, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Small numbers, or the known ones, repeated over ``shape``."""
+    """The known numbers, or small ones (0 and 1 for integers), repeated over ``shape``."""
     if known is None or not known.size:
-        known = np.random.default_rng(0).integers(-2, 3, 97)
+        low, high = (-2, 3) if dtype.startswith("float") else (0, 2)
+        known = np.random.default_rng(0).integers(low, high, 97)
     if dtype.startswith("uint"):
         known = np.abs(known)
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""Attribute values that operators admit: one of a few words, or no negative number.
+"""Attribute values that operators admit: one of a few words, 0 or 1, no negative number.
 
 ONNX's checker takes any. The words are those of onnx/docs/Operators.md, of all versions of
 an operator together.
@@ -49,6 +49,15 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
 NOT_NEGATIVE = (("Attention", "softcap"),)
 """0 means none; of a negative one, ONNX's function body and its reference make two things."""
 
+_FLAG_NAMES = """
+    align_corners allowzero antialias ceil_mode center_point_box count_include_pad
+    detect_negative detect_positive exclude_outside exclusive fmod input_forget interleaved
+    inverse is_causal keepdims largest layout linear_before_reset noop_with_empty_axes onesided
+    reverse saturate select_last_index sorted storage_order transA transB upper
+"""
+FLAGS = frozenset(_FLAG_NAMES.split())
+"""Integers that are 0 or 1, whichever operator has them; of others, readers differ."""
+
 
 def check_choices(node: onnx.NodeProto, name: str, label: str) -> None:
     """Refuse a value that the operator does not have.
@@ -59,6 +68,11 @@ def check_choices(node: onnx.NodeProto, name: str, label: str) -> None:
         Names the node, the attribute, and the words that there are.
     """
     for attribute in node.attribute:
+        if attribute.name in FLAGS and attribute.i not in (0, 1):
+            raise ModelError(
+                f"{label}: node '{name}' ({node.op_type}): {attribute.name} is {attribute.i}: "
+                "it is 0 or 1"
+            )
         if (node.op_type, attribute.name) in NOT_NEGATIVE and attribute.f < 0:
             raise ModelError(
                 f"{label}: node '{name}' ({node.op_type}): {attribute.name} is {attribute.f:g}: "

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from motet.benchmarks.fuzz import __main__ as main_module
-from motet.benchmarks.fuzz import cases, judge, report, run, seeds, subject
+from motet.benchmarks.fuzz import cases, judge, report, run, seeds, subject, versions
 from motet.benchmarks.fuzz.__main__ import main
 from motet.benchmarks.fuzz.mutations import MUTATIONS
 from motet.errors import ModelError
@@ -91,6 +91,7 @@ def test_the_reference_decides_where_the_two_differ():
     differs, cannot, right = (judge.Verdict(kind) for kind in ("differs", "cannot", "right"))
     assert judge.settled(differs, right).kind == "right by onnx.reference"
     assert judge.settled(cannot, cannot).kind == "unjudged"
+    assert judge.settled(judge.Verdict("refuses the inputs"), differs).kind == "unjudged"
     assert judge.settled(cannot, differs).kind == "wrong answer by onnx.reference"
 
 
@@ -143,6 +144,8 @@ def test_inputs_suit_shapes_and_symbols():
     assert inputs["a"].shape == (5, 2)
     assert inputs["b"].shape == (3, 5)
     assert [array.dtype.name for array in inputs.values()] == ["int64", "uint8"]
+    renamed = subject.fitting_inputs((TensorInfo("b", "float32", (2,)),), {"a": np.ones(2)})
+    assert renamed["b"].tolist() == [1, 1]
     assert subject.fitting_inputs((TensorInfo("a", "int8", (1 << 20, 1 << 20)),), {}) is None
 
 
@@ -208,3 +211,27 @@ def test_random_numbers_are_not_judged():
     content = model.SerializeToString()
     assert judge.by_onnxruntime(content, {}, {}).kind == "cannot"
     assert judge.by_reference(content, {}, {}).kind == "cannot"
+
+
+def test_onnxruntime_is_given_versions_that_it_knows():
+    newest = onnx.defs.onnx_opset_version()
+    model = onnx.load_from_string(relu())
+    model.ir_version, model.opset_import[0].version = onnx.IR_VERSION, newest
+    inputs = {"x": np.ones((2, 3), np.float32)}
+    verdict = judge.by_onnxruntime(model.SerializeToString(), inputs, {"y": inputs["x"]})
+    assert verdict.kind == "right", verdict
+    assert versions.for_onnxruntime(relu()) == relu()
+
+
+def test_bytes_of_small_floats_are_read_as_what_they_are():
+    cast = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT8E4M3FN)
+    proto = onnx.load_from_string(relu())
+    proto.graph.node[0].CopyFrom(cast)
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT8E4M3FN
+    proto.opset_import[0].version = 19
+    dtype = helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN)
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for values, kind in ((x, "right"), (x + 1, "differs")):
+        for judged in (judge.by_onnxruntime, judge.by_reference):
+            verdict = judged(proto.SerializeToString(), {"x": x}, {"y": values.astype(dtype)})
+            assert verdict.kind == kind

@@ -69,3 +69,10 @@ def test_a_negative_cap_of_attention(tmp_path):
     attention = helper.make_node("Attention", ["q", "k", "v"], ["y"], name="a", softcap=-1.0)
     inputs = [info(name, [1, 2, 4, 8]) for name in "qkv"]
     refused(model([attention], inputs, [info("y")], opset=23), tmp_path, "'a' .*softcap is -1")
+
+
+@pytest.mark.parametrize("flag", [-1, 2])
+def test_a_flag_that_is_neither_0_nor_1(tmp_path, flag):
+    total = helper.make_node("ReduceSum", ["x"], ["y"], name="sum", keepdims=flag)
+    proto = model([total], [info("x", [2, 3])], [info("y")])
+    refused(proto, tmp_path, f"'sum' .*keepdims is {flag}: it is 0 or 1")
