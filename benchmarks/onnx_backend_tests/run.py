@@ -50,7 +50,7 @@ def results(
     """
     context: Any = get_context("spawn")
     source, waiting = iter(cases), dict[Any, tuple[Case, str | None]]()
-    pool = ProcessPool(jobs, CASES_A_WORKER, quiet, context=context)
+    pool: Any = ProcessPool(jobs, CASES_A_WORKER, quiet, context=context)
     try:
         while True:
             for case in source:
