@@ -15,6 +15,7 @@ from tvm import relax
 
 from motet.compiler.frontend import joining
 from motet.compiler.frontend.node import Node
+from motet.compiler.frontend.shape_data import same
 from motet.compiler.frontend.types import dtype_of, numpy_name
 from motet.compiler.frontend.values import Constant, EmptyOptional, TensorSequence, Value
 
@@ -49,9 +50,16 @@ def empty(node: Node) -> Value:
     return TensorSequence((), numpy_name(int(node.attr("dtype", onnx.TensorProto.FLOAT))))
 
 
-def at(node: Node) -> Value:
-    """SequenceAt."""
+def at(node: Node) -> Value | relax.Expr:
+    """SequenceAt; of items of one shape, at a position that the run may compute."""
     items = node.sequence().items
+    if node.has(1) and node.constant(1) is None and items:
+        tensors = [node.tensor(item) for item in items]
+        shapes = [node.shape(tensor) for tensor in tensors]
+        if all(len(s) == len(shapes[0]) and all(map(same, s, shapes[0])) for s in shapes):
+            whole = joining.stacked(node, tensors, 0)
+            position = node.emit(relax.op.reshape(node.x(1), []))
+            return relax.op.take(whole, position, 0, mode="wrap")
     return items[_position(node, 1, 0, len(items), len(items) - 1)]
 
 

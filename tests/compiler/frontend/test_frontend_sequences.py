@@ -252,6 +252,20 @@ def test_a_choice_between_lists_of_different_lengths_is_refused(tmp_path):
     assert error.value.inputs == ("c",)
 
 
+def test_an_item_at_a_position_of_the_run(tmp_path):
+    graph = """
+    m (float[2] x, float[2] y, int64 p) => (float[2] z) {
+        list = SequenceConstruct(x, y, x)
+        z = SequenceAt(list, p)
+    }
+    """
+    session = compiled(parsed(graph), tmp_path)
+    x, y = f(2), f(2)
+    for position, want in ((0, x), (1, y), (-1, x), (-2, y)):
+        got = session.run(None, {"x": x, "y": y, "p": np.array(position)})
+        assert_same(got, [want])
+
+
 def test_a_choice_between_something_and_nothing_is_refused(tmp_path):
     proto = parsed(
         """
@@ -274,7 +288,7 @@ def test_a_choice_between_something_and_nothing_is_refused(tmp_path):
     ("node", "message"),
     [
         ("y = SequenceAt(list, far)", "position 5 in a sequence of 2"),
-        ("y = SequenceAt(list, p)", "its position .* must be known at compile time; .*--value p"),
+        ("more = SequenceErase(list, p) y = SequenceAt(more, p)", "its position .*; .*--value p"),
         ("y = Relu(list)", r"Relu.*unsupported type: seq"),
     ],
 )
