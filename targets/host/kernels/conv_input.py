@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 from tvm import tirx
@@ -110,20 +111,36 @@ def workspace_value(conv: Convolution, channel: Expr, at: Callable[[Expr], Expr]
     return pair(at(simplify(first + low)), at(simplify(first + high)))
 
 
+# More phases than this (patches of 16 x 16 have 256) are loops, not statements of their own.
+_MOST_WRITTEN_OUT = 16
+
+
 def copy_channel(
     conv: Convolution, pad: Stage, target: Buffer, start: Expr, n: Expr, c: Expr, lanes: int
 ) -> Stmt:
     """Fills all phases of one channel from ``start``."""
-    statements = []
     plane = product(conv.lengths)
-    for number, phases in enumerate(itertools.product(*map(range, conv.phases))):
+    *outer, last = conv.phases
+
+    def fill(number: int | Expr, phases: Sequence[int | Expr], phase: int) -> Stmt:
         base = start + plane * number
 
-        def row(*q: Expr, base: Expr = base, phases: tuple[int, ...] = phases) -> Stmt:
+        def row(*q: Expr) -> Stmt:
             at = sum((i * p for i, p in zip(q, conv.pitches, strict=False)), index(0))
             lead = [i * s + p for i, s, p in zip(q, conv.strides, phases, strict=False)]
-            return _copy_row(conv, pad, target, base + at, [n, c, *lead], phases[-1], lanes)
+            return _copy_row(conv, pad, target, base + at, [n, c, *lead], phase, lanes)
 
-        names = [f"q{i}" for i in range(len(phases) - 1)]
-        statements.append(nest(names, conv.lengths[:-1], row))
-    return seq(*statements)
+        names = [f"q{i}" for i in range(len(outer))]
+        return nest(names, conv.lengths[:-1], row)
+
+    if math.prod(conv.phases) <= _MOST_WRITTEN_OUT:
+        every = enumerate(itertools.product(*map(range, conv.phases)))
+        return seq(*[fill(number, phases[:-1], phases[-1]) for number, phases in every])
+
+    def rows(*phases: Expr) -> Stmt:
+        number = index(0)
+        for phase, extent in zip(phases, outer, strict=True):
+            number = number * extent + phase
+        return seq(*[fill(number * last + phase, phases, phase) for phase in range(last)])
+
+    return nest([f"phase{i}" for i in range(len(outer))], outer, rows)
