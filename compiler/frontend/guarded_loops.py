@@ -1,7 +1,7 @@
 """Loops whose condition only the run knows, where a trip count bounds them.
 
 Each iteration that may take place is the branch of a Relax ``If``; the other branch passes
-the carried values on, so they must keep their shapes. What the iterations give is stacked
+the carried values on, so they must keep their ranks. What the iterations give is stacked
 for all of them, and cut where the run stopped: its length is one that the run finds.
 """
 
