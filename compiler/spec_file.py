@@ -109,9 +109,8 @@ def _resolved(table: dict[str, Any], base: Path) -> dict[str, Any]:
         if isinstance(path := model.get("path"), str) and path:
             model["path"] = str(base / path)
         values = model.get("values")
-        for name, value in values.items() if isinstance(values, dict) else ():
-            if isinstance(value, str) and value.startswith("@"):
-                values[name] = f"@{base / value[1:]}"
+        if isinstance(values, dict):
+            model["values"] = {name: _beside(value, base) for name, value in values.items()}
     operators = table.get("operators")
     if isinstance(operators, list):
         table["operators"] = [str(base / o) if isinstance(o, str) and o else o for o in operators]
@@ -119,6 +118,12 @@ def _resolved(table: dict[str, Any], base: Path) -> dict[str, Any]:
     if isinstance(target, str) and target.endswith(".toml"):
         table["target"] = str(base / target)
     return table
+
+
+def _beside(value: Any, base: Path) -> Any:
+    """``@FILE`` with its path joined to ``base``; any other value as it is."""
+    is_file = isinstance(value, str) and value.startswith("@")
+    return f"@{base / value[1:]}" if is_file else value
 
 
 def _distinct_names(paths: Sequence[str]) -> list[str]:

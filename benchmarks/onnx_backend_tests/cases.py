@@ -103,7 +103,7 @@ def _operator(node: onnx.NodeProto, versions: dict[str, int]) -> Operator:
 def _model_file(source: Any) -> Path:
     if source.model_dir is not None:
         return Path(source.model_dir, "model.onnx")
-    return Path(onnx.__file__).parents[1] / source.url
+    return Path(onnx.__file__).parents[1] / str(source.url)
 
 
 def _arrays(items: Any) -> list[Any]:

@@ -87,6 +87,7 @@ def _ended(payload: Payload) -> tuple[str, str, tuple[str, ...], bool]:
 
 
 def _compare(payload: Payload, run: Run) -> None:
+    similar: Any = Runner.assert_similar_outputs  # its decorators hide its type
     for inputs, expected in payload.data_sets:
         outputs = list(run(inputs))
         if len(outputs) != len(expected):
@@ -95,7 +96,7 @@ def _compare(payload: Payload, run: Run) -> None:
             # onnx's runner takes an item of a list for a list itself; a scalar is none.
             listed = isinstance(want, (list, tuple))
             pair = (want, got) if listed else ([want], [got])
-            Runner.assert_similar_outputs(*pair, payload.rtol, payload.atol)
+            similar(*pair, payload.rtol, payload.atol)
 
 
 def _line(error: BaseException) -> str:
