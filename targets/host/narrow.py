@@ -129,6 +129,16 @@ def _rounded(layout: Layout, saturate: bool) -> Callable[[Expr], Expr]:
     return rounded
 
 
+def _rounded_bfloat16(x: Expr) -> Expr:
+    """float32 to bfloat16, the upper half of its bits: a carry makes overflow an infinity."""
+
+    def rounded(u: Expr) -> Expr:
+        nan = (u & _u(0x7FFFFFFF)) > _u(_INFINITY)
+        return _float(tirx.Select(nan, (u & _u(_SIGN)) | _u(_NAN), _to_nearest(u, 16)))
+
+    return _let("u", _bits(x), rounded)
+
+
 def _rounded_power(saturate: bool, mode: str) -> Callable[[Expr], Expr]:
     """float32 to powers of two, whatever the sign; infinities become NaN, as in onnx."""
 
@@ -249,6 +259,8 @@ def _round_to(attrs: Any) -> Callable[[Expr], Expr]:
     name, saturate = str(attrs["narrow"]), bool(int(attrs["saturate"]))
     if name == "float8_e8m0fnu":
         return _rounded_power(saturate, str(attrs["mode"]))
+    if name == "bfloat16" and not saturate:
+        return _rounded_bfloat16
     return _rounded(_LAYOUTS[name], saturate)
 
 

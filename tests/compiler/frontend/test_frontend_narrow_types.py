@@ -260,3 +260,19 @@ def test_arithmetic_in_few_bits_that_onnx_has_not(tmp_path: Path) -> None:
     made = proto([helper.make_node("Add", ["x", "x"], ["y"])], inputs, {"y": "INT4"})
     with pytest.raises(ModelError, match="int4"):
         run(made, inputs, tmp_path)
+
+
+def test_many_roundings_in_a_row_compile(tmp_path: Path) -> None:
+    """LLVM's time grows exponentially with roundings nested in one expression."""
+    inputs = {
+        "x": np.linspace(-2, 2, 64).astype(ml_dtypes.bfloat16),
+        "y": np.linspace(1, 1.5, 64).astype(ml_dtypes.bfloat16),
+    }
+    nodes = [
+        helper.make_node("Mul", [f"x{i}" if i else "x", "y"], [f"x{i + 1}"]) for i in range(14)
+    ]
+    made = proto(nodes, inputs, {"x14": "BFLOAT16"})
+    want = inputs["x"]
+    for _ in range(14):
+        want = want * inputs["y"]
+    assert_same(run(made, inputs, tmp_path)["x14"], want)
