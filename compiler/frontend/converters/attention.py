@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
+from motet.compiler.frontend.completion import cast_to
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product, same
 from motet.compiler.frontend.values import Dim
+
+from .agreeing import added
 
 
 def split_heads(node: Node, x: relax.Expr, heads: int) -> relax.Expr:
@@ -36,6 +39,7 @@ def default_scale(node: Node, size: Dim) -> float:
 def _product(node: Node, a: relax.Expr, b: relax.Expr) -> relax.Expr:
     """``a b`` of ``[B, N, S, K]`` and ``[B, M, K, T]``: N / M heads in a row share one of b."""
     (batch, heads, length, depth), (_, groups, _, width) = node.shape(a), node.shape(b)
+    b = cast_to(node, b, [batch, groups, depth, width])
     if same(heads, groups):
         return node.emit(relax.op.matmul(a, b))
     rows = product([node.static([heads], "the number of heads")[0] // groups, length])
@@ -72,7 +76,7 @@ def attended(
     sink: what each head ``[N]`` adds to the sum below the softmax, as an exponent.
     """
     if bias is not None:
-        weights = node.emit(relax.op.add(weights, bias))
+        weights = added(node, weights, bias)
     chances = _softmax(node, weights, sink)
     return _product(node, chances, value), weights
 

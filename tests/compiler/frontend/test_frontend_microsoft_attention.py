@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from microsoft_models import Uses, compare, floats, truth
+from microsoft_models import Uses, compare, floats, run, truth
 
 from motet.runtime.errors import UnsupportedOperatorError
 
@@ -170,3 +170,24 @@ def test_half_precision(tmp_path):
     mask, half = raw(B, S), ["float16"]
     uses.add("MultiHeadAttention", q, k, v, None, mask, num_heads=N, outputs=half)
     uses.check(tmp_path, rtol=1e-2, atol=1e-2)
+
+
+def test_symbols_that_only_the_run_knows_to_be_equal(tmp_path):
+    """A step of a decoder whose inputs name every length on their own."""
+    uses = Uses()
+    q, k, v, past = f(B, 1, 16), f(B, 1, 16), f(B, 1, 16), (f(B, N, 3, H), f(B, N, 3, H))
+    more = {"num_heads": N, "outputs": ["float32"] * 3}
+    uses.add("MultiHeadAttention", q, k, v, None, raw(B, 4), f(B, 1, 1, 4), *past, **more)
+    uses.add("SkipLayerNormalization", f(B, 3, 16), f(B, 3, 16), f(16), f(16), constants=[2, 3])
+    proto = uses.proto()
+    for index, name, axis in (
+        *((0, n, 2) for n in ("past_key", "past_value")),
+        (0, "mask", 1),
+        (0, "bias", 3),
+        (1, "x", 1),
+        (1, "skip", 1),
+    ):
+        place = {"mask": 4, "bias": 5, "past_key": 6, "past_value": 7, "x": 0, "skip": 1}[name]
+        (info,) = (i for i in proto.graph.input if i.name == f"in{index}_{place}")
+        info.type.tensor_type.shape.dim[axis].dim_param = f"{name}_length"
+    compare(run(proto, uses.feeds, tmp_path), truth(proto, uses.feeds))

@@ -7,6 +7,7 @@ from typing import Any
 
 from tvm import relax
 
+from motet.compiler.frontend.converters.agreeing import added
 from motet.compiler.frontend.converters.elementwise import swish
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import same
@@ -42,7 +43,7 @@ def quick_gelu(node: Node) -> relax.Expr:
 
 def bias_add(node: Node) -> relax.Expr:
     """``BiasAdd``: x + bias + skip."""
-    return relax.op.add(_biased(node), node.x(2))
+    return added(node, _biased(node), node.x(2))
 
 
 def bias_split_gelu(node: Node) -> relax.Expr:
@@ -76,7 +77,7 @@ def bias_dropout(node: Node) -> list[relax.Expr]:
         node.refuse("training_mode must be a constant false: Motet runs inference only")
     result = _biased(node)
     if node.has(2):
-        result = relax.op.add(result, node.x(2))
+        result = added(node, result, node.x(2))
     mask = [relax.op.ones(relax.ShapeExpr(node.shape()), "bool")] if node.outputs > 1 else []
     return [result, *mask]
 

@@ -13,6 +13,7 @@ from tvm import relax
 
 from motet.compiler.frontend import tvm_converters
 from motet.compiler.frontend.converters import elementwise, linear
+from motet.compiler.frontend.converters.agreeing import added
 from motet.compiler.frontend.converters.convolution import conv
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import Constant, Tensor, Value
@@ -60,7 +61,7 @@ def fused_conv(node: Node) -> relax.Expr:
 def fused_tail(node: Node, result: relax.Expr) -> relax.Expr:
     """A fused convolution's ``result`` + Z through its activation."""
     if node.has(3):
-        result = node.emit(relax.op.add(result, node.x(3)))
+        result = added(node, result, node.x(3))
     parameters = list(node.attr("activation_params") or ())
     return activated(node, result, str(node.attr("activation", "")), parameters)
 

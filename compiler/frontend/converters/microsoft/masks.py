@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
+from motet.compiler.frontend.converters.agreeing import added
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import same, simplify
 from motet.compiler.frontend.values import Dim, constant, counted
@@ -87,5 +88,5 @@ def total_bias(node: Node, biases: list[relax.Expr | None]) -> relax.Expr | None
     result: relax.Expr | None = None
     for bias in biases:
         if bias is not None:
-            result = bias if result is None else node.emit(relax.op.add(result, bias))
+            result = bias if result is None else added(node, result, bias)
     return result

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from motet.compiler.frontend.converters.agreeing import added
 from motet.compiler.frontend.converters.normalization import (
     layer_normalization,
     rms_normalization,
@@ -39,7 +40,7 @@ def _inverse_root(node: Node, x: relax.Expr, axes: list[int]) -> relax.Expr:
 
 def _sum(node: Node, bias: int) -> relax.Expr:
     """Input + skip + bias (input ``bias``, optional)."""
-    total = node.emit(relax.op.add(node.x(), node.x(1)))
+    total = added(node, node.x(), node.x(1))
     return node.emit(relax.op.add(total, node.x(bias))) if node.has(bias) else total
 
 
