@@ -30,7 +30,8 @@ class Use:
     """A node: ``feeds`` are its run-time inputs, ``constants`` its weights, by formal name.
 
     order: the inputs' names in the node's order where that is not feeds, then constants;
-    an empty name is an input left out. want: the right outputs where no evaluator has them.
+    an empty name is an input left out. want: the right outputs where no evaluator has them;
+    makes: element types of the outputs that onnx does not infer.
     """
 
     op: str
@@ -41,6 +42,7 @@ class Use:
     order: Sequence[str] | None = None
     want: Sequence[Array] | None = None
     domain: str = ""
+    makes: Sequence[str] = ()
 
     def node(self, number: int) -> onnx.NodeProto:
         """The node with every name made unique by ``number``."""
@@ -80,17 +82,24 @@ def model_of(uses: Sequence[Use], opset: int) -> onnx.ModelProto:
         nodes, "uses", infos, [onnx.ValueInfoProto(name=n) for n in outputs], weights
     )
     proto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    return _typed(proto, outputs)
+    known = {
+        f"out{k}_{i}": helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        for i, use in enumerate(uses)
+        for k, dtype in enumerate(use.makes)
+    }
+    return _typed(proto, outputs, known)
 
 
-def _typed(proto: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+def _typed(
+    proto: onnx.ModelProto, outputs: Sequence[str], known: Mapping[str, int]
+) -> onnx.ModelProto:
     """With the element types of the outputs; their shapes are left to the front end."""
     found = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     kinds = {o.name: o.type.tensor_type.elem_type for o in found.graph.output}
     del proto.graph.output[:]
     for name in outputs:
         info = onnx.ValueInfoProto(name=name)
-        info.type.tensor_type.elem_type = kinds.get(name, 0)
+        info.type.tensor_type.elem_type = kinds.get(name, 0) or known.get(name, 0)
         proto.graph.output.append(info)
     return proto
 
