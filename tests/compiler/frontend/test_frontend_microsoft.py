@@ -36,6 +36,8 @@ def test_activations(tmp_path):
     uses.add("FastGelu", f(2, 3, 8), f(8))
     uses.add("QuickGelu", f(3, 8))
     uses.add("QuickGelu", f(3, 8), alpha=0.5)
+    uses.add("GatedAdd", f(2, 3, 8), f(2, 3, 8), f(2, 3, 1))
+    uses.add("ScaledSiLU", f(3, 8), alpha=0.5)
     uses.check(tmp_path)
 
 

@@ -117,6 +117,24 @@ def test_gated_relative_position_bias(tmp_path):
     compare(uses.run(tmp_path), [want])
 
 
+def test_inverse(tmp_path):
+    uses = Uses()
+    swap = np.array([[0, 2], [4, 1]], "f")  # needs a pivot
+    uses.add("Inverse", swap)
+    uses.add("Inverse", f(2, 3, 4, 4))
+    uses.check(tmp_path, rtol=1e-3, atol=1e-4)
+
+
+def test_causal_convolution_with_state(tmp_path):
+    uses, two = Uses(), ["float32"] * 2
+    w, b = f(3, 1, 4), f(3)
+    uses.add("CausalConvWithState", f(2, 3, 6), w, b, constants=[1, 2], outputs=two)
+    more = {"activation": "silu", "outputs": two}
+    uses.add("CausalConvWithState", f(2, 3, 1), w, b, f(2, 3, 3), constants=[1, 2], **more)
+    uses.add("CausalConvWithState", f(2, 3, 5), w, constants=[1], dilation=2, outputs=two)
+    uses.check(tmp_path)
+
+
 def test_refusals(tmp_path):
     uses = Uses()
     uses.add("CDist", f(3, 5), f(4, 5), metric="cosine")

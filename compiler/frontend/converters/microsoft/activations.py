@@ -82,6 +82,19 @@ def bias_dropout(node: Node) -> list[relax.Expr]:
     return [result, *mask]
 
 
+def gated_add(node: Node) -> relax.Expr:
+    """``GatedAdd``: x + y gate."""
+    return added(node, node.x(), node.emit(relax.op.multiply(node.x(1), node.x(2))))
+
+
+def scaled_silu(node: Node) -> relax.Expr:
+    """``ScaledSiLU``: SiLU of x times a scale, given as an input or as ``alpha``."""
+    scale = node.x(1) if node.has(1) else node.scalar(float(node.attr("alpha", 1.0)))
+    if node.dtype(scale) != node.dtype():
+        node.refuse(f"a scale of {node.dtype(scale)} for data of {node.dtype()}")
+    return relax.op.nn.silu(node.emit(relax.op.multiply(node.x(), scale)))
+
+
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "Gelu": gelu,
     "BiasGelu": bias_gelu,
@@ -91,4 +104,6 @@ CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "BiasSplitGelu": bias_split_gelu,
     "BiasSoftmax": bias_softmax,
     "BiasDropout": bias_dropout,
+    "GatedAdd": gated_add,
+    "ScaledSiLU": scaled_silu,
 }
