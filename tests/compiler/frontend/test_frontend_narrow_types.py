@@ -63,7 +63,7 @@ def test_every_bit_pattern_passes_both_ways(tmp_path: Path) -> None:
     nodes += [helper.make_node("Transpose", [f"in_{to}"], [f"out_{to}"]) for to in types]
     outputs = {f"wide_{to}": "FLOAT" for to in types} | {f"out_{to}": to for to in types}
     got = run(proto(nodes, inputs, outputs), inputs, tmp_path)
-    for to, name in types.items():
+    for to in types:
         x = inputs[f"in_{to}"]
         assert_same(got[f"wide_{to}"], x.astype(np.float32))
         want = np.ascontiguousarray(x.T)
