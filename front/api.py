@@ -107,7 +107,7 @@ def specification(
     assignments += _shape_settings([model.name for model in models.models], shapes)
     models = override(models, assignments) if assignments else models
     models = _with_values(models, values) if values else models
-    files = tuple(map(os.fspath, operators))
+    files = tuple(os.fspath(path) for path in operators)
     return replace(models, operators=(*models.operators, *files)) if files else models
 
 

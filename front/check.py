@@ -140,8 +140,8 @@ def onnxruntime_session(source: str | bytes, model: str, optimised: bool = True)
         try:
             return _session(onnxruntime, source, optimised, precise=False)
         except Exception as error:
-            whole = isinstance(source, str)
-            what = source if whole else "the model with its inner values as outputs"
+            inner = "the model with its inner values as outputs"
+            what = source if isinstance(source, str) else inner
             raise ModelError(f"model {model!r}: onnxruntime cannot load {what}: {error}") from error
 
 

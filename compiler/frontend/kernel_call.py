@@ -30,7 +30,7 @@ def call_kernel(
         node.refuse(f"a kernel is a TVMScript prim_func, not a {type(kernel).__name__}")
     several = not isinstance(dtype, str)
     shapes = [tuple(one) for one in shape] if several else [tuple(shape)]
-    dtypes = list(dtype) if several else [dtype]
+    dtypes = [dtype] if isinstance(dtype, str) else list(dtype)
     bound = [arg if isinstance(arg, LEAVES) else node.emit(arg) for arg in args]
     name = _name(kernel)
     _check(node, kernel, name, bound, list(zip(shapes, dtypes, strict=True)))
