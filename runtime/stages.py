@@ -209,7 +209,10 @@ class Stage:
             for function, arguments in self.calls:
                 function(*arguments)
             return self.end
-        return self.walk(_execute)
+        position, steps = self.start + 1, self.steps
+        while (step := steps.get(position)) is not None:
+            position = step.next(position, step.function(*step.arguments))
+        return position
 
     def walk(self, visit: Visit) -> int:
         """As ``run``, with ``visit`` around every step."""
@@ -217,10 +220,6 @@ class Stage:
         while (step := self.steps.get(position)) is not None:
             position = step.next(position, visit(self, position, step))
         return position
-
-
-def _execute(_stage: Stage, _position: int, step: Step) -> Any:
-    return step.function(*step.arguments)
 
 
 def _nothing() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from motet.runtime.device import Array
 from motet.runtime.element_types import to_bits
 from motet.runtime.errors import InputError
-from motet.runtime.late import late_symbols, symbols_in
+from motet.runtime.late import waiting
 from motet.runtime.model import ModelSession
 from motet.runtime.pool import IdlePool
 from motet.runtime.symbols import ShapeKey
@@ -99,15 +99,14 @@ class WiredModels:
 
 
 def _unsettled(models: Mapping[str, ModelSession]) -> frozenset[str]:
-    """The models whose wired inputs have no shape before a round, and those behind them."""
+    """The models whose wired inputs have no place before a round, and those behind them."""
     late: dict[str, frozenset[str]] = {}
     unsettled: set[str] = set()
     for name, model in models.items():
         sources = [wire.partition(".")[::2] for wire in model.entry.wires.values()]
         if any(source in unsettled or output in late[source] for source, output in sources):
             unsettled.add(name)
-        symbols = late_symbols(model.program)
-        late[name] = frozenset(
-            info.name for info in model.program.outputs if symbols_in(info.shape) & symbols
-        )
+        program, waits = model.program, waiting(model.program).registers
+        pairs = zip(program.outputs, program.output_registers, strict=True)
+        late[name] = frozenset(info.name for info, register in pairs if register in waits)
     return frozenset(unsettled)

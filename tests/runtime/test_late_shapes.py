@@ -200,6 +200,25 @@ def test_late_outputs_along_wires(kernel_library: bytes) -> None:
         np.testing.assert_array_equal(results["d"]["y"], 4 * x)
 
 
+def test_a_late_tensor_of_known_shape_along_a_wire(kernel_library: bytes) -> None:
+    draft = Draft()
+    x = draft.input("x", ("N",))
+    count = draft.kernel("count_positive", x, draft.stored((1,), "int64"))
+    draft.bind(count, "count")
+    kept = draft.kernel("keep_positive", x, draft.stored(("count",)))
+    two = draft.finish(y=draft.view(kept, (2,)))
+    draft = Draft()
+    given = draft.input("x", (2,))
+    doubled = draft.finish(y=draft.kernel("double", given, draft.stored((2,))))
+    bundle = bundle_of({"a": two, "b": doubled}, kernel_library, wires={"b": {"x": "a.y"}})
+    session = Session(bundle)
+    for x_value in (signs(1, -1, 1), signs(-1, 1, 1)):
+        results = session.run_all({"a": {"x": x_value}})
+        np.testing.assert_array_equal(results["b"]["y"], 2 * x_value[x_value > 0])
+    with pytest.raises(InputError, match="count = 1"):
+        session.run_all({"a": {"x": signs(-1, -1, 1)}})
+
+
 def edited(program: Program, number: int, instruction: Any) -> Program:
     items = list(program.instructions)
     items[number] = instruction
