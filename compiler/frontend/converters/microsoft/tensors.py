@@ -8,19 +8,29 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from motet.compiler.frontend import tvm_converters
+from motet.compiler.frontend.converters import (
+    convolution,
+    elementwise,
+    fourier,
+    indexing,
+    padding,
+    selecting,
+    shaping,
+)
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import Constant, constant
 
-from .views import converted, optional
+from .views import optional, plain
 
 
-def _same_operator(op_type: str, opset: int) -> Callable[[Node], Any]:
-    """A converter of what the default domain has under a name at ``opset``."""
+def _same(convert: Callable[[Node], Any], op_type: str, opset: int) -> Callable[[Node], Any]:
+    """The converter of what the default domain has under a name, as of ``opset``."""
 
-    def convert(node: Node) -> Any:
-        return converted(node, op_type, node.inputs, opset, node.outputs, **node.attributes)
+    def again(node: Node) -> Any:
+        return convert(plain(node, op_type, node.inputs, opset, node.outputs, **node.attributes))
 
-    return convert
+    return again
 
 
 def expand_dims(node: Node) -> relax.Expr:
@@ -38,12 +48,14 @@ def pad(node: Node) -> relax.Expr:
     value = optional(node, 2)
     if isinstance(value, Constant):
         value = Constant(value.array.reshape(()))
-    return converted(node, "Pad", [node.value(0), Constant(pads), value], 13, **node.attributes)
+    return padding.pad(
+        plain(node, "Pad", [node.value(0), Constant(pads), value], 13, **node.attributes)
+    )
 
 
 def unique(node: Node) -> list[Any]:
     """``Unique``: values in the order of their first places, places in them, and counts."""
-    found = converted(node, "Unique", [node.value(0)], 11, 4, sorted=0)
+    found = selecting.unique(plain(node, "Unique", [node.value(0)], 11, 4, sorted=0))
     return [found[i] for i in (0, 2, 3)][: node.outputs]
 
 
@@ -101,7 +113,7 @@ def conv_transpose_with_pads(node: Node) -> relax.Expr:
     if node.has(2):
         attributes["pads"] = [int(v) for v in node.needed_constant(2, "Pads").reshape(-1)]
     inputs = [node.value(0), node.value(1), optional(node, 3)]
-    return converted(node, "ConvTranspose", inputs, 11, **attributes)
+    return convolution.conv_transpose(plain(node, "ConvTranspose", inputs, 11, **attributes))
 
 
 def rfft(node: Node) -> relax.Expr:
@@ -109,7 +121,7 @@ def rfft(node: Node) -> relax.Expr:
     _check_transform(node)
     rank = node.rank()
     x = node.emit(relax.op.expand_dims(node.x(), rank))
-    return converted(node, "DFT", [x], 17, axis=rank - 1, onesided=1)
+    return fourier.dft(plain(node, "DFT", [x], 17, axis=rank - 1, onesided=1))
 
 
 def irfft(node: Node) -> relax.Expr:
@@ -141,13 +153,13 @@ CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "ComplexMulConj": _complex_product(conjugate=True),
     "ConvTransposeWithDynamicPads": conv_transpose_with_pads,
     "ExpandDims": expand_dims,
-    "GatherND": _same_operator("GatherND", 13),
-    "GridSample": _same_operator("GridSample", 16),
+    "GatherND": _same(indexing.gather_nd, "GatherND", 13),
+    "GridSample": _same(tvm_converters.convert, "GridSample", 16),
     "Irfft": irfft,
     "Pad": pad,
     "Rfft": rfft,
-    "SampleOp": _same_operator("Identity", 13),
-    "Trilu": _same_operator("Trilu", 14),
+    "SampleOp": _same(elementwise.identity, "Identity", 13),
+    "Trilu": _same(shaping.trilu, "Trilu", 14),
     "UnfoldTensor": unfold_tensor,
     "Unique": unique,
 }

@@ -37,19 +37,3 @@ def _value(node: Node, x: Value | relax.Expr | None) -> Value | None:
 def optional(node: Node, index: int) -> Value | None:
     """Input ``index``; None where it was left out."""
     return node.value(index) if node.has(index) else None
-
-
-def converted(
-    node: Node,
-    op_type: str,
-    inputs: Sequence[Value | relax.Expr | None],
-    opset: int,
-    outputs: int = 1,
-    **attributes: Any,
-) -> Any:
-    """What the default domain's operator ``op_type`` makes of ``inputs``."""
-    from motet.compiler.frontend.operators import converter_of  # which imports this package
-
-    convert = converter_of("", op_type, opset)
-    assert convert is not None, op_type
-    return convert(plain(node, op_type, inputs, opset, outputs, **attributes))
