@@ -108,7 +108,9 @@ def range_of(node: Node) -> relax.Expr:
     dtype = node.dtype(start)
     span = node.emit(relax.op.subtract(limit, start))
     if dtype.startswith("float"):
-        count = node.emit(relax.op.ceil(node.emit(relax.op.divide(span, delta))))
+        # In float64, as onnxruntime and numpy count: 0.3 / 0.1 rounds to 3 in float32.
+        wide = [node.emit(relax.op.astype(x, "float64")) for x in (span, delta)]
+        count = node.emit(relax.op.ceil(node.emit(relax.op.divide(*wide))))
         count = node.emit(relax.op.astype(count, "int64"))
     else:
         zero = node.scalar(0, dtype)

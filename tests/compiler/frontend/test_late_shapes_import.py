@@ -6,12 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from frontend_models import value
 from late_models import Array, check, compiled, node
+from onnx import TensorProto
 
 from motet.errors import InputError
 
 RNG = np.random.default_rng(5)
+INT64, BOOL = TensorProto.INT64, TensorProto.BOOL
 
 
 def f(*shape: int) -> Array:
@@ -199,6 +203,10 @@ def test_ranges(dtype: str, tmp_path: Path) -> None:
         }
         for three in limits
     ]
+    if dtype == "float32":
+        feeds.append(
+            {n: np.array(v, dtype) for n, v in (("start", 0), ("limit", 0.3), ("delta", 0.1))}
+        )
     session = check(tmp_path, nodes, feeds)
     if dtype != "float32":
         with pytest.raises(InputError, match=r"range_0_count = -1"):
@@ -252,3 +260,51 @@ def test_same_model_same_bytes(tmp_path: Path) -> None:
     inputs = {"x": ((3, 4), "float32"), "n": ((), "int64")}
     sessions = [compiled(tmp_path, nodes, inputs, constants, ("a", "r"))[0] for _ in range(2)]
     assert sessions[0].program == sessions[1].program
+
+
+def branch(nodes: list[onnx.NodeProto], *outputs: str) -> onnx.GraphProto:
+    infos = [onnx.ValueInfoProto(name=name) for name in outputs]
+    return onnx.helper.make_graph(nodes, "branch", [], infos)
+
+
+def test_branches_of_different_shapes(tmp_path: Path) -> None:
+    found = [node("NonZero", ["x"], "nz"), node("Transpose", ["nz"], "some"),
+             node("Cast", ["some"], "rows", to=1), node("Identity", ["x"], "same")]  # fmt: skip
+    fixed = [node("Neg", ["pair"], "blank"), node("Neg", ["x"], "minus")]
+    nodes = [
+        node("If", ["flag"], "r", "z", then_branch=branch(found, "rows", "same"),
+             else_branch=branch(fixed, "blank", "minus")),
+        node("MatMul", ["r", "w"], "y"),
+        node("Shape", ["r"], "size"),
+        node("NonZero", ["y"], "again"),
+    ]  # fmt: skip
+    flags = [np.array(flag) for flag in (True, False, True, True)]
+    feeds = [{"x": f(3, 4) * (f(3, 4) > 0), "flag": flag} for flag in flags]
+    feeds[-1]["x"][:] = 0
+    constants = {"pair": f(5, 2), "w": f(2, 3)}
+    outputs = ("y", "z", "size", "again")
+    session = check(tmp_path, nodes, feeds, constants, outputs)
+    assert session.get_outputs()[0].shape[1] == 3
+
+
+def test_a_loop_that_grows_what_it_carries(tmp_path: Path) -> None:
+    body = onnx.helper.make_graph(
+        [
+            node("Concat", ["rows", "x"], "more", axis=0),
+            node("ReduceSum", ["more"], "total", keepdims=0),
+            node("Less", ["total", "limit"], "again"),
+        ],
+        "body",
+        [value("step", [], INT64), value("going", [], BOOL), value("rows", ["k", 3])],
+        [value("again", [], BOOL), value("more", ["k2", 3])],
+    )
+    nodes = [
+        node("Loop", ["most", "yes", "first"], "grown", body=body),
+        node("MatMul", ["grown", "w"], "y"),
+    ]
+    constants = {"most": np.array(4), "yes": np.array(True), "w": f(3, 2), "first": f(1, 3)}
+    feeds = [
+        {"x": np.ones((2, 3), np.float32), "limit": np.array(limit, np.float32)}
+        for limit in (0, 10, 100, 18, 0)
+    ]
+    check(tmp_path, nodes, feeds, constants, ("y", "grown"))
