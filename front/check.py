@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from motet import wide_boundary
 from motet.runtime.device import Array
 from motet.runtime.element_types import numpy_dtype
 from motet.runtime.errors import EnvironmentLackError, InputError, ModelError
@@ -32,6 +33,13 @@ DEFAULT_TOLERANCES = {
     "float32": Tolerance(1e-4, 1e-3),
     # Where terms of a sum cancel, a half's error is relative to the terms, not to the sum.
     "float16": Tolerance(1e-4, 0.0, 1e-2),
+    "bfloat16": Tolerance(1e-4, 0.0, 4e-2),
+    # A value next to a boundary may be rounded to either side: one step.
+    "float8_e4m3fn": Tolerance(0.0, 1 / 8),
+    "float8_e4m3fnuz": Tolerance(0.0, 1 / 8),
+    "float8_e5m2": Tolerance(0.0, 1 / 4),
+    "float8_e5m2fnuz": Tolerance(0.0, 1 / 4),
+    "float4_e2m1fn": Tolerance(0.5, 1 / 2),
 }
 """By the output's dtype; integers and booleans must be equal."""
 
@@ -135,10 +143,12 @@ def onnxruntime_session(source: str | bytes, model: str, optimised: bool = True)
             "motet check compares with onnxruntime: pip install 'motet[check]'"
         ) from error
     try:
-        return _session(onnxruntime, source, optimised, precise=True)
+        widened = wide_boundary.widened(source)
+        return _session(onnxruntime, widened, optimised, precise=True)
     except Exception:  # with the option, 1.31 makes int8 activations a pair it has no kernel for
         try:
-            return _session(onnxruntime, source, optimised, precise=False)
+            widened = wide_boundary.widened(source)
+            return _session(onnxruntime, widened, optimised, precise=False)
         except Exception as error:
             inner = "the model with its inner values as outputs"
             what = source if isinstance(source, str) else inner
@@ -174,7 +184,7 @@ def fixed_inputs(session: ModelSession) -> dict[str, Array]:
 def reference_run(reference: Any, names: list[str], inputs: Mapping[str, Array], model: str) -> Any:
     """What onnxruntime computes for ``names``; raises ``InputError`` where it cannot."""
     try:
-        return reference.run(names, dict(inputs))
+        return wide_boundary.run(reference, names, inputs)
     except Exception as error:  # onnxruntime's own kinds have no common base
         raise InputError(f"model {model!r}: onnxruntime cannot run it: {error}") from error
 

@@ -155,3 +155,23 @@ def test_plain_arrays_become_narrow_where_that_is_exact(name: str) -> None:
     np.testing.assert_array_equal(narrowed(raw, name).astype("f4"), exact.astype("f4"))
     with pytest.raises(ValueError, match="holds numbers that"):
         narrowed(np.array([1.0009765625e9]), name)
+
+
+def test_check_compares_with_onnxruntime(run_motet: Motet, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], "widen", to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["i"], ["whole"], "count", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["wide", "whole"], ["product"], "product"),
+        helper.make_node("Cast", ["product"], ["few"], "less", to=E5M2),
+        helper.make_node("Cast", ["product"], ["half"], "narrow", to=BF16),
+    ]
+    front_models.write(
+        tmp_path / "m.onnx", nodes, [("x", BF16, [2, 4]), ("i", INT4, [4])],
+        [("few", E5M2, [2, 4]), ("half", BF16, [2, 4]), ("product", TensorProto.FLOAT, [2, 4])],
+        opsets=[("", 21)],
+    )  # fmt: skip
+    given = ("--input", "i=-8,3,7,2")
+    outcome = run_motet("check", "m.onnx", *given, "--json")
+    assert outcome.code == 0, outcome.err + outcome.out
+    assert '"float8_e5m2"' in outcome.out
+    assert '"bfloat16"' in outcome.out
