@@ -21,10 +21,10 @@ def widened(source: str | bytes) -> str | bytes:
     """``source`` (a file's path, or a model's bytes), or such a copy where one is needed."""
     import onnx
 
-    is_file = isinstance(source, str)
-    model = (
-        onnx.load(source, load_external_data=False) if is_file else onnx.load_from_string(source)
-    )
+    if isinstance(source, str):
+        model = onnx.load(source, load_external_data=False)
+    else:
+        model = onnx.load_from_string(source)
     given = {tensor.name for tensor in model.graph.initializer}
     inputs = [info for info in model.graph.input if info.name not in given and _type(info)]
     outputs = [info for info in model.graph.output if _type(info)]
