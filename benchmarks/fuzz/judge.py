@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from motet.check import Tolerance, compare
+from motet.compiler.frontend.limits import RUNNABLE
 
 from .subject import tensors_of
 from .versions import for_onnxruntime
@@ -31,6 +32,7 @@ TOLERANCES = {
     "float64": Tolerance(1e-6, 1e-4, 1e-6),
     "float32": Tolerance(1e-5, 1e-3, 1e-5),
     "float16": Tolerance(1e-3, 1e-2, 1e-2),
+    "bfloat16": Tolerance(1e-2, 3e-2, 2e-2),
 }
 """By dtype, as in ``motet check``; the last is of the largest element, for sums that cancel."""
 
@@ -73,7 +75,7 @@ def by_onnxruntime(content: bytes, inputs: Arrays, outputs: Outputs) -> Verdict:
 
     if is_random(onnx.load_from_string(content)):
         return Verdict("cannot", "the model draws random numbers")
-    if any(array.dtype.kind not in "biuf" for array in inputs.values()):
+    if not all(_is_numpys(array) for array in inputs.values()):
         return Verdict("cannot", "it takes no numpy array of such small floats")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -122,11 +124,16 @@ def _verdict(outputs: Outputs, theirs: Any) -> Verdict:
     return Verdict("differs" if finite else "not finite", "; ".join(texts)[:500])
 
 
+def _is_numpys(array: NDArray[Any]) -> bool:
+    """Whether numpy has the element type by itself, not by ml_dtypes."""
+    return array.dtype.name in RUNNABLE
+
+
 def _like(theirs: list[NDArray[Any]], ours: list[NDArray[Any]]) -> list[NDArray[Any]]:
     """``theirs``, where onnxruntime gives the bytes of a float8 or bfloat16 as integers."""
     return [
         their.view(our.dtype)
-        if our.dtype.kind not in "biuf" and their.dtype == f"uint{8 * our.dtype.itemsize}"
+        if not _is_numpys(our) and their.dtype == f"uint{8 * our.dtype.itemsize}"
         else their
         for their, our in zip(theirs, ours, strict=False)
     ] + theirs[len(ours) :]
@@ -134,7 +141,7 @@ def _like(theirs: list[NDArray[Any]], ours: list[NDArray[Any]]) -> list[NDArray[
 
 def _widened(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Two of one type that numpy lacks as float32, which holds all its values."""
-    if one.dtype != other.dtype or one.dtype.kind in "biuf":
+    if one.dtype != other.dtype or _is_numpys(one):
         return one, other
     return one.astype(np.float32), other.astype(np.float32)
 

@@ -70,10 +70,9 @@ def _official(case: Any) -> Seed:
         arrays = list(case.data_sets[0][0]) if case.data_sets else []
     names = [info.name for info in model.graph.input]
     inputs = {
-        name: array
+        name: np.asarray(array)
         for name, array in zip(names, arrays, strict=False)
-        if isinstance(array, np.ndarray)
-        and array.dtype.kind in "biufV"  # V: small floats of ml_dtypes
+        if isinstance(array, (np.ndarray, np.generic)) and array.dtype.kind not in "OSUc"
     }
     return Seed(case.name, content, inputs)
 

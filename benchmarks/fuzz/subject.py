@@ -128,7 +128,9 @@ def _likes(names: Sequence[str], known: Arrays) -> list[NDArray[Any] | None]:
 def _values(known: NDArray[Any] | None, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """The known numbers, or small ones (0 and 1 for integers), repeated over ``shape``."""
     if known is None or not known.size:
-        low, high = (-2, 3) if dtype.startswith("float") else (0, 2)
+        # A zero point of float8 has to be 0.
+        plain = ("float16", "float32", "float64", "bfloat16")
+        low, high = (-2, 3) if dtype in plain else (0, 1 if "float" in dtype else 2)
         known = np.random.default_rng(0).integers(low, high, 97)
     if dtype.startswith("uint"):
         known = np.abs(known)
