@@ -308,3 +308,31 @@ def test_a_loop_that_grows_what_it_carries(tmp_path: Path) -> None:
         for limit in (0, 10, 100, 18, 0)
     ]
     check(tmp_path, nodes, feeds, constants, ("y", "grown"))
+
+
+def test_what_follows_a_late_axis(tmp_path: Path) -> None:
+    nodes = [
+        node("Compress", ["x", "flags"], "c", axis=1),
+        node("Softmax", ["c"], "softmax", axis=1),
+        node("Transpose", ["c"], "t", perm=[0, 2, 1]),
+        node("Conv", ["t", "w"], "conv", pads=[1, 1]),
+        node("MaxPool", ["t"], "pooled", kernel_shape=[2], strides=[2]),
+        node("MatMul", ["c", "t"], "scores"),
+        node("Concat", ["c", "x"], "both", axis=1),
+        node("CumSum", ["c", "one"], "sums"),
+        node("Slice", ["c", "last", "open", "one1", "last"], "flipped"),
+        node("Shape", ["c"], "shape"),
+        node("Expand", ["row", "shape"], "spread"),
+        node("Transpose", ["c"], "steps", perm=[1, 0, 2]),
+        node("LSTM", ["steps", "W", "R"], "", "h", hidden_size=3),
+    ]
+    constants = {"w": f(4, 6, 3), "one": np.array(1), "one1": ints(1), "last": ints(-1),
+                 "open": ints(-(2**63)), "row": f(1, 1, 6)}  # fmt: skip
+    constants |= {"W": f(1, 12, 6), "R": f(1, 12, 3)}
+    x = f(2, 7, 6)
+    feeds = [
+        {"x": x, "flags": np.array(flags, bool)}
+        for flags in ([1, 0, 1, 1, 0, 1, 1], [0, 0, 1, 0, 0, 1, 0], [1] * 7)
+    ]
+    outputs = ("softmax", "conv", "pooled", "scores", "both", "sums", "flipped", "spread", "h")
+    check(tmp_path, nodes, feeds, constants, outputs)
