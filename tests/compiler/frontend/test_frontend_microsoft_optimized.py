@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from microsoft_models import compare, run, truth
+from microsoft_models import Uses, compare, run, truth
 from small_networks import HEADS, HIDDEN, WORDS, bert, bert_feeds, convnet, convnet_feeds, decoder
 
 import motet
@@ -91,3 +91,12 @@ def test_decoder_of_a_language_model(tmp_path):
         want = truth(proto, feeds)
         compare(session.run(None, feeds), want, 1e-3, 1e-4)
         caches = want[1:]
+
+
+def test_weights_that_an_optimizer_added_to_an_old_file(tmp_path):
+    """Files of IR version 3 list weights as inputs; onnxruntime does not list its own."""
+    uses = Uses()
+    uses.add("BiasGelu", np.ones((2, 3), "f"), np.ones(3, "f"), constants=[1])
+    proto = uses.proto()
+    proto.ir_version = 3
+    compare(run(proto, uses.feeds, tmp_path), truth(proto, uses.feeds))
