@@ -54,58 +54,66 @@ def stft(node: Node) -> relax.Expr:
 
 
 def dft(node: Node) -> relax.Expr:
-    """DFT along an axis of a real or complex tensor, whole or one-sided, or its inverse."""
+    """DFT along an axis of a real or complex tensor, whole or one-sided, or its inverse.
+
+    The axis is first cut, or extended with zeros, to ``dft_length``.
+    """
     rank, dims = node.rank(), node.shape()
     if node.opset >= 20:
-        axis = int(node.needed_constant(2, "axis")) if node.has(2) else -2
+        axis = int(node.needed_constant(2, "axis").reshape(())) if node.has(2) else -2
     else:
         axis = int(node.attr("axis", 1))
     axis = node.normal_axis(axis, rank)
-    samples = node.static([dims[axis]], "the transformed axis")[0]
-    inverse, parts = bool(node.attr("inverse", 0)), int(dims[-1])
+    extent, parts = node.static([dims[axis], dims[-1]], "the transformed axis")
     if axis == rank - 1:
         node.refuse("a transform along the axis of real and imaginary parts")
-    if inverse and node.attr("onesided", 0):
-        return _real_inverse(node, axis, samples)
-    if node.has(1) and int(node.needed_constant(1, "dft_length")) != samples:
-        node.refuse("a dft_length other than the extent of its axis")
-    bins = _bins(node, samples, bool(node.attr("onesided", 0)))
+    inverse, one_sided = bool(node.attr("inverse", 0)), bool(node.attr("onesided", 0))
+    samples = 2 * (extent - 1) if inverse and one_sided else extent
+    if node.has(1):
+        samples = int(node.needed_constant(1, "dft_length").reshape(()))
+    bins = _bins(node, samples, one_sided)
+    if inverse and one_sided:
+        return _along(node, axis, _real_inverse(node, samples, bins))
     waves = _waves(samples, bins, 1.0) / samples if inverse else _waves(samples, bins, -1.0)
     # [samples, parts in, bins, parts out]: (re + i im) w = (re c - im s) + i (re s + im c)
     matrix = np.stack([waves.real, waves.imag], -1).transpose(1, 0, 2)[:, None]
     if parts == 2:
         turned = np.stack([-waves.imag, waves.real], -1).transpose(1, 0, 2)[:, None]
         matrix = np.concatenate([matrix, turned], 1)
-    flat = matrix.reshape(samples * parts, bins * 2).astype(node.dtype())
-    return _along(node, axis, constant(np.ascontiguousarray(flat)), bins, 2)
+    return _along(node, axis, matrix)
 
 
-def _real_inverse(node: Node, axis: int, bins: int) -> relax.Expr:
-    """The real signal of one half of a spectrum; the other half is its mirrored conjugate."""
-    length = int(node.needed_constant(1, "dft_length")) if node.has(1) else 2 * (bins - 1)
-    if node.shape()[-1] != 2 or length // 2 + 1 != bins:
-        node.refuse(f"{bins} complex bins of a signal of {length} samples")
-    waves = _waves(length, bins, 1.0) / length
-    waves[1 : length - bins + 1] *= 2  # those that have a mirror image
-    # [bins, parts in, samples]: the real part of (re + i im) w
-    matrix = np.stack([waves.real, -waves.imag], 1)
-    flat = matrix.reshape(bins * 2, length).astype(node.dtype())
-    return _along(node, axis, constant(np.ascontiguousarray(flat)), length, 1)
+def _real_inverse(node: Node, samples: int, bins: int) -> NDArray[np.float64]:
+    """``[bins, parts in, samples, 1]``: a spectrum's half to the real signal.
+
+    The other half is its mirrored conjugate.
+    """
+    if node.shape()[-1] != 2:
+        node.refuse("a one-sided inverse of a real tensor")
+    waves = _waves(samples, bins, 1.0) / samples
+    waves[1 : samples - bins + 1] *= 2  # those that have a mirror image
+    return np.stack([waves.real, -waves.imag], 1)[..., None]
 
 
-def _along(node: Node, axis: int, matrix: relax.Expr, bins: int, parts: int) -> relax.Expr:
-    """The product of ``matrix`` with the axis and the parts, brought together for it.
+def _along(node: Node, axis: int, matrix: NDArray[np.float64]) -> relax.Expr:
+    """The product of ``[entries, parts in, bins, parts out]`` with the axis and its parts.
 
-    The result has ``bins`` along the axis, and ``parts`` at the end.
+    Of an axis that is longer, only the first entries count; what a shorter one lacks is 0.
     """
     rank, dims = node.rank(), node.shape()
+    used = min(int(dims[axis]), len(matrix))
+    _, parts, bins, out = matrix.shape
     order = [i for i in range(rank) if i not in (axis, rank - 1)] + [axis, rank - 1]
     lead = [dims[i] for i in order[:-2]]
-    x = node.x() if order == list(range(rank)) else relax.op.permute_dims(node.x(), order)
-    joined = [*lead, int(dims[axis]) * int(dims[-1])]
-    x = node.emit(relax.op.reshape(node.emit(x), relax.ShapeExpr(joined)))
-    y = node.emit(relax.op.matmul(x, matrix))
-    y = node.emit(relax.op.reshape(y, relax.ShapeExpr([*lead, bins, parts])))
+    x = node.x()
+    if used < dims[axis]:
+        x = node.emit(relax.op.strided_slice(x, [axis], [0], [used]))
+    if order != list(range(rank)):
+        x = node.emit(relax.op.permute_dims(x, order))
+    x = node.emit(relax.op.reshape(x, relax.ShapeExpr([*lead, used * parts])))
+    flat = matrix[:used].reshape(used * parts, bins * out).astype(node.dtype())
+    y = node.emit(relax.op.matmul(x, constant(np.ascontiguousarray(flat))))
+    y = node.emit(relax.op.reshape(y, relax.ShapeExpr([*lead, bins, out])))
     if order == list(range(rank)):
         return y
     return relax.op.permute_dims(y, [order.index(i) for i in range(rank)])
