@@ -21,12 +21,12 @@ from motet.runtime.errors import EnvironmentLackError
 class NarrowType:
     """A narrow element type.
 
-    name: of its dtype in ml_dtypes; onnxruntime: what onnxruntime calls it; bits: of one
+    name: of its dtype in ml_dtypes; ort_name: what onnxruntime calls it; bits: of one
     value; carrier: dtype that holds its values inside a program.
     """
 
     name: str
-    onnxruntime: str
+    ort_name: str
     bits: int
     carrier: str
 

@@ -51,7 +51,7 @@ class NodeArg:
 
 
 def _onnxruntime_type(dtype: str) -> str:
-    return NARROW[dtype].onnxruntime if dtype in NARROW else ORT_TYPES.get(dtype, dtype)
+    return NARROW[dtype].ort_name if dtype in NARROW else ORT_TYPES.get(dtype, dtype)
 
 
 def _node_arg(info: TensorInfo) -> NodeArg:
