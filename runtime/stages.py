@@ -6,6 +6,7 @@ and builds the argument views of every call once. Running it then only calls ker
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +34,11 @@ from motet.runtime.program import (
     Stored,
     View,
 )
-from motet.runtime.shapes import Bindings, evaluate, evaluate_shape, render_shape
+from motet.runtime.shapes import Bindings, evaluate_shape, render_shape
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
-Room = tuple[Array, int]
-"""Where a storage lies: memory, and the offset in it in bytes."""
+Room = tuple[Array, int, int]
+"""Where a storage lies: memory, the offset in it, and its size, both in bytes."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,11 @@ class Stage:
         if isinstance(place, Constant):
             return self._machine.weights[place.index]
         if isinstance(place, Stored):
-            memory, offset = self._rooms[place.storage]
-            array = view(memory, offset, register.dtype, shape)
-            room = evaluate(self._program.storages[place.storage].bytes, self.bindings)
-            if array.nbytes > room:
-                raise ValueError(f"register {number} takes {array.nbytes} bytes of {room}")
-            return array
+            memory, offset, room = self._rooms[place.storage]
+            size = math.prod(shape) * np.dtype(register.dtype).itemsize
+            if size > room:
+                raise ValueError(f"register {number} takes {size} bytes of {room}")
+            return view(memory, offset, register.dtype, shape)
         assert isinstance(place, View)
         return self.arrays[place.source].reshape(shape)
 

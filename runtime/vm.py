@@ -97,28 +97,27 @@ class Frame:
     def _lay_out(self, bindings: Bindings, parent: Stage | None, start: int) -> dict[int, Room]:
         """Where the storages lie whose sizes ``bindings`` complete."""
         program, known = self._program, bindings.keys()
-        if program.offsets is not None and program.arena_bytes is not None:
-            numbers: Sequence[int] = range(len(program.storages))
-            offsets: Sequence[int] = program.offsets
-            total = program.arena_bytes
-        else:
-            numbers = [
-                number
-                for number in range(len(program.storages))
-                if self._waits.storages.get(number, frozenset()) <= known
-                and (parent is None or not parent.has_storage(number))
-            ]
-            storages = [program.storages[number] for number in numbers]
-            sizes = [evaluate(storage.bytes, bindings) for storage in storages]
-            if start != START:
-                _check_sizes(sizes)
+        numbers = [
+            number
+            for number in range(len(program.storages))
+            if self._waits.storages.get(number, frozenset()) <= known
+            and (parent is None or not parent.has_storage(number))
+        ]
+        storages = [program.storages[number] for number in numbers]
+        sizes = [evaluate(storage.bytes, bindings) for storage in storages]
+        if parent is not None:
+            _check_sizes(sizes)
+        offsets: Sequence[int] | None = program.offsets
+        total = program.arena_bytes
+        if parent is not None or offsets is None or total is None:
             offsets, total = plan(sizes, [storage.lifetime for storage in storages])
         if start not in self._memory or self._memory[start].nbytes < total:
             # Late tensors grow by half at least, so that growing ends soon.
             old = self._memory[start].nbytes if start in self._memory else 0
             self._memory[start] = aligned_bytes(max(total, old * 3 // 2))
         memory = self._memory[start]
-        return {n: (memory, offset) for n, offset in zip(numbers, offsets, strict=True)}
+        places = zip(numbers, offsets, sizes, strict=True)
+        return {number: (memory, offset, size) for number, offset, size in places}
 
     def output(self, index: int) -> Array:
         """Output number ``index``; before the first run only where its shape is known."""

@@ -13,7 +13,7 @@ from vm_programs import Draft, batch_program, bundle_of, positive_program
 from motet.runtime import vm
 from motet.runtime.errors import BundleError, InputError
 from motet.runtime.kernels import KernelLibrary
-from motet.runtime.program import BindSymbols, Program, decode, encode
+from motet.runtime.program import BindSymbols, Program, Register, Stored, decode, encode
 from motet.runtime.session import Session
 from motet.runtime.shapes import Expression
 from motet.runtime.verify import verify_program
@@ -127,6 +127,30 @@ def sized_by_value() -> Program:
     draft.bind(draft.kernel("truncate", n, draft.stored((1,), "int64")), "late")
     y = draft.kernel("double", draft.view(x, ("late", 2)), draft.stored(("late", 2)))
     return draft.finish(y=y)
+
+
+def prefix() -> Program:
+    """The first ``n`` elements of ``2 * x``, in the storage of all of them; n is a value."""
+    draft = Draft()
+    x, n = draft.input("x", (6,)), draft.input("n", (1,))
+    whole = draft.kernel("double", x, draft.stored((6,)))
+    draft.bind(draft.kernel("truncate", n, draft.stored((1,), "int64")), "n")
+    place = draft.registers[whole].place
+    assert isinstance(place, Stored)
+    draft.registers.append(Register("float32", ("n",), place))
+    return draft.finish(y=len(draft.registers) - 1, whole=whole)
+
+
+def test_a_part_of_a_storage_of_known_size(machine: Machine) -> None:
+    frame = frame_of(machine, prefix(), (6,), (1,))
+    x = np.arange(6, dtype=np.float32)
+    for count in (4, 0, 6):
+        y, whole = run(frame, x, np.array([count], np.float32))
+        np.testing.assert_array_equal(y, 2 * x[:count])
+        np.testing.assert_array_equal(whole, 2 * x)
+    for count in (7, 2**50):
+        with pytest.raises(InputError, match=f"takes {4 * count} bytes of 24"):
+            run(frame, x, np.array([count], np.float32))
 
 
 @pytest.mark.parametrize(
