@@ -10,6 +10,8 @@ from .cases import KINDS, Case
 from .run import Result
 
 STATES = ("passed", "failed", "skipped")
+_LONGEST = 120
+"""Letters of a reason on the page."""
 
 
 def counts(results: Iterable[Result]) -> dict[str, int]:
@@ -124,8 +126,24 @@ def page(results: Sequence[Result], onnx_version: str, reference: Mapping[str, A
         "",
         *_table(["operator", "versions", *STATES], operator_rows(results)),
         "",
+        "## Cases that fail",
+        "",
+        *_failures(results),
     ]
     return "\n".join(lines)
+
+
+def _failures(results: Sequence[Result]) -> list[str]:
+    """A line for each case that fails, or one that says there is none."""
+    failed = [result for result in results if result.result == "failed"]
+    lines = [f"- `{result.case.name}`: {_short(result.reason)}" for result in failed]
+    return [*(lines or ["None."]), ""]
+
+
+def _short(reason: str) -> str:
+    """The beginning of a reason, as Markdown that shows no markup of its own."""
+    plain = reason.replace("`", "'").replace("<", "&lt;").replace("[", "\\[")
+    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]} ..."
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -103,6 +103,7 @@ def test_the_report_counts(cases: list[Case]) -> None:
     text = page(found, "1.2", {"version": "1", "passed": 2})
     assert "**1 of 3 cases pass**" in text
     assert "| Add | 14 | 0 | 1 | 0 |" in text
+    assert "- `test_add`: wrong: 1 of 3" in text
 
 
 def test_the_command(tmp_path: Path) -> None:
