@@ -133,8 +133,9 @@ class Stage:
         if isinstance(place, Stored):
             memory, offset, room = self._rooms[place.storage]
             size = math.prod(shape) * np.dtype(register.dtype).itemsize
-            if size > room:
-                raise ValueError(f"register {number} takes {size} bytes of {room}")
+            if size > room or min(shape, default=0) < 0:
+                what = f"takes {size} bytes of {room}, as {render_shape(shape)}"
+                raise ValueError(f"register {number} {what}")
             return view(memory, offset, register.dtype, shape)
         assert isinstance(place, View)
         return self.arrays[place.source].reshape(shape)
