@@ -276,3 +276,47 @@ def test_many_roundings_in_a_row_compile(tmp_path: Path) -> None:
     for _ in range(14):
         want = want * inputs["y"]
     assert_same(run(made, inputs, tmp_path)["x14"], want)
+
+
+def test_operators_of_all_families_in_bfloat16(tmp_path: Path) -> None:
+    """Each is computed in float32 and rounded once; onnx's reference rounds on the way too."""
+    random = np.random.default_rng(5)
+
+    def bf16(array: object) -> Array:
+        return np.asarray(array).astype(ml_dtypes.bfloat16)
+
+    inputs = {"x": bf16(random.uniform(-3, 3, (2, 3, 8, 8)))}
+    weights = {
+        "w": bf16(random.uniform(-1, 1, (4, 3, 3, 3))),
+        "v": bf16(random.uniform(0.1, 2, 3)),
+        "low": bf16(-1.0),
+        "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        "k": np.array([3]),
+        "axes": np.array([2, 3]),
+        "places": np.array([[0, 1], [0, 1]]),
+        "updates": bf16(random.uniform(-1, 1, (2, 8, 8))),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w"], ["Conv"]),
+        node("Softmax", ["x"], ["Softmax"]),
+        node("BatchNormalization", ["x", "v", "v", "v", "v"], ["BatchNormalization"]),
+        node("AveragePool", ["x"], ["AveragePool"], kernel_shape=[2, 2]),
+        node("Clip", ["x", "low"], ["Clip"]),
+        node("Pad", ["x", "pads", "low"], ["Pad"]),
+        node("TopK", ["x", "k"], ["TopK", "positions"]),
+        node("ReduceMean", ["x", "axes"], ["ReduceMean"]),
+        node("ScatterND", ["x", "places", "updates"], ["ScatterND"], reduction="add"),
+        node("Gelu", ["x"], ["Gelu"]),
+        node("Gather", ["x", "k"], ["Gather"], axis=3),
+    ]
+    names = [one.output[0] for one in nodes]
+    made = proto(nodes, inputs, dict.fromkeys(names, "BFLOAT16"), weights, opset=24)
+    got, want = run(made, inputs, tmp_path), ReferenceEvaluator(made).run(None, inputs)
+    for name, value in zip(names, want, strict=True):
+        wide = np.asarray(value).astype(np.float32)
+        assert got[name].dtype == ml_dtypes.bfloat16
+        error = np.abs(got[name].astype(np.float32) - wide).max() / np.abs(wide).max()
+        assert error < 0.02, name
+        if name in ("Clip", "Pad", "TopK", "Gather"):
+            assert_same(got[name], np.asarray(value))
