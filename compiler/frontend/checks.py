@@ -194,9 +194,6 @@ def _check_stored(tensor: onnx.TensorProto, label: str) -> None:
     """Refuse an initialiser whose raw data does not fill its shape."""
     if is_external(tensor) or not tensor.HasField("raw_data"):
         return
-    name = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).name
-    if name.endswith(("int4", "int2", "float4_e2m1fn")):
-        return  # packed: several elements a byte
     if len(tensor.raw_data) != tensor_bytes(tensor):
         raise ModelError(
             f"{label}: initializer '{tensor.name}' stores {len(tensor.raw_data)} bytes, but its "

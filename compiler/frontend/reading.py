@@ -86,7 +86,7 @@ def is_external(tensor: onnx.TensorProto) -> bool:
 
 
 def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes that the declared shape and type need."""
+    """Bytes that the declared shape and type need; small types are packed without gaps."""
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     narrow = NARROW.get(dtype.name)
     bits = dtype.itemsize * 8 if narrow is None else narrow.bits

@@ -320,3 +320,13 @@ def test_operators_of_all_families_in_bfloat16(tmp_path: Path) -> None:
         assert error < 0.02, name
         if name in ("Clip", "Pad", "TopK", "Gather"):
             assert_same(got[name], np.asarray(value))
+
+
+def test_packed_weights_that_do_not_fill_their_shape(tmp_path: Path) -> None:
+    inputs = {"x": np.zeros(5, np.float32)}
+    weights = {"w": np.ones(5, ml_dtypes.int4)}
+    nodes = [cast("FLOAT", "w", "d"), helper.make_node("Add", ["x", "d"], ["y"])]
+    made = proto(nodes, inputs, {"y": "FLOAT"}, weights)
+    made.graph.initializer[0].raw_data = b"11"  # five values take three bytes
+    with pytest.raises(ModelError, match=r"stores 2 bytes, but its shape \[5\] needs 3"):
+        run(made, inputs, tmp_path)
