@@ -32,9 +32,9 @@ class Kind(Enum):
 
 _ELEMENTWISE = """
     abs acos acosh add asin asinh astype atan atanh bitwise_and bitwise_not bitwise_or
-    bitwise_xor ceil clip cos cosh dequantize divide equal erf exp floor floor_divide floor_mod greater
-    greater_equal isfinite isinf isnan left_shift less less_equal log logical_and logical_not
-    logical_or logical_xor maximum minimum mod multiply negative nn.gelu nn.gelu_tanh
+    bitwise_xor ceil clip cos cosh dequantize divide equal erf exp floor floor_divide floor_mod
+    greater greater_equal isfinite isinf isnan left_shift less less_equal log logical_and
+    logical_not logical_or logical_xor maximum minimum mod multiply negative nn.gelu nn.gelu_tanh
     nn.leakyrelu nn.prelu nn.relu nn.selu nn.silu nn.softplus not_equal power
     quantize right_shift round rsqrt sigmoid sign sin sinh sqrt square subtract tan tanh trunc where
 """
@@ -60,9 +60,7 @@ KINDS: dict[str, Kind] = {
         (Kind.VIEW, _VIEW),
     )
     for name in names.split()
-} | {
-    f"motet.{name}": Kind.ELEMENTWISE for name in ("decode", "encode", "reinterpret", "round_to")
-}
+} | {f"motet.{name}": Kind.ELEMENTWISE for name in ("decode", "encode", "reinterpret", "round_to")}
 
 
 def op_name(expr: relax.Expr) -> str:

@@ -14,12 +14,12 @@ from tvm import relax, tirx
 from motet.targets.host.user_kernel import kernel_call
 
 from .limits import RUNNABLE
-from .node import LEAVES, Node
+from .node_view import LEAVES, NodeView
 from .values import Dim, as_dim
 
 
 def call_kernel(
-    node: Node,
+    node: NodeView,
     kernel: tirx.PrimFunc,
     args: Sequence[relax.Expr],
     shape: Sequence[Any],
@@ -51,7 +51,7 @@ def _name(kernel: tirx.PrimFunc) -> str:
 
 
 def _check(
-    node: Node,
+    node: NodeView,
     kernel: tirx.PrimFunc,
     name: str,
     args: Sequence[relax.Expr],

@@ -14,7 +14,7 @@ from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 from .limits import RUNNABLE
-from .node import Node
+from .node_view import NodeView
 from .origins import note_source
 from .values import Dim, Tensor, as_dim, shape_value
 
@@ -25,18 +25,22 @@ Piece = list[Any] | Any
 """Dimensions that are known or symbolic, or a vector of integers that the run computes."""
 
 
-def bind(node: Node, vector: relax.Expr, what: Sequence[str]) -> list[Dim]:
+def bind(node: NodeView, vector: relax.Expr, what: Sequence[str]) -> list[Dim]:
     """New dimensions with the values of an int64 vector, called ``<operator>_<number>_<what>``."""
-    number = _next_number(node)
-    names = [f"{node.op_type.lower()}_{number}_{name}" for name in what]
-    symbols = [tirx.Var(name, "int64") for name in names]
+    symbols = new_symbols(node, what)
     shape = node.emit(relax.op.tensor_to_shape(vector))
     node.builder.match_cast(shape, relax.ShapeType(symbols))
     note_source(node.builder, symbols, vector)
     return symbols
 
 
-def _next_number(node: Node) -> int:
+def new_symbols(node: NodeView, what: Sequence[str]) -> list[tirx.Var]:
+    """New dimensions, called ``<operator>_<number>_<what>``."""
+    number = _next_number(node)
+    return [tirx.Var(f"{node.op_type.lower()}_{number}_{name}", "int64") for name in what]
+
+
+def _next_number(node: NodeView) -> int:
     """How often the import has bound dimensions for nodes of this operator."""
     # One import has one builder, so that equal models get equal names.
     counts = node.builder.__dict__.setdefault("late_dimensions", {})
@@ -56,14 +60,14 @@ def length_of(expr: relax.Expr) -> int | None:
     return length if isinstance(length, int) and length <= MAX_LENGTH else None
 
 
-def vector_of(node: Node, expr: relax.Expr) -> relax.Expr:
+def vector_of(node: NodeView, expr: relax.Expr) -> relax.Expr:
     """An integer tensor of rank 0 or 1 as an int64 vector."""
     if node.dtype(expr) != "int64":
         expr = node.emit(relax.op.astype(expr, "int64"))
     return expr if node.rank(expr) == 1 else node.emit(relax.op.reshape(expr, [1]))
 
 
-def pieces(node: Node, expr: relax.Expr) -> list[Piece]:
+def pieces(node: NodeView, expr: relax.Expr) -> list[Piece]:
     """What a vector was put together from: its known parts, and those that the run computes."""
     if isinstance(expr, GenericConst):
         return [[int(v) for v in expr.value.numpy().reshape(-1)]]
@@ -82,7 +86,7 @@ def pieces(node: Node, expr: relax.Expr) -> list[Piece]:
 
 
 def dims_of(
-    node: Node,
+    node: NodeView,
     value: Tensor,
     what: str,
     fixed: Callable[[relax.Expr, int], relax.Expr] | None = None,
@@ -108,27 +112,27 @@ def dims_of(
     return result
 
 
-def as_vector(node: Node, dims: Sequence[Dim]) -> relax.Expr:
+def as_vector(node: NodeView, dims: Sequence[Dim]) -> relax.Expr:
     """Dimensions as an int64 vector."""
     return node.tensor(shape_value(list(dims)))
 
 
-def number(node: Node, value: int) -> relax.Expr:
+def number(node: NodeView, value: int) -> relax.Expr:
     """An int64 scalar constant."""
     return node.scalar(value, "int64")
 
 
-def chosen(node: Node, condition: relax.Expr, one: Any, other: Any) -> relax.Expr:
+def chosen(node: NodeView, condition: relax.Expr, one: Any, other: Any) -> relax.Expr:
     """``where``, bound to a variable."""
     return node.emit(relax.op.where(condition, one, other))
 
 
-def first(node: Node, x: relax.Expr, count: Dim, axis: int = 0) -> relax.Expr:
+def first(node: NodeView, x: relax.Expr, count: Dim, axis: int = 0) -> relax.Expr:
     """The first ``count`` entries of an axis, which has at least as many."""
     return part(node, x, axis, 0, count)
 
 
-def part(node: Node, x: relax.Expr, axis: int, start: Dim, count: Dim) -> relax.Expr:
+def part(node: NodeView, x: relax.Expr, axis: int, start: Dim, count: Dim) -> relax.Expr:
     """``count`` entries of an axis from ``start`` on; the axis has them."""
     begin = start if isinstance(start, int) else tirx.max(start, tirx.const(0, "int64"))
     end = start + count
@@ -139,7 +143,7 @@ def part(node: Node, x: relax.Expr, axis: int, start: Dim, count: Dim) -> relax.
     return reshaped(node, cut, dims)
 
 
-def reshaped(node: Node, x: relax.Expr, dims: Sequence[Dim]) -> relax.Expr:
+def reshaped(node: NodeView, x: relax.Expr, dims: Sequence[Dim]) -> relax.Expr:
     """``x`` with shape ``dims``, in which Relax would take a 0 for "as it was"."""
     if any(isinstance(d, int) and d == 0 for d in dims):
         return node.emit(relax.op.zeros(relax.ShapeExpr(list(dims)), node.dtype(x)))

@@ -94,11 +94,12 @@ class _Cell:
 
     def initial(self, b: Expr) -> Stmt:
         """The states before the first step."""
-        copies = [(self.h, "h"), (self.c, "c")][: self.what.states]
-        return seq(*[
-            self.each("j", lambda j, to=to, n=n: store(to, load(self.operands[n], b, j), j))
-            for to, n in copies
-        ])  # fmt: skip
+
+        def copy(to: Buffer, name: str) -> Stmt:
+            return self.each("j", lambda j: store(to, load(self.operands[name], b, j), j))
+
+        states = [(self.h, "h"), (self.c, "c")][: self.what.states]
+        return seq(*[copy(to, name) for to, name in states])
 
     def act(self, number: int, x: Expr) -> Expr:
         """Activation ``number`` of ``x``, clipped before where the cell clips."""
@@ -277,16 +278,15 @@ def statement(what: Recurrence, operands: Mapping[str, Buffer], outs: Sequence[B
             zero = tirx.const(0, cell.dtype)
             return cell.each("j", lambda j: store(y, zero, length + s, b, j))
 
-        keep = [
-            cell.each("j", lambda j, to=to, held=held: store(to, load(held, j), b, j))
-            for to, held in zip(lasts, (cell.h, cell.c), strict=False)
-        ]
+        def keep(to: Buffer, state: Buffer) -> Stmt:
+            return cell.each("j", lambda j: store(to, load(state, j), b, j))
+
         return seq(
             *[allocate(buffer) for buffer in cell.buffers()],
             cell.initial(b),
             _serial("s", length, step),
             _serial("rest", steps - length, nothing) if "lengths" in operands else None,
-            *keep,
+            *[keep(*pair) for pair in zip(lasts, (cell.h, cell.c), strict=False)],
         )
 
     return parallel(["b"], [batch], sequence, worth_it=True)

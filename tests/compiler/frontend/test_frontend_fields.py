@@ -64,7 +64,6 @@ def test_too_many_dimensions(tmp_path):
     refused(relu_model([1] * 70), tmp_path, "'x'", "70 dimensions")
 
 
-
 def test_input_of_no_element_type(tmp_path):
     proto = relu_model()
     proto.graph.input[0].type.tensor_type.elem_type = 0

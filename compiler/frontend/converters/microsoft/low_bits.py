@@ -66,7 +66,7 @@ def _unpacked(packed: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     per_byte, mask = 8 // bits, (1 << bits) - 1
     shifts = np.arange(per_byte, dtype=np.uint8) * bits
     values = (packed[..., None].astype(np.uint8) >> shifts) & mask
-    return values.reshape(*packed.shape[:-1], -1)
+    return values.reshape(*packed.shape[:-1], -1).astype(np.uint8)
 
 
 CONVERTERS: dict[str, Callable[[Node], Any]] = {"MatMulNBits": mat_mul_n_bits}
