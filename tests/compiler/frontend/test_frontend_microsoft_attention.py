@@ -56,6 +56,9 @@ def test_attention_options(tmp_path):
     more = {"num_heads": N, "mask_filter_value": -3.0}
     uses.add("Attention", x, w, b, MASKS["raw"], None, bias, constants=[1, 2], **more)
     uses.add("Attention", x, w, b, None, None, f(1, N, S, S), num_heads=N, unidirectional=1)
+    more = {"unidirectional": 1, "mask_filter_value": float(np.finfo("f").min)}
+    blind = i([0, 0, 1, 1], [0, 1, 1, 1])  # the first queries see no key
+    uses.add("Attention", x, w, b, blind, num_heads=N, constants=[1, 2], **more)
     uses.check(tmp_path)
 
 

@@ -21,7 +21,7 @@ from motet.compiler.frontend.converters.attention import (
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import simplify
 
-from .masks import causal_bias, mask_bias, total_bias
+from .masks import causal_bias, mask_bias, total_bias, without_later
 from .views import plain
 
 
@@ -39,9 +39,10 @@ def _run(node: Node, heads: _Heads, mask: int, bias: int) -> tuple[relax.Expr, r
     batch, _, new, size = node.shape(heads.query)
     total = node.shape(heads.key)[2]
     offset = simplify(total - new)
-    biases = [mask_bias(node, mask, batch, new, total, offset)]
+    masked = mask_bias(node, mask, batch, new, total, offset)
     if node.attr("unidirectional", 0):
-        biases.append(causal_bias(node, new, total, offset))
+        masked = without_later(node, masked, causal_bias(node, new, total, offset))
+    biases = [masked]
     if node.has(bias):
         biases.append(node.x(bias))
     weights = scores(node, heads.query, heads.key, default_scale(node, size))

@@ -83,6 +83,15 @@ def causal_bias(node: Node, new: Dim, total: Dim, offset: Dim) -> relax.Expr:
     return node.emit(relax.op.where(later, node.scalar(lowest), node.scalar(0)))
 
 
+def without_later(node: Node, masked: relax.Expr | None, causal: relax.Expr) -> relax.Expr:
+    """The bias of a mask where nothing is later, else the lowest number.
+
+    A sum of the two would tell a masked key from a later one where the filter value is the
+    lowest number too: onnxruntime gives a query that sees no key at all the mean of all.
+    """
+    return causal if masked is None else node.emit(relax.op.minimum(masked, causal))
+
+
 def total_bias(node: Node, biases: list[relax.Expr | None]) -> relax.Expr | None:
     """The sum of the biases that there are."""
     result: relax.Expr | None = None
