@@ -8,7 +8,7 @@ after ``CASES_A_WORKER``, or when a case ended it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait  # noqa: A004 - as in 3.10
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
