@@ -126,6 +126,8 @@ class Stage:
     def _place(self, number: int, register: Register) -> Array:
         place = register.place
         shape = evaluate_shape(register.shape, self.bindings)
+        if min(shape, default=0) < 0:  # which numpy would take for "what is left"
+            raise ValueError(f"register {number} has shape {render_shape(shape)}")
         if isinstance(place, Input):
             return self._inputs[place.index].reshape(shape)
         if isinstance(place, Constant):
@@ -133,9 +135,8 @@ class Stage:
         if isinstance(place, Stored):
             memory, offset, room = self._rooms[place.storage]
             size = math.prod(shape) * np.dtype(register.dtype).itemsize
-            if size > room or min(shape, default=0) < 0:
-                what = f"takes {size} bytes of {room}, as {render_shape(shape)}"
-                raise ValueError(f"register {number} {what}")
+            if size > room:
+                raise ValueError(f"register {number} takes {size} bytes of {room}")
             return view(memory, offset, register.dtype, shape)
         assert isinstance(place, View)
         return self.arrays[place.source].reshape(shape)

@@ -177,6 +177,10 @@ def test_a_view_of_another_size(machine: Machine) -> None:
     x = draft.input("x", ("N",))
     view = draft.finish(y=draft.view(x, (2, 2)))
     assert ModelVM("m", view, machine).bind(((4,),)).outputs[0].shape == (2, 2)
+    less = Draft()
+    less.view(less.input("x", ("N",)), (Expression("-", "N", 5), 2))
+    with pytest.raises(CompileError, match="has shape -1 x 2"):
+        ModelVM("m", less.finish(), machine).bind(((4,),))
     with pytest.raises(CompileError, match="input shapes 5"):
         ModelVM("m", view, machine).bind(((5,),))
 
