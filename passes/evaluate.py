@@ -36,6 +36,18 @@ def _power(base: Array, exponent: Array) -> Array:
     return np.where(exponent >= 0, positive, np.nan_to_num(reciprocal).astype(base.dtype))
 
 
+def _dequantize(call: relax.Call, tensors: Sequence[Array]) -> Array | None:
+    """``(x - zero point) * scale`` in int32 and float32, as the kernels compute it."""
+    x, *parameters = tensors
+    if x.dtype.kind not in "iu":
+        return None
+    shape = [1] * x.ndim
+    shape[int(call.attrs.axis)] = -1
+    scale, zero = (p.reshape(shape) if p.size > 1 else p.reshape(()) for p in parameters)
+    real = (x.astype(np.int32) - zero.astype(np.int32)).astype(np.float32)
+    return (real * scale.astype(np.float32)).astype(str(call.ty.dtype))
+
+
 _UNARY: dict[str, Evaluate] = {
     "abs": np.abs,
     "ceil": np.ceil,
@@ -111,6 +123,8 @@ def _apply(
     if name == "permute_dims":
         axes = call.attrs.axes
         return np.transpose(first, None if axes is None else [int(axis) for axis in axes])
+    if name == "dequantize":
+        return _dequantize(call, tensors)
     if name in _UNARY:
         return np.asarray(_UNARY[name](first))
     if name in _BINARY and len(tensors) == 2:

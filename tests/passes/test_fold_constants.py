@@ -50,12 +50,16 @@ SIGNED = np.array([[-2.5, -0.0, 0.5], [1.5, 2.5, -7.25]], "float32")
 OTHER = RNG.uniform(0.5, 2, (3,)).astype("float32")
 NUMBERS = np.array([-7, -1, 0, 1, 7], "int32")
 DIVISORS = np.array([2, -2, 3, 4, -3], "int32")
+BYTES = np.array([[0, 255, 7], [128, 1, 200]], "uint8")
 FLAGS = np.array([True, False, True])
 
 CASES = {
     "abs": OP.abs(*constant(SIGNED)),
     "abs of integers": OP.abs(*constant(NUMBERS)),
     "ceil": OP.ceil(*constant(SIGNED)),
+    "dequantize": OP.dequantize(*constant(BYTES, np.float32(0.3), np.uint8(200))),
+    "dequantize by column": OP.dequantize(*constant(BYTES, OTHER, np.uint8([0, 255, 9])), axis=1),
+    "dequantize by row": OP.dequantize(*constant(BYTES, OTHER[:2], np.uint8([3])), axis=0),
     "exp": OP.exp(*constant(SIGNED)),
     "exp in half": OP.exp(*constant(SIGNED.astype("float16"))),
     "floor": OP.floor(*constant(SIGNED)),
