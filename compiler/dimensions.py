@@ -50,3 +50,19 @@ def shape_of(tensor: relax.TensorType) -> Shape:
             "fix the input shapes with --shape where that helps"
         )
     return tuple(dimension_of(value) for value in values)
+
+
+def is_empty(ty: relax.Type) -> bool:
+    """Whether no value of this type has an element, so that no kernel need fill it."""
+    if isinstance(ty, relax.TupleType):
+        return all(is_empty(part) for part in ty.fields)
+    return 0 in shape_of(ty)
+
+
+def added(left: Dimension, right: Dimension) -> Dimension:
+    """The sum of two dimensions; zeros and constants are folded."""
+    if isinstance(left, int) and isinstance(right, int):
+        return left + right
+    if right == 0:
+        return left
+    return right if left == 0 else Expression("+", left, right)

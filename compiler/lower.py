@@ -15,7 +15,8 @@ from typing import Literal
 from tvm import IRModule, relax
 from tvm.ir import GlobalVar
 
-from motet.compiler.dimensions import dimension_of, shape_of
+from motet.compiler.dimensions import added, dimension_of, is_empty, shape_of
+from motet.compiler.items import Item, Names, ShapeSource, ShapeValue, Tensors
 from motet.compiler.kernels import ArrayPrograms, HostKernels
 from motet.compiler.memory_plan import lay_out, lifetimes
 from motet.compiler.naming import named
@@ -42,33 +43,7 @@ from motet.runtime.program import (
     ShapeTensor,
     TensorInfo,
 )
-from motet.runtime.shapes import Dimension, Expression, Shape
-
-
-@dataclass(frozen=True)
-class ShapeValue:
-    """A Relax shape: dimensions that are known when the inputs are bound."""
-
-    dimensions: Shape
-
-
-@dataclass(frozen=True)
-class Tensors:
-    """A Relax tuple: its items."""
-
-    items: tuple[Item, ...]
-
-
-@dataclass(frozen=True)
-class ShapeSource:
-    """A Relax shape whose dimensions are the elements of a register, for these ONNX nodes."""
-
-    register: int
-    names: tuple[str, ...]
-
-
-Item = int | ShapeValue | ShapeSource | Tensors
-"""What a Relax value is at run time: a register, a shape, or a tuple of these."""
+from motet.runtime.shapes import Dimension, Shape, render_shape
 
 
 @dataclass(frozen=True)
@@ -192,17 +167,37 @@ class _Lowering:
 
     def cast(self, binding: relax.MatchCast) -> Item:
         """A shape that the run time proves: binding fails where the bytes do not fit it."""
-        item = self.item(binding.value)
-        if isinstance(binding.ty, relax.ShapeType):
-            return self.matched_shape(item, tuple(map(dimension_of, binding.ty.values)))
-        shape = shape_of(binding.ty)
-        unbound = symbols_in(shape) - self.symbols
-        if unbound:
+        return self.matched(self.item(binding.value), binding.ty)
+
+    def matched(self, item: Item, ty: relax.Type) -> Item:
+        if isinstance(ty, relax.TupleType):
+            assert isinstance(item, Tensors)
+            return Tensors(tuple(map(self.matched, item.items, ty.fields)))
+        if isinstance(ty, relax.ShapeType):
+            return self.matched_shape(item, tuple(map(dimension_of, ty.values)))
+        if ty.shape is None:  # a branch forgets what only it knows
+            return item
+        register, shape = self.tensor(item), shape_of(ty)
+        have = self.file.registers[register].shape
+        new = {
+            want: dimension
+            for want, dimension in zip(shape, have, strict=False)
+            if isinstance(want, str) and want not in self.symbols
+        }
+        if len(shape) != len(have) or symbols_in(shape) - self.symbols - new.keys():
             raise CompileError(
-                f"model {self.model!r}: dimension {sorted(unbound)[0]} depends on data, "
-                "which the VM cannot run yet; fix the input shapes with --shape where that helps"
+                f"model {self.model!r}: {render_shape(shape)} depends on data in a way that the "
+                "VM cannot run; fix the input shapes with --shape where that helps"
             )
-        return self.file.view(self.tensor(item), shape)
+        if new:
+            self.bind_dimensions(tuple(new), tuple(new.values()), ())
+        return self.file.view(register, shape)
+
+    def bind_dimensions(self, symbols: tuple[str, ...], values: Shape, names: Names) -> None:
+        """Bind ``symbols`` to dimensions, each to one."""
+        values_at = self.shape_tensor(ShapeValue(values))
+        self.instructions.append(BindSymbols(symbols, values_at, names))
+        self.symbols |= set(symbols)
 
     def matched_shape(self, item: Item, dimensions: Shape) -> ShapeValue:
         """The shape ``dimensions``, whose symbols are bound where ``item`` comes from data."""
@@ -245,7 +240,7 @@ class _Lowering:
             return self.tensor(self.item(call.args[0]))
         if op_name(call) == "relax.tensor_to_shape":
             return ShapeSource(self.tensor(self.item(call.args[0])), names_of(call))
-        if op_name(call) == "relax.zeros" and _is_empty(call.ty):
+        if op_name(call) == "relax.zeros" and is_empty(call.ty):
             return self.outputs(call.ty)
         names = ", ".join(names_of(call)) or "unnamed"
         raise CompileError(
@@ -265,7 +260,7 @@ class _Lowering:
         for block in unit.body.blocks:
             for binding in block.bindings:
                 macs = dimension_of(macs_of(binding.value))
-                total = _add(total, macs)
+                total = added(total, macs)
         attrs = unit.attrs
         target: Literal["host", "array"] = "array" if attrs[TARGET] == ARRAY else "host"
         return Operator(
@@ -277,7 +272,7 @@ class _Lowering:
         )
 
     def host_call(self, call: relax.Call, unit: relax.Function) -> Item:
-        if _is_empty(unit.ret_ty):
+        if is_empty(unit.ret_ty):
             return self.outputs(unit.ret_ty)
         arrays = [constant_array(argument) for argument in call.args]
         constants = frozenset(i for i, array in enumerate(arrays) if array is not None)
@@ -301,6 +296,9 @@ class _Lowering:
         """New registers for a value of type ``ty``."""
         if isinstance(ty, relax.TupleType):
             return Tensors(tuple(self.outputs(part) for part in ty.fields))
+        if ty.shape is None:  # what a choice gives, whose branches differ
+            shape = tuple(f"choice_{len(self.file.registers)}_dim{k}" for k in range(ty.ndim))
+            return self.file.stored(str(ty.dtype), shape)
         return self.file.stored(str(ty.dtype), shape_of(ty))
 
     def array_call(self, call: relax.Call, unit: relax.Function) -> Item:
@@ -312,38 +310,32 @@ class _Lowering:
         return output
 
     def choice(self, choice: relax.If) -> Item:
-        """``if`` over the branches' instructions; both move their results to one place."""
+        """``if`` over the branches' instructions; both move their results to one place.
+
+        Where the branches differ in shape, each binds the dimensions of that place.
+        """
+        names = names_of(choice)
         condition = self.tensor(self.item(choice.cond))
         joined = self.outputs(choice.ty)
         start = len(self.instructions)
         self.instructions.append(Branch(condition, 0))
-        self.move(self.sequence(choice.true_branch), joined)
+        self.move(self.sequence(choice.true_branch), joined, names)
         middle = len(self.instructions)
         self.instructions.append(Goto(0))
         self.instructions[start] = Branch(condition, middle + 1)
-        self.move(self.sequence(choice.false_branch), joined)
+        self.move(self.sequence(choice.false_branch), joined, names)
         self.instructions[middle] = Goto(len(self.instructions))
         return joined
 
-    def move(self, source: Item, target: Item) -> None:
+    def move(self, source: Item, target: Item, names: Names) -> None:
         if isinstance(target, Tensors):
             assert isinstance(source, Tensors)
             for one, other in zip(source.items, target.items, strict=True):
-                self.move(one, other)
+                self.move(one, other, names)
             return
-        self.instructions.append(Move(self.tensor(source), self.tensor(target)))
-
-
-def _is_empty(ty: relax.Type) -> bool:
-    """Whether no value of this type has an element, so that no kernel need fill it."""
-    if isinstance(ty, relax.TupleType):
-        return all(_is_empty(part) for part in ty.fields)
-    return 0 in shape_of(ty)
-
-
-def _add(left: Dimension, right: Dimension) -> Dimension:
-    if isinstance(left, int) and isinstance(right, int):
-        return left + right
-    if right == 0:
-        return left
-    return right if left == 0 else Expression("+", left, right)
+        origin, place = self.tensor(source), self.tensor(target)
+        have, want = (self.file.registers[register].shape for register in (origin, place))
+        own = tuple(d for d in want if isinstance(d, str) and d.startswith(f"choice_{place}_"))
+        if own:
+            self.bind_dimensions(own, have, names)
+        self.instructions.append(Move(origin, place))

@@ -10,6 +10,7 @@ from typing import Any
 
 from tvm import relax, tirx
 
+from .late import new_symbols
 from .node import Node
 from .origins import note_source
 from .shape_data import same
@@ -29,14 +30,9 @@ def completed(builder: relax.BlockBuilder, expr: relax.Expr, node: Node) -> rela
         return expr
     if ty.ndim < 0:
         node.refuse("the rank of its output is only known at run time", Tensor(expr))
-    dims = [fresh(i) for i in range(ty.ndim)]
+    dims = new_symbols(node, [f"dim{i}" for i in range(ty.ndim)])
     note_source(builder, dims, expr)
     return builder.match_cast(expr, relax.TensorType(dims, ty.dtype))
-
-
-def fresh(axis: int) -> tirx.Var:
-    """A new symbolic dimension."""
-    return tirx.Var(f"d{axis}", "int64")
 
 
 def broadcastable(node: Node) -> list[Value | None]:

@@ -1,7 +1,7 @@
 """Operators that hold graphs: ``If``; ``Loop``, ``Scan`` and ``SequenceMap`` are in ``loops``.
 
 The branch of an ``If`` is taken at import where its condition is known. Where it is not,
-both branches become those of a Relax ``If``, whose results must have one type: a result
+both branches become those of a Relax ``If``, whose results must have one rank: a result
 that is equal in both, or known to be equal, passes beside it.
 """
 
@@ -17,6 +17,7 @@ from tvm import relax
 
 from motet.runtime.errors import MotetError, ValueNeededError
 
+from .completion import cast_to
 from .node import Node
 from .places import Place
 from .recording import Builds, Recorded
@@ -195,7 +196,24 @@ def _choice(
         if site.view.rank(flag) != 0:
             flag = walk.builder.emit(relax.op.reshape(flag, []))
         result = walk.builder.emit(relax.If(flag, *(body for body, _ in sides)))
-        return recorded.values(result, site.view)
+        values = recorded.values(result, site.view)
+        return [
+            _with_known(site.view, value, one, other)
+            for value, one, other in zip(values, *(tensors for _, tensors in sides), strict=True)
+        ]
+
+
+def _with_known(view: Node, value: Value, one: relax.Expr, other: relax.Expr) -> Value:
+    """``value`` with the dimensions that are the same in both branches."""
+    if not isinstance(value, Tensor):
+        return value
+    dims = [
+        a if same(a, b) else joined_dim
+        for a, b, joined_dim in zip(
+            view.shape(one), view.shape(other), view.shape(value.expr), strict=True
+        )
+    ]
+    return Tensor(cast_to(view, value.expr, dims))
 
 
 def _closed(
@@ -213,8 +231,7 @@ def _closed(
 def _check_alike(view: Node, condition: Value, one: relax.Expr, other: relax.Expr) -> None:
     """Refuse branches whose results the run time could not put in one place."""
     shapes = [view.shape(expr) for expr in (one, other)]
-    alike = len(shapes[0]) == len(shapes[1]) and all(map(same, *shapes))
-    if view.dtype(one) == view.dtype(other) and alike:
+    if view.dtype(one) == view.dtype(other) and len(shapes[0]) == len(shapes[1]):
         return
     shown = " and ".join(
         f"{view.dtype(expr)} {[str(as_dim(d)) for d in shape]}"

@@ -151,14 +151,28 @@ def test_if_runs_one_branch_and_joins():
         np.testing.assert_array_equal(got, want)
 
 
-def test_a_cast_shape_that_inputs_do_not_bind_is_refused():
+def cast_model(dimension: tirx.Expr) -> relax.BlockBuilder:
+    """The absolute value of x [4], cast to have ``dimension`` elements."""
     builder, x = relax.BlockBuilder(), tensor("x", [4])
-    unknown = tirx.Var("found", "int64")
     with builder.function("m", [x]):
-        cast = builder.match_cast(x, relax.TensorType([unknown], "float32"))
+        cast = builder.match_cast(x, relax.TensorType([dimension], "float32"))
         builder.emit_func_output(builder.emit(relax.op.abs(cast)))
-    with pytest.raises(CompileError, match="'m': dimension found depends on data"):
-        lowered(builder, [TensorInfo("x", "float32", (4,))], [TensorInfo("y", "float32", (4,))])
+    return builder
+
+
+CAST_INFOS = [TensorInfo("x", "float32", (4,))], [TensorInfo("y", "float32", (4,))]
+
+
+def test_a_cast_binds_new_dimensions_to_those_that_are_there():
+    program, session = lowered(cast_model(tirx.Var("found", "int64")), *CAST_INFOS)
+    assert program.outputs[0].shape == ("found",)
+    x = np.array([1, -2, 3, -4], np.float32)
+    np.testing.assert_array_equal(session.run("m", {"x": x})["y"], abs(x))
+
+
+def test_a_cast_whose_symbols_stand_nowhere_alone_is_refused():
+    with pytest.raises(CompileError, match=r"'m': \(found \* 2\) depends on data"):
+        lowered(cast_model(tirx.Var("found", "int64") * 2), *CAST_INFOS)
 
 
 def counted_rows() -> relax.BlockBuilder:

@@ -165,7 +165,11 @@ def test_the_run_decides_how_many_outputs_are_collected(tmp_path):
     session = compiled(proto, tmp_path)
     lengths = set()
     for least, go in ((0, False), (0, True), (10, True), (40, True), (1000, True)):
-        feeds = {"x": np.ones(2, np.float32), "least": np.array(least, np.float32), "c": np.array(go)}
+        feeds = {
+            "x": np.ones(2, np.float32),
+            "least": np.array(least, np.float32),
+            "c": np.array(go),
+        }
         got = session.run(None, feeds)
         for one, other in zip(got, onnxruntime_run(proto, feeds), strict=True):
             assert_same(one, other)
@@ -305,19 +309,36 @@ def test_a_graph_inside_may_use_a_name_of_its_own_again(tmp_path):
     assert_same(got, x + np.array([27, 50], np.float32))
 
 
-def test_branches_of_different_shapes_need_a_known_condition(tmp_path):
+def test_branches_of_different_lengths(tmp_path):
     proto = parsed("""
     m (float[2] x, bool c) => (float[n] y) {
         y = If(c)<then_branch = yes () => (float[4] a) { a = Concat<axis = 0>(x, x) },
                   else_branch = no () => (float[2] b) { b = Neg(x) }>
     }
     """)
-    with pytest.raises(ValueNeededError, match=r"float32 \[4\] and float32 \[2\]") as error:
+    x, session = f(2), compiled(proto, tmp_path)
+    for _ in range(2):
+        for flag, want in ((True, np.concatenate([x, x])), (False, -x)):
+            assert_same(session.run(None, {"x": x, "c": np.array(flag)})[0], want)
+
+
+def test_branches_of_different_ranks_need_a_known_condition(tmp_path):
+    proto = parsed("""
+    m (float[2] x, bool c) => (float[n] y) {
+        y = If(c)<then_branch = yes () => (float[2,2] a) {
+                      shape = Constant<value = int64[2] {2, 2}>()
+                      a = Expand(x, shape) },
+                  else_branch = no () => (float[2] b) { b = Neg(x) }>
+    }
+    """)
+    del proto.graph.output[0].type.tensor_type.shape.dim[:]
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(ValueNeededError, match=r"float32 \[2, 2\] and float32 \[2\]") as error:
         compiled(proto, tmp_path)
     assert error.value.inputs == ("c",)
     x = f(2)
     session = compiled(proto, tmp_path, values={"c": True})
-    assert_same(session.run(None, {"x": x})[0], np.concatenate([x, x]))
+    assert_same(session.run(None, {"x": x})[0], np.stack([x, x]))
 
 
 def test_what_both_branches_give_alike_stays_known(tmp_path):
