@@ -36,6 +36,8 @@ def check_fields(model: onnx.ModelProto, label: str) -> None:
     for info in model.graph.input:
         if info.type.HasField("tensor_type") and not info.type.tensor_type.elem_type:
             raise ModelError(f"{label}: input '{info.name}' has no element type")
+    for node in model.graph.node:
+        _check_node(node, label)
     for node, attribute in _attributes(model.graph.node):
         _check_attribute(attribute, f"{label}: node '{node.name}' ({node.op_type})")
     for tensor, what in _tensors(model):
@@ -47,6 +49,19 @@ def _check_output_names(names: list[str], label: str) -> None:
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
         raise ModelError(f"{label}: output '{twice}' is declared twice")
+
+
+def _check_node(node: onnx.NodeProto, label: str) -> None:
+    """Refuse names that are no text, and an output count on which onnx's inference aborts."""
+    for text in (node.op_type, node.domain, node.name, *node.input, *node.output):
+        if not isinstance(text, str):  # protobuf gives bytes that are no UTF-8 as they are
+            raise ModelError(f"{label}: a node has the name {text!r}, which is no text")
+    wanted = [a.i for a in node.attribute if a.name == "num_outputs"]
+    if node.op_type == "Split" and wanted and wanted[0] != len(node.output):
+        raise ModelError(
+            f"{label}: node '{node.name}' (Split) has {len(node.output)} outputs, but its "
+            f"num_outputs is {wanted[0]}"
+        )
 
 
 def _check_attribute(attribute: onnx.AttributeProto, what: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from frontend_models import load, relu_model
 from onnx import TensorProto, helper
 
+from motet.compiler.frontend.load import load_model
 from motet.runtime.errors import ModelError
 
 
@@ -100,3 +101,17 @@ def test_attribute_of_no_type(tmp_path):
     proto = relu_model()
     proto.graph.node[0].attribute.add(name="alpha", i=1)
     refused(proto, tmp_path, "'act' (Relu)", "'alpha' has no type")
+
+
+def test_split_into_another_number_of_outputs(tmp_path):
+    proto = relu_model()
+    node = helper.make_node("Split", ["x"], ["y", "z"], name="cut", num_outputs=1)
+    proto.graph.node[0].CopyFrom(node)
+    refused(proto, tmp_path, "'cut' (Split) has 2 outputs, but its num_outputs is 1")
+
+
+def test_operator_whose_name_is_no_text(tmp_path):
+    content = relu_model().SerializeToString().replace(b"Relu", b"R\xfflu")
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"m\.onnx"):
+        load_model(tmp_path / "m.onnx", "m")
