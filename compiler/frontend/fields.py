@@ -36,7 +36,7 @@ def check_fields(model: onnx.ModelProto, label: str) -> None:
     for info in model.graph.input:
         if info.type.HasField("tensor_type") and not info.type.tensor_type.elem_type:
             raise ModelError(f"{label}: input '{info.name}' has no element type")
-    for node in model.graph.node:
+    for node in (*_nodes(model), *(node for graph in _graphs(model) for node in graph.node)):
         _check_node(node, label)
     for node, attribute in _attributes(model.graph.node):
         _check_attribute(attribute, f"{label}: node '{node.name}' ({node.op_type})")

@@ -104,6 +104,8 @@ def _operands(node: Node, x: relax.Expr, d: int) -> dict[str, relax.Expr]:
         zeros = constant(np.zeros(int(hidden), node.dtype()))
         operands["held"] = zeros if held is None else held
     if node.op_type == "LSTM" and node.has(7):
+        if node.rank(node.x(7)) != 2:
+            node.refuse("its P (input 7) is no matrix")
         operands["peephole"] = _of_direction(node, 7, d)
     return operands
 
