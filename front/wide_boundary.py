@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from motet.runtime.device import Array
+import numpy as np
+
 from motet.runtime.element_types import NARROW, carried, numpy_dtype
 
 _MARK = " as "
@@ -73,15 +74,22 @@ def _marked(name: str, narrow: str) -> str:
     return f"{name}{_MARK}{narrow}"
 
 
-def feeds(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """``inputs`` under the names, and in the types, that such a copy takes."""
-    return {
-        _marked(name, array.dtype.name) if array.dtype.name in NARROW else name: carried(array)
-        for name, array in inputs.items()
-    }
+def feeds(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """``inputs`` under the names, and in the types, that such a copy takes.
+
+    Lists (sequences) and None (empty optionals) stay as they are.
+    """
+    return dict(_fed(name, value) for name, value in inputs.items())
 
 
-def run(reference: Any, names: Sequence[str], inputs: Mapping[str, Array]) -> list[Any]:
+def _fed(name: str, value: Any) -> tuple[str, Any]:
+    if not isinstance(value, np.ndarray):
+        return name, value
+    narrow = value.dtype.name
+    return (_marked(name, narrow) if narrow in NARROW else name), carried(value)
+
+
+def run(reference: Any, names: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
     """What an onnxruntime session of a ``widened`` model computes, in the model's own types."""
     marked = {
         output.name.rpartition(_MARK)[0]: output.name

@@ -19,7 +19,7 @@ def write(path: Path, op: str, shape: tuple[int | str, ...] = (2, 3), **attribut
     node = helper.make_node(op, ["x"], ["y"], name=f"the_{op.lower()}", **attributes)
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in "xy")
     graph = helper.make_graph([node], "g", [x], [y])
-    opset = [helper.make_opsetid("", 17)]
+    opset = [helper.make_opsetid("", 17), helper.make_opsetid("my.own", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     return path
 
@@ -44,17 +44,17 @@ def test_models_are_recorded_in_the_order_in_which_they_run(tmp_path):
 
 def test_one_error_lists_the_missing_operators_of_all_models(tmp_path):
     paths = [
-        write(tmp_path / "a.onnx", "RandomUniformLike"),
-        write(tmp_path / "b.onnx", "RandomNormalLike"),
+        write(tmp_path / "a.onnx", "Noise", domain="my.own"),
+        write(tmp_path / "b.onnx", "Echo", domain="my.own"),
     ]
     with pytest.raises(UnsupportedOperatorError) as caught:
         motet.compile(paths)
     for text in (
         "a.onnx",
-        "RandomUniformLike",
+        "my.own::Noise",
         "b.onnx",
-        "RandomNormalLike",
-        "the_randomnormallike",
+        "my.own::Echo",
+        "the_echo",
     ):
         assert text in str(caught.value)
 

@@ -52,7 +52,7 @@ def message_of(text: str, *assignments: str) -> str:
         (
             "[model.faces]\npath = 'faces.onnx'",
             'model: unknown key (did you mean "models"?); allowed keys: name, models, target, host,'
-            " passes",
+            " passes, operators",
         ),
         (
             MODEL + "[passes.fused]\nenabled = true",
@@ -248,7 +248,7 @@ def test_a_specification_that_cannot_be_read(folder: Path) -> None:
             "bundle.toml --set passes.fuse.enable=false: passes.fuse.enable: unknown key"
             ' (did you mean "enabled"?); allowed keys: enabled, max_ops',
         ),
-        ("host=3\nname=4", "bundle.toml --set host=3\nname=4: host: expected a table, got "),
+        ("host=3\nname=4", "bundle.toml --set host=3\\nname=4: host: expected a table, got "),
     ],
 )
 def test_a_wrong_override(assignment: str, message: str) -> None:

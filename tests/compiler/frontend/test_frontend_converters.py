@@ -323,12 +323,6 @@ def test_roi_align(tmp_path, mode):
     check(proto, feeds, tmp_path, 1e-4, 1e-5, "onnxruntime")
 
 
-def test_indices_output_of_max_pool_is_refused(tmp_path):
-    proto = single("MaxPool", {"x": IMAGE}, outputs=2, kernel_shape=[2, 2])
-    with pytest.raises(UnsupportedOperatorError, match="indices"):
-        load(proto, tmp_path)
-
-
 @pytest.mark.parametrize(
     "slope", [(), (1,), (4,), (3, 1), (1, 1, 1), (2, 1, 1), (2, 3, 4), (3, 4)], ids=str
 )
