@@ -81,6 +81,18 @@ def operator_rows(results: Sequence[Result]) -> list[list[str]]:
     ]
 
 
+def glance_rows(results: Sequence[Result]) -> list[list[str]]:
+    """Operators with their versions by how their cases end: all pass, some fail, left out."""
+    ends: dict[str, list[str]] = {"every case passes": [], "some fail": [], "left out": []}
+    for name, found in by_operator(results).items():
+        count = counts(found)
+        end = "some fail" if count["failed"] else "every case passes"
+        if not count["passed"] and not count["failed"]:
+            end = "left out"
+        ends[end].append(f"{name} {versions(name, found)}")
+    return [[f"{end} ({len(names)})", "; ".join(names)] for end, names in ends.items() if names]
+
+
 def kind_rows(results: Sequence[Result]) -> list[list[str]]:
     """One row per kind of case, and the total."""
     rows = [
@@ -117,6 +129,12 @@ def page(results: Sequence[Result], onnx_version: str, reference: Mapping[str, A
         f"{facts['specialised_to_a_constant']} of them that fixes every input.",
         "",
         *_table(["cases", *STATES], kind_rows(results)),
+        "",
+        "## At a glance",
+        "",
+        "Operators, each with the versions of its definition that were tested.",
+        "",
+        *_table(["cases", "operators"], glance_rows(results)),
         "",
         "## By operator",
         "",
