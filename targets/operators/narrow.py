@@ -14,10 +14,11 @@ from typing import Any
 
 import tvm
 from tvm import relax
-from tvm.ir import Op, _ffi_api
-from tvm.ir.op import register_op_attr
+from tvm.ir import Op
 
 from motet.runtime.element_types import NARROW
+
+from .registering import register
 
 REINTERPRET, ROUND_TO = "motet.reinterpret", "motet.round_to"
 DECODE, ENCODE = "motet.decode", "motet.encode"
@@ -71,15 +72,7 @@ def _infer(call: relax.Call, _builder: relax.BlockBuilder) -> Any:
     return relax.TensorType(dtype=dtype, ndim=ty.ndim)
 
 
-def _register(name: str, description: str) -> None:
-    if name in _ffi_api.ListOpNames():
-        return
-    _ffi_api.RegisterOp(name, description)
-    register_op_attr(name, "FInferType", _infer)
-    register_op_attr(name, "FPurity", True)
-
-
-_register(REINTERPRET, "the same bits as another dtype")
-_register(ROUND_TO, "rounded to the values of a narrow float type")
-_register(DECODE, "bits of a narrow type to its carrier")
-_register(ENCODE, "values of a narrow type to its bits")
+register(REINTERPRET, "the same bits as another dtype", _infer)
+register(ROUND_TO, "rounded to the values of a narrow float type", _infer)
+register(DECODE, "bits of a narrow type to its carrier", _infer)
+register(ENCODE, "values of a narrow type to its bits", _infer)

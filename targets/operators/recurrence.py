@@ -26,8 +26,9 @@ from typing import Any
 
 import tvm
 from tvm import relax, sym
-from tvm.ir import Op, _ffi_api
-from tvm.ir.op import register_op_attr
+from tvm.ir import Op
+
+from .registering import register
 
 NAME = "motet.recurrence"
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -104,12 +105,4 @@ def _infer(call: relax.Call, _builder: relax.BlockBuilder) -> Any:
     return relax.TupleType([relax.TensorType([steps, batch, hidden], dtype), *states])
 
 
-def _register() -> None:
-    if NAME in _ffi_api.ListOpNames():
-        return
-    _ffi_api.RegisterOp(NAME, "all steps of an LSTM, GRU or RNN")
-    register_op_attr(NAME, "FInferType", _infer)
-    register_op_attr(NAME, "FPurity", True)
-
-
-_register()
+register(NAME, "all steps of an LSTM, GRU or RNN", _infer)

@@ -12,7 +12,7 @@ from motet.compiler.frontend import late
 from motet.compiler.frontend.node import Node, is_float
 from motet.compiler.frontend.shape_data import same
 from motet.compiler.frontend.values import Constant, Dim, Tensor, constant, counted, shape_value
-from motet.passes import selection
+from motet.targets.operators import selection
 
 _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
     "update": lambda _, new: new,

@@ -12,7 +12,7 @@ from motet.compiler.frontend import late
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product
 from motet.compiler.frontend.values import Dim, constant, counted
-from motet.passes import selection
+from motet.targets.operators import selection
 
 # Columns of an entry that Unique sorts by, one after the other.
 _MAX_COMPARED = 64

@@ -12,7 +12,7 @@ from motet.compiler.frontend import late
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.shape_data import product
 from motet.compiler.frontend.values import Constant, Dim, constant
-from motet.passes import selection
+from motet.targets.operators import selection
 
 
 def non_max_suppression(node: Node) -> Any:

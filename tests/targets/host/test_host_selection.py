@@ -11,7 +11,7 @@ from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 from onnxruntime import InferenceSession
 
-from motet.passes import selection
+from motet.targets.operators import selection
 
 RNG = np.random.default_rng(3)
 EMPTY: list[int | str] = ["n", 0]

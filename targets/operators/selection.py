@@ -17,13 +17,14 @@ so that the result has a shape like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tvm
 from tvm import relax
-from tvm.ir import Op, _ffi_api
-from tvm.ir.op import register_op_attr
+from tvm.ir import Op
+
+from .registering import register
 
 NONZERO, TOPK, NMS = "motet.nonzero", "motet.topk", "motet.nms"
 
@@ -66,15 +67,6 @@ def _infer_nms(call: relax.Call, _builder: relax.BlockBuilder) -> Any:
     return relax.TupleType([rows, relax.TensorType([1], "int64")])
 
 
-def _register(name: str, what: str, infer: Callable[..., Any]) -> None:
-    if name in _ffi_api.ListOpNames():
-        return
-    _ffi_api.RegisterOp(name, what)
-    register_op_attr(name, "FInferType", infer)
-    register_op_attr(name, "FPurity", True)
-    register_op_attr(name, "TScriptPrinterName", name)
-
-
-_register(NONZERO, "positions of what is true", _infer_nonzero)
-_register(TOPK, "the best elements in order", _infer_topk)
-_register(NMS, "boxes that overlap no better one", _infer_nms)
+register(NONZERO, "positions of what is true", _infer_nonzero)
+register(TOPK, "the best elements in order", _infer_topk)
+register(NMS, "boxes that overlap no better one", _infer_nms)
