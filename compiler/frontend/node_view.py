@@ -126,6 +126,8 @@ class NodeView:
         tensor = self.emit(relax.op.shape_to_tensor(relax.ShapeExpr(dims)))
         if value.dims.ndim == 0:
             tensor = self.emit(relax.op.squeeze(tensor, [0]))
+        elif value.dims.ndim > 1:
+            tensor = self.emit(relax.op.reshape(tensor, value.dims.shape))
         return tensor if value.dtype == "int64" else self.emit(relax.op.astype(tensor, value.dtype))
 
     def emit(self, expr: relax.Expr) -> relax.Expr:

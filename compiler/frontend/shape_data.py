@@ -38,6 +38,8 @@ def evaluate(node: Node) -> list[Value] | None:
     """Outputs of a node on shape data; None where it is not shape arithmetic."""
     rule = _RULES.get(node.op_type)
     inputs = [None if v is None else _objects(v) for v in node.inputs]
+    if any(a is not None and a.ndim > 1 for a in inputs) and node.op_type not in _TABLES:
+        return None
     if rule is None or any(
         v is not None and a is None for v, a in zip(node.inputs, inputs, strict=True)
     ):
@@ -46,7 +48,7 @@ def evaluate(node: Node) -> list[Value] | None:
         result = rule(node, inputs)
     except (_NotShapeDataError, IndexError, ValueError, ZeroDivisionError):
         return None
-    if result is None or result.ndim > 1:
+    if result is None or result.ndim > 2:
         return None
     dtype = "bool" if node.op_type == "Equal" else _dtype(node)
     if dtype is None:
@@ -54,7 +56,14 @@ def evaluate(node: Node) -> list[Value] | None:
     items = [simplify(item) for item in result.reshape(-1)]
     if dtype == "bool" and not all(isinstance(item, (bool, np.bool_, int)) for item in items):
         return None
-    return [shape_value(items, dtype, scalar=result.ndim == 0)]
+    return [_shaped(shape_value(items, dtype), result.shape)]
+
+
+def _shaped(value: Value, shape: tuple[int, ...]) -> Value:
+    """A list of shape data in another shape."""
+    if isinstance(value, Symbolic):
+        return Symbolic(value.dims.reshape(shape), value.dtype)
+    return Constant(value.array.reshape(shape)) if isinstance(value, Constant) else value
 
 
 def simplify(dim: Any) -> Any:
@@ -208,10 +217,19 @@ def _slice(node: Node, arrays: list[Any]) -> Objects:
     else:
         starts, ends = _ints(arrays[1]), _ints(arrays[2])
         steps = _ints(arrays[4]) if len(arrays) > 4 and arrays[4] is not None else [1]
-    if len(starts) != 1 or arrays[0].ndim != 1:
+    if node.opset < 10:
+        axes = node.attr("axes", [0])
+    else:
+        axes = _ints(arrays[3]) if len(arrays) > 3 and arrays[3] is not None else [0]
+    if len(starts) != 1 or arrays[0].ndim < 1 or axes[0] not in (0, -arrays[0].ndim):
         raise _NotShapeDataError
     end = None if steps[0] < 0 and ends[0] < -(2**31) else ends[0]
     result: Objects = arrays[0][starts[0] : end : steps[0]]
+    return result
+
+
+def _transpose(node: Node, arrays: list[Any]) -> Objects:
+    result: Objects = arrays[0].transpose(node.attr("perm"))
     return result
 
 
@@ -271,6 +289,8 @@ def _scatter(node: Node, arrays: list[Any]) -> Objects:
     return result
 
 
+# Operators that also know tables (rank 2): exporters turn pads around in one.
+_TABLES = frozenset({"Reshape", "Slice", "Transpose", "Identity", "Cast"})
 _RULES: dict[str, Callable[[Node, list[Any]], Objects | None]] = {
     "Add": _binary(lambda a, b: a + b),
     "Sub": _binary(lambda a, b: a - b),
@@ -284,6 +304,7 @@ _RULES: dict[str, Callable[[Node, list[Any]], Objects | None]] = {
     "Slice": _slice,
     "Concat": _concat,
     "Reshape": _reshape,
+    "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Squeeze": _squeeze,
     "Identity": _same_value,

@@ -51,7 +51,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Symbolic:
-    """Integers computed from shapes: an object array (rank 0 or 1) of int or tirx.Expr."""
+    """Integers computed from shapes: an object array (rank 0 to 2) of int or tirx.Expr."""
 
     dims: NDArray[Any]
     dtype: str

@@ -198,10 +198,18 @@ def padded(
     extents = [node.shape()[axis] for axis in axes]
     dims = _padded_dims(node, widths, extents, [f"dim{axis}" for axis in axes])
     for i, (axis, dim) in enumerate(zip(axes, dims, strict=True)):
+        if same(dim, extents[i]) and mode == "constant" and _is_nothing(node, widths, i, len(axes)):
+            continue
         begin = _entries(node, before, i, 1)
         places = node.emit(relax.op.subtract(node.emit(counted(dim)), begin))
         x = _around(node, x, axis, places, late.as_vector(node, [extents[i]]), mode, fill)
     return x
+
+
+def _is_nothing(node: Node, widths: relax.Expr, i: int, count: int) -> bool:
+    """Whether axis ``i`` of ``count`` is known to get no pads."""
+    known = [d for p in late.pieces(node, widths) if isinstance(p, list) for d in p]
+    return len(known) == 2 * count and same(known[i], 0) and same(known[count + i], 0)
 
 
 def _padded_dims(

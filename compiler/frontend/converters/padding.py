@@ -10,7 +10,7 @@ from tvm import relax
 
 from motet.compiler.frontend import late
 from motet.compiler.frontend.node import Node
-from motet.compiler.frontend.values import Tensor, constant
+from motet.compiler.frontend.values import Symbolic, Tensor, constant
 
 from . import late_shapes
 
@@ -22,7 +22,7 @@ def pad(node: Node) -> relax.Expr:
     """Pad before and after every axis; negative pads cut."""
     mode = node.attr("mode", "constant")
     given = [node.inputs[i] if node.has(i) else None for i in (1, 2)]
-    if any(isinstance(value, Tensor) for value in given) and mode in _MODES:
+    if any(isinstance(value, (Symbolic, Tensor)) for value in given) and mode in _MODES:
         return _late(node, mode)
     before, after = _widths(node)
     x = _cut(node, before, after)

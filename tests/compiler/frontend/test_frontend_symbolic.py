@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from frontend_models import FLOAT, check, load, model, operators, value
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from motet.runtime.errors import UnsupportedOperatorError
 
@@ -310,3 +310,28 @@ def test_dimension_names_of_any_characters_are_respelt(
     imported = load(model([relu], [value("x", written)], [value("y", None)]), tmp_path)
     assert imported.inputs[0].shape == named
     assert imported.outputs[0].shape == named
+
+
+def test_pads_that_an_exporter_turns_around_in_a_table(tmp_path: Path) -> None:
+    """As torch writes padding by an amount computed from a size: last axis first, in pairs."""
+    nodes = [
+        extent("x", 1, "n"),
+        node("Sub", ["n", "two"], "more"),
+        node("Concat", ["none", "none", "more", "n"], "given", axis=0),  # of axes 1, then 0
+        node("ConstantOfShape", ["count"], "zeros", value=numpy_helper.from_array(ints(0))),
+        node("Concat", ["given", "zeros"], "padded", axis=0),
+        node("Reshape", ["padded", "pairs"], "table"),
+        node("Slice", ["table", "last", "before_first", "first_axis", "back"], "turned"),
+        node("Transpose", ["turned"], "columns", perm=[1, 0]),
+        node("Reshape", ["columns", "flat"], "pads"),
+        node("Cast", ["pads"], "pads64", to=INT64),
+        node("Pad", ["x", "pads64"]),
+    ]
+    constants = {
+        "two": ints(2), "none": ints(0), "count": ints(2), "pairs": ints(-1, 2), "last": ints(-1),
+        "before_first": ints(-(2**63) + 1), "first_axis": ints(0), "back": ints(-1),
+        "flat": ints(-1),
+    }  # fmt: skip
+    inputs = {"x": (f(2, 5, 3), [2, "n", 3])}
+    used = check_at_sizes(tmp_path, nodes, inputs, constants)
+    assert "relax.tensor_to_shape" not in used  # the sizes are known before the run
