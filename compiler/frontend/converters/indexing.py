@@ -131,7 +131,11 @@ def scatter_nd(node: Node) -> relax.Expr:
 
 
 def one_hot(node: Node) -> relax.Expr:
-    """OneHot: ``where(index == position, on, off)``; an index out of range gives all off."""
+    """OneHot: ``where(index == position, on, off)``; an index out of range gives all off.
+
+    So does one between two places. (ONNX's text would round floats towards zero; neither
+    onnx's evaluator nor onnxruntime does.)
+    """
     depth = _depth(node)
     values = node.constant(2)
     if values is None:
@@ -140,13 +144,15 @@ def one_hot(node: Node) -> relax.Expr:
         off, on = constant(values[0]), constant(values[1])
     rank = node.rank() + 1
     axis = node.normal_axis(int(node.attr("axis", -1)), rank)
-    index = relax.op.astype(node.x(), "int64")
-    index = node.emit(relax.op.expand_dims(index, axis))
-    wrapped = relax.op.add(index, late.as_vector(node, [depth]))
-    index = relax.op.where(relax.op.less(index, node.scalar(0, "int64")), wrapped, index)
+    dtype = node.dtype() if is_float(node.dtype()) else "int64"
+    index = node.emit(relax.op.expand_dims(relax.op.astype(node.x(), dtype), axis))
+    count = node.emit(relax.op.astype(late.as_vector(node, [depth]), dtype))
+    wrapped = relax.op.add(index, count)
+    index = relax.op.where(relax.op.less(index, node.scalar(0, dtype)), wrapped, index)
     shape = relax.ShapeExpr([depth if i == axis else 1 for i in range(rank)])
     places = node.emit(relax.op.reshape(node.emit(counted(depth)), shape))
-    return relax.op.where(relax.op.equal(index, places), on, off)
+    hit = relax.op.equal(index, node.emit(relax.op.astype(places, dtype)))
+    return relax.op.where(hit, on, off)
 
 
 def _depth(node: Node) -> Dim:

@@ -103,6 +103,12 @@ CASES = [
     case("ScatterElements", f(3, 4), {"i": np.array([[0, 2]]), "u": f(1, 2)}, axis=1),
     case("ScatterND", f(4, 2), {"i": np.array([[1], [-1]]), "u": f(2, 2)}),
     case("OneHot", ints(0, -1, 7), {"d": np.array(3), "v": np.array([2, 5], "f")}),
+    case(
+        "OneHot",
+        np.array([0, 2, 0.7, -1], "f"),
+        {"d": np.array(3), "v": np.array([2, 5], "f")},
+        "of_floats",
+    ),
     case("Slice", f(5, 6), {"s": ints(-2, 1), "e": ints(2**31, 5), "a": ints(0, 1)}),
     case("Slice", f(5, 6), {"s": ints(4), "e": ints(-100), "a": ints(0), "t": ints(-2)}, "back"),
     case("Slice", f(5, 6), {}, "attributes", opset=7, starts=[1], ends=[-1], axes=[1]),
