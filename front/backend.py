@@ -27,7 +27,13 @@ from onnx.backend.base import Backend, BackendRep, Device, DeviceType
 
 from motet import api
 from motet.runtime.device import Array
-from motet.runtime.errors import InputError, MotetError, UnsupportedOperatorError, ValueNeededError
+from motet.runtime.errors import (
+    InputError,
+    ModelError,
+    MotetError,
+    UnsupportedOperatorError,
+    ValueNeededError,
+)
 from motet.runtime.session import ModelSession
 
 MAX_FIXED_INTEGERS = 1024
@@ -65,7 +71,7 @@ class MotetRep(BackendRep):
         return tuple(session.run(None, given))
 
     def feeds(self, inputs: Any) -> Feeds:
-        """One call's inputs by name; raises ``InputError`` where there are too many."""
+        """One call's inputs by name; raises ``InputError`` for more or fewer than there are."""
         if isinstance(inputs, Mapping):
             return dict(inputs)
         if isinstance(inputs, np.ndarray) or not isinstance(inputs, Sequence):
@@ -74,6 +80,16 @@ class MotetRep(BackendRep):
             raise InputError(
                 f"{len(inputs)} inputs given, the model has {len(self.inputs)}: "
                 f"{', '.join(self.inputs) or '(none)'}"
+            )
+        missing = [
+            info.name
+            for info in self._infos[len(inputs) :]
+            if not info.type.HasField("optional_type")
+        ]
+        if missing:
+            raise InputError(
+                f"{len(inputs)} inputs given, the model has {len(self.inputs)}: "
+                f"{', '.join(missing)} is missing"
             )
         return dict(zip(self.inputs, inputs, strict=False))
 
@@ -159,18 +175,23 @@ class MotetBackend(Backend):
     @classmethod
     def prepare(
         cls,
-        model: onnx.ModelProto,
+        model: onnx.ModelProto | str | Path | bytes,
         device: str = "CPU",
         *,
         target: str | None = None,
         threads: int = 1,
         **_kwargs: Any,
     ) -> MotetRep:
-        """Compile ``model``; raises a ``motet.errors`` exception where it cannot be used.
+        """Compile ``model`` (or the file of that path, or its bytes).
+
+        Raises a ``motet.errors`` exception where it cannot be used.
+
 
         target: as in ``motet.compile``; threads: what one kernel call may use.
         """
-        rep = MotetRep(model, target, threads)
+        if not cls.supports_device(device):
+            raise InputError(f"device {device!r}: Motet's backend runs on the CPU")
+        rep = MotetRep(_loaded(model), target, threads)
         rep.compile()
         return rep
 
@@ -188,6 +209,12 @@ class MotetBackend(Backend):
         opset_version: of the node's operator set; the newest that onnx has where absent.
         """
         version = int(kwargs.pop("opset_version", 0)) or onnx.defs.onnx_opset_version()
+        if isinstance(inputs, Mapping):
+            inputs = [inputs[name] for name in node.input if name in inputs]
+        elif isinstance(inputs, np.ndarray) or not isinstance(inputs, Sequence):
+            inputs = [inputs]
+        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type):
+            raise UnsupportedOperatorError(f"ONNX knows no operator {node.op_type!r}")
         model = _model_of(node, [np.asarray(x) for x in inputs], outputs_info, version)
         return cls.prepare(model, device, **kwargs).run(list(inputs))
 
@@ -198,6 +225,18 @@ class MotetBackend(Backend):
             return bool(Device(device).type == DeviceType.CPU)
         except AttributeError:
             return False
+
+
+def _loaded(model: onnx.ModelProto | str | Path | bytes) -> onnx.ModelProto:
+    if isinstance(model, onnx.ModelProto):
+        return model
+    try:
+        if isinstance(model, bytes):
+            return onnx.load_from_string(model)
+        return onnx.load(str(model))
+    except Exception as error:  # protobuf's DecodeError, OSError, onnx's own
+        what = "these bytes" if isinstance(model, bytes) else str(model)
+        raise ModelError(f"{what}: no ONNX model that can be read: {error}") from error
 
 
 def _given_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

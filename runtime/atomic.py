@@ -15,7 +15,11 @@ def write_atomically(target: Path, parts: Iterable[bytes | memoryview]) -> None:
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     # The mode is what open() gives; the system takes the user's umask from it.
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        error.filename = str(target)  # nobody asked for the other name
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.writelines(parts)

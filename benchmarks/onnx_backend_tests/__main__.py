@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -52,6 +53,7 @@ def main(
     markdown: bool,
 ) -> None:
     """Run and print."""
+    _check(json_file, pattern)
     with progress("loading the cases"):
         cases = list(selected(official_cases(), pattern))
     if not cases:
@@ -70,6 +72,16 @@ def main(
         sys.stdout.write(page(found, version("onnx"), beside))
         return
     _print(found, beside)
+
+
+def _check(json_file: Path | None, pattern: str | None) -> None:
+    """What would otherwise be noticed after all cases ran."""
+    if json_file is not None and not json_file.resolve().parent.is_dir():
+        raise click.UsageError(f"--json {json_file}: there is no folder {json_file.parent}")
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise click.UsageError(f"-k {pattern}: no regular expression: {error}") from error
 
 
 def _run(cases: Sequence[Case], jobs: int, timeout: float, engine: str) -> list[Result]:

@@ -23,7 +23,7 @@ from . import figures, registry
 
 @click.command(help=__doc__)
 @click.argument("name", required=False)
-@click.option("--variant", help="Of the family; see --list.")
+@click.option("--variant", help="Of the family, @SIZE of the image, or both; see above.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), metavar="FILE.onnx")
 @click.option("--list", "listed", is_flag=True, help="Say which networks there are.")

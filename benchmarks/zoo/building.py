@@ -21,6 +21,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from motet.runtime.errors import SpecError
+
 OPSET = 17
 RESIDUAL = 0.3
 """Scale of the batch normalisation that ends a residual branch."""
@@ -278,7 +280,8 @@ def _windows(
     result = []
     for dim, window, stride, pad in zip(x.shape[2:], kernel, strides, pads, strict=True):
         room = size(dim) + 2 * pad - window
-        assert room >= 0, f"{x.name}: the image is smaller than the window"
+        if room < 0:
+            raise SpecError(f"{x.name}: the image is smaller than the window: choose a larger one")
         steps = -(-room // stride) if ceil_mode else room // stride
         # A window must not begin behind the image and its leading padding.
         steps -= ceil_mode and steps * stride >= size(dim) + pad

@@ -285,6 +285,8 @@ def numpy_dtype(info: onnx.ValueInfoProto, file: str) -> str:
             "inputs and outputs must be tensors, or sequences or optionals of tensors"
         )
     elem = tensor.elem_type
+    if elem == onnx.TensorProto.UNDEFINED:
+        raise ModelError(f"{file}: '{info.name}' has no element type: state it in the model")
     if elem == onnx.TensorProto.STRING:
         raise ModelError(
             f"{file}: '{info.name}' is a string tensor; Motet runs numbers only: "

@@ -160,6 +160,11 @@ def _print_first(found: Sequence[ModelRows], target: str) -> None:
 def _story(one: ModelRows, target: str) -> list[str]:
     """What is to be said of the first difference, line by line."""
     first = one.first
+    if first is None and not one.rows:
+        return [
+            f"{one.model}: no value is left to compare; motet check without --bisect and "
+            "--outputs compares the model's outputs"
+        ]
     if first is None:
         return [f"{one.model}: {target} agrees with onnxruntime in all of them"]
     lines = [

@@ -14,6 +14,7 @@ from motet.console import output, print_json, quantity, seconds, table
 from motet.description import code_facts
 from motet.opening import CompileRequest, Insight, check_destination, compile_files
 from motet.runtime.bundle import Bundle
+from motet.runtime.errors import SpecError
 
 
 @click.command(epilog="Examples:\n\n"
@@ -47,6 +48,9 @@ def compile(  # noqa: A001 - named after its command
     as_json: bool,
 ) -> None:
     """Compile ONNX models, or a specification, into a bundle."""
+    folder = next((file for file in files if Path(file).is_dir()), None)
+    if folder is not None:
+        raise SpecError(f"{folder} is a folder: give one .toml specification or .onnx files")
     path = check_destination(Path(out or Path(files[0]).with_suffix(".motet").name), "--output")
     request = replace(request, print_ir_after=print_ir_after, verify_passes=verify_passes)
     insight, started = Insight(), time.perf_counter()

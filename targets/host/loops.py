@@ -73,6 +73,8 @@ def parallel(
     worth_it: bool,
 ) -> Stmt:
     """One fused loop over ``extents``, parallel where ``worth_it``."""
+    if any(constant_of(e) == 0 for e in extents):
+        return tirx.Evaluate(0)
     kept = [k for k, e in enumerate(extents) if constant_of(e) != 1]
     if len(kept) < len(names):
 

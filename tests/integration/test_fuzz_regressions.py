@@ -76,3 +76,22 @@ def test_a_flag_that_is_neither_0_nor_1(tmp_path, flag):
     total = helper.make_node("ReduceSum", ["x"], ["y"], name="sum", keepdims=flag)
     proto = model([total], [info("x", [2, 3])], [info("y")])
     refused(proto, tmp_path, f"'sum' .*keepdims is {flag}: it is 0 or 1")
+
+
+def test_no_boxes_at_all_are_suppressed_to_none(tmp_path: Path) -> None:
+    names = ["boxes", "scores", "most"]
+    node = helper.make_node("NonMaxSuppression", names, ["y"], name="nms")
+    inputs = [info("boxes", [0, 6, 4]), info("scores", [0, 0, 6]), info("most", [1], INT64)]
+    proto = model([node], inputs, [info("y", None, INT64)])
+    feeds = {"boxes": np.zeros((0, 6, 4), "f4"), "scores": np.zeros((0, 0, 6), "f4")}
+    [found] = run(proto, tmp_path, **feeds, most=np.array([3]))
+    assert found.shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", ["sequence_type", "optional_type"])
+def test_a_sequence_or_optional_of_no_element_type_is_refused(tmp_path: Path, kind: str) -> None:
+    given = onnx.ValueInfoProto(name="x")
+    getattr(given.type, kind).elem_type.tensor_type.shape.SetInParent()
+    node = helper.make_node("Identity", ["x"], ["y"], name="same")
+    with pytest.raises(ModelError, match="'x' has no element type"):
+        run(model([node], [given], [info("y")]), tmp_path)
