@@ -48,7 +48,7 @@ def compile(  # noqa: A001 - named after its command
     as_json: bool,
 ) -> None:
     """Compile ONNX models, or a specification, into a bundle."""
-    folder = next((file for file in files if Path(file).is_dir()), None)
+    folder = next((f for f in files if not Path(f).suffix and Path(f).is_dir()), None)
     if folder is not None:
         raise SpecError(f"{folder} is a folder: give one .toml specification or .onnx files")
     path = check_destination(Path(out or Path(files[0]).with_suffix(".motet").name), "--output")
