@@ -1,4 +1,4 @@
-"""Running products, caches that are written in place, and weights of mel filters."""
+"""Running sums and products, caches that are written in place, and weights of mel filters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import Constant, constant, counted, shape_value
 
 
-def cum_prod(node: Node) -> relax.Expr:
-    """CumProd along a constant axis; ``reverse`` flips before and after."""
-    axis = node.normal_axis(int(node.needed_constant(1, "axis").reshape(-1)[0]), node.rank())
-    exclusive, x = bool(node.attr("exclusive", 0)), node.x()
-    if not node.attr("reverse", 0):
-        return relax.op.cumprod(x, axis, node.dtype(), exclusive)
-    turned = relax.op.cumprod(relax.op.flip(x, axis), axis, node.dtype(), exclusive)
-    return relax.op.flip(turned, axis)
+def _running(operator: Callable[..., Any]) -> Callable[[Node], Any]:
+    """The converter of CumSum or CumProd along a constant axis."""
+
+    def convert(node: Node) -> relax.Expr:
+        """``reverse`` flips before and after."""
+        axis = node.normal_axis(int(node.needed_constant(1, "axis").reshape(-1)[0]), node.rank())
+        exclusive, x = bool(node.attr("exclusive", 0)), node.x()
+        if not node.attr("reverse", 0):
+            return operator(x, axis, node.dtype(), exclusive)
+        return relax.op.flip(operator(relax.op.flip(x, axis), axis, node.dtype(), exclusive), axis)
+
+    return convert
 
 
 def tensor_scatter(node: Node) -> relax.Expr:
@@ -124,7 +128,8 @@ def determinant(node: Node) -> relax.Expr:
 
 
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
-    "CumProd": cum_prod,
+    "CumProd": _running(relax.op.cumprod),
+    "CumSum": _running(relax.op.cumsum),
     "TensorScatter": tensor_scatter,
     "MelWeightMatrix": mel_weight_matrix,
     "Det": determinant,

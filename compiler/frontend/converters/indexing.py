@@ -199,17 +199,6 @@ def _best(node: Node, axis: int) -> Dim:
     return node.dims(1, "k")[0] if dims is None else dims[0]
 
 
-def cum_sum(node: Node) -> relax.Expr:
-    """CumSum along a constant axis; ``reverse`` flips before and after."""
-    axis = node.normal_axis(int(node.needed_constant(1, "axis").reshape(-1)[0]), node.rank())
-    exclusive, x = bool(node.attr("exclusive", 0)), node.x()
-    if not node.attr("reverse", 0):
-        return relax.op.cumsum(x, axis, node.dtype(), exclusive)
-    return relax.op.flip(
-        relax.op.cumsum(relax.op.flip(x, axis), axis, node.dtype(), exclusive), axis
-    )
-
-
 CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "Gather": gather,
     "GatherElements": gather_elements,
@@ -219,5 +208,4 @@ CONVERTERS: dict[str, Callable[[Node], Any]] = {
     "ScatterND": scatter_nd,
     "OneHot": one_hot,
     "TopK": top_k,
-    "CumSum": cum_sum,
 }

@@ -196,9 +196,10 @@ def padded(
     vector, x = late.vector_of(node, widths), node.x()
     before = _entries(node, vector, 0, len(axes))
     extents = [node.shape()[axis] for axis in axes]
-    dims = _padded_dims(node, widths, extents, [f"dim{axis}" for axis in axes])
+    known = _known(node, widths, 2 * len(axes))
+    dims = _padded_dims(node, vector, known, extents, [f"dim{axis}" for axis in axes])
     for i, (axis, dim) in enumerate(zip(axes, dims, strict=True)):
-        if same(dim, extents[i]) and mode == "constant" and _is_nothing(node, widths, i, len(axes)):
+        if mode == "constant" and known and same(known[i], 0) and same(known[len(axes) + i], 0):
             continue
         begin = _entries(node, before, i, 1)
         places = node.emit(relax.op.subtract(node.emit(counted(dim)), begin))
@@ -206,21 +207,24 @@ def padded(
     return x
 
 
-def _is_nothing(node: Node, widths: relax.Expr, i: int, count: int) -> bool:
-    """Whether axis ``i`` of ``count`` is known to get no pads."""
-    known = [d for p in late.pieces(node, widths) if isinstance(p, list) for d in p]
-    return len(known) == 2 * count and same(known[i], 0) and same(known[count + i], 0)
+def _known(node: Node, x: relax.Expr, count: int) -> list[Dim]:
+    """The ``count`` entries of a vector that are known before the run; empty if not all are."""
+    known = [d for p in late.pieces(node, x) if isinstance(p, list) for d in p]
+    return known if len(known) == count else []
 
 
 def _padded_dims(
-    node: Node, widths: relax.Expr, extents: Sequence[Dim], names: Sequence[str]
+    node: Node,
+    vector: relax.Expr,
+    known: Sequence[Dim],
+    extents: Sequence[Dim],
+    names: Sequence[str],
 ) -> list[Dim]:
     """Extents with the pads before and after; bound where these are not known."""
-    known = [d for p in late.pieces(node, widths) if isinstance(p, list) for d in p]
     count = len(extents)
-    if len(known) == 2 * count:
+    if known:
         return [e + b + a for e, b, a in zip(extents, known, known[count:], strict=False)]
-    vector, have = late.vector_of(node, widths), late.as_vector(node, extents)
+    have = late.as_vector(node, extents)
     before, after = _entries(node, vector, 0, count), _entries(node, vector, count, count)
     whole = node.emit(relax.op.add(node.emit(relax.op.add(have, before)), after))
     return late.bind(node, whole, names)

@@ -87,6 +87,17 @@ def run(imported: ImportedModel, feeds: dict[str, np.ndarray]) -> list[np.ndarra
     return [r.numpy() for r in ([result] if hasattr(result, "numpy") else list(result))]
 
 
+def true_outputs(proto: onnx.ModelProto, feeds: dict[str, np.ndarray], truth: str) -> list[Any]:
+    """What onnxruntime computes, or onnx's reference evaluator (``truth`` "onnx")."""
+    if truth == "onnxruntime":
+        runtime = pytest.importorskip("onnxruntime")
+        session = runtime.InferenceSession(
+            proto.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        return list(session.run(None, feeds))
+    return list(ReferenceEvaluator(proto).run(None, feeds))
+
+
 def check(
     proto: onnx.ModelProto,
     feeds: dict[str, np.ndarray],
@@ -97,14 +108,7 @@ def check(
 ) -> ImportedModel:
     """Import, run, and compare with onnx's reference evaluator, or with onnxruntime."""
     imported = load(proto, folder)
-    if truth == "onnxruntime":
-        runtime = pytest.importorskip("onnxruntime")
-        session = runtime.InferenceSession(
-            proto.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        want = session.run(None, feeds)
-    else:
-        want = ReferenceEvaluator(proto).run(None, feeds)
+    want = true_outputs(proto, feeds, truth)
     got = run(imported, feeds)
     assert len(got) == len(want)
     for a, b in zip(got, want, strict=True):

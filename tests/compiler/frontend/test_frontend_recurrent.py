@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from frontend_models import load, saved, single
-from onnx.reference import ReferenceEvaluator
+from frontend_models import load, saved, single, true_outputs
 
 import motet
 from motet.runtime.errors import UnsupportedOperatorError
@@ -19,14 +18,7 @@ def f(*shape: int) -> np.ndarray:
 
 def check(proto, feeds, folder, rtol, atol, truth="onnxruntime"):
     """Compile, run, and compare with onnxruntime, or with onnx's reference evaluator."""
-    if truth == "onnxruntime":
-        runtime = pytest.importorskip("onnxruntime")
-        session = runtime.InferenceSession(
-            proto.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        want = session.run(None, feeds)
-    else:
-        want = ReferenceEvaluator(proto).run(None, feeds)
+    want = true_outputs(proto, feeds, truth)
     got = motet.load(motet.compile(saved(proto, folder))).run("m", feeds)
     for a, b in zip(got.values(), want, strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
