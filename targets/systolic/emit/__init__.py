@@ -1,0 +1,1 @@
+"""Code generation: steps of a workload to instructions."""

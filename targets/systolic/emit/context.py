@@ -1,0 +1,64 @@
+"""What code generation of one step is given: the step, its mapping, and where things lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field
+
+from motet.targets.systolic.architecture import ArrayDescription, Pod
+from motet.targets.systolic.formats import Format
+from motet.targets.systolic.instructions.addressing import View
+from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.workload.graph import Step, Workload
+
+
+@dataclass
+class ViewTable:
+    """The views of a program; equal ones are kept once."""
+
+    views: list[View] = field(default_factory=list)
+    _numbers: dict[View, int] = field(default_factory=dict)
+
+    def number(self, view: View) -> int:
+        """The number that instructions name ``view`` by."""
+        if view not in self._numbers:
+            self._numbers[view] = len(self.views)
+            self.views.append(view)
+        return self._numbers[view]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a resident tensor lies: at ``address`` (words) of the scratchpads of ``pods``."""
+
+    address: int
+    pods: range
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """One step, and the resources that it may use.
+
+    Attributes
+    ----------
+    number: of the step, for the instructions' ``step``.
+    resident: places of the tensors that lie in scratchpads; all others are in DRAM.
+    scratchpad: words [start, stop) of each pod's scratchpad that the step's tiles may use.
+    accumulators: 32-bit words [start, stop) of each pod's accumulators, likewise.
+    """
+
+    number: int
+    step: Step
+    workload: Workload
+    description: ArrayDescription
+    format: Format
+    mapping: Mapping
+    views: ViewTable
+    resident: Dict[int, Place]
+    scratchpad: range
+    accumulators: range
+
+    @property
+    def pod(self) -> Pod:
+        """What the pods of the step are."""
+        return self.description.pod(self.mapping.first_pod)

@@ -1,0 +1,1 @@
+"""Programs of the array: instructions, operands, queues, and how they are kept and checked."""

@@ -1,0 +1,44 @@
+"""A mapping: how one step is cut into tiles, in which order they run, and on which pods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from motet.targets.systolic.architecture import DataflowName
+
+Split = Literal["rows", "columns", "groups"]
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A choice of tiles for one step; ``mappings/file.py`` reads and writes them.
+
+    Attributes
+    ----------
+    dataflow: of the products; vector steps have none of their own and ignore it.
+    first_pod, pods: the pods that share the step's output tiles, of one kind.
+    split: the dimension of the output whose tiles are dealt out to the pods: rows (m), columns
+        (n), or groups.
+    tile_rows, tile_depth, tile_columns: sizes of a full tile along m, k and n.
+    rows_outermost: the loop order of output tiles; the reduction is innermost.
+    input_slots, weight_slots, accumulator_slots: full tiles that each memory holds at once, as
+        rings.
+    """
+
+    dataflow: DataflowName
+    first_pod: int
+    pods: int
+    split: Split
+    tile_rows: int
+    tile_depth: int
+    tile_columns: int
+    rows_outermost: bool
+    input_slots: int
+    weight_slots: int
+    accumulator_slots: int
+
+    @property
+    def pod_numbers(self) -> range:
+        """The pods that the step runs on."""
+        return range(self.first_pod, self.first_pod + self.pods)

@@ -1,0 +1,1 @@
+"""The views of a program: values, cycles, energy."""

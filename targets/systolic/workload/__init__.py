@@ -1,0 +1,1 @@
+"""What the array is asked to compute: layers over tensors, free of any compiler's types."""

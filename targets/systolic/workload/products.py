@@ -1,0 +1,109 @@
+"""Product layers as matrices: the views of input, weight and output that the array works on.
+
+Every view is ``groups`` matrices; the product of a group is output[m, n] = sum over k of
+input[m, k] x weight[k, n].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from motet.targets.systolic.instructions.addressing import NO_PADDING, Loop, View, merged
+from motet.targets.systolic.workload.layers import (
+    Convolution,
+    Layer,
+    MatrixProduct,
+    ProductShape,
+)
+
+
+@dataclass(frozen=True)
+class ProductViews:
+    """One matrix product per group.
+
+    run: output rows that belong together (a line of the image), where tiles like to end.
+    """
+
+    shape: ProductShape
+    input: View
+    weight: View
+    output: View
+    run: int = 1
+
+
+def product_views(layer: Layer, inputs: Sequence[int], output: int) -> ProductViews:
+    """The product that ``layer`` is, over tensors ``inputs`` (input, weight) and ``output``."""
+    if isinstance(layer, Convolution):
+        return _convolution(layer, inputs, output)
+    assert isinstance(layer, MatrixProduct)
+    return _matrix_product(layer, inputs, output)
+
+
+def _convolution(layer: Convolution, inputs: Sequence[int], output: int) -> ProductViews:
+    groups, _, n, k = shape = layer.product_shape
+    plane = layer.out_size[0] * layer.out_size[1]
+    return ProductViews(
+        shape,
+        _im2col(layer, inputs[0]),
+        view(inputs[1], layer.weight_shape, Loop(groups, n * k), (Loop(k, 1),), (Loop(n, k),)),
+        view(
+            output,
+            layer.output_shape,
+            Loop(groups, n * plane),
+            (Loop(layer.batch, groups * n * plane), Loop(plane, 1)),
+            (Loop(n, plane),),
+        ),
+        run=layer.out_size[1],
+    )
+
+
+def _im2col(layer: Convolution, tensor: int) -> View:
+    """Row (b, y, x), column (c, ky, kx), over the padded input."""
+    top, left, bottom, right = layer.padding
+    width = layer.in_width + left + right
+    plane = (layer.in_height + top + bottom) * width
+    channels = layer.in_channels // layer.groups
+    out_height, out_width = layer.out_size
+    rows = (
+        Loop(layer.batch, layer.in_channels * plane),
+        Loop(out_height, layer.stride[0] * width),
+        Loop(out_width, layer.stride[1]),
+    )
+    columns = (
+        Loop(channels, plane),
+        Loop(layer.kernel[0], layer.dilation[0] * width),
+        Loop(layer.kernel[1], layer.dilation[1]),
+    )
+    group = Loop(layer.groups, channels * plane)
+    return view(tensor, layer.input_shape, group, rows, columns, layer.padding)
+
+
+def _matrix_product(layer: MatrixProduct, inputs: Sequence[int], output: int) -> ProductViews:
+    groups, m, n, k = shape = layer.product_shape
+    across, along = (1, k) if layer.rhs_transposed else (n, 1)
+    return ProductViews(
+        shape,
+        view(inputs[0], layer.input_shape, Loop(groups, m * k), (Loop(m, k),), (Loop(k, 1),)),
+        view(
+            inputs[1],
+            layer.weight_shape,
+            Loop(groups, k * n),
+            (Loop(k, across),),
+            (Loop(n, along),),
+        ),
+        view(output, layer.output_shape, Loop(groups, m * n), (Loop(m, n),), (Loop(n, 1),)),
+    )
+
+
+def view(
+    tensor: int,
+    shape: tuple[int, ...],
+    group: Loop,
+    rows: Sequence[Loop],
+    columns: Sequence[Loop],
+    padding: tuple[int, int, int, int] = NO_PADDING,
+    offset: int = 0,
+) -> View:
+    """A view with its loops merged."""
+    return View(tensor, shape, group, merged(rows), merged(columns), padding, offset)
