@@ -55,3 +55,61 @@ class Accelerator(Protocol):
 
     def counts(self, name: str) -> LayerCounts:
         """Cost of one run of program ``name``; it does not depend on the values."""
+
+
+@dataclass(frozen=True)
+class StepCounts:
+    """What one step (layer) of an array program costs.
+
+    start_cycle, end_cycle: from its first instruction's start to its last one's end; steps
+        overlap. array_cycles: cycles in which some pod's array worked for it, summed over pods.
+    macs: useful multiply-accumulates (no padding of tiles).
+    utilisation: macs / (array_cycles x rows x columns of a pod), 0 to 1.
+    compute_bound, scratchpad_bound, dram_bound: cycles that peak arithmetic, scratchpad ports
+        and DRAM bandwidth each take at least, with nothing else in the way.
+    """
+
+    name: str
+    kind: str
+    dataflow: str
+    pods: int
+    start_cycle: int
+    end_cycle: int
+    array_cycles: int
+    macs: int
+    utilisation: float
+    tiles: int
+    dram_read_bytes: int
+    dram_write_bytes: int
+    interconnect_bytes: int
+    compute_bound: int
+    scratchpad_bound: int
+    dram_bound: int
+
+    @property
+    def speed_of_light(self) -> int:
+        """No schedule is quicker: the largest of the bounds, in cycles."""
+        return max(self.compute_bound, self.scratchpad_bound, self.dram_bound)
+
+
+@dataclass(frozen=True)
+class ProgramCounts:
+    """What one run of an array program costs; it does not depend on the values.
+
+    cycles: from the first instruction's start to the last one's end, memories included.
+    utilisation: macs / (cycles x processing elements of all pods), 0 to 1.
+    stalls: cycles by what the pods' arrays did or waited for ("busy", and causes), summed over
+        all pods: they add up to cycles x pods.
+    energy_joules: by component; empty where the description has no energy figures.
+    """
+
+    cycles: int
+    macs: int
+    utilisation: float
+    pods: int
+    dram_read_bytes: int
+    dram_write_bytes: int
+    interconnect_bytes: int
+    stalls: dict[str, int]
+    energy_joules: dict[str, float]
+    steps: tuple[StepCounts, ...]

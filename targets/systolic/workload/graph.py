@@ -104,7 +104,9 @@ class Workload:
             if missing or step.output in known or step.output >= len(self.tensors):
                 raise CompileError(f"step {step.name!r} is out of order or writes a known tensor")
             if self.tensors[step.output].elements != math.prod(step.layer.output_shape):
-                raise CompileError(f"step {step.name!r}: its output has another size than its layer")
+                raise CompileError(
+                    f"step {step.name!r}: its output has another size than its layer"
+                )
             known.add(step.output)
 
     @property
@@ -138,9 +140,7 @@ def single(
         tensors.append(Tensor("residual", layer.output_shape, Role.INPUT))
     tensors.append(Tensor("output", layer.output_shape, Role.OUTPUT))
     epilogue = Epilogue(bias_at, residual_at, None, activation, 0.0, clamp)
-    return Workload(
-        tuple(tensors), (Step(name, layer, inputs, len(tensors) - 1, epilogue),)
-    )
+    return Workload(tuple(tensors), (Step(name, layer, inputs, len(tensors) - 1, epilogue),))
 
 
 def channels_of(layer: Layer) -> int:
