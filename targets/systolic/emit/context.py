@@ -8,15 +8,22 @@ from dataclasses import dataclass, field
 from motet.targets.systolic.architecture import ArrayDescription, Pod
 from motet.targets.systolic.formats import Format
 from motet.targets.systolic.instructions.addressing import View
+from motet.targets.systolic.instructions.program import Role, Tensor
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.workload.graph import Step, Workload
 
 
 @dataclass
 class ViewTable:
-    """The views of a program; equal ones are kept once."""
+    """The views of a program; equal ones are kept once.
+
+    staging: tensors that steps add to the workload's for their own use, parts of an input that
+        lie in a scratchpad while several views read them (INTERNAL, resident). The program's
+        tensors are the workload's followed by these.
+    """
 
     views: list[View] = field(default_factory=list)
+    staging: list[Tensor] = field(default_factory=list)
     _numbers: dict[View, int] = field(default_factory=dict)
 
     def number(self, view: View) -> int:
@@ -25,6 +32,13 @@ class ViewTable:
             self._numbers[view] = len(self.views)
             self.views.append(view)
         return self._numbers[view]
+
+    def stage(self, shape: tuple[int, ...], address: int) -> int:
+        """The place in ``staging`` of a tensor of ``shape`` at ``address`` of the scratchpad."""
+        tensor = Tensor("", shape, Role.INTERNAL, resident=address)
+        if tensor not in self.staging:
+            self.staging.append(tensor)
+        return self.staging.index(tensor)
 
 
 @dataclass(frozen=True)
@@ -62,3 +76,7 @@ class StepContext:
     def pod(self) -> Pod:
         """What the pods of the step are."""
         return self.description.pod(self.mapping.first_pod)
+
+    def stage(self, shape: tuple[int, ...], address: int) -> int:
+        """The number of a tensor of the step's own at ``address`` of the scratchpad."""
+        return len(self.workload.tensors) + self.views.stage(shape, address)

@@ -140,6 +140,8 @@ class Function(enum.IntEnum):
     ROW_SUBTRACT: d[r, c] - s[r]; ROW_MULTIPLY: d[r, c] * s[r].
     REQUANTISE: int32 d to round_half_even(d * s[c]) + value, s fp32 bits, ``value`` the zero
         point as int32; integer formats only.
+    SCALE: d * alpha + value, ``value`` as fp32 bits (layer norm's epsilon, an average's 1/n); in
+        integer formats round_half_even(d * alpha) + value as int32.
     """
 
     NONE = 0
@@ -155,6 +157,7 @@ class Function(enum.IntEnum):
     ROW_SUBTRACT = 10
     ROW_MULTIPLY = 11
     REQUANTISE = 12
+    SCALE = 13
 
 
 class Activation(enum.IntEnum):
