@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systolic_register_model import simulate
 
-from motet.targets.systolic.closed_form import gemm_cycles, ws_double_buffered_cycles
+from motet.targets.systolic.closed_form import (
+    DATAFLOWS,
+    conv1d_cycles,
+    fuseconv_1d_cycles,
+    fuseconv_depthwise_cycles,
+    fuseconv_gemm_cycles,
+    gemm_cycles,
+    os_double_buffered_cycles,
+    spatial_double_buffered_cycles,
+    spatial_words,
+    ws_double_buffered_cycles,
+)
 
 DATA = Path(__file__).parent / "data" / "scalesim_cycles_excerpt.csv"
 ROWS = list(csv.DictReader(x for x in DATA.read_text().splitlines() if not x.startswith("#")))
@@ -84,10 +96,102 @@ def test_no_tile_takes_no_cycle():
     assert ws_double_buffered_cycles([], 4, 4) == 0
 
 
-def test_what_has_no_closed_form():
-    with pytest.raises(ValueError, match="output-stationary"):
-        gemm_cycles(1, 1, 1, 4, 4, "output-stationary", "double-buffered")
-    with pytest.raises(ValueError, match="row-stationary"):
-        gemm_cycles(1, 1, 1, 4, 4, "row-stationary")
-    with pytest.raises(ValueError, match="at least one row"):
-        ws_double_buffered_cycles([3, 0], 4, 4)
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: gemm_cycles(1, 1, 1, 4, 4, "row-stationary"), "row-stationary"),
+        (lambda: gemm_cycles(1, 1, 1, 4, 4, "output-stationary", "exact"), "exact"),
+        (lambda: gemm_cycles(1, 1, 1, 4, 4, "input-stationary", "fuseconv"), "input-stationary"),
+        (lambda: ws_double_buffered_cycles([3, 0], 4, 4), "at least one row"),
+        (lambda: os_double_buffered_cycles([3, 0], 4, 4), "at least one product"),
+    ],
+)
+def test_what_has_no_closed_form(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+SIZES = st.integers(1, 40)
+
+
+@given(m=SIZES, n=SIZES, k=SIZES, rows=st.integers(1, 9), columns=st.integers(1, 9))
+def test_whole_products_are_their_tiles_in_a_row(m, n, k, rows, columns):
+    def folds(down, across):
+        return math.ceil(down / rows) * math.ceil(across / columns)
+
+    def cycles(dataflow):
+        return gemm_cycles(m, n, k, rows, columns, dataflow, "double-buffered")
+
+    weights, inputs, outputs = folds(k, n), folds(k, m), folds(m, n)
+    assert cycles("weight-stationary") == ws_double_buffered_cycles([m] * weights, rows, columns)
+    assert cycles("input-stationary") == ws_double_buffered_cycles([n] * inputs, rows, columns)
+    assert cycles("output-stationary") == os_double_buffered_cycles([k] * outputs, rows, columns)
+
+
+@given(m=SIZES, n=SIZES, k=SIZES, rows=st.integers(1, 9), columns=st.integers(1, 9))
+def test_fuseconv_sums_its_folds(m, n, k, rows, columns):
+    down = [min(rows, m - at) for at in range(0, m, rows)]
+    across = [min(columns, n - at) for at in range(0, n, columns)]
+    expected = sum(k + r + c - 1 for r in down for c in across)
+    assert gemm_cycles(m, n, k, rows, columns, "output-stationary", "fuseconv") == expected
+    assert fuseconv_depthwise_cycles(m, n, k, rows, columns) == n * fuseconv_gemm_cycles(
+        m, 1, k, rows, columns
+    )
+
+
+# FuSeConv, arXiv 2105.13434: cycles on 64x64, recomputed from the definitions of the networks.
+@pytest.mark.parametrize(
+    ("variant", "replaced", "cycles"),
+    [
+        ("base", 0, 2521760),
+        ("full", 13, 621072),
+        ("half", 13, 375032),
+        ("full", 5, 1143728),
+        ("half", 5, 1064904),
+    ],
+)
+def test_fuseconv_mobilenet_v1(variant, replaced, cycles):
+    assert mobilenet_v1_cycles(variant, replaced) == cycles
+
+
+def mobilenet_v1_cycles(variant, replaced):
+    """FuSeConv's cycles of MobileNetV1 on 64x64 with the first ``replaced`` blocks replaced."""
+    outputs = [64, 128, 128, 256, 256, *[512] * 6, 1024, 1024]
+    total = fuseconv_gemm_cycles(112 * 112, 32, 27, 64, 64)
+    channels, size = 32, 112
+    for block, wide in enumerate(outputs):
+        stride = 2 if block in (1, 3, 5, 11) else 1
+        positions = (size // stride) ** 2
+        if block >= replaced:
+            total += fuseconv_depthwise_cycles(positions, channels, 9, 64, 64)
+            inner = channels
+        else:
+            each = channels if variant == "full" else channels // 2
+            total += 2 * fuseconv_1d_cycles(size * each, size + 2, 3, stride, 64, 64)
+            inner = 2 * each
+        total += fuseconv_gemm_cycles(positions, wide, inner, 64, 64)
+        channels, size = wide, size // stride
+    return total + fuseconv_gemm_cycles(1, 1000, 1024, 64, 64)
+
+
+@given(
+    outputs=st.integers(1, 40),
+    taps=st.integers(1, 9),
+    stride=st.integers(1, 4),
+    lines=st.integers(1, 20),
+)
+def test_spatial_words_are_the_window_that_is_read(outputs, taps, stride, lines):
+    read = {x * stride + tap for x in range(outputs) for tap in range(taps)}
+    assert spatial_words(outputs, taps, stride) == len(read)
+    tiles = [min(5, outputs - at) for at in range(0, outputs, 5)] * math.ceil(lines / 4)
+    cycles = spatial_double_buffered_cycles([spatial_words(w, taps, stride) for w in tiles], 4)
+    assert conv1d_cycles(lines, outputs, taps, stride, 4, 5) == cycles
+
+
+@pytest.mark.parametrize("mode", ["scalesim", "double-buffered"])
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_arrays_of_sizes(mode, dataflow):
+    sizes = [(3, 5, 7), (64, 10, 9), (1, 1, 1)]
+    columns = np.array(sizes).T
+    got = gemm_cycles(*columns, 4, 8, dataflow, mode)
+    assert got.tolist() == [gemm_cycles(*each, 4, 8, dataflow, mode) for each in sizes]
