@@ -1,72 +1,165 @@
-"""What a systolic array is: frozen structs, every field with its unit.
+"""What a systolic array is: frozen structs, every field with its unit and range.
 
-``description`` reads them from TOML; ``docs/ARRAY.md`` has the keys. A pod is an array of
-processing elements with a scratchpad, accumulators and a vector unit of its own; an
-interconnect joins the pods' memories with each other and with DRAM.
+``architecture_file`` reads them from TOML; ``docs/ARRAY_DESCRIPTION.md`` has the keys. A pod is
+an array of processing elements with a scratchpad, accumulators and a vector unit of its own;
+an interconnect joins the pods' memories with each other and with DRAM. The annotations are
+the one definition of units, ranges and meaning: the reader checks by them, and the document
+is made from them. A constructor does not check.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-import msgspec
+from msgspec import Meta
 
+from motet.targets.systolic.architecture_figures import (
+    Area,
+    Energy,
+    Figure,
+    FormatName,
+    Frozen,
+    unit,
+)
 from motet.targets.systolic.formats import ACCUMULATOR_BYTES, FORMATS
+
+__all__ = [
+    "Area",
+    "ArrayDescription",
+    "DataflowName",
+    "Dram",
+    "Energy",
+    "Figure",
+    "FormatName",
+    "Interconnect",
+    "InterconnectKind",
+    "Memory",
+    "PerVector",
+    "Pod",
+    "VectorUnit",
+]
 
 DataflowName = Literal[
     "weight-stationary", "output-stationary", "input-stationary", "spatial-output-stationary"
 ]
-FormatName = Literal["fp32", "bf16", "int8", "int4"]
 InterconnectKind = Literal["bus", "crossbar", "butterfly", "benes", "mesh"]
 
+MAX_SIDE = 4096
+MAX_PODS = 4096
+MAX_MEMORY_BYTES = 2**30
 
-class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What all structs of a description share."""
+Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 
 
-class Memory(_Frozen):
+class Memory(Frozen):
     """A memory of a pod.
 
-    bytes: capacity. banks: independent parts; a port is a way into one bank.
-    ports: accesses that go on at once. port_bytes: bytes per cycle through one port.
+    What its ports move together bounds what a cycle can read and write: ``bytes_per_cycle``.
     """
 
-    bytes: int
-    banks: int = 1
-    ports: int = 2
-    port_bytes: int = 64
+    bytes: Annotated[
+        int,
+        Meta(ge=1, le=MAX_MEMORY_BYTES, description="Capacity.", extra=unit("bytes")),
+    ]
+    banks: Annotated[
+        int,
+        Meta(ge=1, le=4096, description="Equal, independent parts; they divide `bytes`."),
+    ] = 1
+    ports: Annotated[
+        int,
+        Meta(ge=1, le=8192, description="Accesses at once; at most two per bank."),
+    ] = 2
+    port_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=2**20,
+            description="Through one port in one cycle; all ports together take at most `bytes`.",
+            extra=unit("bytes/cycle"),
+        ),
+    ] = 64
+
+    @property
+    def bytes_per_cycle(self) -> int:
+        """Bytes that all ports together read or write in one cycle."""
+        return self.ports * self.port_bytes
 
 
-class VectorUnit(_Frozen):
-    """lanes: values per cycle. latency_cycles: from the first value in to the first out."""
+class VectorUnit(Frozen):
+    """The unit that works on accumulator tiles value by value."""
 
-    lanes: int
-    latency_cycles: int = 4
+    lanes: Annotated[
+        int,
+        Meta(ge=1, le=2**16, description="Values of one operation.", extra=unit("values/cycle")),
+    ]
+    latency_cycles: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**16,
+            description="From the first value in to the first out.",
+            extra=unit("cycles"),
+        ),
+    ] = 4
 
 
-class PerVector(_Frozen):
-    """Per-vector scales of integer formats (VS-Quant): ``scale_bits`` bits for ``length`` values.
+class PerVector(Frozen):
+    """Per-vector scales of integer formats (VS-Quant): they count in bytes moved and stored."""
 
-    They count in bytes moved and stored and in energy; 0 is none.
-    """
+    length: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=4096,
+            description="Values along the reduction that share a scale; 0 is none.",
+            extra=unit("values"),
+        ),
+    ] = 0
+    scale_bits: Annotated[
+        int,
+        Meta(ge=0, le=32, description="Size of a scale; 0 with length 0.", extra=unit("bits")),
+    ] = 0
 
-    length: int = 0
-    scale_bits: int = 0
 
+class Pod(Frozen):
+    """Equal pods: arrays of rows x columns processing elements, and their memories."""
 
-class Pod(_Frozen):
-    """``count`` equal pods: rows x columns processing elements, and their memories."""
-
-    count: int
-    rows: int
-    columns: int
-    scratchpad: Memory
-    accumulators: Memory
-    vector: VectorUnit
-    dataflows: tuple[DataflowName, ...] = ("weight-stationary",)
-    formats: tuple[FormatName, ...] = ("fp32",)
-    per_vector: PerVector = PerVector()
+    count: Annotated[
+        int, Meta(ge=1, le=MAX_PODS, description="Pods of this kind.", extra=unit("pods"))
+    ]
+    rows: Annotated[
+        Side,
+        Meta(
+            description="Of the array; along the reduction in weight-stationary.",
+            extra=unit("processing elements"),
+        ),
+    ]
+    columns: Annotated[
+        Side,
+        Meta(
+            description="Of the array; along the output channels in weight-stationary.",
+            extra=unit("processing elements"),
+        ),
+    ]
+    scratchpad: Annotated[
+        Memory, Meta(description="Holds tiles of inputs and weights, and resident tensors.")
+    ]
+    accumulators: Annotated[
+        Memory, Meta(description="Hold 32-bit partial sums, and vectors of bias and scale.")
+    ]
+    vector: Annotated[VectorUnit, Meta(description="Bias, activation, pooling, softmax.")]
+    dataflows: Annotated[
+        tuple[DataflowName, ...],
+        Meta(min_length=1, description="What may stay in the processing elements."),
+    ] = ("weight-stationary",)
+    formats: Annotated[
+        tuple[FormatName, ...],
+        Meta(min_length=1, description="Number formats of the multiply-accumulate units."),
+    ] = ("fp32",)
+    per_vector: Annotated[
+        PerVector, Meta(description="Scales per vector of an integer format.")
+    ] = PerVector()
 
     def scratchpad_words(self, number_format: str) -> int:
         """Capacity of the scratchpad in words of a format."""
@@ -83,87 +176,103 @@ class Pod(_Frozen):
         return self.rows * self.columns
 
 
-class Interconnect(_Frozen):
-    """What joins pods with each other and with DRAM.
+class Interconnect(Frozen):
+    """What joins pods with each other and with DRAM."""
 
-    kind: bus, crossbar, butterfly (``expansion`` parallel planes), benes (with copy), mesh.
-    link_bytes: bytes per cycle of one link. stage_cycles: cycles per stage or hop.
-    """
-
-    kind: InterconnectKind = "bus"
-    link_bytes: int = 64
-    stage_cycles: int = 1
-    expansion: int = 1
-
-
-class Dram(_Frozen):
-    """DRAM as bandwidth and latency, with row-buffer locality as a parameter.
-
-    bytes_per_second: peak of all channels together. channels: interleaved by requests.
-    latency_cycles: of the array's clock, until the first byte. dma_requests: requests in
-    flight at once. row_bytes, row_miss_cycles, row_hit_fraction: every ``row_bytes`` bytes
-    that are not a hit cost ``row_miss_cycles`` of the channel more; no refresh.
-    """
-
-    bytes_per_second: float
-    channels: int = 1
-    latency_cycles: int = 100
-    dma_requests: int = 16
-    row_bytes: int = 2048
-    row_miss_cycles: int = 0
-    row_hit_fraction: float = 1.0
+    kind: Annotated[
+        InterconnectKind,
+        Meta(
+            description="`benes` is with copy. A butterfly and a Benes need a power of two of pods."
+        ),
+    ] = "bus"
+    link_bytes: Annotated[
+        int,
+        Meta(ge=1, le=2**20, description="Width of one link.", extra=unit("bytes/cycle")),
+    ] = 64
+    stage_cycles: Annotated[
+        int,
+        Meta(ge=0, le=2**16, description="Latency of a stage or hop.", extra=unit("cycles")),
+    ] = 1
+    expansion: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Parallel planes of a butterfly (its k), a power of two; 1 for others.",
+        ),
+    ] = 1
 
 
-class Figure(_Frozen):
-    """A number with its origin: value (unit in the key), node in nm, volts, and source."""
+class Dram(Frozen):
+    """DRAM as bandwidth and latency, with row-buffer locality as a parameter; no refresh."""
 
-    value: float
-    node_nm: float
-    volts: float
-    source: str
+    bytes_per_second: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=1e18,
+            description="Peak of all channels together, both ways.",
+            extra=unit("bytes/s"),
+        ),
+    ]
+    channels: Annotated[
+        int, Meta(ge=1, le=1024, description="Equal channels; requests alternate over them.")
+    ] = 1
+    latency_cycles: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**20,
+            description="Of the array's clock, until the first byte.",
+            extra=unit("cycles"),
+        ),
+    ] = 100
+    dma_requests: Annotated[
+        int, Meta(ge=1, le=2**16, description="Requests in flight at once.", extra=unit("requests"))
+    ] = 16
+    row_bytes: Annotated[
+        int, Meta(ge=1, le=2**20, description="A row of the DRAM.", extra=unit("bytes"))
+    ] = 2048
+    row_miss_cycles: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**20,
+            description="What a channel loses at a row that is not open.",
+            extra=unit("cycles"),
+        ),
+    ] = 0
+    row_hit_fraction: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Share of the rows that are open already."),
+    ] = 1.0
 
 
-class Energy(_Frozen):
-    """Energy per event, in picojoules, and power at rest, in watts, by component.
-
-    mac_pj: per format. register_pj: per value moved between neighbouring processing elements.
-    leakage_watts: of all memories and logic, always; idle_watts: of the clock, per pod.
-    """
-
-    mac_pj: dict[FormatName, Figure]
-    scratchpad_pj_per_byte: Figure
-    accumulator_pj_per_byte: Figure
-    vector_pj: Figure
-    interconnect_pj_per_byte: Figure
-    dram_pj_per_byte: Figure
-    leakage_watts: Figure
-    idle_watts: Figure
-    register_pj: Figure | None = None
-
-
-class Area(_Frozen):
-    """Silicon area in square millimetres, by component."""
-
-    element_mm2: Figure
-    scratchpad_mm2_per_mebibyte: Figure
-    accumulator_mm2_per_mebibyte: Figure
-    vector_lane_mm2: Figure
-    interconnect_mm2: Figure
-
-
-class ArrayDescription(_Frozen):
+class ArrayDescription(Frozen):
     """One machine: its pods (of one size or of several), interconnect, DRAM and clock.
 
     Pods are numbered through in the order of ``pods``.
     """
 
-    name: str
-    clock_hz: float
-    pods: tuple[Pod, ...]
-    dram: Dram
-    interconnect: Interconnect = Interconnect()
-    energy: Energy | None = None
-    area: Area | None = None
+    name: Annotated[
+        str, Meta(min_length=1, description="What reports and `--target` call the machine.")
+    ]
+    clock_hz: Annotated[
+        float, Meta(ge=1, le=1e12, description="The clock of all pods.", extra=unit("Hz"))
+    ]
+    pods: Annotated[
+        tuple[Pod, ...], Meta(min_length=1, description="One table for each kind of pod.")
+    ]
+    dram: Annotated[Dram, Meta(description="The memory outside.")]
+    interconnect: Annotated[Interconnect, Meta(description="What joins pods and DRAM.")] = (
+        Interconnect()
+    )
+    energy: Annotated[
+        Energy | None, Meta(description="Energy per event; reports have none where absent.")
+    ] = None
+    area: Annotated[
+        Area | None, Meta(description="Area by component; reports have none where absent.")
+    ] = None
 
     @property
     def pod_count(self) -> int:

@@ -1,0 +1,1 @@
+"""Array descriptions that Motet ships: one TOML file each, named after the machine."""
