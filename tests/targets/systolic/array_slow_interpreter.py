@@ -154,9 +154,10 @@ class SlowInterpreter:
 
     def _read_view(self, one: Any, rows: int, columns: int) -> Array:
         view = self.views[one["operand"]]
-        memory, at = self._memory(view, one["pod"]), None
+        memory = self._memory(view, one["pod"])
         at = self._addresses(view, one, rows, columns)
-        assert at.max() < len(memory) and at.min() >= -1
+        assert at.max() < len(memory)
+        assert at.min() >= -1
         padding = memory.dtype.type(0)
         if one["flags"] & Flag.PAD_LOWEST:
             padding = memory.dtype.type(LIMITS.get(self.name, (-np.inf,))[0])
@@ -167,7 +168,9 @@ class SlowInterpreter:
         words = self.scratchpads[pod, address : address + rows * columns]
         return words.reshape(columns, rows).T
 
-    def _sums(self, pod: int, address: int, rows: int, columns: int, *, fp32: bool = False) -> Array:
+    def _sums(
+        self, pod: int, address: int, rows: int, columns: int, *, fp32: bool = False
+    ) -> Array:
         """A view [rows, columns] of an accumulator tile, as the format's sums or as fp32."""
         words = self.accumulators[pod, address : address + rows * columns]
         kind = np.dtype(np.float32) if fp32 else self.format.accumulated
@@ -311,7 +314,8 @@ class SlowInterpreter:
         view = self.views[one["operand"]]
         memory = self._memory(view, pod)
         at = self._addresses(view, one, int(one["rows"]), int(one["columns"]))
-        assert at.min() >= 0 and at.max() < len(memory)
+        assert at.min() >= 0
+        assert at.max() < len(memory)
         memory[at] = self._converted(one, self.tensors[view.tensor].element)
 
     def _store(self, one: Any) -> None:
