@@ -52,7 +52,7 @@ MAX_MEMORY_BYTES = 2**30
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 
 
-class Memory(Frozen):
+class Memory(Frozen, frozen=True):
     """A memory of a pod.
 
     What its ports move together bounds what a cycle can read and write: ``bytes_per_cycle``.
@@ -86,7 +86,7 @@ class Memory(Frozen):
         return self.ports * self.port_bytes
 
 
-class VectorUnit(Frozen):
+class VectorUnit(Frozen, frozen=True):
     """The unit that works on accumulator tiles value by value."""
 
     lanes: Annotated[
@@ -104,7 +104,7 @@ class VectorUnit(Frozen):
     ] = 4
 
 
-class PerVector(Frozen):
+class PerVector(Frozen, frozen=True):
     """Per-vector scales of integer formats (VS-Quant): they count in bytes moved and stored."""
 
     length: Annotated[
@@ -122,7 +122,7 @@ class PerVector(Frozen):
     ] = 0
 
 
-class Pod(Frozen):
+class Pod(Frozen, frozen=True):
     """Equal pods: arrays of rows x columns processing elements, and their memories."""
 
     count: Annotated[
@@ -176,7 +176,7 @@ class Pod(Frozen):
         return self.rows * self.columns
 
 
-class Interconnect(Frozen):
+class Interconnect(Frozen, frozen=True):
     """What joins pods with each other and with DRAM."""
 
     kind: Annotated[
@@ -203,7 +203,7 @@ class Interconnect(Frozen):
     ] = 1
 
 
-class Dram(Frozen):
+class Dram(Frozen, frozen=True):
     """DRAM as bandwidth and latency, with row-buffer locality as a parameter; no refresh."""
 
     bytes_per_second: Annotated[
@@ -248,7 +248,7 @@ class Dram(Frozen):
     ] = 1.0
 
 
-class ArrayDescription(Frozen):
+class ArrayDescription(Frozen, frozen=True):
     """One machine: its pods (of one size or of several), interconnect, DRAM and clock.
 
     Pods are numbered through in the order of ``pods``.

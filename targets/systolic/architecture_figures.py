@@ -25,7 +25,7 @@ def unit(name: str) -> dict[str, str]:
     return {"unit": name}
 
 
-class Figure(Frozen):
+class Figure(Frozen, frozen=True):
     """A number with its origin."""
 
     value: Annotated[
@@ -46,7 +46,7 @@ class Figure(Frozen):
     ]
 
 
-class Energy(Frozen):
+class Energy(Frozen, frozen=True):
     """Energy per event, in picojoules, and power at rest, in watts, by component."""
 
     mac_pj: Annotated[
@@ -98,7 +98,7 @@ class Energy(Frozen):
     ] = None
 
 
-class Area(Frozen):
+class Area(Frozen, frozen=True):
     """Silicon area in square millimetres, by component."""
 
     element_mm2: Annotated[

@@ -1,0 +1,69 @@
+"""Energy of a run: events times energy per event, and power at rest times seconds.
+
+Each figure is the description's, with node, voltage and source; nothing is scaled here.
+"""
+
+from __future__ import annotations
+
+from motet.targets.systolic.architecture import ArrayDescription, Energy
+from motet.targets.systolic.interconnect_cost import description_links_per_byte
+from motet.targets.systolic.simulation.events import EventCounts
+
+PICO = 1e-12
+COMPONENTS = (
+    "mac",
+    "scratchpad",
+    "accumulators",
+    "vector",
+    "interconnect",
+    "dram",
+    "registers",
+    "leakage",
+    "idle",
+)
+
+
+def energy_joules(
+    events: EventCounts, description: ArrayDescription, seconds: float
+) -> dict[str, float]:
+    """Joules by component (``COMPONENTS``) of ``events`` that took ``seconds``.
+
+    Empty where the description has no energy figures. ``registers`` is 0 where the figure of a
+    multiply-accumulate includes them.
+    """
+    energy = description.energy
+    if energy is None:
+        return {}
+    links = description_links_per_byte(description)
+    at_rest = {
+        "leakage": energy.leakage_watts.value * seconds,
+        "idle": energy.idle_watts.value * description.pod_count * seconds,
+    }
+    return {name: pj * PICO for name, pj in _event_pj(events, energy, links).items()} | at_rest
+
+
+def average_watts(joules: dict[str, float], seconds: float) -> float:
+    """Power of a run, in watts; 0 for a run of no time."""
+    return sum(joules.values()) / seconds if seconds else 0.0
+
+
+def _event_pj(events: EventCounts, energy: Energy, links: float) -> dict[str, float]:
+    scratchpad = events.scratchpad_read_bytes + events.scratchpad_write_bytes
+    accumulators = events.accumulator_read_bytes + events.accumulator_write_bytes
+    dram = events.dram_read_bytes + events.dram_write_bytes
+    register = energy.register_pj_per_byte
+    return {
+        "mac": sum(count * _mac_pj(energy, name) for name, count in events.macs.items()),
+        "scratchpad": scratchpad * energy.scratchpad_pj_per_byte.value,
+        "accumulators": accumulators * energy.accumulator_pj_per_byte.value,
+        "vector": events.vector_operations * energy.vector_pj.value,
+        "interconnect": events.interconnect_bytes
+        * links
+        * energy.interconnect_pj_per_byte_stage.value,
+        "dram": dram * energy.dram_pj_per_byte.value,
+        "registers": events.register_bytes * register.value if register else 0.0,
+    }
+
+
+def _mac_pj(energy: Energy, name: str) -> float:
+    return next(figure.value for key, figure in energy.mac_pj.items() if key == name)

@@ -1,0 +1,282 @@
+"""What a program makes happen: multiply-accumulates, and bytes at every memory.
+
+Counted from the instruction records alone, vectorised over each opcode; values do not matter.
+Every word is counted where it is read or written. The rules, for a tile of v = rows x columns
+values, words of w bytes (scales per vector included) and sums of 4 bytes:
+
+* LOAD: DRAM and interconnect give each distinct value of the tile once (to every target pod:
+  the interconnect moves a copy for each); the memory is written v words for each target.
+* MATMUL: rows x depth x columns multiply-accumulates; both operand tiles are read once, v sums
+  are written, and read before where they accumulate (or the bias is read). Registers: for each
+  multiply-accumulate a word moves to a neighbour and a sum is written; output-stationary moves
+  both operands. Loading what stays is one more move for each value and row that it passes.
+* CONV1D: the same over rows x depth x columns, lines of (columns - 1) x stride + depth inputs.
+* VECTOR: one operation per value for the function and one for the activation; the accumulator
+  tile is read and written, and the second source is read where it lies.
+* STORE, TRANSFER: v values out of one memory into another; a pod's own copy uses no link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.formats import ACCUMULATOR_BYTES, Format
+from motet.targets.systolic.instructions.footprint import tile_values
+from motet.targets.systolic.instructions.isa import (
+    NO_OPERAND,
+    Activation,
+    Dataflow,
+    Flag,
+    Function,
+    Instructions,
+    Opcode,
+)
+from motet.targets.systolic.instructions.program import Element, SystolicProgram
+
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EventCounts:
+    """Events of a run; sums of counts by ``+``.
+
+    macs: multiply-accumulates, by name of their format. vector_operations: values through one
+    operation. All else in bytes; ``interconnect_bytes`` counts a byte once for each pod that it
+    is moved to, whatever stages it passes. ``register_bytes``: moved between processing elements.
+    """
+
+    macs: Mapping[str, int] = field(default_factory=dict)
+    scratchpad_read_bytes: int = 0
+    scratchpad_write_bytes: int = 0
+    accumulator_read_bytes: int = 0
+    accumulator_write_bytes: int = 0
+    vector_operations: int = 0
+    interconnect_bytes: int = 0
+    dram_read_bytes: int = 0
+    dram_write_bytes: int = 0
+    register_bytes: int = 0
+
+    def __add__(self, other: EventCounts) -> EventCounts:
+        names = dict.fromkeys((*self.macs, *other.macs))
+        macs = {name: self.macs.get(name, 0) + other.macs.get(name, 0) for name in names}
+        rest = [info.name for info in fields(self) if info.name != "macs"]
+        return EventCounts(macs, **{n: getattr(self, n) + getattr(other, n) for n in rest})
+
+    def times(self, runs: int) -> EventCounts:
+        """Events of ``runs`` runs."""
+        macs = {name: count * runs for name, count in self.macs.items()}
+        rest = [info.name for info in fields(self) if info.name != "macs"]
+        return EventCounts(macs, **{name: getattr(self, name) * runs for name in rest})
+
+
+def count_events(
+    program: SystolicProgram, description: ArrayDescription, values: Counts | None = None
+) -> EventCounts:
+    """The events of one run of ``program`` on the machine that ``description`` describes.
+
+    ``values``: what ``load_values`` gives for the program, where that is known already.
+    """
+    counter = _Counter(program, description, load_values(program) if values is None else values)
+    for opcode in (Opcode.MATMUL, Opcode.CONV1D):
+        counter.products(opcode)
+    counter.loads()
+    counter.vectors()
+    counter.stores()
+    counter.transfers()
+    return counter.counts()
+
+
+def load_values(program: SystolicProgram) -> Counts:
+    """How many different DRAM values each LOAD touches, in the order of the instructions."""
+    table = program.instructions
+    found: Counts = _load_values(program.view_table, table[table["opcode"] == Opcode.LOAD])
+    return found
+
+
+class _Counter:
+    """Sums of one program; bytes are exact in float64 (far below 2**53)."""
+
+    def __init__(
+        self, program: SystolicProgram, description: ArrayDescription, values: Counts
+    ) -> None:
+        self.program = program
+        self.values = values
+        self.word_bytes = _word_bytes(program.number_format, description)
+        self.element_bytes = _element_bytes(program)
+        self.macs = 0.0
+        self.sums = dict.fromkeys(
+            (info.name for info in fields(EventCounts) if info.name != "macs"), 0.0
+        )
+
+    def counts(self) -> EventCounts:
+        """All sums, bytes rounded up."""
+        rounded = {name: int(np.ceil(value)) for name, value in self.sums.items()}
+        return EventCounts({self.program.format: int(self.macs)}, **rounded)
+
+    def add(self, name: str, values: Counts) -> None:
+        """Add ``values`` to the sum called ``name``."""
+        self.sums[name] += float(values.sum())
+
+    def products(self, opcode: Opcode) -> None:
+        """MATMUL and CONV1D."""
+        part, rows, columns, depth, word = self._part(opcode)
+        sums, macs = rows * columns, rows * columns * depth
+        inputs, weights = rows * depth, depth * columns
+        if opcode is Opcode.CONV1D:
+            inputs = rows * ((columns - 1) * _float(part, "value") + depth)
+            weights = rows * depth
+        self.macs += float(macs.sum())
+        self.add("scratchpad_read_bytes", (inputs + weights) * word)
+        self.add("accumulator_write_bytes", sums * ACCUMULATOR_BYTES)
+        vector = rows if opcode is Opcode.CONV1D else columns
+        read = np.where(_flag(part, Flag.ACCUMULATE), sums, _flag(part, Flag.BIAS) * vector)
+        self.add("accumulator_read_bytes", read * ACCUMULATOR_BYTES)
+        self.add("register_bytes", _register_bytes(part, inputs, weights, macs, word))
+
+    def loads(self) -> None:
+        """LOAD."""
+        part, rows, columns, _, word = self._part(Opcode.LOAD)
+        element = self._elements(part, word)
+        distinct = self.values * element
+        targets = _float(part, "target_pods")
+        accumulators = _flag(part, Flag.ACCUMULATORS)
+        written = rows * columns * targets
+        self.add("dram_read_bytes", distinct)
+        self.add("interconnect_bytes", distinct * targets)
+        self.add("scratchpad_write_bytes", np.where(accumulators, 0, written * word))
+        self.add("accumulator_write_bytes", accumulators * written * ACCUMULATOR_BYTES)
+
+    def vectors(self) -> None:
+        """VECTOR."""
+        part, rows, columns, _, word = self._part(Opcode.VECTOR)
+        function = part["function"]
+        values = rows * columns
+        works = (function != Function.NONE) * 1.0 + (part["activation"] != Activation.NONE)
+        self.add("vector_operations", values * np.maximum(works, 1))
+        tile = (function >= Function.COPY) & (function <= Function.MAXIMUM)
+        reduces = (function >= Function.ROW_MAXIMUM) & (function <= Function.ROW_SUM_SQUARES)
+        own = tile & _flag(part, Flag.ACCUMULATORS)
+        vector = np.select(
+            [tile | (function == Function.NONE), reduces & ~_flag(part, Flag.ACCUMULATE),
+             function >= Function.ROW_MAXIMUM],
+            [0.0, 0.0, rows], columns,
+        )  # fmt: skip
+        vector = np.where(function == Function.REQUANTISE, columns, vector)
+        read = np.where(function == Function.COPY, 0, values) + own * values + vector
+        self.add("accumulator_read_bytes", read * ACCUMULATOR_BYTES)
+        self.add("accumulator_write_bytes", np.where(reduces, rows, values) * ACCUMULATOR_BYTES)
+        self.add("scratchpad_read_bytes", (tile & ~own) * values * word)
+
+    def stores(self) -> None:
+        """STORE."""
+        part, rows, columns, _, word = self._part(Opcode.STORE)
+        written = rows * columns * self._elements(part, word)
+        self.add("accumulator_read_bytes", rows * columns * ACCUMULATOR_BYTES)
+        self.add("dram_write_bytes", written)
+        self.add("interconnect_bytes", written)
+
+    def transfers(self) -> None:
+        """TRANSFER, through a view or of a dense tile."""
+        part, rows, columns, _, word = self._part(Opcode.TRANSFER)
+        values, targets = rows * columns, _float(part, "target_pods")
+        viewed = part["operand"] != NO_OPERAND
+        sums = _flag(part, Flag.ACCUMULATORS) & ~viewed
+        size = np.where(sums, ACCUMULATOR_BYTES, word) * values
+        first, pod = _float(part, "target_pod"), _float(part, "pod")
+        own = (first <= pod) & (pod < first + targets)
+        self.add("interconnect_bytes", size * (targets - own))
+        from_sums = viewed | sums
+        self.add("accumulator_read_bytes", from_sums * values * ACCUMULATOR_BYTES)
+        self.add("scratchpad_read_bytes", ~from_sums * size)
+        self.add("accumulator_write_bytes", sums * size * targets)
+        self.add("scratchpad_write_bytes", ~sums * size * targets)
+
+    def _part(self, opcode: Opcode) -> tuple[Instructions, Counts, Counts, Counts, Counts]:
+        """Records of ``opcode``, their rows, columns and depth, and bytes of a word."""
+        table = self.program.instructions
+        part = table[table["opcode"] == opcode]
+        sizes = (_float(part, name) for name in ("rows", "columns", "depth"))
+        return part, *sizes, self.word_bytes[part["pod"]]
+
+    def _elements(self, part: Instructions, word: Counts) -> Counts:
+        """Bytes of a value of each record's tensor in DRAM."""
+        fixed = self.element_bytes[part["operand"]]
+        return np.where(fixed > 0, fixed, word)
+
+
+@njit(cache=True, nogil=True)
+def _load_values(view_table: Any, loads: Any) -> Any:
+    made = np.empty(len(loads), np.float64)
+    for i in range(len(loads)):
+        tile = loads[i]
+        made[i] = tile_values(
+            view_table,
+            tile["operand"],
+            tile["group"],
+            tile["row"],
+            tile["column"],
+            tile["rows"],
+            tile["columns"],
+        )
+    return made
+
+
+def _register_bytes(
+    part: Instructions, inputs: Counts, weights: Counts, macs: Counts, word: Counts
+) -> Counts:
+    """Bytes moved into registers of processing elements by products.
+
+    What stays is shifted in along the array's rows: a value passes half of them on average.
+    """
+    dataflow = part["dataflow"]
+    sums = _float(part, "rows") * _float(part, "columns")
+    both = (dataflow == Dataflow.OUTPUT_STATIONARY) | (
+        dataflow == Dataflow.SPATIAL_OUTPUT_STATIONARY
+    )
+    moved = macs * (word * (1 + both) + ACCUMULATOR_BYTES)
+    stays = np.select(
+        [both, dataflow == Dataflow.INPUT_STATIONARY],
+        [sums * ACCUMULATOR_BYTES * (_float(part, "rows") + 1) / 2,
+         inputs * word * (_float(part, "depth") + 1) / 2],
+        weights * word * (_float(part, "depth") + 1) / 2,
+    )  # fmt: skip
+    result: Counts = moved + stays
+    return result
+
+
+def _word_bytes(number_format: Format, description: ArrayDescription) -> Counts:
+    """Bytes of a word, with its share of a scale where there is one, for each pod [pods]."""
+    sizes = []
+    for pod in description.pods:
+        scales = pod.per_vector
+        bits = float(number_format.bits)
+        if number_format.is_integer and scales.length:
+            bits += scales.scale_bits / scales.length
+        sizes += [bits / 8] * pod.count
+    return np.array(sizes)
+
+
+def _element_bytes(program: SystolicProgram) -> Counts:
+    """Bytes of an element of each view's tensor [65536]; 0 for words of the format."""
+    table = np.zeros(NO_OPERAND + 1)
+    for number, view in enumerate(program.views):
+        is_word = program.tensors[view.tensor].element is Element.WORD
+        table[number] = 0 if is_word else ACCUMULATOR_BYTES
+    return table
+
+
+def _float(part: Instructions, name: str) -> Counts:
+    values: Counts = part[name].astype(np.float64)
+    return values
+
+
+def _flag(part: Instructions, flag: Flag) -> NDArray[np.bool_]:
+    found: NDArray[Any] = (part["flags"] & np.uint8(flag)) != 0
+    return found
