@@ -7,7 +7,11 @@ Rules, over the bindings of a block in order:
 2. An elementwise call joins the unit of an operand where that unit's result is read
    by nothing else and has the call's own shape and place (host or array). Units of
    elementwise calls alone all join; of units with an anchor only one does, the last.
-3. On the array, what may follow an anchor is for the array to say (bias, clamp).
+3. On the array, what may follow an anchor is for the array to say (bias, residual,
+   activation, clamp). A call that is placed there itself joins no unit of the host; one that
+   is not joins one of the array only where no other tensor of its size comes in. A sum of
+   two units joins the one that is computed last.
+4. The transpose of the right side of a product, both on the array, is in the product's unit.
 
 A unit never has more than ``max_ops`` calls. Weights become parameters, so that
 equal kernels are compiled once; single values stay inside. Exact: nothing is changed.
@@ -29,6 +33,8 @@ from motet.passes.options import FuseOptions
 from motet.passes.outline import Outliner
 from motet.passes.typing import with_type
 
+TRANSPOSE = "relax.permute_dims"
+
 AcceptsEpilogue = Callable[[relax.Call, relax.Call, Sequence[relax.Call]], bool]
 """(anchor, next call, calls between) -> whether the array's anchor takes it along."""
 
@@ -44,7 +50,7 @@ class Group:
         self.bindings = [binding]
         self.target = target_of(binding.value)
         kind = kind_of(binding.value)
-        self.has_anchor = kind is not Kind.ELEMENTWISE
+        self.has_anchor = kind is not Kind.ELEMENTWISE or self.target == ARRAY
         self.is_open = kind is not Kind.OPAQUE
 
     @property
@@ -56,6 +62,11 @@ class Group:
     def calls(self) -> list[relax.Call]:
         """The calls in order."""
         return [binding.value for binding in self.bindings]
+
+    @property
+    def is_transpose(self) -> bool:
+        """Whether it is a transpose on the array, which only its product can take in."""
+        return self.target == ARRAY and op_name(self.calls[-1]) == TRANSPOSE
 
     def absorb(self, other: Group) -> None:
         """Take the bindings of a group whose result this one reads."""
@@ -91,8 +102,18 @@ class _Grouper:
         group = Group(binding)
         if self.options.enabled and kind_of(binding.value) is Kind.ELEMENTWISE:
             self.join(group, binding)
+        elif group.target == ARRAY:
+            self.take_transpose(group, binding)
         self.by_result[binding.var] = group
         return group
+
+    def take_transpose(self, group: Group, binding: relax.VarBinding) -> None:
+        """Rule 4; placement puts a transpose on the array only where it holds."""
+        for variable in dict.fromkeys(variables_in(binding.value)):
+            other = self.by_result.get(variable)
+            if other is not None and other.is_transpose:
+                group.absorb(other)
+                del self.by_result[variable]
 
     def join(self, group: Group, binding: relax.VarBinding) -> None:
         candidates = [
@@ -105,8 +126,15 @@ class _Grouper:
             del self.by_result[candidate.result]
 
     def chosen(self, candidates: Sequence[Group]) -> list[Group]:
-        """Those that fit together, in their order: the last anchor's, then the others."""
-        anchored = [candidate for candidate in candidates if candidate.has_anchor][-1:]
+        """Those that fit together, in their order: the last anchor's, then the others.
+
+        An anchor on the array goes before one on the host.
+        """
+        order = {result: number for number, result in enumerate(self.by_result)}
+        anchored = sorted(
+            (candidate for candidate in candidates if candidate.has_anchor),
+            key=lambda candidate: (candidate.target == ARRAY, order[candidate.result]),
+        )[-1:]
         others = [candidate for candidate in candidates if not candidate.has_anchor]
         if anchored and anchored[0].target == ARRAY:
             others = []
@@ -121,10 +149,23 @@ class _Grouper:
         reads = list(variables_in(binding.value)).count(group.result)
         if not group.is_open or self.uses[group.result] != reads:
             return False
+        placed = target_of(binding.value) == ARRAY
         if group.target == ARRAY:
-            anchor, *rest = group.calls
-            return self.accepts_epilogue(anchor, binding.value, rest)
-        return _same_shape(group.result, binding.var)
+            return (placed or _is_alone(group, binding)) and self.accepted(group, binding.value)
+        return not placed and _same_shape(group.result, binding.var)
+
+    def accepted(self, group: Group, call: relax.Call) -> bool:
+        """Whether the array takes ``call`` into the unit ``group``."""
+        calls = group.calls
+        if op_name(calls[0]) == TRANSPOSE:
+            calls = calls[1:]
+        return bool(calls) and self.accepts_epilogue(calls[0], call, calls[1:])
+
+
+def _is_alone(group: Group, binding: relax.VarBinding) -> bool:
+    """Whether ``binding`` reads no variable of its own size beside the unit's result."""
+    others = [v for v in variables_in(binding.value) if not v.same_as(group.result)]
+    return not any(_same_shape(other, binding.var) for other in others)
 
 
 def _same_shape(left: relax.Var, right: relax.Var) -> bool:

@@ -23,6 +23,9 @@ ONNX_NODES, TARGET = "motet.onnx_nodes", "motet.target"
 UNIT_MARKS = (OP, KIND, ONNX_NODES, TARGET)
 """Attributes by which an outlined unit says who it is; ``fuse`` has their meaning."""
 
+WEIGHTS = "motet.weights"
+"""Attribute of a region: its parameters whose values are known when compiling."""
+
 
 def span_of(names: Iterable[str], target: str = HOST) -> Span:
     """A span that carries ``names``, repeats removed, and ``target``."""

@@ -36,3 +36,12 @@ class PlaceOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     host_ops: Annotated[
         tuple[NodeName, ...], Meta(description="ONNX node names that stay on the host.")
     ] = ()
+
+
+class RegionsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Join the array's operators into programs of several, so that values stay on it."""
+
+    enabled: Annotated[
+        bool,
+        Meta(description="Whether they are joined; if not, each is an array program of its own."),
+    ] = True

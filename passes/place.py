@@ -1,21 +1,31 @@
 """Placement: which operators run on the array; what it does not take, the host runs.
 
-Every convolution and matrix product that the array accepts is marked for it, unless
-one of its ONNX nodes is pinned to the host. For the others the reason is taken down,
-which ``inspect`` shows.
+Rules, for calls that the array accepts and of which no ONNX node is pinned to the host:
+
+1. Convolutions and matrix products run on the array. The transpose of the last two axes
+   of a product's right side does too, where nothing else reads it.
+2. Pooling, softmax, layer normalisation and elementwise work do where an input is computed
+   there and none has to wait for the host to finish with the array's results (the levels
+   of ``regions``): data does not go back and forth for nothing.
+
+For products, pooling and normalisation that stay on the host though they could follow, the
+reason is taken down, which ``inspect`` shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from tvm import IRModule, relax, transform
 
-from motet.passes.graph import map_functions
+from motet.passes.fuse import TRANSPOSE
+from motet.passes.graph import blocks_of, map_functions, use_counts, variables_in
 from motet.passes.macs import is_product
 from motet.passes.names import ARRAY, names_of, with_names
+from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.passes.rewrite import Rewriter
+from motet.targets.systolic.relax_calls import swaps_last_axes
 
 Refusal = Callable[[relax.Call], str | None]
 """Why the array does not take a call, or None where it does."""
@@ -53,7 +63,17 @@ NAMED = 4
 """Nodes that a reason names; a large model may have hundreds."""
 
 
+VECTOR_WORK = {
+    *("relax.nn.max_pool2d", "relax.nn.max_pool1d", "relax.nn.avg_pool2d", "relax.nn.avg_pool1d"),
+    *("relax.nn.adaptive_avg_pool2d", "relax.nn.adaptive_avg_pool1d", "relax.mean", "relax.max"),
+    *("relax.nn.softmax", "relax.nn.layer_norm"),
+}
+"""What follows products, beside elementwise work: rule 2."""
+
+
 class _Marker(Rewriter):
+    """Marks one function. ``places``: each value's level, and whether it is on the array."""
+
     def __init__(
         self, refusal: Refusal, pinned: Collection[str], placement: Placement, seen: set[str]
     ) -> None:
@@ -62,18 +82,71 @@ class _Marker(Rewriter):
         self.pinned = frozenset(pinned)
         self.placement = placement
         self.seen = seen
+        self.places: dict[relax.Var, tuple[int, bool]] = {}
+        self.product_of: dict[relax.Var, relax.Call] = {}
+
+    def function(self, function: relax.Function) -> relax.Function:
+        self.product_of = _products_with_transposes(function)
+        return super().function(function)
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
         names = names_of(value)
         self.seen.update(names)
-        if not is_product(value):
+        inputs = [self.places[v] for v in variables_in(value) if v in self.places]
+        if kind_of(value) is Kind.VIEW and inputs:
+            self.places[variable] = inputs[0]
             return value
-        why = self.refusal(value)
-        if why is None and self.pinned.isdisjoint(names):
-            self.placement.on_array.append(names)
+        if variable in self.product_of and self.takes(self.product_of[variable]):
+            self.places[variable] = max(inputs, default=(0, False))
             return with_names(value, names, ARRAY)
-        self.placement.refused.append((names, why or "pinned to the host"))
-        return value
+        chosen = isinstance(value, relax.Call) and self.is_chosen(value, names, inputs)
+        level = max([int(chosen), *(at + (here != chosen) for at, here in inputs)])
+        self.places[variable] = level, chosen
+        return with_names(value, names, ARRAY) if chosen else value
+
+    def takes(self, call: relax.Call) -> bool:
+        """Whether the array takes ``call`` and it is not pinned."""
+        return self.pinned.isdisjoint(names_of(call)) and self.refusal(call) is None
+
+    def is_chosen(
+        self, call: relax.Call, names: tuple[str, ...], inputs: Sequence[tuple[int, bool]]
+    ) -> bool:
+        """Rules 1 and 2; takes down what was decided."""
+        elementwise = kind_of(call) is Kind.ELEMENTWISE
+        if not is_product(call):
+            follows = elementwise or op_name(call) in VECTOR_WORK
+            if not follows or not any(here for _, here in inputs):
+                return False
+        why = self.refusal(call)
+        if not self.pinned.isdisjoint(names):
+            why = why or "pinned to the host"
+        if why is None and not is_product(call) and _waits_for_host(inputs):
+            why = "it waits for what the host computes from the array's results"
+        if why is None:
+            self.placement.on_array.append(names)
+        elif not elementwise:
+            self.placement.refused.append((names, why))
+        return why is None
+
+
+def _waits_for_host(inputs: Sequence[tuple[int, bool]]) -> bool:
+    """Whether a host input comes later than all that the array computes for the call."""
+    ready = max(level for level, here in inputs if here)
+    return any(level + 1 > ready for level, here in inputs if not here)
+
+
+def _products_with_transposes(function: relax.Function) -> dict[relax.Var, relax.Call]:
+    """Transposes of the last two axes that only a product reads, as its right side."""
+    uses, found = use_counts(function), dict[relax.Var, relax.Call]()
+    for block in blocks_of(function):
+        own = {b.var: b.value for b in block.bindings if op_name(b.value) == TRANSPOSE}
+        for binding in block.bindings:
+            if op_name(binding.value) != "relax.matmul":
+                continue
+            right = binding.value.args[1]
+            if right in own and uses[right] == 1 and swaps_last_axes(own[right]):
+                found[right] = binding.value
+    return found
 
 
 def place(

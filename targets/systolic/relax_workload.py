@@ -1,0 +1,307 @@
+"""From Relax functions to the array's workloads; ``relax_calls`` has the single calls.
+
+A *unit* is a function whose body is one block: an anchor (before it, optionally, the
+transpose of a matrix product's right side) and then what its epilogue takes in, in the
+order bias, residual, activation, clamp. A *region* is a function whose body is one block
+of calls of units and of views between them; it becomes one workload, a step per unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tvm import relax
+from tvm.ir import GlobalVar
+
+from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.instructions.isa import Activation
+from motet.targets.systolic.instructions.program import MAX_RANK, Element, Role, Tensor
+from motet.targets.systolic.relax_calls import (
+    Anchor,
+    RefusedError,
+    anchor_of,
+    follower,
+    is_channel_vector,
+    name_of,
+    shape_of,
+    swaps_last_axes,
+)
+from motet.targets.systolic.workload.graph import Epilogue, Step, Workload
+from motet.targets.systolic.workload.layers import Elementwise, Pooling, Product
+
+UnitOf = Callable[[GlobalVar], relax.Function]
+NameOf = Callable[[relax.Function], str]
+
+
+@dataclass(frozen=True)
+class RegionBinding:
+    """A region, or a single unit, as a workload.
+
+    Attributes
+    ----------
+    workload: what the array computes.
+    params: for each argument of the workload (INPUT and WEIGHT tensors in order), the
+        index of the function's parameter that feeds it.
+    results: for each OUTPUT tensor in order, the index of the function's result that it is.
+    """
+
+    workload: Workload
+    params: tuple[int, ...]
+    results: tuple[int, ...]
+
+
+def refusal(
+    call: relax.Call, description: ArrayDescription, number_format: str = "fp32"
+) -> str | None:
+    """None where the array takes ``call`` as an anchor, else a short human reason."""
+    if number_format not in description.formats:
+        return f"array {description.name!r} has no pod for {number_format}"
+    try:
+        anchor_of(call)
+    except (RefusedError, CompileError) as error:
+        return str(error)
+    return None
+
+
+def accepts_epilogue(
+    anchor: relax.Call, next_call: relax.Call, so_far: Sequence[relax.Call]
+) -> bool:
+    """Whether ``next_call``, a consumer of the unit so far, can be part of the unit.
+
+    ``so_far`` are the calls absorbed after the anchor, in order. Which operand is the
+    unit's own result does not matter: a sum takes either.
+    """
+    try:
+        made = anchor_of(anchor)
+        stage = _stage_of(made.epilogue)
+        for call in (*so_far, next_call):
+            following = _stage(made, anchor, call)
+            if following <= stage:
+                return False
+            stage = following
+    except (RefusedError, CompileError):
+        return False
+    return True
+
+
+_BIAS, _RESIDUAL, _ACTIVATION, _CLAMP = range(1, 5)
+"""The parts of an epilogue in their order; each comes once at most."""
+
+
+def _stage_of(epilogue: Epilogue) -> int:
+    """The last part that an epilogue without tensors has; 0 where it has none."""
+    if epilogue.clamp is not None:
+        return _CLAMP
+    return 0 if epilogue.activation is Activation.NONE else _ACTIVATION
+
+
+def _stage(made: Anchor, anchor: relax.Call, call: relax.Call) -> int:
+    """Which part of the epilogue of ``anchor`` a call is; raises ``RefusedError``."""
+    alone = follower(call)
+    if alone is not None and isinstance(made.layer, (*_PRODUCTS, Pooling, Elementwise)):
+        if shape_of(call) != shape_of(anchor):
+            raise RefusedError("it changes the shape")
+        return _stage_of(alone)
+    if name_of(call) != "relax.add" or not isinstance(made.layer, _PRODUCTS):
+        raise RefusedError(f"{name_of(call)} does not follow {name_of(anchor)} on the array")
+    return _sum_stage(made, anchor, call)
+
+
+_PRODUCTS: tuple[type, ...] = Product.__args__
+
+
+def _sum_stage(made: Anchor, anchor: relax.Call, call: relax.Call) -> int:
+    """Whether a sum adds a bias or a residual."""
+    output = shape_of(anchor)
+    first, second = call.args
+    if shape_of(call) != output or first.same_as(second):
+        raise RefusedError("it adds something else than a bias or a residual")
+    shapes = [shape_of(first), shape_of(second)]
+    if any(is_channel_vector(made.layer, output, shape) for shape in shapes):
+        return _BIAS
+    if shapes == [output, output]:
+        return _RESIDUAL
+    raise RefusedError("it adds something else than a bias or a residual")
+
+
+def workload_of(
+    function: relax.Function,
+    unit_of: UnitOf,
+    name_of_unit: NameOf,
+    weights: Collection[int] = (),
+) -> RegionBinding:
+    """The workload that a region, or a single unit, is; ``CompileError`` where it is none.
+
+    unit_of: the unit that a region calls under a name. name_of_unit: what its step is
+    called. weights: the parameters whose values are known when the program is made.
+    """
+    builder = _Builder(function, frozenset(weights))
+    try:
+        builder.add(function, unit_of, name_of_unit)
+    except RefusedError as error:
+        raise CompileError(f"not a region of the array: {error}") from error
+    return builder.binding()
+
+
+Bindings = Sequence[relax.VarBinding]
+
+
+def _block(function: relax.Function) -> tuple[list[Any], relax.Expr]:
+    """The bindings of a function of one block, aliases at its end left out; its result."""
+    body = function.body
+    if not isinstance(body, relax.SeqExpr) or len(body.blocks) != 1:
+        raise RefusedError("its body is not one block")
+    bindings, result = list(body.blocks[0].bindings), body.body
+    while bindings and isinstance(bindings[-1].value, (relax.Var, relax.Tuple)):
+        if not result.same_as(bindings[-1].var):
+            break
+        result = bindings.pop().value
+    if not bindings or any(not isinstance(item.value, relax.Call) for item in bindings):
+        raise RefusedError("its body is not a list of calls")
+    return bindings, result
+
+
+@dataclass
+class _Builder:
+    """Collects tensors and steps. ``values``: the tensor that each Relax variable is."""
+
+    function: relax.Function
+    weights: frozenset[int]
+    tensors: list[Tensor] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    params: list[int] = field(default_factory=list)
+    arguments: dict[tuple[int, Element], int] = field(default_factory=dict)
+    values: dict[relax.Var, int] = field(default_factory=dict)
+    returned: list[int] = field(default_factory=list)
+
+    def add(self, function: relax.Function, unit_of: UnitOf, name_of_unit: NameOf) -> None:
+        """The steps of the whole function."""
+        bindings, result = _block(function)
+        if not any(isinstance(binding.value.op, GlobalVar) for binding in bindings):
+            self.values[result] = self.unit(function, name_of_unit(function), {})
+        else:
+            for binding in bindings:
+                self.values[binding.var] = self.call(binding.value, unit_of, name_of_unit)
+        items = result.fields if isinstance(result, relax.Tuple) else [result]
+        self.returned = [self.values[item] for item in items]
+
+    def call(self, call: relax.Call, unit_of: UnitOf, name_of_unit: NameOf) -> int:
+        """The tensor of a call of a unit, or of a view: the same as what it views."""
+        if not isinstance(call.op, GlobalVar):
+            return self.tensor(call.args[0], Element.WORD)
+        unit = unit_of(call.op)
+        outer = dict(zip(unit.params, call.args, strict=True))
+        return self.unit(unit, name_of_unit(unit), outer)
+
+    def unit(self, unit: relax.Function, name: str, outer: dict[relax.Var, relax.Expr]) -> int:
+        """A step; ``outer`` is what the unit's parameters are in the function around it."""
+        step = _UnitReader(self, unit, outer).step(name)
+        self.tensors.append(_tensor(shape_of(unit.body.body), Role.INTERNAL))
+        self.steps.append(replace(step, output=len(self.tensors) - 1))
+        return len(self.tensors) - 1
+
+    def tensor(self, value: relax.Expr, element: Element) -> int:
+        """The tensor of a variable: computed before, or an argument."""
+        if value in self.values:
+            return self.values[value]
+        for index, param in enumerate(self.function.params):
+            if param.same_as(value):
+                return self.argument(index, element)
+        raise RefusedError("an operand is not a parameter")
+
+    def argument(self, index: int, element: Element) -> int:
+        if (index, element) not in self.arguments:
+            role = Role.WEIGHT if index in self.weights else Role.INPUT
+            shape = shape_of(self.function.params[index])
+            if element is not Element.WORD:
+                shape = (math.prod(shape),)
+            self.tensors.append(_tensor(shape, role, element))
+            self.params.append(index)
+            self.arguments[index, element] = len(self.tensors) - 1
+        return self.arguments[index, element]
+
+    def binding(self) -> RegionBinding:
+        """The finished workload."""
+        if len(set(self.returned)) != len(self.returned):
+            raise CompileError("not a region of the array: it returns a value twice")
+        for number in self.returned:
+            self.tensors[number] = replace(self.tensors[number], role=Role.OUTPUT)
+        results = tuple(self.returned.index(number) for number in sorted(self.returned))
+        workload = Workload(tuple(self.tensors), tuple(self.steps))
+        return RegionBinding(workload, tuple(self.params), results)
+
+
+def _tensor(shape: tuple[int, ...], role: Role, element: Element = Element.WORD) -> Tensor:
+    """A tensor of at most ``MAX_RANK`` axes; further ones are folded into the first."""
+    split = max(len(shape) - MAX_RANK + 1, 0)
+    folded = (math.prod(shape[:split]), *shape[split:]) if split > 1 else shape
+    return Tensor("", folded or (1,), role, element)
+
+
+class _UnitReader:
+    """Reads one unit as a step of the builder's workload."""
+
+    def __init__(
+        self, builder: _Builder, unit: relax.Function, outer: dict[relax.Var, relax.Expr]
+    ) -> None:
+        self.builder = builder
+        self.outer = outer
+        self.bindings, result = _block(unit)
+        if not result.same_as(self.bindings[-1].var):
+            raise RefusedError("it returns something else than its last value")
+
+    def step(self, name: str) -> Step:
+        """The step, with its output still to come."""
+        transpose = self.bindings.pop(0) if self._starts_with_transpose() else None
+        anchor, *following = self.bindings
+        made = anchor_of(anchor.value, rhs_transposed=transpose is not None)
+        operands = [anchor.value.args[index] for index in made.operands]
+        if transpose is not None:
+            operands[1] = transpose.value.args[0]
+        inputs = tuple(self.tensor(operand) for operand in operands)
+        step = Step(name, made.layer, inputs, -1, made.epilogue)
+        running, absorbed = anchor.var, list[relax.Call]()
+        for binding in following:
+            call = binding.value
+            if not accepts_epilogue(anchor.value, call, absorbed):
+                raise RefusedError(f"{name_of(call)} does not belong to its epilogue")
+            step = replace(step, epilogue=self._joined(step.epilogue, made, call, running))
+            absorbed.append(call)
+            running = binding.var
+        return step
+
+    def _starts_with_transpose(self) -> bool:
+        """Whether the unit begins with the transpose of its product's right side."""
+        first = self.bindings[0]
+        if name_of(first.value) != "relax.permute_dims" or len(self.bindings) < 2:
+            return False
+        product = self.bindings[1].value
+        if name_of(product) != "relax.matmul" or not product.args[1].same_as(first.var):
+            raise RefusedError("a transpose that no product reads as its right side")
+        if product.args[0].same_as(first.var) or not swaps_last_axes(first.value):
+            raise RefusedError("a transpose of other axes than the last two")
+        return True
+
+    def _joined(
+        self, epilogue: Epilogue, made: Anchor, call: relax.Call, running: relax.Var
+    ) -> Epilogue:
+        """The epilogue with ``call``, which reads the value ``running``."""
+        if not any(argument.same_as(running) for argument in call.args):
+            raise RefusedError(f"{name_of(call)} does not use the value before it")
+        alone = follower(call)
+        if alone is not None and alone.clamp is not None:
+            return replace(epilogue, clamp=alone.clamp)
+        if alone is not None:
+            return replace(epilogue, activation=alone.activation, alpha=alone.alpha)
+        other = call.args[1] if call.args[0].same_as(running) else call.args[0]
+        if is_channel_vector(made.layer, shape_of(call), shape_of(other)):
+            return replace(epilogue, bias=self.tensor(other, Element.FP32))
+        return replace(epilogue, residual=self.tensor(other))
+
+    def tensor(self, value: relax.Expr, element: Element = Element.WORD) -> int:
+        """The tensor of a parameter of the unit."""
+        return self.builder.tensor(self.outer.get(value, value), element)
