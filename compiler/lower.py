@@ -306,7 +306,7 @@ class _Lowering:
         name, binding = self.code.array.program_for(unit)
         inputs = tuple(self.tensor(self.item(call.args[index])) for index in binding.params)
         output = self.file.stored(str(unit.ret_ty.dtype), shape_of(unit.ret_ty))
-        self.instructions.append(ArrayCall(name, inputs, output, len(self.operators) - 1))
+        self.instructions.append(ArrayCall(name, inputs, (output,), len(self.operators) - 1))
         return output
 
     def choice(self, choice: relax.If) -> Item:

@@ -40,7 +40,7 @@ from motet.runtime.memory import ALIGNMENT, align, bytes_of
 from motet.runtime.verify import verify_program, verify_wires
 
 MAGIC = b"\x89MOTET\r\n"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER = struct.Struct("<8sIIQQ32s")
 
 
@@ -214,6 +214,11 @@ class _Reader:
             raise self.fail(
                 f"the bundle has format {version}, this Motet reads up to {FORMAT_VERSION}: "
                 "install a newer Motet or compile the bundle again"
+            )
+        if 0 < version < FORMAT_VERSION:
+            raise self.fail(
+                f"the bundle has format {version}, this Motet reads {FORMAT_VERSION}: compile the "
+                "models again, or use the Motet that made it"
             )
         if version == 0 or zero or total != len(self.data):
             raise self.fail(

@@ -46,8 +46,8 @@ class Accelerator(Protocol):
     def load(self, name: str, program: bytes) -> None:
         """Take an encoded program; raises ``BundleError`` where it cannot be decoded."""
 
-    def invoke(self, name: str, inputs: Sequence[Array], output: Array) -> None:
-        """Run program ``name``: reads ``inputs``, fills ``output`` in place.
+    def invoke(self, name: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Run program ``name``: reads ``inputs``, fills ``outputs`` in place.
 
         Shapes and dtypes are those the program was compiled for; the arrays are
         C-contiguous views of the VM's memory.

@@ -71,7 +71,8 @@ class Operator(msgspec.Struct, frozen=True):
     """Who an instruction works for: the names that reports and errors speak of.
 
     op: ``<model>/<number>``; kind: its Relax operators joined by ``+``; target:
-    ``host`` or ``array``; macs: multiply-accumulates of one run.
+    ``host`` or ``array``; macs: multiply-accumulates of one run. steps: of an array
+    program, the ONNX nodes of each of its steps, joined by ``+``.
     """
 
     op: str
@@ -79,6 +80,7 @@ class Operator(msgspec.Struct, frozen=True):
     onnx_nodes: tuple[str, ...]
     target: Literal["host", "array"]
     macs: Dimension
+    steps: tuple[str, ...] = ()
 
 
 class Kernel(msgspec.Struct, frozen=True, tag="kernel"):
@@ -91,11 +93,11 @@ class Kernel(msgspec.Struct, frozen=True, tag="kernel"):
 
 
 class ArrayCall(msgspec.Struct, frozen=True, tag="array"):
-    """Run an array program: reads ``inputs``, writes ``output``; the transfer is counted."""
+    """Run an array program: reads ``inputs``, writes ``outputs``; the transfer is counted."""
 
     program: str
     inputs: tuple[int, ...]
-    output: int
+    outputs: tuple[int, ...]
     operator: int
 
 
@@ -174,7 +176,7 @@ def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], tuple[int, 
         split = len(instruction.arguments) - instruction.outputs
         return instruction.arguments[:split], instruction.arguments[split:]
     if isinstance(instruction, ArrayCall):
-        return instruction.inputs, (instruction.output,)
+        return instruction.inputs, instruction.outputs
     if isinstance(instruction, Move):
         return (instruction.source,), (instruction.target,)
     if isinstance(instruction, ShapeTensor):

@@ -191,7 +191,8 @@ class Stage:
         accelerator = self._machine.accelerator
         assert accelerator is not None, "the session checks that a device is there"
         inputs = tuple(self.arrays[register] for register in instruction.inputs)
-        arguments = (instruction.program, inputs, self.arrays[instruction.output])
+        outputs = tuple(self.arrays[register] for register in instruction.outputs)
+        arguments = (instruction.program, inputs, outputs)
         return Step(accelerator.invoke, arguments, instruction.operator)
 
     def _straight_line(self) -> list[Call] | None:

@@ -126,6 +126,10 @@ def _instruction_is_valid(number: int, instruction: Instruction, program: Progra
         1 <= instruction.outputs <= len(instruction.arguments)
     ):
         return False
+    if isinstance(instruction, ArrayCall) and not (
+        1 <= len(instruction.outputs) == len(set(instruction.outputs))
+    ):
+        return False
     reads, writes = registers_of(instruction)
     if not _in_range((*reads, *writes), len(program.registers)):
         return False
@@ -151,8 +155,11 @@ def _types_agree(instruction: Instruction, program: Program) -> bool:
     """Whether only the arena is written to, with values of the right dtype."""
     registers = program.registers
     _, writes = registers_of(instruction)
-    if any(storage_of(register, registers) is None for register in writes):
+    storages = [storage_of(register, registers) for register in writes]
+    if None in storages:
         return False
+    if isinstance(instruction, ArrayCall):
+        return len(set(storages)) == len(storages)
     if isinstance(instruction, Move):
         return registers[instruction.source].dtype == registers[instruction.target].dtype
     if isinstance(instruction, ShapeTensor):

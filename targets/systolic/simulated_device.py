@@ -47,6 +47,7 @@ class SimulatedArray:
 
         Raises ``InputError`` for an unknown name or an array that does not fit.
         """
+        output = output[0] if isinstance(output, tuple) else output
         with self._lock:
             program = self._program(name)
             pod = self._idle.pop() if self._idle else _Pod(self.description)

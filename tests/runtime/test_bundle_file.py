@@ -103,6 +103,15 @@ def test_a_newer_version_is_refused_by_number(tmp_path: Path) -> None:
         open_bundle(path)
 
 
+def test_an_older_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    path = example().save(tmp_path / "x.motet")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, 8, 1)
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="format 1, this Motet reads 2: compile the models again"):
+        open_bundle(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"\x7fELF" * 100, b"\x89MOTET\r\n"])
 def test_another_file_is_no_bundle(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.motet"

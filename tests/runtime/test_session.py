@@ -181,7 +181,7 @@ def test_a_report_of_the_host(session: Session) -> None:
 
 @dataclass
 class FakeArray:
-    """An accelerator whose programs negate; 10 cycles a run."""
+    """An accelerator whose programs negate, into every output; 10 cycles a run."""
 
     clock_hz: float = 1e9
     loaded: dict[str, bytes] = field(default_factory=dict)
@@ -190,10 +190,11 @@ class FakeArray:
     def load(self, name: str, program: bytes) -> None:
         self.loaded[name] = program
 
-    def invoke(self, name: str, inputs: Sequence[Array], output: Array) -> None:
+    def invoke(self, name: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         assert name in self.loaded
-        np.negative(inputs[0], out=output)
-        self.outputs.append(output)
+        for number, output in enumerate(outputs):
+            np.multiply(inputs[0], -1 - number, out=output)
+        self.outputs += outputs
 
     def counts(self, name: str) -> LayerCounts:
         return LayerCounts(10, 64, 0.4, 100, 50, 5, 2)
@@ -213,6 +214,21 @@ def test_array_programs_run_on_the_accelerator(kernel_library: bytes) -> None:
     assert device.loaded == {"negate": b"code"}
     assert session.run(None, {"x": X[0]})["y"].tolist() == [0, -2, -4, -6]
     assert device.outputs[0].ctypes.data % 64 == 0
+
+
+def test_array_programs_with_several_outputs(kernel_library: bytes) -> None:
+    draft = Draft()
+    x = draft.input("x", (4,))
+    first, second = draft.stored((4,)), draft.stored((4,))
+    draft.array("negate", x, first, second, outputs=2)
+    doubled = draft.kernel("double", second, draft.stored((4,)))
+    program = draft.finish(first=first, doubled=doubled)
+    bundle = bundle_of({"m": program}, kernel_library, array_programs={"negate": b"code"})
+    device = FakeArray()
+    results = Session(bundle, device).run(None, {"x": X[0]})
+    assert results["first"].tolist() == [0, -1, -2, -3]
+    assert results["doubled"].tolist() == [0, -4, -8, -12]
+    assert not np.shares_memory(device.outputs[0], device.outputs[1])
 
 
 def test_a_report_of_the_array(kernel_library: bytes) -> None:

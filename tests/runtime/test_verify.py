@@ -88,11 +88,14 @@ AFFINE_FAULTS: dict[str, tuple[str, Callable[[Program], Program]]] = {
     "no outputs": ("instruction 0 refers", instruction(0, Kernel("add", (2, 1, 3), 0, 0))),
     "outputs below": ("instruction 0 refers", instruction(0, Kernel("add", (2, 1, 3), -1, 0))),
     "too many outputs": ("instruction 0 refers", instruction(0, Kernel("add", (3,), 2, 0))),
-    "array reads": ("instruction 0 refers", instruction(0, ArrayCall("p", (9,), 3, 0))),
-    "array writes": ("instruction 0 refers", instruction(0, ArrayCall("p", (2,), 9, 0))),
-    "array operator": ("instruction 0 refers", instruction(0, ArrayCall("p", (2,), 3, 2))),
+    "array reads": ("instruction 0 refers", instruction(0, ArrayCall("p", (9,), (3,), 0))),
+    "array writes": ("instruction 0 refers", instruction(0, ArrayCall("p", (2,), (9,), 0))),
+    "array operator": ("instruction 0 refers", instruction(0, ArrayCall("p", (2,), (3,), 2))),
+    "array outputs": ("instruction 0 refers", instruction(0, ArrayCall("p", (2,), (), 0))),
+    "array output twice": ("instruction 0 refers", instruction(
+        0, ArrayCall("p", (2,), (3, 3), 0))),
     "array program": ("instruction 0 runs an array program", instruction(
-        0, ArrayCall("q", (2,), 3, 0))),
+        0, ArrayCall("q", (2,), (3,), 0))),
     "move from": ("instruction 0 refers", instruction(0, Move(9, 3))),
     "move to": ("instruction 0 refers", instruction(0, Move(2, 9))),
     "shape tensor": ("instruction 0 refers", instruction(0, ShapeTensor((8,), 9))),

@@ -47,7 +47,7 @@ def many(strategy: st.SearchStrategy) -> st.SearchStrategy:
 place = st.one_of(*(st.builds(kind, number) for kind in (Input, Constant, Stored, View)))
 instruction = st.one_of(
     st.builds(Kernel, name, numbers, number, number),
-    st.builds(ArrayCall, name, numbers, number, number),
+    st.builds(ArrayCall, name, numbers, numbers, number),
     st.builds(Move, number, number),
     st.builds(ShapeTensor, shape, number),
     st.builds(Branch, number, number),

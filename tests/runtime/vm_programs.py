@@ -75,9 +75,11 @@ class Draft:
         self.instructions.append(Kernel(symbol, arguments, outputs, who))
         return arguments[-1]
 
-    def array(self, program: str, *registers: int, macs: Dimension = 0) -> int:
+    def array(self, program: str, *registers: int, outputs: int = 1, macs: Dimension = 0) -> int:
+        """Runs ``program``; gives the last register back."""
         who = self._operator("conv2d", "array", macs)
-        self.instructions.append(ArrayCall(program, registers[:-1], registers[-1], who))
+        split = len(registers) - outputs
+        self.instructions.append(ArrayCall(program, registers[:split], registers[split:], who))
         return registers[-1]
 
     def move(self, source: int, target: int) -> None:
