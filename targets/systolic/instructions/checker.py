@@ -1,0 +1,194 @@
+"""The rules of the machine, checked on every program before it runs.
+
+1. Tables: tensors, views and queues are what they say; a view's loops stay inside its tensor
+   (padding included), a resident tensor inside every scratchpad. (``rules``)
+2. Each instruction by itself: known codes and flags in the right queue; format, dataflow and
+   array of its pod take its tile; its operand is readable or writable; addresses lie inside
+   the memories; it does not overwrite what it reads, but in place. Fields that an opcode does
+   not use are not looked at. (``rules``)
+3. All together, by abstract execution (``ordering``): semaphores let every queue end; accesses
+   to the same words or values, of which one writes, are ordered; no word or value is read
+   that nothing wrote.
+4. Conservative, to make 3 exact and quick: a value of an internal or output tensor in DRAM is
+   written once; every value of an output is written.
+5. A step's MATMULs and CONV1Ds do at least the multiply-accumulates that it claims, so that
+   utilisation is never overstated; a step that claims some names an instruction that does. A
+   transposed convolution also claims those of outputs that it crops: its steps need only some.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motet.runtime.errors import ProgramError
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.instructions.accesses import SCRATCHPAD
+from motet.targets.systolic.instructions.assembly import instruction_text
+from motet.targets.systolic.instructions.assembly_words import queue_text
+from motet.targets.systolic.instructions.isa import ENGINES, Opcode
+from motet.targets.systolic.instructions.ordering import (
+    FINE,
+    RACE,
+    STUCK,
+    TWICE,
+    UNWRITTEN,
+    VALUE_RACE,
+    VALUE_TWICE,
+    cells_of,
+    execute,
+)
+from motet.targets.systolic.instructions.program import VIEW, Role, SystolicProgram
+from motet.targets.systolic.instructions.rules import Rules, check_tables
+
+CROPPED = "TransposedConvolution"
+
+
+def check_program(program: SystolicProgram, description: ArrayDescription) -> None:
+    """Raise ``ProgramError`` naming the first instruction that breaks a rule, and the remedy."""
+    wrong = check_tables(program, description)
+    if wrong is not None:
+        raise ProgramError(f"array program: {wrong}")
+    Rules(program, description, lambda i, text: _error(program, i, text)).check()
+    _check_macs(program)
+    _check_order(program, description)
+
+
+def _error(program: SystolicProgram, index: int, text: str) -> ProgramError:
+    return ProgramError(f"array program, {_named(program, index)}: {text}")
+
+
+def _named(program: SystolicProgram, index: int) -> str:
+    queue = int(np.searchsorted(program.queue_starts, index, "right")) - 1
+    place = index - int(program.queue_starts[queue])
+    line = instruction_text(program.instructions[index], queue // ENGINES)
+    return f"queue {queue_text(queue)}, instruction {place} ({line})"
+
+
+def _check_macs(program: SystolicProgram) -> None:
+    """Rule 5."""
+    code = program.instructions
+    product = np.isin(code["opcode"], [Opcode.MATMUL, Opcode.CONV1D])
+    made = np.ones(int(product.sum()), np.float64)
+    for name in ("rows", "columns", "depth"):
+        made *= code[name][product]
+    done = np.bincount(code["step"][product], made, minlength=len(program.steps))
+    for number, step in enumerate(program.steps):
+        least = min(step.macs, 1) if step.kind == CROPPED else step.macs
+        if done[number] < least:
+            raise ProgramError(
+                f"array program, step {number} ({step.name!r}): it claims {step.macs} "
+                f"multiply-accumulates, its instructions do {int(done[number])}: correct its macs"
+            )
+
+
+def _check_order(program: SystolicProgram, description: ArrayDescription) -> None:
+    """Rules 3 and 4."""
+    code, starts = program.instructions, program.queue_starts.astype(np.int64)
+    views = program.view_table if program.views else _no_views()
+    words = [0, 0]
+    for pod in description.pods:
+        words[0] = max(words[0], pod.scratchpad_words(program.format))
+        words[1] = max(words[1], pod.accumulator_words)
+    used = np.flatnonzero(np.diff(starts)).astype(np.int64)
+    owner = np.repeat(np.arange(len(used), dtype=np.int32), np.diff(starts)[used])
+    tracked, values = _tracked(program)
+    runs = np.empty((_largest_tile(code), 3), np.int64)
+    pad_cells, sum_cells = cells_of(code, views, np.array(words, np.int64), runs)
+    pods = max(program.pods, int((code["target_pod"] + code["target_pods"]).max(initial=0)))
+    writers = np.zeros(values, np.uint32)
+    position, at = np.zeros(len(starts), np.int64), np.zeros(4, np.int64)
+    found, index = execute(
+        code, starts, used, owner, views, tracked, writers,
+        np.zeros((pods, int(pad_cells[-1]) + 1, ENGINES + 1), np.int32),
+        np.zeros((pods, int(sum_cells[-1]) + 1, ENGINES + 1), np.int32),
+        pad_cells, sum_cells, runs, position, at,
+    )  # fmt: skip
+    if found == STUCK:
+        raise _deadlock(program, position)
+    if found != FINE:
+        cells = pad_cells if at[3] == SCRATCHPAD else sum_cells
+        raise _error(program, index, _finding(program, found, at, cells, index))
+    _check_outputs(program, tracked, writers)
+
+
+def _no_views() -> NDArray[Any]:
+    return np.zeros(1, VIEW)
+
+
+def _tracked(program: SystolicProgram) -> tuple[NDArray[np.int64], int]:
+    """Where the values of each DRAM tensor that the program writes are noted, and how many."""
+    tracked, values = np.full(len(program.tensors), -1, np.int64), 0
+    for number, tensor in enumerate(program.tensors):
+        if tensor.role in (Role.INTERNAL, Role.OUTPUT) and tensor.resident is None:
+            tracked[number] = values
+            values += tensor.elements
+    return tracked, values
+
+
+def _largest_tile(code: NDArray[Any]) -> int:
+    rows = code["rows"].astype(np.int64)
+    wide = np.maximum(code["columns"], code["depth"]).astype(np.int64)
+    conv = code["opcode"] == Opcode.CONV1D
+    lines = (code["columns"][conv].astype(np.int64) - 1) * code["value"][conv] + code["depth"][conv]
+    largest = int((rows[conv] * lines).max(initial=1))
+    others = ~np.isin(code["opcode"], [Opcode.SIGNAL, Opcode.WAIT])
+    return max(largest, int((rows * wide)[others].max(initial=1)))
+
+
+def _finding(
+    program: SystolicProgram, found: int, at: NDArray[np.int64], cells: Any, index: int
+) -> str:
+    other, place, pod, memory = (int(value) for value in at)
+    if found in (RACE, UNWRITTEN, TWICE):
+        word = int(np.searchsorted(cells, place))
+        name = "scratchpad" if memory == SCRATCHPAD else "accumulators"
+        where = f"word {word} of the {name} of pod {pod}"
+    else:
+        view = program.views[int(program.instructions["operand"][index])]
+        tensor = program.tensors[view.tensor]
+        where = f"value {place} of tensor {view.tensor} ({tensor.name!r})"
+    if other < 0:
+        return f"it reads {where}, which nothing wrote before: write it, or correct the address"
+    named = _named(program, other)
+    if found in (RACE, VALUE_RACE):
+        return (
+            f"{where} is also used by {named}, and nothing orders the two: add a signal behind "
+            "one and a wait before the other"
+        )
+    if found == VALUE_TWICE:
+        return f"{where} was already written by {named}: write each value once"
+    return f"it writes {where} twice: correct its view or its tiles"
+
+
+def _deadlock(program: SystolicProgram, position: NDArray[np.int64]) -> ProgramError:
+    """The WAITs that block each other, from one queue to the next until they repeat."""
+    starts, code = program.queue_starts, program.instructions
+    blocked = [q for q in range(len(starts) - 1) if position[q] < starts[q + 1]
+               and starts[q] < starts[q + 1]]  # fmt: skip
+    path: list[int] = []
+    queue = blocked[0]
+    while queue not in path:
+        path.append(queue)
+        queue = int(code["semaphore"][position[queue]])
+    circle = path[path.index(queue) :]
+    waits = "; ".join(_named(program, int(position[each])) for each in circle)
+    return ProgramError(
+        f"array program: its queues wait for each other: {waits}: signal before waiting, or drop "
+        "one wait"
+    )
+
+
+def _check_outputs(
+    program: SystolicProgram, tracked: NDArray[np.int64], writers: NDArray[np.uint32]
+) -> None:
+    for number in program.results:
+        tensor = program.tensors[number]
+        written = writers[tracked[number] : tracked[number] + tensor.elements]
+        if not written.all():
+            raise ProgramError(
+                f"array program: no store writes value {int(np.argmin(written))} of the output "
+                f"{tensor.name!r} (tensor {number}): store every value once"
+            )
