@@ -18,6 +18,7 @@ somebody waits for gets a SIGNAL behind it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -37,7 +38,7 @@ from motet.targets.systolic.instructions.isa import (
 from motet.targets.systolic.instructions.program import Role, StepInfo, SystolicProgram, Tensor
 from motet.targets.systolic.instructions.regions import bucket_box, grids_of
 
-GRANULES = 2048
+GRANULES = 1024
 """Granules of a memory at most; tiles that share one are ordered though they need not be."""
 
 
@@ -100,8 +101,8 @@ def _waits(draft: SystolicProgram, queues: NDArray[np.int64], pods: int) -> NDAr
         staging,
         _replaced(draft.tensors) if any(resident) else np.zeros((0, 2), np.int64),
         pods,
-        granule_words(scratchpad),
-        granule_words(accumulators),
+        granule_words(scratchpad, _bases(draft, "address", "second_address")),
+        granule_words(accumulators, _bases(draft, "accumulator_address", "third_address")),
     )
 
 
@@ -115,9 +116,14 @@ def _staging(draft: SystolicProgram) -> NDArray[np.bool_]:
     return made
 
 
-def granule_words(words: int) -> int:
-    """Size of a granule in a memory of ``words`` words: a power of two."""
-    return 1 << max(0, (max(1, words) - 1) // GRANULES).bit_length()
+def granule_words(words: int, addresses: NDArray[Any] | None = None) -> int:
+    """Size of a granule in a memory of ``words`` words; tiles best begin at multiples of it.
+
+    A power of two, or more where all ``addresses`` at which tiles begin are multiples of more.
+    """
+    least = 1 << max(0, (max(1, words) - 1) // GRANULES).bit_length()
+    common = 0 if addresses is None or not len(addresses) else int(np.gcd.reduce(addresses))
+    return least if common % least or not common else common
 
 
 def _extents(sequence: Instructions) -> tuple[int, int]:
@@ -137,6 +143,18 @@ def _extents(sequence: Instructions) -> tuple[int, int]:
     accumulators = np.maximum(sequence["accumulator_address"], sequence["third_address"]) + reach
     second = (sequence["second_address"] + reach).max()
     return int(scratchpad.max()), int(max(accumulators.max(), second))
+
+
+def _bases(draft: SystolicProgram, *fields: str) -> NDArray[Any]:
+    """The different addresses in ``fields``, and of resident tensors in a scratchpad."""
+    found = [np.unique(draft.instructions[field]).astype(np.int64) for field in fields]
+    resident = [t.resident for t in draft.tensors if t.resident is not None]
+    if "address" in fields:
+        found.append(np.array(resident, np.int64))
+    else:  # a VECTOR or TRANSFER may name accumulators by its second address
+        marked = (draft.instructions["flags"] & Flag.ACCUMULATORS) != 0
+        found.append(np.unique(draft.instructions["second_address"][marked]).astype(np.int64))
+    return np.concatenate(found)
 
 
 def _replaced(tensors: Sequence[Tensor]) -> NDArray[np.int64]:
@@ -182,19 +200,34 @@ def _need(needed, touched, count, queues, own, other):  # type: ignore[no-untype
 
 @njit(cache=True, nogil=True)
 def _tile(  # type: ignore[no-untyped-def]
-    needed, touched, count, queues, own, i, writer, reader, pod, engine, low, high, granule, writes
+    needed, touched, count, queues, own, i, uses, pod, engine, low, high, granule, writes
 ):
-    """Hazards of a tile at words [low, high) of one pod's memory; notes the access."""
-    last = (max(high, low + 1) - 1) // granule
-    for g in range(low // granule, last + 1):
-        count = _need(needed, touched, count, queues, own, writer[pod, g])
-        if writes:
-            for e in range(4):
-                count = _need(needed, touched, count, queues, own, reader[pod, g, e])
-                reader[pod, g, e] = -1
-            writer[pod, g] = i
-        else:
-            reader[pod, g, engine] = i
+    """Hazards of a tile at words [low, high) of one pod's memory; notes the access.
+
+    ``uses`` [pods, granules, 5]: the last reader of each engine, then the last writer.
+    """
+    a, b, c, d, w = -1, -1, -1, -1, -1  # neighbours mostly have the same uses: ask once
+    for g in range(low // granule, (max(high, low + 1) - 1) // granule + 1):
+        use = uses[pod, g]
+        if use[4] != w:
+            w = use[4]
+            count = _need(needed, touched, count, queues, own, w)
+        if not writes:
+            use[engine] = i
+            continue
+        if use[0] != a:
+            a = use[0]
+            count = _need(needed, touched, count, queues, own, a)
+        if use[1] != b:
+            b = use[1]
+            count = _need(needed, touched, count, queues, own, b)
+        if use[2] != c:
+            c = use[2]
+            count = _need(needed, touched, count, queues, own, c)
+        if use[3] != d:
+            d = use[3]
+            count = _need(needed, touched, count, queues, own, d)
+        use[0], use[1], use[2], use[3], use[4] = -1, -1, -1, -1, i
     return count
 
 
@@ -240,10 +273,8 @@ def _find_waits(  # type: ignore[no-untyped-def]
 ):
     """See ``_waits``. ``last_use`` [resident tensors' numbers, queues]: for places used again."""
     queue_count = 4 * pods
-    pad_writer = np.full((pods, GRANULES + 2), -1, np.int32)
-    pad_reader = np.full((pods, GRANULES + 2, 4), -1, np.int32)
-    acc_writer = np.full((pods, GRANULES + 2), -1, np.int32)
-    acc_reader = np.full((pods, GRANULES + 2, 4), -1, np.int32)
+    pads = np.full((pods, GRANULES + 2, 5), -1, np.int32)
+    accumulators = np.full((pods, GRANULES + 2, 5), -1, np.int32)
     heads = np.full(buckets + 1, -1, np.int64)
     nodes = np.empty((1024, 2), np.int64)
     used = 0
@@ -271,7 +302,7 @@ def _find_waits(  # type: ignore[no-untyped-def]
             tensor = views[c.operand].tensor
             if staging[tensor] and flags & _RESIDENT:
                 place = views[c.operand].resident
-                n = _tile(needed, touched, n, queues, own, i, pad_writer, pad_reader,
+                n = _tile(needed, touched, n, queues, own, i, pads,
                           pod, engine, place, place + grids[tensor].elements,
                           granule, False)  # fmt: skip
             elif written[tensor]:
@@ -302,10 +333,10 @@ def _find_waits(  # type: ignore[no-untyped-def]
         if c.opcode == _LOAD:
             for target in range(first_target, first_target + targets):
                 if flags & _IN_ACCUMULATORS:
-                    n = _tile(needed, touched, n, queues, own, i, acc_writer, acc_reader,
+                    n = _tile(needed, touched, n, queues, own, i, accumulators,
                               target, engine, acc, acc + tile, acc_granule, True)  # fmt: skip
                 else:
-                    n = _tile(needed, touched, n, queues, own, i, pad_writer, pad_reader,
+                    n = _tile(needed, touched, n, queues, own, i, pads,
                               target, engine, address, address + tile, granule, True)  # fmt: skip
         elif c.opcode == _MATMUL or c.opcode == _CONV1D:
             wide = depth
@@ -316,49 +347,49 @@ def _find_waits(  # type: ignore[no-untyped-def]
                 weights = rows * depth
                 vector = rows
             if not flags & _RESIDENT:
-                n = _tile(needed, touched, n, queues, own, i, pad_writer, pad_reader,
+                n = _tile(needed, touched, n, queues, own, i, pads,
                           pod, engine, address, address + rows * wide, granule, False)  # fmt: skip
-            n = _tile(needed, touched, n, queues, own, i, pad_writer, pad_reader,
+            n = _tile(needed, touched, n, queues, own, i, pads,
                       pod, engine, second, second + weights, granule, False)  # fmt: skip
             if flags & _BIAS:
-                n = _tile(needed, touched, n, queues, own, i, acc_writer, acc_reader,
+                n = _tile(needed, touched, n, queues, own, i, accumulators,
                           pod, engine, third, third + vector, acc_granule, False)  # fmt: skip
-            n = _tile(needed, touched, n, queues, own, i, acc_writer, acc_reader,
+            n = _tile(needed, touched, n, queues, own, i, accumulators,
                       pod, engine, acc, acc + tile, acc_granule, True)  # fmt: skip
         elif c.opcode == _VECTOR:
             if function >= _COPY and function <= _MAXIMUM and not flags & _RESIDENT:
                 if flags & _IN_ACCUMULATORS:
-                    n = _tile(needed, touched, n, queues, own, i, acc_writer, acc_reader,
+                    n = _tile(needed, touched, n, queues, own, i, accumulators,
                               pod, engine, second, second + tile, acc_granule, False)  # fmt: skip
                 else:
-                    n = _tile(needed, touched, n, queues, own, i, pad_writer, pad_reader,
+                    n = _tile(needed, touched, n, queues, own, i, pads,
                               pod, engine, second, second + tile, granule, False)  # fmt: skip
             by_column = function in (_COLUMN_SCALE, _COLUMN_ADD, _REQUANTISE)
             by_row = function >= _ROW_MAXIMUM and function <= _ROW_MULTIPLY
             if by_column or by_row:
                 length = columns if by_column else rows
-                n = _tile(needed, touched, n, queues, own, i, acc_writer, acc_reader,
+                n = _tile(needed, touched, n, queues, own, i, accumulators,
                           pod, engine, third, third + length, acc_granule,
                           _ROW_MAXIMUM <= function <= _ROW_SUM_SQUARES)  # fmt: skip
-            n = _tile(needed, touched, n, queues, own, i, acc_writer, acc_reader,
+            n = _tile(needed, touched, n, queues, own, i, accumulators,
                       pod, engine, acc, acc + tile, acc_granule, True)  # fmt: skip
         elif c.opcode == _STORE or (c.opcode == _TRANSFER and c.operand != _NONE):
-            n = _tile(needed, touched, n, queues, own, i, acc_writer, acc_reader,
+            n = _tile(needed, touched, n, queues, own, i, accumulators,
                       pod, engine, acc, acc + tile, acc_granule, False)  # fmt: skip
         elif c.opcode == _TRANSFER:
             moved_acc = flags & _IN_ACCUMULATORS
             if moved_acc:
-                n = _tile(needed, touched, n, queues, own, i, acc_writer, acc_reader,
+                n = _tile(needed, touched, n, queues, own, i, accumulators,
                           pod, engine, acc, acc + tile, acc_granule, False)  # fmt: skip
             else:
-                n = _tile(needed, touched, n, queues, own, i, pad_writer, pad_reader,
+                n = _tile(needed, touched, n, queues, own, i, pads,
                           pod, engine, second, second + tile, granule, False)  # fmt: skip
             for target in range(first_target, first_target + targets):
                 if moved_acc:
-                    n = _tile(needed, touched, n, queues, own, i, acc_writer, acc_reader,
+                    n = _tile(needed, touched, n, queues, own, i, accumulators,
                               target, engine, third, third + tile, acc_granule, True)  # fmt: skip
                 else:
-                    n = _tile(needed, touched, n, queues, own, i, pad_writer, pad_reader,
+                    n = _tile(needed, touched, n, queues, own, i, pads,
                               target, engine, address, address + tile, granule, True)  # fmt: skip
         for t in range(n):
             queue = touched[t]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+
 from motet.targets.systolic.instructions.addressing import Loop, View
 from motet.targets.systolic.instructions.isa import (
     ENGINE_OF,
@@ -13,7 +16,7 @@ from motet.targets.systolic.instructions.isa import (
     empty_instructions,
 )
 from motet.targets.systolic.instructions.program import Role, StepInfo, Tensor
-from motet.targets.systolic.instructions.synchronise import granule_words, synchronise
+from motet.targets.systolic.instructions.synchronise import GRANULES, granule_words, synchronise
 
 PODS = 3
 SIDE = 12
@@ -111,8 +114,7 @@ def accesses(c: np.void) -> list[tuple[tuple[str, int], set[int], bool]]:
         if base is None:
             found.append((("tensor", number), words, writes))
         else:
-            for at in pods:
-                found.append((("scratchpad", at), {base + w for w in words}, writes))
+            found.extend((("scratchpad", at), {base + w for w in words}, writes) for at in pods)
 
     if opcode is Opcode.LOAD:
         tensor(columns, False, [])
@@ -200,7 +202,7 @@ def test_queues_hold_their_instructions_in_order():
         real = [c for c in queue.instructions if c["opcode"] not in (Opcode.WAIT, Opcode.SIGNAL)]
         assert all(int(c["pod"]) * ENGINES + ENGINE_OF[Opcode(c["opcode"])] == queue.number
                    for c in real)  # fmt: skip
-        assert all(a["value"] < b["value"] for a, b in zip(real, real[1:], strict=False))
+        assert all(a["value"] < b["value"] for a, b in pairwise(real))
         seen += len(real)
     assert seen == len(code)
 
@@ -215,6 +217,6 @@ def test_work_on_different_memory_is_not_ordered():
     assert len(program.instructions) == 4
 
 
-@pytest.mark.parametrize("words", [1, 16, 2047, 2048, 2049, 100_000, 2**31])
+@pytest.mark.parametrize("words", [1, 16, 1023, 1024, 1025, 100_000, 2**31])
 def test_granules_cover_the_memory(words):
-    assert words <= granule_words(words) * 2048
+    assert words <= granule_words(words) * GRANULES
