@@ -13,6 +13,7 @@ row by row, while the next one accumulates.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
@@ -135,7 +136,7 @@ class OutputArray(Elaboratable):
         for row in grid:
             m.submodules += row
         self._connect(m, grid)
-        for upper, lower in zip(grid, grid[1:], strict=False):
+        for upper, lower in pairwise(grid):
             for above, below in zip(upper, lower, strict=True):
                 m.d.comb += below.drain_in.eq(above.drain)
         m.d.comb += self.sums.eq(Cat(element.drain for element in grid[-1]))

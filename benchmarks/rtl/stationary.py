@@ -73,9 +73,7 @@ class StationarySequencer(Elaboratable):
             self.first.eq((left == 0) & captured & self.streamed_ready),
             self.stream.eq(self.first | (left != 0)),
             # The shadows are free once the first streamed row takes them over.
-            self.capture.eq(
-                (self.capture_row != 0) | ((~captured | self.first) & self.held_ready)
-            ),
+            self.capture.eq((self.capture_row != 0) | ((~captured | self.first) & self.held_ready)),
         ]
         with m.If(self.stream):
             m.d.sync += left.eq(Mux(self.first, self.length, left) - 1)
