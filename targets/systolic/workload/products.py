@@ -15,7 +15,9 @@ from motet.targets.systolic.workload.layers import (
     Layer,
     MatrixProduct,
     ProductShape,
+    TransposedConvolution,
 )
+from motet.targets.systolic.workload.transposed import transposed_products
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ def product_views(layer: Layer, inputs: Sequence[int], output: int) -> ProductVi
         return _convolution(layer, inputs, output)
     assert isinstance(layer, MatrixProduct)
     return _matrix_product(layer, inputs, output)
+
+
+def products_of(layer: Layer, inputs: Sequence[int], output: int) -> list[ProductViews]:
+    """The products that ``layer`` is, one after the other: several for a transposed convolution.
+
+    Each writes outputs of its own; together they write all.
+    """
+    if isinstance(layer, TransposedConvolution):
+        return [ProductViews(*phase) for phase in transposed_products(layer, inputs, output)]
+    return [product_views(layer, inputs, output)]
 
 
 def _convolution(layer: Convolution, inputs: Sequence[int], output: int) -> ProductViews:
