@@ -1,0 +1,572 @@
+"""Random legal programs of the array, what their instructions touch, and how to break them.
+
+``random_program`` draws instructions of every opcode over a few small pods and tensors, keeps
+those that read only what was written, and leaves queues and semaphores to ``synchronise``.
+``accesses`` says in plain sets of words what an instruction touches: written from
+``instructions/isa.py`` alone, it shares no code with checker or simulators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from motet.targets.systolic.architecture import ArrayDescription, Dram, Memory, Pod, VectorUnit
+from motet.targets.systolic.formats import FORMATS
+from motet.targets.systolic.instructions.addressing import Loop, View
+from motet.targets.systolic.instructions.isa import (
+    ENGINES,
+    NO_OPERAND,
+    Activation,
+    Dataflow,
+    Flag,
+    Function,
+    Opcode,
+    empty_instructions,
+)
+from motet.targets.systolic.instructions.program import (
+    Element,
+    Role,
+    StepInfo,
+    SystolicProgram,
+    Tensor,
+)
+from motet.targets.systolic.instructions.synchronise import synchronise
+
+PODS = 3
+TILE_WORDS = 448
+"""Tiles lie in the first words of a scratchpad, resident tensors behind them."""
+SCRATCHPAD_WORDS, ACCUMULATOR_WORDS = 1024, 256
+Words = tuple[tuple[str, int], set[int], bool]
+"""A memory or tensor, the words of it, whether they are written."""
+
+
+def tensors_of(number_format: str) -> tuple[Tensor, ...]:
+    """The tensors of all random programs in a format."""
+    sums = Element.INT32 if FORMATS[number_format].is_integer else Element.FP32
+    return (
+        Tensor("x", (2, 6, 7), Role.INPUT),
+        Tensor("w", (8, 9), Role.WEIGHT),
+        Tensor("vector", (40,), Role.WEIGHT, Element.FP32),
+        Tensor("between", (4, 8, 8), Role.INTERNAL),
+        Tensor("resident", (4, 4, 8), Role.INTERNAL, resident=512),
+        Tensor("later", (4, 16), Role.INTERNAL, resident=600),
+        Tensor("staged", (4, 16), Role.INTERNAL, resident=704),
+        Tensor("y", (4, 8, 8), Role.OUTPUT),
+        Tensor("sums", (6, 5), Role.OUTPUT, sums),
+    )
+
+
+X, W, VECTOR, BETWEEN, RESIDENT, LATER, STAGED, Y, SUMS = range(9)
+ONE = Loop(1, 0)
+VIEWS = (
+    View(X, (2, 6, 7), Loop(2, 42), (Loop(6, 7),), (Loop(7, 1),)),
+    View(X, (2, 6, 7), ONE, (Loop(6, 9), Loop(7, 1)), (Loop(2, 72), Loop(3, 9), Loop(3, 1)),
+         (1, 1, 1, 1)),
+    View(X, (2, 6, 7), Loop(2, 42), (Loop(3, -14),), (Loop(4, -2),), offset=41),
+    View(W, (8, 9), ONE, (Loop(8, 9),), (Loop(9, 1),)),
+    View(VECTOR, (40,), ONE, (Loop(40, 1),), (ONE,)),
+    View(BETWEEN, (4, 8, 8), ONE, (Loop(64, 1),), (Loop(4, 64),)),
+    View(BETWEEN, (4, 8, 8), ONE, (Loop(4, 20), Loop(4, 2)),
+         (Loop(4, 100), Loop(3, 10), Loop(3, 1)), (1, 1, 1, 1)),
+    View(RESIDENT, (4, 4, 8), ONE, (Loop(32, 1),), (Loop(4, 32),)),
+    View(RESIDENT, (4, 4, 8), ONE, (Loop(4, 10), Loop(8, 1)),
+         (Loop(4, 60), Loop(3, 10), Loop(3, 1)), (1, 1, 1, 1)),
+    View(LATER, (4, 16), ONE, (Loop(16, 1),), (Loop(4, 16),)),
+    View(STAGED, (4, 16), ONE, (Loop(4, 4), Loop(3, 1)), (Loop(4, 16), Loop(2, 1))),
+    View(Y, (4, 8, 8), ONE, (Loop(64, -1),), (Loop(4, 64),), offset=63),
+    View(SUMS, (6, 5), ONE, (Loop(6, 5),), (Loop(5, 1),)),
+)  # fmt: skip
+READ_BY_LOAD = (0, 1, 2, 3, 5, 6)
+READ_RESIDENT = (7, 8, 9, 10)
+STEPS = tuple(StepInfo(name, "Convolution", 0) for name in ("first", "second", "third"))
+
+
+def description(number_format: str = "int8") -> ArrayDescription:
+    """Three pods of two sizes whose scratchpads hold 1024 words of the format."""
+    flows = (
+        "weight-stationary",
+        "output-stationary",
+        "input-stationary",
+        "spatial-output-stationary",
+    )
+
+    def pods(count: int, rows: int) -> Pod:
+        return Pod(
+            count=count,
+            rows=rows,
+            columns=8,
+            dataflows=flows,  # type: ignore[arg-type]
+            formats=("fp32", "bf16", "int8", "int4"),
+            scratchpad=Memory(bytes=FORMATS[number_format].bytes(SCRATCHPAD_WORDS)),
+            accumulators=Memory(bytes=4 * ACCUMULATOR_WORDS),
+            vector=VectorUnit(lanes=4),
+        )
+
+    return ArrayDescription(
+        name="random",
+        clock_hz=1e9,
+        pods=(pods(2, 8), pods(1, 4)),
+        dram=Dram(bytes_per_second=16e9),
+    )
+
+
+def addresses(view: View, group: int, row: int, column: int, rows: int, columns: int) -> set[int]:
+    """Values of its tensor that a tile touches."""
+    found = set()
+    for r in range(row, row + rows):
+        for c in range(column, column + columns):
+            at = view.offset + group * view.group.stride
+            for index, loops in ((r, view.rows), (c, view.columns)):
+                for loop in reversed(loops):
+                    at += index % loop.extent * loop.stride
+                    index //= loop.extent
+            found.add(_held(view, at))
+    return found - {-1}
+
+
+def _held(view: View, at: int) -> int:
+    if not any(view.padding):
+        return at
+    height, width = view.shape[-2:]
+    _, across = view.padded_shape[-2:]
+    line, x = divmod(at, across)
+    plane, y = divmod(line, view.padded_shape[-2])
+    y, x = y - view.padding[0], x - view.padding[1]
+    return (plane * height + y) * width + x if 0 <= y < height and 0 <= x < width else -1
+
+
+def accesses(program: SystolicProgram, c: Any) -> list[Words]:
+    """All that instruction ``c`` reads and writes; reads first."""
+    opcode, flags, function = Opcode(int(c["opcode"])), Flag(int(c["flags"])), int(c["function"])
+    rows, columns, depth = int(c["rows"]), int(c["columns"]), int(c["depth"])
+    pod, tile = int(c["pod"]), rows * columns
+    targets = range(int(c["target_pod"]), int(c["target_pod"]) + int(c["target_pods"]))
+    made: list[Words] = []
+
+    def note(memory: str, at: int, field: str, size: int, writes: bool) -> None:
+        start = int(c[field])
+        made.append(((memory, at), set(range(start, start + size)), writes))
+
+    def through(wide: int, writes: bool, pods: Any) -> None:
+        view = program.views[int(c["operand"])]
+        tensor = program.tensors[view.tensor]
+        place = int(c["group"]), int(c["row"]), int(c["column"])
+        values = addresses(view, *place, rows, wide)
+        if tensor.resident is None:
+            made.append((("tensor", view.tensor), values, writes))
+        if tensor.resident is not None:
+            words = {tensor.resident + value for value in values}
+            made.extend((("pad", at), words, writes) for at in pods)
+
+    if opcode is Opcode.LOAD:
+        through(columns, False, ())
+        in_sums = bool(flags & Flag.ACCUMULATORS)
+        for at in targets:
+            place = "accumulator_address" if in_sums else "address"
+            note("sums" if in_sums else "pad", at, place, tile, True)
+    elif opcode in (Opcode.MATMUL, Opcode.CONV1D):
+        conv = opcode is Opcode.CONV1D
+        wide = (columns - 1) * int(c["value"]) + depth if conv else depth
+        if flags & Flag.RESIDENT:
+            through(wide, False, [pod])
+        else:
+            note("pad", pod, "address", rows * wide, False)
+        note("pad", pod, "second_address", depth * (rows if conv else columns), False)
+        if flags & Flag.BIAS:
+            note("sums", pod, "third_address", rows if conv else columns, False)
+        if flags & Flag.ACCUMULATE:
+            note("sums", pod, "accumulator_address", tile, False)
+        note("sums", pod, "accumulator_address", tile, True)
+    elif opcode is Opcode.VECTOR:
+        if function in (Function.COPY, Function.ADD, Function.MULTIPLY, Function.MAXIMUM):
+            if flags & Flag.RESIDENT:
+                through(columns, False, [pod])
+            else:
+                memory = "sums" if flags & Flag.ACCUMULATORS else "pad"
+                note(memory, pod, "second_address", tile, False)
+        if function in (Function.COLUMN_SCALE, Function.COLUMN_ADD, Function.REQUANTISE):
+            note("sums", pod, "third_address", columns, False)
+        reduces = function in (Function.ROW_MAXIMUM, Function.ROW_SUM, Function.ROW_SUM_SQUARES)
+        joins = reduces and flags & Flag.ACCUMULATE
+        if function in (Function.ROW_SUBTRACT, Function.ROW_MULTIPLY) or joins:
+            note("sums", pod, "third_address", rows, False)
+        if function != Function.COPY:
+            note("sums", pod, "accumulator_address", tile, False)
+        note("sums", pod, "accumulator_address", tile, True)
+        if reduces:
+            note("sums", pod, "third_address", rows, True)
+    elif opcode in (Opcode.STORE, Opcode.TRANSFER):
+        viewed = int(c["operand"]) != NO_OPERAND
+        in_sums = viewed or bool(flags & Flag.ACCUMULATORS)
+        source = "accumulator_address" if in_sums else "second_address"
+        note("sums" if in_sums else "pad", pod, source, tile, False)
+        if viewed:
+            through(columns, True, targets)
+        for at in () if viewed else targets:
+            place = "third_address" if in_sums else "address"
+            note("sums" if in_sums else "pad", at, place, tile, True)
+    return made
+
+
+class _Drawn:
+    """A sequence in the making, and what it has written so far."""
+
+    def __init__(self, rng: np.random.Generator, number_format: str) -> None:
+        self.rng, self.format = rng, FORMATS[number_format]
+        self.records: list[Any] = []
+        self.written: dict[tuple[str, int], set[int]] = {
+            ("tensor", number): set(range(tensor.elements))
+            for number, tensor in enumerate(tensors_of(number_format))
+            if tensor.role in (Role.INPUT, Role.WEIGHT)
+        }
+        self.replaced = False
+        self._draft = SystolicProgram(
+            number_format, empty_instructions(0), np.zeros(1), tensors_of(number_format), VIEWS
+        )
+
+    def take(self, c: Any) -> bool:
+        """Keep the instruction if it may come next."""
+        found = accesses(self._draft, c)
+        tile, vector = int(c["accumulator_address"]), int(c["third_address"])
+        computes = c["opcode"] in (Opcode.MATMUL, Opcode.CONV1D, Opcode.VECTOR)
+        if computes and -8 < vector - tile < int(c["rows"]) * int(c["columns"]):
+            return False
+        for place, words, writes in found:
+            known = self.written.setdefault(place, set())
+            if not writes and not words <= known:
+                return False
+            if writes and place[0] == "tensor" and words & known:
+                return False
+            if place[0] == "sums" and max(words, default=0) >= ACCUMULATOR_WORDS:
+                return False
+            for other, same, also in found:
+                if also and not writes and other == place and words & same and words != same:
+                    return False
+        if c["operand"] != NO_OPERAND and not self._resident_may(c, found):
+            return False
+        for place, words, writes in found:
+            if writes:
+                self.written[place] |= words
+        self.records.append(c.copy())
+        return True
+
+    def _resident_may(self, c: Any, found: list[Words]) -> bool:
+        """Resident tensors are written once, and not used once another lies on them."""
+        tensor = VIEWS[int(c["operand"])].tensor
+        if tensor == RESIDENT and self.replaced:
+            return False
+        if c["opcode"] != Opcode.TRANSFER:
+            return tensor != LATER or self.replaced
+        if tensor == LATER and not self.replaced:
+            self.replaced = True
+            for place, words in self.written.items():
+                if place[0] == "pad":
+                    words -= set(range(512, 704))
+        return all(not words & self.written[p] for p, words, writes in found if writes)
+
+    def blank(self, opcode: Opcode) -> Any:
+        c = empty_instructions(1)[0]
+        rng = self.rng
+        c["opcode"], c["pod"], c["step"] = opcode, rng.integers(PODS), rng.integers(len(STEPS))
+        limit = 8 if c["pod"] < 2 else 4
+        c["rows"], c["columns"] = rng.integers(1, limit + 1, 2)
+        c["address"], c["second_address"] = rng.integers(0, TILE_WORDS - 128, 2)
+        c["accumulator_address"], c["third_address"] = rng.integers(0, ACCUMULATOR_WORDS - 64, 2)
+        if opcode in (Opcode.LOAD, Opcode.TRANSFER):
+            c["target_pod"] = rng.integers(PODS)
+            c["target_pods"] = rng.integers(1, PODS - c["target_pod"] + 1)
+        return c
+
+    def place(self, c: Any, view: int, wide: int) -> bool:
+        """Put the tile somewhere in a view; whether it fits."""
+        chosen = VIEWS[view]
+        if c["rows"] > chosen.row_count or wide > chosen.column_count:
+            return False
+        c["operand"], c["group"] = view, self.rng.integers(chosen.group.extent)
+        c["row"] = self.rng.integers(chosen.row_count - c["rows"] + 1)
+        c["column"] = self.rng.integers(chosen.column_count - wide + 1)
+        return True
+
+
+def _load(drawn: _Drawn) -> bool:
+    c, rng = drawn.blank(Opcode.LOAD), drawn.rng
+    c["rows"], c["columns"] = rng.integers(1, 9, 2)
+    c["flags"] = rng.choice([0, Flag.ACCUMULATORS, Flag.PAD_LOWEST])
+    fits = drawn.place(c, int(rng.choice(READ_BY_LOAD)), int(c["columns"]))
+    return fits and drawn.take(c)
+
+
+def _stage(drawn: _Drawn) -> bool:
+    """Fill a part of the staged tensor."""
+    c, rng = drawn.blank(Opcode.LOAD), drawn.rng
+    c["rows"], c["columns"] = rng.choice([1, 2, 4, 6]), rng.choice([1, 4, 7])
+    c["address"] = 704 + rng.integers(0, 65 - int(c["rows"]) * int(c["columns"]))
+    return drawn.place(c, 0, int(c["columns"])) and drawn.take(c)
+
+
+def _product(drawn: _Drawn) -> bool:
+    rng = drawn.rng
+    opcode = Opcode.CONV1D if rng.integers(4) == 0 else Opcode.MATMUL
+    c = drawn.blank(opcode)
+    c["flags"] = rng.choice([0, Flag.ACCUMULATE, Flag.BIAS])
+    limit = 8 if c["pod"] < 2 else 4
+    c["depth"] = rng.integers(1, limit + 1)
+    if opcode is Opcode.CONV1D:
+        c["value"], c["dataflow"] = rng.integers(1, 3), Dataflow.SPATIAL_OUTPUT_STATIONARY
+        wide = (int(c["columns"]) - 1) * int(c["value"]) + int(c["depth"])
+    else:
+        c["dataflow"], wide = rng.integers(1, 4), int(c["depth"])
+    if rng.integers(2):
+        c["flags"] |= Flag.RESIDENT
+        if not drawn.place(c, int(rng.choice(READ_RESIDENT)), wide):
+            return False
+    return drawn.take(c)
+
+
+def _vector(drawn: _Drawn) -> bool:
+    c, rng, integer = drawn.blank(Opcode.VECTOR), drawn.rng, drawn.format.is_integer
+    function = Function(int(rng.integers(len(Function))))
+    c["function"] = function
+    if function is Function.REQUANTISE:
+        return integer and _requantise(drawn, c)
+    if Function.COPY <= function <= Function.MAXIMUM:
+        c["flags"] = rng.choice([0, Flag.ACCUMULATORS, Flag.RESIDENT])
+        if rng.integers(4) == 0:
+            c["second_address"] = c["accumulator_address"]
+        view = int(rng.choice(READ_RESIDENT))
+        if c["flags"] & Flag.RESIDENT and not drawn.place(c, view, int(c["columns"])):
+            return False
+    if Function.ROW_MAXIMUM <= function <= Function.ROW_SUM_SQUARES:
+        c["flags"] = rng.choice([0, Flag.ACCUMULATE])
+    c["alpha"] = 1 if integer and function is Function.ADD else rng.choice([1.0, 0.5, -0.25])
+    if not integer and rng.integers(2):
+        c["activation"] = rng.integers(len(Activation))
+    if rng.integers(2):
+        c["low"], c["high"] = sorted(rng.integers(-100, 100, 2))
+    return drawn.take(c)
+
+
+def _requantise(drawn: _Drawn, c: Any) -> bool:
+    """Its scales are loaded right before."""
+    load = drawn.blank(Opcode.LOAD)
+    load["rows"], load["columns"], load["flags"] = c["columns"], 1, Flag.ACCUMULATORS
+    load["accumulator_address"] = c["third_address"]
+    load["target_pod"], load["target_pods"] = c["pod"], 1
+    drawn.place(load, 4, 1)
+    c["value"] = np.uint32(drawn.rng.integers(-9, 10) & 0xFFFFFFFF)
+    apart = abs(int(c["third_address"]) - int(c["accumulator_address"])) >= 64
+    return apart and drawn.take(load) and drawn.take(c)
+
+
+def _write(drawn: _Drawn, view: int) -> bool:
+    resident = VIEWS[view].tensor in (RESIDENT, LATER)
+    c, rng = drawn.blank(Opcode.TRANSFER if resident else Opcode.STORE), drawn.rng
+    if rng.integers(2):
+        c["low"], c["high"] = sorted(rng.integers(-50, 50, 2))
+    if resident:
+        c["target_pod"], c["target_pods"] = 0, PODS
+    return drawn.place(c, view, int(c["columns"])) and drawn.take(c)
+
+
+def _move(drawn: _Drawn) -> bool:
+    """Between pods, without a view."""
+    c = drawn.blank(Opcode.TRANSFER)
+    c["flags"] = drawn.rng.choice([0, Flag.ACCUMULATORS])
+    return drawn.take(c)
+
+
+def _start(drawn: _Drawn) -> None:
+    """Something in all memories, so that most instructions find what to read."""
+    for address in range(0, TILE_WORDS - 41, 42):
+        c = drawn.blank(Opcode.LOAD)
+        c["rows"], c["columns"], c["address"] = 6, 7, address
+        c["target_pod"], c["target_pods"] = 0, PODS
+        assert drawn.place(c, 0, 7)
+        assert drawn.take(c)
+    for address in range(0, ACCUMULATOR_WORDS - 35, 36):
+        c = drawn.blank(Opcode.LOAD)
+        c["rows"], c["columns"], c["accumulator_address"] = 4, 9, address
+        c["flags"], c["target_pod"], c["target_pods"] = Flag.ACCUMULATORS, 0, PODS
+        assert drawn.place(c, 3, 9)
+        assert drawn.take(c)
+
+
+def _finish(drawn: _Drawn) -> None:
+    """Store what is left of the outputs, in pieces of a column."""
+    for number in (11, 12):
+        view = VIEWS[number]
+        for column in range(view.column_count):
+            row = 0
+            while row < view.row_count:
+                known = drawn.written.get(("tensor", view.tensor), set())
+                rows = 0
+                while rows < 8 and row + rows < view.row_count:
+                    if addresses(view, 0, row + rows, column, 1, 1) & known:
+                        break
+                    rows += 1
+                if rows:
+                    c = drawn.blank(Opcode.STORE)
+                    c["rows"], c["columns"], c["accumulator_address"] = rows, 1, row % 64
+                    c["operand"], c["row"], c["column"] = number, row, column
+                    assert drawn.take(c)
+                row += max(rows, 1)
+
+
+def random_sequence(rng: np.random.Generator, number_format: str, length: int) -> Any:
+    """``length`` random instructions and those that begin and end every program, in order."""
+    drawn = _Drawn(rng, number_format)
+    _start(drawn)
+    goal = len(drawn.records) + length
+    draws = (_load, _stage, _product, _product, _vector, _vector, _move)
+    while len(drawn.records) < goal:
+        if rng.integers(3) == 0:
+            share = (len(drawn.records) - goal + length) / length
+            choice = [5, 7, 7] if share < 0.5 else [9, 11, 12]
+            _write(drawn, int(rng.choice(choice)))
+        else:
+            draws[int(rng.integers(len(draws)))](drawn)
+    _finish(drawn)
+    made = empty_instructions(len(drawn.records))
+    for i, record in enumerate(drawn.records):
+        made[i] = record
+    return made
+
+
+def random_program(
+    rng: np.random.Generator, number_format: str = "int8", length: int = 60
+) -> SystolicProgram:
+    """A legal program for ``description(number_format)``."""
+    sequence = random_sequence(rng, number_format, length)
+    return synchronise(sequence, number_format, tensors_of(number_format), VIEWS, STEPS, PODS)
+
+
+def random_arguments(rng: np.random.Generator, number_format: str) -> list[Any]:
+    """Arrays for the inputs and weights of a random program."""
+    kind = FORMATS[number_format].stored
+    shapes = [t.shape for t in tensors_of(number_format)[:2]]
+    made = [rng.integers(-8, 8, shape).astype(kind) for shape in shapes]
+    return [*made, (rng.integers(1, 8, 40) / 64).astype(np.float32)]
+
+
+# -- happens-before, by brute force --------------------------------------------------------
+
+
+def _order(program: SystolicProgram) -> tuple[list[int], bool]:
+    """For every instruction the set, as bits, of those complete before it; whether all ran."""
+    code, starts = program.instructions, [int(s) for s in program.queue_starts]
+    at, before = starts[:-1], [0] * len(code)
+    state, given = [0] * len(at), [[] for _ in at]  # type: ignore[var-annotated]
+    moved = True
+    while moved:
+        moved = False
+        for queue in range(len(at)):
+            while at[queue] < starts[queue + 1]:
+                i = at[queue]
+                c = code[i]
+                if c["opcode"] == Opcode.WAIT and c["value"]:
+                    if len(given[int(c["semaphore"])]) < c["value"]:
+                        break
+                    state[queue] |= given[int(c["semaphore"])][int(c["value"]) - 1]
+                before[i] = state[queue]
+                if c["opcode"] == Opcode.SIGNAL:
+                    given[queue].append(state[queue])
+                state[queue] |= 1 << i
+                at[queue] += 1
+                moved = True
+    return before, at == starts[1:]
+
+
+def why_illegal(program: SystolicProgram) -> str:
+    """What breaks the rules between instructions, by looking at all pairs; empty where none."""
+    before, ends = _order(program)
+    if not ends:
+        return "deadlock"
+    users: dict[tuple[tuple[str, int], int], list[tuple[int, bool]]] = {}
+    for i, c in enumerate(program.instructions):
+        if c["opcode"] not in (Opcode.WAIT, Opcode.SIGNAL):
+            for place, words, writes in accesses(program, c):
+                for word in words:
+                    users.setdefault((place, word), []).append((i, writes))
+    for (place, word), uses in users.items():
+        tensor = program.tensors[place[1]] if place[0] == "tensor" else None
+        given = tensor is not None and tensor.role in (Role.INPUT, Role.WEIGHT)
+        writers = [i for i, writes in uses if writes]
+        if tensor is not None and len(writers) > 1:
+            return f"{place} {word} written twice"
+        for i, writes in uses:
+            earlier = any(before[i] >> w & 1 for w in writers)
+            if not writes and not given and not earlier:
+                return f"{place} {word} read before it is written"
+            for w in writers:
+                if w != i and not (before[i] >> w & 1 or before[w] >> i & 1):
+                    return f"{place} {word}: race of {i} and {w}"
+    for number in program.results:
+        for value in range(program.tensors[number].elements):
+            if not any(writes for _, writes in users.get((("tensor", number), value), [])):
+                return f"output {number} value {value} is not written"
+    return ""
+
+
+# -- mutations ------------------------------------------------------------------------------
+
+
+def _rebuilt(program: SystolicProgram, queues: list[Any]) -> SystolicProgram:
+    starts = np.cumsum([0, *(len(queue) for queue in queues)]).astype(np.int64)
+    return SystolicProgram(
+        program.format,
+        np.concatenate(queues),
+        starts,
+        program.tensors,
+        program.views,
+        program.steps,
+    )
+
+
+def _without(program: SystolicProgram, opcode: Opcode, rng: np.random.Generator) -> SystolicProgram:
+    """One WAIT or SIGNAL less."""
+    chosen = rng.choice(np.flatnonzero(program.instructions["opcode"] == opcode))
+    queues, start = [], 0
+    for queue in program.queues:
+        here = np.arange(start, start + len(queue.instructions))
+        queues.append(queue.instructions[here != chosen])
+        start += len(here)
+    return _rebuilt(program, queues)
+
+
+def _swapped(program: SystolicProgram, rng: np.random.Generator) -> SystolicProgram:
+    """Two neighbours of a queue in the other order."""
+    queues = [queue.instructions.copy() for queue in program.queues]
+    long = [queue for queue in queues if len(queue) > 1]
+    queue = long[int(rng.integers(len(long)))]
+    i = int(rng.integers(len(queue) - 1))
+    queue[[i, i + 1]] = queue[[i + 1, i]]
+    return _rebuilt(program, queues)
+
+
+def _changed(
+    program: SystolicProgram, opcodes: tuple[Opcode, ...], fields: tuple[str, ...], rng: Any
+) -> SystolicProgram:
+    """One field of one instruction one more or one less."""
+    code = program.instructions.copy()
+    i = int(rng.choice(np.flatnonzero(np.isin(code["opcode"], [int(o) for o in opcodes]))))
+    field = str(rng.choice(fields))
+    code[field][i] = max(0, int(code[field][i]) + int(rng.choice([-1, 1])))
+    queues = np.split(code, program.queue_starts[1:-1])
+    return _rebuilt(program, queues)
+
+
+def mutations(rng: np.random.Generator, program: SystolicProgram) -> Iterator[SystolicProgram]:
+    """The program broken in one place, in every way; some are legal all the same."""
+    yield _without(program, Opcode.WAIT, rng)
+    yield _without(program, Opcode.SIGNAL, rng)
+    yield _swapped(program, rng)
+    yield _changed(program, (Opcode.WAIT,), ("value",), rng)
+    tiles = (Opcode.LOAD, Opcode.MATMUL, Opcode.VECTOR, Opcode.STORE)
+    places = ("address", "second_address", "accumulator_address", "rows", "row", "column")
+    yield _changed(program, tiles, places, rng)
+
+
+assert ENGINES == 4
