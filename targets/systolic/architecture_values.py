@@ -81,8 +81,9 @@ def allowed(annotation: Any) -> str:
         return "one of " + ", ".join(get_args(kind))
     if origin is tuple:
         inner = get_args(kind)[0]
-        name = "tables" if _is_struct(inner) else f"values, each {allowed(inner)}, once"
-        return f"a list of one or more {name}"
+        if _is_struct(inner):
+            return "a list of one or more tables"
+        return f"a list of {', '.join(get_args(inner))}, each at most once"
     if origin is dict:
         keys = ", ".join(get_args(get_args(kind)[0]))
         return f"a table of figures with the keys {keys}"
@@ -90,8 +91,7 @@ def allowed(annotation: Any) -> str:
         return "a table"
     if kind is str:
         return "a string, not empty"
-    low, high = bounds(metas)
-    return f"{'an integer' if kind is int else 'a number'} from {low:,} to {high:,}"
+    return f"{'an integer' if kind is int else 'a number'} from {_range(metas)}"
 
 
 def bounds(metas: list[msgspec.Meta]) -> tuple[float, float]:
@@ -99,6 +99,11 @@ def bounds(metas: list[msgspec.Meta]) -> tuple[float, float]:
     low = next(meta.ge for meta in metas if meta.ge is not None)
     high = next(meta.le for meta in metas if meta.le is not None)
     return low, high
+
+
+def _range(metas: list[msgspec.Meta]) -> str:
+    low, high = (f"{x:,}" if isinstance(x, int) else f"{x:g}" for x in bounds(metas))
+    return f"{low} to {high}"
 
 
 def _read(annotation: Any, value: Any, path: str, where: str) -> Any:
@@ -122,7 +127,7 @@ def _read(annotation: Any, value: Any, path: str, where: str) -> Any:
 
 def _read_number(kind: Any, metas: list[msgspec.Meta], value: Any, path: str, where: str) -> Any:
     low, high = bounds(metas)
-    rule = f"must be {'an integer' if kind is int else 'a number'} from {low:,} to {high:,}"
+    rule = f"must be {'an integer' if kind is int else 'a number'} from {_range(metas)}"
     right = isinstance(value, int) or (kind is float and isinstance(value, float))
     if isinstance(value, bool) or not right:
         if kind is int and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
