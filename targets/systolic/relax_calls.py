@@ -8,6 +8,7 @@ epilogue. All values are float32; shapes are known.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -76,6 +77,8 @@ def anchor_of(call: relax.Call, rhs_transposed: bool = False) -> Anchor:
 def _why_not(name: str) -> str:
     if "conv3d" in name:
         return f"{name} is a 3-D convolution"
+    if not name.startswith("relax."):
+        return f"it is {name}"
     return f"the array has no {name}"
 
 
@@ -105,7 +108,7 @@ def shape_of(value: relax.Expr) -> Shape:
 
 def _symbol(size: Any) -> str:
     """A symbolic dimension as people write it: ``N``, ``N * 2``."""
-    return str(getattr(size, "name", None) or str(size).replace("T.int64", "").strip("()"))
+    return re.sub(r"T\.int64\((-?\d+)\)", r"\1", str(getattr(size, "name", size)))
 
 
 def _tensors_of(call: relax.Call) -> list[relax.Expr]:
