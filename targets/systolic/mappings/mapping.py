@@ -20,6 +20,9 @@ class Mapping:
     first_pod, pods: the pods that share the step's output tiles, of one kind.
     split: the dimension of the output whose tiles are dealt out to the pods: rows (m), columns
         (n), or groups.
+    inner_pods: the pods are runs of this many neighbours, and the runs are what ``split`` deals
+        tiles to; within a run, neighbours split the columns of what ``split`` gives in rows, and
+        the rows of what it gives in columns or groups. Neighbours share operands by multicast.
     tile_rows, tile_depth, tile_columns: sizes of a full tile along m, k and n.
     rows_outermost: the loop order of output tiles; the reduction is innermost.
     input_slots, weight_slots, accumulator_slots: full tiles that each memory holds at once, as
@@ -37,8 +40,25 @@ class Mapping:
     input_slots: int
     weight_slots: int
     accumulator_slots: int
+    inner_pods: int = 1
 
     @property
     def pod_numbers(self) -> range:
         """The pods that the step runs on."""
         return range(self.first_pod, self.first_pod + self.pods)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Pods that groups, rows and columns of output tiles are dealt out to."""
+        runs, inner = self.pods // self.inner_pods, self.inner_pods
+        return {"rows": (1, runs, inner), "columns": (1, inner, runs), "groups": (runs, inner, 1)}[
+            self.split
+        ]
+
+    @property
+    def grid_strides(self) -> tuple[int, int, int]:
+        """By how much a pod's number grows along groups, rows and columns of ``grid``."""
+        inner = self.inner_pods
+        return {"rows": (0, inner, 1), "columns": (0, 1, inner), "groups": (inner, 1, 0)}[
+            self.split
+        ]

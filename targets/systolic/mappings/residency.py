@@ -1,0 +1,41 @@
+"""Which tensors may stay in scratchpads between the steps that write and read them."""
+
+from __future__ import annotations
+
+from motet.targets.systolic.instructions.program import Element, Role
+from motet.targets.systolic.workload.graph import Step, Workload
+from motet.targets.systolic.workload.layers import (
+    Convolution,
+    Elementwise,
+    MatrixProduct,
+    Pooling,
+    TransposedConvolution,
+)
+
+
+def may_be_resident(workload: Workload, tensor: int) -> bool:
+    """Whether the steps of ``workload`` can write and read ``tensor`` in scratchpads.
+
+    It is made and used inside the program, in words, and every reader takes it as the streamed
+    input of a product (not a depthwise one, whose lines are staged), as a residual, or as an
+    input of pooling or elementwise arithmetic. Weight operands come from DRAM: a scratchpad
+    cannot gather them into dense tiles.
+    """
+    held = workload.tensors[tensor]
+    if held.role is not Role.INTERNAL or held.element is not Element.WORD:
+        return False
+    return all(_reads_resident(step, tensor) for step in workload.steps if tensor in step.reads)
+
+
+def _reads_resident(step: Step, tensor: int) -> bool:
+    if tensor in step.epilogue.tensors and tensor != step.epilogue.residual:
+        return False
+    if tensor not in step.inputs:
+        return True
+    layer = step.layer
+    if isinstance(layer, (Convolution, MatrixProduct)):
+        depthwise = isinstance(layer, Convolution) and layer.is_depthwise
+        return not depthwise and tensor not in step.inputs[1:]
+    if isinstance(layer, TransposedConvolution):
+        return False
+    return isinstance(layer, (Pooling, Elementwise))
