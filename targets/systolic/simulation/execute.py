@@ -1,0 +1,272 @@
+"""The loop over a program's instructions: every opcode on simulated memories, compiled.
+
+``execute`` is compiled once for floats and once for integers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from motet.targets.systolic.instructions.isa import NO_OPERAND, Activation, Flag, Function, Opcode
+from motet.targets.systolic.instructions.program import Element
+from motet.targets.systolic.simulation.activation_functions import activate
+from motet.targets.systolic.simulation.gather import read_tile, write_tile
+from motet.targets.systolic.simulation.intrinsics import array_at
+from motet.targets.systolic.simulation.tile_kernels import convolve_lines, product
+from motet.targets.systolic.simulation.vector_functions import (
+    clamp,
+    combine,
+    reduce_rows,
+    scale,
+    with_vector,
+)
+
+_LOAD, _MATMUL, _CONV1D = int(Opcode.LOAD), int(Opcode.MATMUL), int(Opcode.CONV1D)
+_VECTOR, _STORE, _TRANSFER = int(Opcode.VECTOR), int(Opcode.STORE), int(Opcode.TRANSFER)
+_ACCUMULATE, _BIAS, _RESIDENT = int(Flag.ACCUMULATE), int(Flag.BIAS), int(Flag.RESIDENT)
+_ACCUMULATORS = int(Flag.ACCUMULATORS)
+_COPY, _MAXIMUM = int(Function.COPY), int(Function.MAXIMUM)
+_ROW_MAXIMUM, _ROW_SUM_SQUARES = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
+_REQUANTISE, _SCALE, _IDENTITY = int(Function.REQUANTISE), int(Function.SCALE), int(Function.NONE)
+_NO_ACTIVATION, _WORD, _FP32 = int(Activation.NONE), int(Element.WORD), int(Element.FP32)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def execute(state: Any, order: Any) -> None:
+    """Execute the instructions whose numbers are in ``order`` (int64), one after the other."""
+    for i in range(len(order)):
+        number = order[i]
+        opcode = state.program[number].opcode
+        if opcode == _LOAD:
+            _load(state, number)
+        elif opcode in (_MATMUL, _CONV1D):
+            _multiply(state, number)
+        elif opcode == _VECTOR:
+            _vector(state, number)
+        elif opcode == _STORE:
+            _store(state, number)
+        elif opcode == _TRANSFER:
+            _transfer(state, number)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _corner(item: Any) -> tuple[int, int, int]:
+    return np.int64(item.group), np.int64(item.row), np.int64(item.column)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _shape(item: Any) -> tuple[int, int]:
+    return np.int64(item.rows), np.int64(item.columns)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _copy(memory: Any, target: int, source: int, count: int) -> None:
+    """Copy inside a memory; the two places may overlap."""
+    if target == source:
+        return
+    if target < source:
+        for i in range(count):
+            memory[target + i] = memory[source + i]
+    else:
+        for i in range(count - 1, -1, -1):
+            memory[target + i] = memory[source + i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _broadcast(memory: Any, item: Any, pitch: int, source: int, address: int) -> None:
+    """Copy the tile at ``source`` to ``address`` of the memory of every target pod."""
+    count = np.int64(item.rows) * np.int64(item.columns)
+    first = np.int64(item.target_pod)
+    for pod in range(first, first + np.int64(item.target_pods)):
+        _copy(memory, pod * pitch + address, source, count)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _load(state: Any, number: int) -> None:
+    item = state.program[number]
+    view = state.views[item.operand]
+    at, size = state.addresses[view.tensor], state.sizes[view.tensor]
+    corner, shape = _corner(item), _shape(item)
+    padding, segments = state.padding[number], state.segments
+    is_word = state.elements[view.tensor] == _WORD
+    words = array_at(at, size, state.scratchpads)
+    first = np.int64(item.target_pod)
+    if not item.flags & _ACCUMULATORS:
+        address, pitch, memory = np.int64(item.address), state.scratchpad_words, state.scratchpads
+        to = first * pitch + address
+        read_tile(memory, to, words, 0, view, corner, shape, padding, state.is_bf16, segments)
+        _broadcast(memory, item, pitch, to, address)
+        return
+    address, pitch = np.int64(item.accumulator_address), state.accumulator_words
+    sums, to = state.accumulators, first * pitch + address
+    if is_word:
+        read_tile(sums, to, words, 0, view, corner, shape, padding, state.is_bf16, segments)
+    else:
+        values = array_at(at, size, sums)
+        read_tile(sums, to, values, 0, view, corner, shape, padding, False, segments)
+    _broadcast(sums, item, pitch, to, address)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _resident(state: Any, number: int, target: Any, columns: int) -> None:
+    """Gather tile [rows, columns] of the resident operand to the start of ``target``."""
+    item = state.program[number]
+    view = state.views[item.operand]
+    origin = np.int64(item.pod) * state.scratchpad_words + view.resident
+    read_tile(
+        target,
+        0,
+        state.scratchpads,
+        origin,
+        view,
+        _corner(item),
+        (np.int64(item.rows), columns),
+        state.padding[number],
+        False,
+        state.segments,
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _multiply(state: Any, number: int) -> None:
+    """MATMUL and CONV1D."""
+    item = state.program[number]
+    is_product = item.opcode == _MATMUL
+    rows, columns = _shape(item)
+    depth, stride = np.int64(item.depth), np.int64(item.value)
+    base = np.int64(item.pod) * state.scratchpad_words
+    left, start = state.scratchpads, base + np.int64(item.address)
+    if item.flags & _RESIDENT:
+        wide = depth if is_product else (columns - 1) * stride + depth
+        _resident(state, number, state.tile, wide)
+        left, start = state.tile, 0
+    sums, at = _start_sums(state, item, is_product)
+    right, weights = state.scratchpads, base + np.int64(item.second_address)
+    shape = (rows, depth, columns)
+    if is_product:
+        product(sums, at, left, start, right, weights, shape)
+    else:
+        convolve_lines(sums, at, left, start, right, weights, shape, stride)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _start_sums(state: Any, item: Any, is_product: bool) -> tuple[Any, int]:
+    """What the sums start from; returns their memory and address."""
+    rows, columns = _shape(item)
+    sums, base = state.accumulators, np.int64(item.pod) * state.accumulator_words
+    at, bias = base + np.int64(item.accumulator_address), base + np.int64(item.third_address)
+    if item.flags & _ACCUMULATE:
+        return sums, at
+    if not item.flags & _BIAS:
+        sums[at : at + rows * columns] = 0
+        return sums, at
+    for c in range(columns):
+        column = sums[at + c * rows : at + (c + 1) * rows]
+        if is_product:
+            column[:] = sums[bias + c]
+        else:
+            for r in range(rows):
+                column[r] = sums[bias + r]
+    return sums, at
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _vector(state: Any, number: int) -> None:
+    item = state.program[number]
+    rows, columns = _shape(item)
+    function, alpha = item.function, item.alpha
+    base = np.int64(item.pod) * state.accumulator_words
+    at, third = base + np.int64(item.accumulator_address), base + np.int64(item.third_address)
+    sums = state.accumulators[at : at + rows * columns]
+    if function >= _COPY and function <= _MAXIMUM:
+        combine(function, sums, _second(state, number), alpha)
+    elif function >= _ROW_MAXIMUM and function <= _ROW_SUM_SQUARES:
+        vector = state.accumulators[third : third + rows]
+        reduce_rows(function, sums, rows, vector, (item.flags & _ACCUMULATE) != 0)
+    elif function == _REQUANTISE:
+        for c in range(columns):
+            column = sums[c * rows : (c + 1) * rows]
+            scale(column, state.bits[third + c], state.constants[number])
+    elif function == _SCALE:
+        scale(sums, alpha, state.constants[number])
+    elif function != _IDENTITY:
+        vector = state.accumulators[third : third + max(rows, columns)]
+        with_vector(function, sums, rows, vector)
+    if item.activation != _NO_ACTIVATION:
+        activate(item.activation, sums, alpha)
+    if item.low > -np.inf or item.high < np.inf:
+        clamp(sums, state.lows[number], state.highs[number])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _second(state: Any, number: int) -> Any:
+    """The second source of COPY to MAXIMUM, as a dense tile of sums."""
+    item = state.program[number]
+    rows, columns = _shape(item)
+    address, count = np.int64(item.second_address), rows * columns
+    if item.flags & _ACCUMULATORS:
+        start = np.int64(item.pod) * state.accumulator_words + address
+        return state.accumulators[start : start + count]
+    made = state.second[:count]
+    if item.flags & _RESIDENT:
+        _resident(state, number, made, columns)
+    else:
+        start = np.int64(item.pod) * state.scratchpad_words + address
+        words = state.scratchpads[start : start + count]
+        for i in range(count):
+            made[i] = words[i]
+    return made
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _store(state: Any, number: int) -> None:
+    item = state.program[number]
+    view = state.views[item.operand]
+    size, address = state.sizes[view.tensor], state.addresses[view.tensor]
+    at = np.int64(item.pod) * state.accumulator_words + np.int64(item.accumulator_address)
+    corner, shape, sums, segments = _corner(item), _shape(item), state.accumulators, state.segments
+    limits = (state.lows[number], state.highs[number])
+    if state.elements[view.tensor] == _WORD:
+        words = array_at(address, size, state.scratchpads)
+        write_tile(words, 0, sums, at, view, corner, shape, limits, state.is_bf16, segments)
+    elif state.elements[view.tensor] == _FP32:
+        floats = array_at(address, size, state.bits)
+        write_tile(floats, 0, sums, at, view, corner, shape, limits, False, segments)
+    else:
+        values = array_at(address, size, sums)
+        write_tile(values, 0, sums, at, view, corner, shape, limits, False, segments)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _transfer(state: Any, number: int) -> None:
+    item = state.program[number]
+    pod, first = np.int64(item.pod), np.int64(item.target_pod)
+    at = pod * state.accumulator_words + np.int64(item.accumulator_address)
+    if item.operand == NO_OPERAND:
+        if item.flags & _ACCUMULATORS:
+            address, pitch = np.int64(item.third_address), state.accumulator_words
+            _broadcast(state.accumulators, item, pitch, at, address)
+        else:
+            at = pod * state.scratchpad_words + np.int64(item.second_address)
+            address, pitch = np.int64(item.address), state.scratchpad_words
+            _broadcast(state.scratchpads, item, pitch, at, address)
+        return
+    view = state.views[item.operand]
+    limits = (state.lows[number], state.highs[number])
+    for target in range(first, first + np.int64(item.target_pods)):
+        origin = target * state.scratchpad_words + view.resident
+        write_tile(
+            state.scratchpads,
+            origin,
+            state.accumulators,
+            at,
+            view,
+            _corner(item),
+            _shape(item),
+            limits,
+            state.is_bf16,
+            state.segments,
+        )

@@ -1,0 +1,219 @@
+"""The functional view: what a program computes, instruction by instruction, tile by tile.
+
+Values flow as the machine moves them: from DRAM tensors, which are the caller's arrays,
+into tiles of the pods' scratchpads, through tile products into their accumulators, through
+the vector units, and out. WAIT and SIGNAL do nothing here: instructions run one after the
+other in an order that the semaphores allow, and a program without races gives the same
+values in every such order.
+
+Words of a bf16 program are fp32 values that are rounded to bf16 whenever they enter a
+scratchpad or accumulators from a tensor of words, or leave for one; sums stay fp32.
+Integer sums wrap modulo 2**32. STORE and TRANSFER saturate to the format's range;
+REQUANTISE and SCALE saturate to 32 bits only, and ``low`` and ``high`` narrow further.
+In integer programs a tensor of FP32 enters accumulators as bits (for REQUANTISE), and
+int32 sums leave for one as numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motet.runtime.errors import InputError, ProgramError
+from motet.targets.systolic.instructions.isa import Flag, Function, Opcode
+from motet.targets.systolic.instructions.program import Element, SystolicProgram
+from motet.targets.systolic.simulation.activation_functions import INTEGER_ACTIVATIONS
+from motet.targets.systolic.simulation.execute import execute
+from motet.targets.systolic.simulation.extents import extents
+from motet.targets.systolic.simulation.functional_state import RunState
+from motet.targets.systolic.simulation.memories import Memories, MemoryPool
+from motet.targets.systolic.simulation.order import default_order
+
+Array = NDArray[Any]
+
+
+class Interpreter:
+    """Gives a program's values; runs of any number of threads may be in flight.
+
+    Parameters
+    ----------
+    program: any legal program; memories are as large as the highest address that it uses.
+    pool: where runs borrow memories; None makes one.
+
+    Raises ``ProgramError`` where the program deadlocks, reaches outside a view or tensor, or
+    asks for what its number format does not have.
+    """
+
+    def __init__(self, program: SystolicProgram, pool: MemoryPool | None = None) -> None:
+        self.program = program
+        self._pool = MemoryPool() if pool is None else pool
+        self._extents = extents(program)
+        _require_format(program)
+        self._order = default_order(program)
+        self._limits = _limits(program)
+        self._constants = np.ascontiguousarray(program.instructions["value"]).view(
+            program.number_format.accumulated
+        )
+        self._padding = _padding(program)
+        self._dtypes = [element_dtype(program, t.element) for t in program.tensors]
+
+    def run(
+        self,
+        arguments: Sequence[Array],
+        results: Sequence[Array],
+        order: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Fill ``results`` from ``arguments``.
+
+        Parameters
+        ----------
+        arguments: C-contiguous arrays of the tensors ``program.arguments``, of
+            ``element_dtype`` and as many values; their shapes do not matter.
+        results: likewise of ``program.results``, written in place.
+        order: the numbers of all instructions, in an order that the semaphores allow (not
+            checked); None for each queue in turn.
+
+        Raises ``InputError`` for an array that does not fit.
+        """
+        arrays: dict[int, Array] = {}
+        for what, numbers, given in (
+            ("inputs", self.program.arguments, arguments),
+            ("outputs", self.program.results, results),
+        ):
+            if len(numbers) != len(given):
+                raise InputError(
+                    f"array program has {len(numbers)} {what}, {len(given)} were given"
+                )
+            arrays.update(zip(numbers, given, strict=True))
+        for number, array in arrays.items():
+            self._require_array(number, array)
+        chosen = self._order if order is None else self._complete(order)
+        with self._pool.borrowed() as memories:
+            execute(self._state(arrays, memories), chosen)
+
+    def _require_array(self, number: int, array: Array) -> None:
+        tensor, dtype = self.program.tensors[number], self._dtypes[number]
+        name = tensor.name or f"tensor {number}"
+        if array.dtype != dtype or array.size != tensor.elements:
+            raise InputError(
+                f"array program: {name!r} must be {dtype} with {tensor.elements} values (shape "
+                f"{list(tensor.shape)}), not {array.dtype} {list(array.shape)}"
+            )
+        if not array.flags.c_contiguous or not array.flags.aligned:
+            raise InputError(f"array program: {name!r} must be C-contiguous and aligned")
+
+    def _complete(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        made = np.ascontiguousarray(order, np.int64)
+        if not np.array_equal(np.sort(made), np.arange(len(self._order))):
+            raise InputError(f"order must be a permutation of 0 ... {len(self._order) - 1}")
+        return made
+
+    def _state(self, arrays: dict[int, Array], memories: Memories) -> RunState:
+        program, needed = self.program, self._extents
+        words, sums = program.number_format.stored, program.number_format.accumulated
+        tensors = program.tensors
+        addresses = np.zeros(len(tensors), np.int64)
+        for number, tensor in enumerate(tensors):
+            array = arrays.get(number)
+            if array is None and tensor.resident is None:
+                room = memories.room(f"tensor {number}", tensor.elements, self._dtypes[number])
+                array = room
+            if array is not None:
+                addresses[number] = array.ctypes.data
+        accumulators = memories.room("sums", program.pods * needed.accumulators, sums)
+        return RunState(
+            program=program.instructions,
+            views=program.view_table,
+            scratchpads=memories.room("words", program.pods * needed.scratchpad, words),
+            accumulators=accumulators,
+            bits=accumulators.view(np.float32),
+            scratchpad_words=needed.scratchpad,
+            accumulator_words=needed.accumulators,
+            tile=memories.room("tile", needed.tile, words),
+            second=memories.room("second", needed.second, sums),
+            segments=memories.room("segments", max(needed.rows, 1) * 4, np.int64).reshape(-1, 4),
+            addresses=addresses,
+            sizes=np.array([tensor.elements for tensor in tensors], np.int64),
+            elements=np.array([tensor.element for tensor in tensors], np.uint8),
+            lows=self._limits[0],
+            highs=self._limits[1],
+            constants=self._constants,
+            padding=self._padding,
+            is_bf16=program.format == "bf16",
+        )
+
+
+def element_dtype(program: SystolicProgram, element: Element) -> np.dtype[Any]:
+    """The numpy type of a tensor's array in the host's memory."""
+    if element is Element.WORD:
+        return program.number_format.stored
+    return np.dtype(np.float32 if element is Element.FP32 else np.int32)
+
+
+def _word_range(program: SystolicProgram) -> tuple[float, float]:
+    """The lowest and highest value of a word."""
+    if not program.number_format.is_integer:
+        return -np.inf, np.inf
+    half = 1 << (program.number_format.bits - 1)
+    return -half, half - 1
+
+
+def _tensors_of(program: SystolicProgram) -> Array:
+    """Each instruction's ``Element`` of the tensor behind its view; 0 without one."""
+    of_view = np.array([program.tensors[view.tensor].element for view in program.views] + [0])
+    found: Array = of_view[np.minimum(program.instructions["operand"], len(program.views))]
+    return found
+
+
+def _limits(program: SystolicProgram) -> tuple[Array, Array]:
+    """``low`` and ``high`` as sums; those that write words limit to the format's range too."""
+    table, format_ = program.instructions, program.number_format
+    if not format_.is_integer:
+        return table["low"].copy(), table["high"].copy()
+    writes = np.isin(table["opcode"], (int(Opcode.STORE), int(Opcode.TRANSFER)))
+    narrow = writes & (_tensors_of(program) == Element.WORD)
+    low, high = _word_range(program)
+    least = np.where(narrow, low, -(2.0**31))
+    most = np.where(narrow, high, 2.0**31 - 1)
+    lows = np.clip(np.ceil(table["low"].astype(np.float64)), least, most)
+    highs = np.clip(np.floor(table["high"].astype(np.float64)), least, most)
+    return lows.astype(np.int32), highs.astype(np.int32)
+
+
+def _padding(program: SystolicProgram) -> Array:
+    """What padding reads as, for each instruction: a sum, or fp32 bits in an integer program."""
+    sums = program.number_format.accumulated
+    lowest = np.where(
+        program.instructions["flags"] & int(Flag.PAD_LOWEST), _word_range(program)[0], 0.0
+    )
+    if not program.number_format.is_integer:
+        return lowest.astype(np.float32)
+    bits = lowest.astype(np.float32).view(np.int32)
+    made: Array = np.where(_tensors_of(program) == Element.FP32, bits, lowest.astype(sums))
+    return made
+
+
+def _require_format(program: SystolicProgram) -> None:
+    """Raise ``ProgramError`` for what the number format does not have."""
+    table, integer = program.instructions, program.number_format.is_integer
+    vectors, element = table["opcode"] == Opcode.VECTOR, _tensors_of(program)
+    in_words = (table["opcode"] == Opcode.LOAD) & (table["flags"] & int(Flag.ACCUMULATORS) == 0)
+    if integer:
+        known = np.isin(table["activation"], [int(one) for one in INTEGER_ACTIVATIONS])
+        _require(program, vectors & ~known, "this activation needs a float format")
+        wrong = in_words & (element != Element.WORD)
+        _require(program, wrong, "only words of the format go into a scratchpad")
+    else:
+        wrong = vectors & (table["function"] == Function.REQUANTISE)
+        _require(program, wrong, "REQUANTISE needs an integer format")
+        _require(program, element == Element.INT32, "INT32 tensors need an integer format")
+
+
+def _require(program: SystolicProgram, wrong: Array, rule: str) -> None:
+    if wrong.any():
+        number = int(np.argmax(wrong))
+        name = Opcode(int(program.instructions[number]["opcode"])).name
+        raise ProgramError(f"instruction {number} ({name}) of a {program.format} program: {rule}")
