@@ -436,7 +436,7 @@ class Rules:
             field["pod"] < field["target_pod"] + field["target_pods"]
         )
         self._refuse(
-            plain & local & (source < target + tile) & (target < source + tile),
+            plain & local & (source != target) & (source < target + tile) & (target < source + tile),
             "its target overlaps its source: move one",
         )
 
