@@ -54,13 +54,13 @@ def instruction_costs(program: SystolicProgram, pods: NDArray[Any]) -> NDArray[A
     views = program.view_table if program.views else np.zeros(1, program.view_table.dtype)
     word = program.number_format.bits
     starts = np.asarray(program.queue_starts, np.int64)
-    values = _load_values(program.instructions, views)
+    values = load_values(program.instructions, views)
     _fill(program.instructions, starts, view_bits(program), values, word, pods, costs)
     return costs
 
 
 @njit(cache=True, nogil=True)
-def _load_values(instructions: Any, views: Any) -> Any:
+def load_values(instructions: Any, views: Any) -> Any:
     """``tile_values`` of every LOAD, int64 [count]; equal tiles are looked up."""
     count = len(instructions)
     size = 16

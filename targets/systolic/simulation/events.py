@@ -23,12 +23,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.formats import ACCUMULATOR_BYTES, Format
-from motet.targets.systolic.instructions.footprint import tile_values
 from motet.targets.systolic.instructions.isa import (
     NO_OPERAND,
     Activation,
@@ -38,7 +36,8 @@ from motet.targets.systolic.instructions.isa import (
     Instructions,
     Opcode,
 )
-from motet.targets.systolic.instructions.program import Element, SystolicProgram
+from motet.targets.systolic.instructions.program import VIEW, Element, SystolicProgram
+from motet.targets.systolic.simulation.costs import load_values
 
 Counts = NDArray[np.float64]
 
@@ -77,13 +76,16 @@ class EventCounts:
 
 
 def count_events(
-    program: SystolicProgram, description: ArrayDescription, values: Counts | None = None
+    program: SystolicProgram, description: ArrayDescription, values: NDArray[Any] | None = None
 ) -> EventCounts:
     """The events of one run of ``program`` on the machine that ``description`` describes.
 
-    ``values``: what ``load_values`` gives for the program, where that is known already.
+    ``values``: what ``costs.load_values`` gives for the program, where that is known already.
     """
-    counter = _Counter(program, description, load_values(program) if values is None else values)
+    if values is None:
+        views = program.view_table if program.views else np.zeros(1, VIEW)
+        values = load_values(program.instructions, views)
+    counter = _Counter(program, description, values)
     for opcode in (Opcode.MATMUL, Opcode.CONV1D):
         counter.products(opcode)
     counter.loads()
@@ -93,18 +95,11 @@ def count_events(
     return counter.counts()
 
 
-def load_values(program: SystolicProgram) -> Counts:
-    """How many different DRAM values each LOAD touches, in the order of the instructions."""
-    table = program.instructions
-    found: Counts = _load_values(program.view_table, table[table["opcode"] == Opcode.LOAD])
-    return found
-
-
 class _Counter:
     """Sums of one program; bytes are exact in float64 (far below 2**53)."""
 
     def __init__(
-        self, program: SystolicProgram, description: ArrayDescription, values: Counts
+        self, program: SystolicProgram, description: ArrayDescription, values: NDArray[Any]
     ) -> None:
         self.program = program
         self.values = values
@@ -144,7 +139,7 @@ class _Counter:
         """LOAD."""
         part, rows, columns, _, word = self._part(Opcode.LOAD)
         element = self._elements(part, word)
-        distinct = self.values * element
+        distinct = self.values[self.program.instructions["opcode"] == Opcode.LOAD] * element
         targets = _float(part, "target_pods")
         accumulators = _flag(part, Flag.ACCUMULATORS)
         written = rows * columns * targets
@@ -209,23 +204,6 @@ class _Counter:
         """Bytes of a value of each record's tensor in DRAM."""
         fixed = self.element_bytes[part["operand"]]
         return np.where(fixed > 0, fixed, word)
-
-
-@njit(cache=True, nogil=True)
-def _load_values(view_table: Any, loads: Any) -> Any:
-    made = np.empty(len(loads), np.float64)
-    for i in range(len(loads)):
-        tile = loads[i]
-        made[i] = tile_values(
-            view_table,
-            tile["operand"],
-            tile["group"],
-            tile["row"],
-            tile["column"],
-            tile["rows"],
-            tile["columns"],
-        )
-    return made
 
 
 def _register_bytes(
