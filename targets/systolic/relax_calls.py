@@ -43,6 +43,7 @@ class Anchor:
     """A call as a layer.
 
     operands: which arguments of the call the layer reads, in the layer's order.
+    vectors: which of the operands are vectors over the last axis, kept in fp32 always.
     epilogue: what the call itself does to the layer's output (an activation alone is
         the identity with an epilogue); it names no tensors.
     """
@@ -50,6 +51,7 @@ class Anchor:
     layer: Layer
     operands: tuple[int, ...]
     epilogue: Epilogue = field(default=Epilogue())
+    vectors: tuple[int, ...] = ()
 
 
 def anchor_of(call: relax.Call, rhs_transposed: bool = False) -> Anchor:
@@ -280,7 +282,7 @@ def _layer_norm(call: relax.Call) -> Anchor:
         raise RefusedError(f"{name_of(call)} without its scale or shift")
     split = len(shape) - len(axes)
     rows, columns = math.prod(shape[:split]), math.prod(shape[split:])
-    return Anchor(LayerNorm(rows, columns, float(attrs.epsilon)), (0, 1, 2))
+    return Anchor(LayerNorm(rows, columns, float(attrs.epsilon)), (0, 1, 2), vectors=(1, 2))
 
 
 def _binary(call: relax.Call, kind: Literal["add", "multiply", "maximum"]) -> Anchor:
@@ -294,11 +296,15 @@ def _binary(call: relax.Call, kind: Literal["add", "multiply", "maximum"]) -> An
     whole = shapes.index(shape)
     operands = (whole, 1 - whole)
     small = shapes[1 - whole]
+    if kind == "maximum":
+        raise RefusedError(f"{name_of(call)} of a tensor and {list(small)}")
     if math.prod(small) == 1:
-        return Anchor(Elementwise(kind, (math.prod(shape), 1), vector=True), operands)
+        layer = Elementwise(kind, (math.prod(shape), 1), vector=True)
+        return Anchor(layer, operands, vectors=(1,))
     if small[-1] == shape[-1] == math.prod(small):
         rows = math.prod(shape[:-1])
-        return Anchor(Elementwise(kind, (rows, shape[-1]), vector=True), operands)
+        layer = Elementwise(kind, (rows, shape[-1]), vector=True)
+        return Anchor(layer, operands, vectors=(1,))
     raise RefusedError(f"{name_of(call)} broadcasts {list(small)} to {list(shape)}")
 
 

@@ -262,7 +262,10 @@ class _UnitReader:
         operands = [anchor.value.args[index] for index in made.operands]
         if transpose is not None:
             operands[1] = transpose.value.args[0]
-        inputs = tuple(self.tensor(operand) for operand in operands)
+        inputs = tuple(
+            self.tensor(operand, Element.FP32 if index in made.vectors else Element.WORD)
+            for index, operand in enumerate(operands)
+        )
         step = Step(name, made.layer, inputs, -1, made.epilogue)
         running, absorbed = anchor.var, list[relax.Call]()
         for binding in following:

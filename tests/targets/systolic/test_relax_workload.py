@@ -275,6 +275,7 @@ SYMBOL = tvm.tirx.Var("n", "int64")
         ),
         (op.add(tensor("x", 4, 1), tensor("y", 1, 5)), "broadcasts both"),
         (op.add(X, tensor("y", 1, 4, 1, 1)), r"broadcasts \[1, 4, 1, 1\] to \[2, 4, 7, 8\]"),
+        (op.maximum(P["rows"], P["scale"]), r"relax.maximum of a tensor and \[8\]"),
         (op.clip(X, 1, -1), "limits that are not known"),
         (relax.Call(relax.ExternFunc("f"), [X]), "it is a call of"),
     ],
