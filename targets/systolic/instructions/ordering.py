@@ -66,21 +66,13 @@ def cells_of(code: Any, views: Any, words: Any, runs: Any) -> tuple[Any, Any]:
                 view, int(c.group), int(c.row), int(c.column), int(c.rows), wide, runs
             )
             for r in range(count):
-                for low, high in _intervals(view.resident, runs[r]):
-                    pads[low] = 1
-                    pads[high] = 1
+                low, length, stride = view.resident + runs[r, 0], runs[r, 1], runs[r, 2]
+                if stride == 1:
+                    pads[low], pads[low + length] = 1, 1
+                    continue
+                for k in range(length):
+                    pads[low + k * stride], pads[low + k * stride + 1] = 1, 1
     return np.cumsum(pads).astype(np.int32), np.cumsum(sums).astype(np.int32)
-
-
-@njit(cache=True, nogil=True)
-def _intervals(base: int, run: Any) -> Any:
-    """The intervals of words that a run is, lowest first in each."""
-    start, count, stride = base + run[0], run[1], run[2]
-    if stride == 1:
-        return [(start, start + count)]
-    if stride == -1:
-        return [(start - count + 1, start + 1)]
-    return [(start + k * stride, start + k * stride + 1) for k in range(count)]
 
 
 @njit(cache=True, nogil=True)
@@ -212,8 +204,10 @@ def _through_view(
             if found != FINE:
                 return found
             continue
-        for low, high in _intervals(view.resident, runs[r]):
-            first, last = pad_cells[low], pad_cells[high]
+        low, words, stride = view.resident + runs[r, 0], runs[r, 1], runs[r, 2]
+        length, pieces = (words, 1) if stride == 1 else (1, words)
+        for k in range(pieces):
+            first, last = pad_cells[low + k * stride], pad_cells[low + k * stride + length]
             for pod in range(first_pod, first_pod + pods):
                 at[2], at[3] = pod, SCRATCHPAD
                 if writes:
