@@ -194,7 +194,8 @@ def conv1d_tile(inputs: Values, weights: Values, stride: int, rows: int) -> Outp
 def _convolved(inputs: Values, weights: Values, stride: int) -> Values:
     """1-D convolution of each line by its own taps, from the definition."""
     windows = np.lib.stride_tricks.sliding_window_view(inputs, weights.shape[1], axis=1)
-    return np.einsum("lot,lt->lo", windows[:, ::stride], weights)
+    made: Values = np.einsum("lot,lt->lo", windows[:, ::stride], weights)
+    return made
 
 
 _WHOLE: dict[str, Callable[[int, int, np.random.Generator], Case]] = {

@@ -32,49 +32,44 @@ stride s (``spatial_words``); with s <= S it is the whole window, (w - 1) s + S.
 Mode ``fuseconv``: Ganesan & Kumar, arXiv 2105.13434, section 5: output-stationary folds of r x
 c outputs, T + r + c - 1 cycles each, the last ones with the rows and columns that remain.
 
-Functions on whole products take integers or integer arrays that broadcast, and return the like;
-those on sequences of tiles, and ``conv1d_cycles``, take integers.
+``gemm_cycles_array`` is ``gemm_cycles`` for arrays of sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 DATAFLOWS = ("weight-stationary", "output-stationary", "input-stationary")
 MODES = ("scalesim", "double-buffered", "fuseconv")
 
-Cycles = TypeVar("Cycles", int, Any)
-"""An integer, or an integer array."""
-
 
 def gemm_cycles(
-    m: Cycles,
-    n: Cycles,
-    k: Cycles,
-    rows: Cycles,
-    columns: Cycles,
-    dataflow: str,
-    mode: str = "scalesim",
-) -> Cycles:
+    m: int, n: int, k: int, rows: int, columns: int, dataflow: str, mode: str = "scalesim"
+) -> int:
     """Cycles of an [m, k] x [k, n] product on a ``rows`` x ``columns`` array.
 
     ``dataflow`` is one of ``DATAFLOWS``, ``mode`` one of ``MODES``; "fuseconv" knows the
     output-stationary dataflow only. Anything else raises ``ValueError``.
     """
-    if mode not in MODES or dataflow not in DATAFLOWS:
-        raise ValueError(f"no closed form for dataflow {dataflow!r} in mode {mode!r}")
-    if mode == "fuseconv":
-        if dataflow != "output-stationary":
-            raise ValueError(f"mode 'fuseconv' is output-stationary, not {dataflow}")
-        return fuseconv_gemm_cycles(m, n, k, rows, columns)
-    folds, streamed = _folds(m, n, k, rows, columns, dataflow)
-    if mode == "double-buffered":
-        return _double_buffered(folds, streamed, rows, columns, dataflow)
-    loading = 0 if dataflow == "output-stationary" else rows
-    return folds * (loading + rows + columns + streamed - 2)
+    return int(_gemm(m, n, k, rows, columns, dataflow, mode))
+
+
+def gemm_cycles_array(
+    m: ArrayLike,
+    n: ArrayLike,
+    k: ArrayLike,
+    rows: ArrayLike,
+    columns: ArrayLike,
+    dataflow: str,
+    mode: str = "scalesim",
+) -> NDArray[np.int64]:
+    """``gemm_cycles`` of arrays of sizes, which broadcast against each other; int64."""
+    m, n, k, rows, columns = (np.asarray(size, np.int64) for size in (m, n, k, rows, columns))
+    return np.asarray(_gemm(m, n, k, rows, columns, dataflow, mode), np.int64)
 
 
 def ws_double_buffered_cycles(tile_rows: Iterable[int], rows: int, columns: int) -> int:
@@ -102,13 +97,13 @@ def spatial_double_buffered_cycles(tile_words: Iterable[int], rows: int) -> int:
     return _outputs_shifted(tile_words, rows, 2 * (rows - 1))
 
 
-def spatial_words(outputs: Cycles, taps: Cycles, stride: Cycles) -> Cycles:
+def spatial_words(outputs: int, taps: int, stride: int) -> int:
     """Words that enter each array row, one a cycle, for ``outputs`` values of a 1-D convolution.
 
     The line is fed in min(stride, taps) phases x_p[i] = x[i stride + p]: ``outputs - 1`` words
     fill the row, then each word is multiplied with one of the phase's taps.
     """
-    return _minimum(stride, taps) * (outputs - 1) + taps
+    return min(stride, taps) * (outputs - 1) + taps
 
 
 def conv1d_cycles(lines: int, outputs: int, taps: int, stride: int, rows: int, columns: int) -> int:
@@ -123,15 +118,14 @@ def conv1d_cycles(lines: int, outputs: int, taps: int, stride: int, rows: int, c
     return spatial_double_buffered_cycles(words * _ceil_div(lines, rows), rows)
 
 
-def fuseconv_gemm_cycles(m: Cycles, n: Cycles, k: Cycles, rows: Cycles, columns: Cycles) -> Cycles:
+def fuseconv_gemm_cycles(m: int, n: int, k: int, rows: int, columns: int) -> int:
     """FuSeConv's cycles of an [m, k] x [k, n] product: sum over folds of k + r + c - 1."""
-    down, across = _ceil_div(m, rows), _ceil_div(n, columns)
-    return down * across * (k - 1) + across * m + down * n
+    return int(_fuseconv_gemm(m, n, k, rows, columns))
 
 
 def fuseconv_depthwise_cycles(
-    positions: Cycles, channels: Cycles, taps: Cycles, rows: Cycles, columns: Cycles
-) -> Cycles:
+    positions: int, channels: int, taps: int, rows: int, columns: int
+) -> int:
     """A depthwise convolution on the plain array: a product of one column per channel.
 
     positions: outputs of a channel, of the whole batch. taps: of a filter, kernel h x w.
@@ -140,20 +134,39 @@ def fuseconv_depthwise_cycles(
 
 
 def fuseconv_1d_cycles(
-    lines: Cycles, width: Cycles, taps: Cycles, stride: Cycles, rows: Cycles, columns: Cycles
-) -> Cycles:
+    lines: int, width: int, taps: int, stride: int, rows: int, columns: int
+) -> int:
     """FuSeConv's cycles of 1-D depthwise convolutions under its spatially tiled dataflow.
 
     ceil(ceil(N H C / X) / stride x (Y + S) x ceil(W / Y)) on X = ``rows``, Y = ``columns``.
 
     lines: N H C; H without padding. width: W, padded along the filter. taps: S.
     """
-    return _ceil_div(_ceil_div(lines, rows) * (columns + taps) * _ceil_div(width, columns), stride)
+    return int(
+        _ceil_div(_ceil_div(lines, rows) * (columns + taps) * _ceil_div(width, columns), stride)
+    )
 
 
-def _folds(
-    m: Cycles, n: Cycles, k: Cycles, rows: Cycles, columns: Cycles, dataflow: str
-) -> tuple[Cycles, Cycles]:
+def _gemm(m: Any, n: Any, k: Any, rows: Any, columns: Any, dataflow: str, mode: str) -> Any:
+    """``gemm_cycles`` of integers or arrays of them."""
+    if mode not in MODES or dataflow not in DATAFLOWS:
+        raise ValueError(f"no closed form for dataflow {dataflow!r} in mode {mode!r}")
+    if mode == "fuseconv":
+        if dataflow != "output-stationary":
+            raise ValueError(f"mode 'fuseconv' is output-stationary, not {dataflow}")
+        return _fuseconv_gemm(m, n, k, rows, columns)
+    folds, streamed = _folds(m, n, k, rows, columns, dataflow)
+    edge = 0 if dataflow == "output-stationary" else rows
+    if mode == "scalesim":
+        return folds * (edge + rows + columns + streamed - 2)
+    # A fill of R cycles before the first tile, or a drain of R - 1 after the last.
+    edge = edge if dataflow != "output-stationary" else rows - 1
+    scalar = isinstance(streamed, int) and isinstance(rows, int)
+    between = max(streamed, rows) if scalar else np.maximum(streamed, rows)
+    return edge + (folds - 1) * between + streamed + rows + columns - 2
+
+
+def _folds(m: Any, n: Any, k: Any, rows: Any, columns: Any, dataflow: str) -> tuple[Any, Any]:
     """Folds, and what streams through each."""
     if dataflow == "output-stationary":
         return _ceil_div(m, rows) * _ceil_div(n, columns), k
@@ -162,12 +175,9 @@ def _folds(
     return _ceil_div(k, rows) * _ceil_div(m, columns), n
 
 
-def _double_buffered(
-    folds: Cycles, streamed: Cycles, rows: Cycles, columns: Cycles, dataflow: str
-) -> Cycles:
-    """Equal tiles: a fill or drain of R cycles at one end, and the skew of the array."""
-    exposed = rows - 1 if dataflow == "output-stationary" else rows
-    return exposed + (folds - 1) * _maximum(streamed, rows) + streamed + rows + columns - 2
+def _fuseconv_gemm(m: Any, n: Any, k: Any, rows: Any, columns: Any) -> Any:
+    down, across = _ceil_div(m, rows), _ceil_div(n, columns)
+    return down * across * (k - 1) + across * m + down * n
 
 
 def _outputs_shifted(tiles: Iterable[int], rows: int, after: int) -> int:
@@ -180,17 +190,5 @@ def _outputs_shifted(tiles: Iterable[int], rows: int, after: int) -> int:
     return total + after if total else 0
 
 
-def _ceil_div(value: Cycles, divisor: Cycles) -> Cycles:
+def _ceil_div(value: Any, divisor: Any) -> Any:
     return -(-value // divisor)
-
-
-def _maximum(left: Cycles, right: Cycles) -> Cycles:
-    if isinstance(left, int) and isinstance(right, int):
-        return max(left, right)
-    return np.maximum(left, right)
-
-
-def _minimum(left: Cycles, right: Cycles) -> Cycles:
-    if isinstance(left, int) and isinstance(right, int):
-        return min(left, right)
-    return np.minimum(left, right)

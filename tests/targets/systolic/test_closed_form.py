@@ -19,6 +19,7 @@ from motet.targets.systolic.closed_form import (
     fuseconv_depthwise_cycles,
     fuseconv_gemm_cycles,
     gemm_cycles,
+    gemm_cycles_array,
     os_double_buffered_cycles,
     spatial_double_buffered_cycles,
     spatial_words,
@@ -193,5 +194,5 @@ def test_spatial_words_are_the_window_that_is_read(outputs, taps, stride, lines)
 def test_arrays_of_sizes(mode, dataflow):
     sizes = [(3, 5, 7), (64, 10, 9), (1, 1, 1)]
     columns = np.array(sizes).T
-    got = gemm_cycles(*columns, 4, 8, dataflow, mode)
+    got = gemm_cycles_array(*columns, 4, 8, dataflow, mode)
     assert got.tolist() == [gemm_cycles(*each, 4, 8, dataflow, mode) for each in sizes]
