@@ -6,13 +6,15 @@ values, words of w bytes (scales per vector included) and sums of 4 bytes:
 
 * LOAD: DRAM and interconnect give each distinct value of the tile once (to every target pod:
   the interconnect moves a copy for each); the memory is written v words for each target.
-* MATMUL: rows x depth x columns multiply-accumulates; both operand tiles are read once, v sums
-  are written, and read before where they accumulate (or the bias is read). Registers: for each
+* MATMUL: rows x depth x columns multiply-accumulates; both operand tiles are read once (from a
+  resident tensor every value that the view shows, padding too), v sums are written, and read
+  before where they accumulate (or the bias is read). Registers: for each
   multiply-accumulate a word moves to a neighbour and a sum is written; output-stationary moves
   both operands. Loading what stays is one more move for each value and row that it passes.
 * CONV1D: the same over rows x depth x columns, lines of (columns - 1) x stride + depth inputs.
 * VECTOR: one operation per value for the function and one for the activation; the accumulator
-  tile is read and written, and the second source is read where it lies.
+  tile is read and written (reductions that leave it as it is do not write it), and the second
+  source is read where it lies.
 * STORE, TRANSFER: v values out of one memory into another; a pod's own copy uses no link.
 """
 
@@ -40,6 +42,12 @@ from motet.targets.systolic.instructions.program import VIEW, Element, SystolicP
 from motet.targets.systolic.simulation.costs import load_values
 
 Counts = NDArray[np.float64]
+
+_TILES = (Function.COPY, Function.ADD, Function.MULTIPLY, Function.MAXIMUM)
+_BY_COLUMN = (Function.COLUMN_SCALE, Function.COLUMN_ADD, Function.REQUANTISE)
+_BY_ROW = (Function.ROW_SUBTRACT, Function.ROW_MULTIPLY)
+_REDUCTIONS = (Function.ROW_MAXIMUM, Function.ROW_SUM, Function.ROW_SUM_SQUARES)
+"""Functions by their second source: a tile, a vector by column or row; reductions make one."""
 
 
 @dataclass(frozen=True)
@@ -155,18 +163,16 @@ class _Counter:
         values = rows * columns
         works = (function != Function.NONE) * 1.0 + (part["activation"] != Activation.NONE)
         self.add("vector_operations", values * np.maximum(works, 1))
-        tile = (function >= Function.COPY) & (function <= Function.MAXIMUM)
-        reduces = (function >= Function.ROW_MAXIMUM) & (function <= Function.ROW_SUM_SQUARES)
+        tile, reduces = np.isin(function, _TILES), np.isin(function, _REDUCTIONS)
         own = tile & _flag(part, Flag.ACCUMULATORS)
-        vector = np.select(
-            [tile | (function == Function.NONE), reduces & ~_flag(part, Flag.ACCUMULATE),
-             function >= Function.ROW_MAXIMUM],
-            [0.0, 0.0, rows], columns,
-        )  # fmt: skip
-        vector = np.where(function == Function.REQUANTISE, columns, vector)
+        joined = np.isin(function, _BY_ROW) | (reduces & _flag(part, Flag.ACCUMULATE))
+        vector = joined * rows + np.isin(function, _BY_COLUMN) * columns
         read = np.where(function == Function.COPY, 0, values) + own * values + vector
         self.add("accumulator_read_bytes", read * ACCUMULATOR_BYTES)
-        self.add("accumulator_write_bytes", np.where(reduces, rows, values) * ACCUMULATOR_BYTES)
+        limited = (part["low"] > -np.inf) | (part["high"] < np.inf)
+        stays = reduces & (part["activation"] == Activation.NONE) & ~limited
+        written = np.where(stays, 0, values) + reduces * rows
+        self.add("accumulator_write_bytes", written * ACCUMULATOR_BYTES)
         self.add("scratchpad_read_bytes", (tile & ~own) * values * word)
 
     def stores(self) -> None:
