@@ -125,14 +125,14 @@ def _fill(
             one, cost = instructions[i], costs[i]
             cost.queue = queue
             opcode = one.opcode
-            if opcode == _MATMUL or opcode == _CONV1D:
+            if opcode in (_MATMUL, _CONV1D):
                 _product_cost(one, word, pod, cost)
             elif opcode == _LOAD:
                 cost.bytes = _bytes(values[i], view_bits[one.operand], pod)
                 if not one.flags & _ACCUMULATORS:
                     filled = _bytes(np.int64(one.rows) * np.int64(one.columns), word, pod)
                     cost.port = _ceil(filled, pod.port_bytes)
-            elif opcode == _VECTOR or opcode == _STORE or opcode == _TRANSFER:
+            elif opcode in (_VECTOR, _STORE, _TRANSFER):
                 _tile_cost(one, view_bits, word, pod, cost)
 
 

@@ -79,9 +79,9 @@ def _advance(state: State, i: int, phase: int, now: int) -> None:
     pod = state.costs[i].queue // ENGINES
     while True:
         opcode = state.instructions[i].opcode
-        if opcode == _SIGNAL or opcode == _WAIT:
+        if opcode in (_SIGNAL, _WAIT):
             resume = _semaphore(state, i, now)
-        elif opcode == _MATMUL or opcode == _CONV1D:
+        elif opcode in (_MATMUL, _CONV1D):
             resume = _array(state, i, pod, phase, now)
         elif opcode == _VECTOR:
             resume = _vector(state, i, pod, now)
@@ -176,7 +176,7 @@ def _request(state: State, i: int, pod: int, phase: int, now: int) -> int:
 def _complete(state: State, i: int, now: int) -> None:
     opcode, q = state.instructions[i].opcode, state.costs[i].queue
     state.records[i].end = now
-    if opcode == _LOAD or opcode == _STORE:
+    if opcode in (_LOAD, _STORE):
         _release_request(state, now)
     _retire(state, q, i, now)
     queue = state.queues[q]

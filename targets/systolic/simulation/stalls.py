@@ -74,7 +74,7 @@ _DEPTH = 64
 
 
 def pod_stalls(state: State, starts: NDArray[np.int64], cycles: int) -> NDArray[np.int64]:
-    """Cycles of every pod's array by ``Cause``, int64 [pods, causes]; each row sums to ``cycles``."""
+    """Cycles of every pod's array by ``Cause``, int64 [pods, causes]; rows sum to ``cycles``."""
     made = np.zeros(((len(starts) - 1) // ENGINES, len(Cause)), np.int64)
     _all_pods(state, starts, cycles, made)
     return made
@@ -198,7 +198,7 @@ def _push(
 ) -> int:
     """``j`` waited for ``awaited`` in [low, high): a full scratchpad, or looked into later."""
     engine = state.costs[awaited].queue % ENGINES
-    if state.instructions[j].opcode == _LOAD and (engine == _ARRAY or engine == _VECTORS):
+    if state.instructions[j].opcode == _LOAD and engine in (_ARRAY, _VECTORS):
         counts[_FULL] += high - low
         return count
     if count == _DEPTH:

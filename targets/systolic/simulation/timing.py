@@ -141,7 +141,7 @@ def _queues(starts: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _channel_costs(moved: NDArray[np.int64], description: ArrayDescription) -> NDArray[np.int64]:
-    """Cycles of one channel for each instruction's bytes x 2**FRACTION_BITS, row misses included."""
+    """Cycles of a DRAM channel for each instruction's bytes, x 2**FRACTION_BITS."""
     dram = description.dram
     per_cycle = description.dram_bytes_per_cycle / dram.channels
     missed = (1.0 - dram.row_hit_fraction) * dram.row_miss_cycles
