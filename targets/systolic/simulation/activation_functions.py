@@ -10,10 +10,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from motet.targets.systolic.instructions.isa import Activation
+from motet.targets.systolic.simulation.compiled import kernel
 
 INTEGER_ACTIVATIONS = (Activation.NONE, Activation.ABS, Activation.NEGATE)
 
@@ -44,25 +45,25 @@ _SIXTH = np.float32(1.0 / 6.0)
 ) = (int(one) for one in Activation if one is not Activation.NONE)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _sigmoid(x: Any) -> Any:
     small = math.exp(-abs(x))
     return _ONE / (_ONE + small) if x >= 0 else small / (_ONE + small)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _softplus(x: Any) -> Any:
     return max(x, np.float32(0)) + math.log1p(math.exp(-abs(x))) if x == x else x
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _unit(x: Any) -> Any:
     """``x`` limited to [0, 1]; a NaN stays one."""
     low = np.float32(0) if x < 0 else x
     return _ONE if low > _ONE else low
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _smooth(kind: int, x: Any) -> Any:
     """Those that need an exponential or an error function, and no parameter."""
     if kind == _SIGMOID:
@@ -84,7 +85,7 @@ def _smooth(kind: int, x: Any) -> Any:
     return math.exp(x)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _piecewise(kind: int, x: Any, alpha: Any) -> Any:
     """The others."""
     if kind == _HARD_SIGMOID:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from motet.targets.systolic.instructions.isa import NO_OPERAND, Activation, Flag, Function, Opcode
 from motet.targets.systolic.instructions.program import Element
 from motet.targets.systolic.simulation.activation_functions import activate
+from motet.targets.systolic.simulation.compiled import entry, kernel
+from motet.targets.systolic.simulation.functional_state import CONSTANT, HIGH, LOW, PADDING
 from motet.targets.systolic.simulation.gather import read_tile, write_tile
 from motet.targets.systolic.simulation.intrinsics import array_at
 from motet.targets.systolic.simulation.tile_kernels import convolve_lines, product
@@ -31,10 +32,11 @@ _ACCUMULATORS = int(Flag.ACCUMULATORS)
 _COPY, _MAXIMUM = int(Function.COPY), int(Function.MAXIMUM)
 _ROW_MAXIMUM, _ROW_SUM_SQUARES = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
 _REQUANTISE, _SCALE, _IDENTITY = int(Function.REQUANTISE), int(Function.SCALE), int(Function.NONE)
+_ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
 _NO_ACTIVATION, _WORD, _FP32 = int(Activation.NONE), int(Element.WORD), int(Element.FP32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@entry
 def execute(state: Any, order: Any) -> None:
     """Execute the instructions whose numbers are in ``order`` (int64), one after the other."""
     for i in range(len(order)):
@@ -52,17 +54,17 @@ def execute(state: Any, order: Any) -> None:
             _transfer(state, number)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _corner(item: Any) -> tuple[int, int, int]:
     return np.int64(item.group), np.int64(item.row), np.int64(item.column)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _shape(item: Any) -> tuple[int, int]:
     return np.int64(item.rows), np.int64(item.columns)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _copy(memory: Any, target: int, source: int, count: int) -> None:
     """Copy inside a memory; the two places may overlap."""
     if target == source:
@@ -75,7 +77,7 @@ def _copy(memory: Any, target: int, source: int, count: int) -> None:
             memory[target + i] = memory[source + i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _broadcast(memory: Any, item: Any, pitch: int, source: int, address: int) -> None:
     """Copy the tile at ``source`` to ``address`` of the memory of every target pod."""
     count = np.int64(item.rows) * np.int64(item.columns)
@@ -84,53 +86,48 @@ def _broadcast(memory: Any, item: Any, pitch: int, source: int, address: int) ->
         _copy(memory, pod * pitch + address, source, count)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _load(state: Any, number: int) -> None:
     item = state.program[number]
     view = state.views[item.operand]
-    at, size = state.addresses[view.tensor], state.sizes[view.tensor]
+    tensor = state.tensors[view.tensor]
     corner, shape = _corner(item), _shape(item)
-    padding, segments = state.padding[number], state.segments
-    is_word = state.elements[view.tensor] == _WORD
-    words = array_at(at, size, state.scratchpads)
-    first = np.int64(item.target_pod)
-    if not item.flags & _ACCUMULATORS:
-        address, pitch, memory = np.int64(item.address), state.scratchpad_words, state.scratchpads
-        to = first * pitch + address
-        read_tile(memory, to, words, 0, view, corner, shape, padding, state.is_bf16, segments)
-        _broadcast(memory, item, pitch, to, address)
-        return
-    address, pitch = np.int64(item.accumulator_address), state.accumulator_words
-    sums, to = state.accumulators, first * pitch + address
-    if is_word:
-        read_tile(sums, to, words, 0, view, corner, shape, padding, state.is_bf16, segments)
+    padding, first = state.numbers[number, PADDING], np.int64(item.target_pod)
+    in_sums = item.flags & _ACCUMULATORS != 0
+    if in_sums and tensor.element != _WORD:
+        to = first * state.accumulator_words + np.int64(item.accumulator_address)
+        sums = state.accumulators[to:]
+        values = array_at(tensor.address, tensor.size, sums)
+        read_tile(sums, values, view, corner, shape, padding, tensor.is_bf16, state.segments)
     else:
-        values = array_at(at, size, sums)
-        read_tile(sums, to, values, 0, view, corner, shape, padding, False, segments)
-    _broadcast(sums, item, pitch, to, address)
+        words = array_at(tensor.address, tensor.size, state.scratchpads)
+        if in_sums:
+            to = first * state.accumulator_words + np.int64(item.accumulator_address)
+            sums = state.accumulators[to:]
+            read_tile(sums, words, view, corner, shape, padding, tensor.is_bf16, state.segments)
+        else:
+            to = first * state.scratchpad_words + np.int64(item.address)
+            tile = state.scratchpads[to:]
+            read_tile(tile, words, view, corner, shape, padding, tensor.is_bf16, state.segments)
+    if in_sums:
+        pitch = state.accumulator_words
+        _broadcast(state.accumulators, item, pitch, to, np.int64(item.accumulator_address))
+    else:
+        _broadcast(state.scratchpads, item, state.scratchpad_words, to, np.int64(item.address))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _resident(state: Any, number: int, target: Any, columns: int) -> None:
     """Gather tile [rows, columns] of the resident operand to the start of ``target``."""
     item = state.program[number]
     view = state.views[item.operand]
-    origin = np.int64(item.pod) * state.scratchpad_words + view.resident
-    read_tile(
-        target,
-        0,
-        state.scratchpads,
-        origin,
-        view,
-        _corner(item),
-        (np.int64(item.rows), columns),
-        state.padding[number],
-        False,
-        state.segments,
-    )
+    source = state.scratchpads[np.int64(item.pod) * state.scratchpad_words + view.resident :]
+    corner, shape = _corner(item), (np.int64(item.rows), columns)
+    padding, is_bf16 = state.numbers[number, PADDING], state.tensors[view.tensor].is_bf16
+    read_tile(target, source, view, corner, shape, padding, is_bf16, state.segments)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _multiply(state: Any, number: int) -> None:
     """MATMUL and CONV1D."""
     item = state.program[number]
@@ -152,7 +149,7 @@ def _multiply(state: Any, number: int) -> None:
         convolve_lines(sums, at, left, start, right, weights, shape, stride)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _start_sums(state: Any, item: Any, is_product: bool) -> tuple[Any, int]:
     """What the sums start from; returns their memory and address."""
     rows, columns = _shape(item)
@@ -173,7 +170,7 @@ def _start_sums(state: Any, item: Any, is_product: bool) -> tuple[Any, int]:
     return sums, at
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _vector(state: Any, number: int) -> None:
     item = state.program[number]
     rows, columns = _shape(item)
@@ -187,21 +184,26 @@ def _vector(state: Any, number: int) -> None:
         vector = state.accumulators[third : third + rows]
         reduce_rows(function, sums, rows, vector, (item.flags & _ACCUMULATE) != 0)
     elif function == _REQUANTISE:
+        factors = state.accumulators[third : third + columns].view(np.float32)
         for c in range(columns):
             column = sums[c * rows : (c + 1) * rows]
-            scale(column, state.bits[third + c], state.constants[number])
+            scale(column, factors[c], state.numbers[number, CONSTANT])
+    elif function == _ROW_REQUANTISE:
+        factors = state.accumulators[third : third + rows].view(np.float32)
+        for r in range(rows):
+            scale(sums[r::rows], factors[r], state.numbers[number, CONSTANT])
     elif function == _SCALE:
-        scale(sums, alpha, state.constants[number])
+        scale(sums, alpha, state.numbers[number, CONSTANT])
     elif function != _IDENTITY:
         vector = state.accumulators[third : third + max(rows, columns)]
         with_vector(function, sums, rows, vector)
     if item.activation != _NO_ACTIVATION:
         activate(item.activation, sums, alpha)
     if item.low > -np.inf or item.high < np.inf:
-        clamp(sums, state.lows[number], state.highs[number])
+        clamp(sums, state.numbers[number, LOW], state.numbers[number, HIGH])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _second(state: Any, number: int) -> Any:
     """The second source of COPY to MAXIMUM, as a dense tile of sums."""
     item = state.program[number]
@@ -221,52 +223,47 @@ def _second(state: Any, number: int) -> Any:
     return made
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _store(state: Any, number: int) -> None:
     item = state.program[number]
     view = state.views[item.operand]
-    size, address = state.sizes[view.tensor], state.addresses[view.tensor]
+    tensor = state.tensors[view.tensor]
     at = np.int64(item.pod) * state.accumulator_words + np.int64(item.accumulator_address)
-    corner, shape, sums, segments = _corner(item), _shape(item), state.accumulators, state.segments
-    limits = (state.lows[number], state.highs[number])
-    if state.elements[view.tensor] == _WORD:
-        words = array_at(address, size, state.scratchpads)
-        write_tile(words, 0, sums, at, view, corner, shape, limits, state.is_bf16, segments)
-    elif state.elements[view.tensor] == _FP32:
-        floats = array_at(address, size, state.bits)
-        write_tile(floats, 0, sums, at, view, corner, shape, limits, False, segments)
+    corner, shape, sums, segments = (
+        _corner(item),
+        _shape(item),
+        state.accumulators[at:],
+        state.segments,
+    )
+    limits = (state.numbers[number, LOW], state.numbers[number, HIGH])
+    if tensor.element == _WORD:
+        words = array_at(tensor.address, tensor.size, state.scratchpads)
+        write_tile(words, sums, view, corner, shape, limits, tensor.is_bf16, segments)
+    elif tensor.element == _FP32:
+        floats = array_at(tensor.address, tensor.size, sums.view(np.float32))
+        write_tile(floats, sums, view, corner, shape, limits, tensor.is_bf16, segments)
     else:
-        values = array_at(address, size, sums)
-        write_tile(values, 0, sums, at, view, corner, shape, limits, False, segments)
+        values = array_at(tensor.address, tensor.size, sums)
+        write_tile(values, sums, view, corner, shape, limits, tensor.is_bf16, segments)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _transfer(state: Any, number: int) -> None:
     item = state.program[number]
     pod, first = np.int64(item.pod), np.int64(item.target_pod)
     at = pod * state.accumulator_words + np.int64(item.accumulator_address)
-    if item.operand == NO_OPERAND:
-        if item.flags & _ACCUMULATORS:
-            address, pitch = np.int64(item.third_address), state.accumulator_words
-            _broadcast(state.accumulators, item, pitch, at, address)
-        else:
-            at = pod * state.scratchpad_words + np.int64(item.second_address)
-            address, pitch = np.int64(item.address), state.scratchpad_words
-            _broadcast(state.scratchpads, item, pitch, at, address)
-        return
-    view = state.views[item.operand]
-    limits = (state.lows[number], state.highs[number])
-    for target in range(first, first + np.int64(item.target_pods)):
-        origin = target * state.scratchpad_words + view.resident
-        write_tile(
-            state.scratchpads,
-            origin,
-            state.accumulators,
-            at,
-            view,
-            _corner(item),
-            _shape(item),
-            limits,
-            state.is_bf16,
-            state.segments,
-        )
+    if item.operand != NO_OPERAND:
+        view = state.views[item.operand]
+        corner, shape, is_bf16 = _corner(item), _shape(item), state.tensors[view.tensor].is_bf16
+        limits = (state.numbers[number, LOW], state.numbers[number, HIGH])
+        sums = state.accumulators[at:]
+        for target in range(first, first + np.int64(item.target_pods)):
+            words = state.scratchpads[target * state.scratchpad_words + view.resident :]
+            write_tile(words, sums, view, corner, shape, limits, is_bf16, state.segments)
+    elif item.flags & _ACCUMULATORS:
+        address, pitch = np.int64(item.third_address), state.accumulator_words
+        _broadcast(state.accumulators, item, pitch, at, address)
+    else:
+        at = pod * state.scratchpad_words + np.int64(item.second_address)
+        address, pitch = np.int64(item.address), state.scratchpad_words
+        _broadcast(state.scratchpads, item, pitch, at, address)

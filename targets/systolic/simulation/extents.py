@@ -26,6 +26,7 @@ _BY_ROW = (
     Function.ROW_SUM_SQUARES,
     Function.ROW_SUBTRACT,
     Function.ROW_MULTIPLY,
+    Function.ROW_REQUANTISE,
 )
 
 

@@ -28,7 +28,14 @@ from motet.targets.systolic.instructions.program import Element, SystolicProgram
 from motet.targets.systolic.simulation.activation_functions import INTEGER_ACTIVATIONS
 from motet.targets.systolic.simulation.execute import execute
 from motet.targets.systolic.simulation.extents import extents
-from motet.targets.systolic.simulation.functional_state import RunState
+from motet.targets.systolic.simulation.functional_state import (
+    CONSTANT,
+    HIGH,
+    LOW,
+    PADDING,
+    TENSOR,
+    RunState,
+)
 from motet.targets.systolic.simulation.memories import Memories, MemoryPool
 from motet.targets.systolic.simulation.order import default_order
 
@@ -53,11 +60,8 @@ class Interpreter:
         self._extents = extents(program)
         _require_format(program)
         self._order = default_order(program)
-        self._limits = _limits(program)
-        self._constants = np.ascontiguousarray(program.instructions["value"]).view(
-            program.number_format.accumulated
-        )
-        self._padding = _padding(program)
+        self._numbers = _numbers(program)
+        self._tensors = _tensor_table(program)
         self._dtypes = [element_dtype(program, t.element) for t in program.tensors]
 
     def run(
@@ -114,35 +118,26 @@ class Interpreter:
     def _state(self, arrays: dict[int, Array], memories: Memories) -> RunState:
         program, needed = self.program, self._extents
         words, sums = program.number_format.stored, program.number_format.accumulated
-        tensors = program.tensors
-        addresses = np.zeros(len(tensors), np.int64)
-        for number, tensor in enumerate(tensors):
-            array = arrays.get(number)
-            if array is None and tensor.resident is None:
-                room = memories.room(f"tensor {number}", tensor.elements, self._dtypes[number])
-                array = room
-            if array is not None:
-                addresses[number] = array.ctypes.data
-        accumulators = memories.room("sums", program.pods * needed.accumulators, sums)
+        tensors = self._tensors.copy()
+        for number, tensor in enumerate(program.tensors):
+            if tensor.resident is None:
+                array = arrays.get(number)
+                if array is None:
+                    name = f"tensor {number}"
+                    array = memories.room(name, tensor.elements, self._dtypes[number])
+                tensors[number]["address"] = array.ctypes.data
         return RunState(
             program=program.instructions,
             views=program.view_table,
+            tensors=tensors,
+            numbers=self._numbers,
             scratchpads=memories.room("words", program.pods * needed.scratchpad, words),
-            accumulators=accumulators,
-            bits=accumulators.view(np.float32),
+            accumulators=memories.room("sums", program.pods * needed.accumulators, sums),
             scratchpad_words=needed.scratchpad,
             accumulator_words=needed.accumulators,
             tile=memories.room("tile", needed.tile, words),
             second=memories.room("second", needed.second, sums),
-            segments=memories.room("segments", max(needed.rows, 1) * 4, np.int64).reshape(-1, 4),
-            addresses=addresses,
-            sizes=np.array([tensor.elements for tensor in tensors], np.int64),
-            elements=np.array([tensor.element for tensor in tensors], np.uint8),
-            lows=self._limits[0],
-            highs=self._limits[1],
-            constants=self._constants,
-            padding=self._padding,
-            is_bf16=program.format == "bf16",
+            segments=memories.room("segments", needed.rows * 4, np.int64).reshape(-1, 4),
         )
 
 
@@ -166,6 +161,25 @@ def _tensors_of(program: SystolicProgram) -> Array:
     of_view = np.array([program.tensors[view.tensor].element for view in program.views] + [0])
     found: Array = of_view[np.minimum(program.instructions["operand"], len(program.views))]
     return found
+
+
+def _tensor_table(program: SystolicProgram) -> Array:
+    """The tensors as records of ``TENSOR``, without addresses."""
+    made = np.zeros(len(program.tensors), TENSOR)
+    made["size"] = [tensor.elements for tensor in program.tensors]
+    made["element"] = [int(tensor.element) for tensor in program.tensors]
+    made["is_bf16"] = (made["element"] == Element.WORD) & (program.format == "bf16")
+    return made
+
+
+def _numbers(program: SystolicProgram) -> Array:
+    """``RunState.numbers``."""
+    sums = program.number_format.accumulated
+    made = np.empty((len(program.instructions), 4), sums)
+    made[:, LOW], made[:, HIGH] = _limits(program)
+    made[:, CONSTANT] = np.ascontiguousarray(program.instructions["value"]).view(sums)
+    made[:, PADDING] = _padding(program)
+    return made
 
 
 def _limits(program: SystolicProgram) -> tuple[Array, Array]:
@@ -207,7 +221,8 @@ def _require_format(program: SystolicProgram) -> None:
         wrong = in_words & (element != Element.WORD)
         _require(program, wrong, "only words of the format go into a scratchpad")
     else:
-        wrong = vectors & (table["function"] == Function.REQUANTISE)
+        requantise = [int(Function.REQUANTISE), int(Function.ROW_REQUANTISE)]
+        wrong = vectors & np.isin(table["function"], requantise)
         _require(program, wrong, "REQUANTISE needs an integer format")
         _require(program, element == Element.INT32, "INT32 tensors need an integer format")
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from motet.targets.systolic.simulation.compiled import kernel
 from motet.targets.systolic.simulation.scalars import word
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def place_column(view: Any, group: int, row: int, column: int, rows: int, segments: Any) -> int:
     """Fill ``segments`` (int64 [>= rows, 4]) for rows [row, row + rows) of one column.
 
@@ -47,7 +46,7 @@ def place_column(view: Any, group: int, row: int, column: int, rows: int, segmen
     return count
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _append(segments: Any, count: int, row: int, rows: int, address: int, stride: int) -> int:
     if rows == 0:
         return count
@@ -56,7 +55,7 @@ def _append(segments: Any, count: int, row: int, rows: int, address: int, stride
     return count + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _place_padded(
     view: Any, address: int, stride: int, row: int, rows: int, segments: Any, count: int
 ) -> int:
@@ -78,7 +77,7 @@ def _place_padded(
     return count
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _steps(x: int, low: int, high: int, stride: int) -> int:
     """How many of x, x + stride, ... lie in [low, high) before the first that does not."""
     if stride > 0:
@@ -88,7 +87,7 @@ def _steps(x: int, low: int, high: int, stride: int) -> int:
     return 1 << 62
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _inside(x: int, width: int, stride: int, count: int) -> tuple[int, int]:
     """[begin, end) of those i < count with 0 <= x + i x stride < width; else (count, count)."""
     begin = 0
@@ -108,12 +107,10 @@ def _inside(x: int, width: int, stride: int, count: int) -> tuple[int, int]:
     return begin, min(count, begin + _steps(first, 0, width, stride))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def read_tile(
     target: Any,
-    at: int,
     source: Any,
-    origin: int,
     view: Any,
     corner: tuple[int, int, int],
     shape: tuple[int, int],
@@ -121,9 +118,9 @@ def read_tile(
     is_bf16: bool,
     segments: Any,
 ) -> None:
-    """Gather tile [rows, columns] of a view at ``corner`` (group, row, column) to target[at].
+    """Gather tile [rows, columns] of a view at ``corner`` (group, row, column) to ``target``.
 
-    The view's tensor starts at source[origin]; ``padding`` is what padding reads as.
+    ``source`` starts with the view's tensor; ``padding`` is what padding reads as.
     ``is_bf16``: round what is read to bf16.
     """
     rows, columns = shape
@@ -131,26 +128,24 @@ def read_tile(
     for c in range(columns):
         count = place_column(view, group, row, column + c, rows, segments)
         for i in range(count):
-            to = at + c * rows + segments[i, 0]
-            size, address, stride = segments[i, 1], segments[i, 2], segments[i, 3]
+            to, size = c * rows + segments[i, 0], segments[i, 1]
+            address, stride = segments[i, 2], segments[i, 3]
             out = target[to : to + size]
             if address < 0:
                 out[:] = padding
             elif stride == 1:
-                values = source[origin + address : origin + address + size]
+                values = source[address : address + size]
                 for j in range(size):
                     out[j] = word(values[j], is_bf16)
             else:
                 for j in range(size):
-                    out[j] = word(source[origin + address + j * stride], is_bf16)
+                    out[j] = word(source[address + j * stride], is_bf16)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def write_tile(
     target: Any,
-    origin: int,
     source: Any,
-    at: int,
     view: Any,
     corner: tuple[int, int, int],
     shape: tuple[int, int],
@@ -158,10 +153,10 @@ def write_tile(
     is_bf16: bool,
     segments: Any,
 ) -> None:
-    """Scatter tile [rows, columns] at source[at] into a view at ``corner``, clamped to ``limits``.
+    """Scatter tile [rows, columns] in ``source`` into a view at ``corner``, within ``limits``.
 
-    The view's tensor starts at target[origin]; what falls on padding is dropped.
-    ``is_bf16``: round what is written to bf16.
+    ``target`` starts with the view's tensor; what falls on padding is dropped. Values are
+    clamped to [low, high]; a NaN stays one. ``is_bf16``: round what is written to bf16.
     """
     rows, columns = shape
     group, row, column = corner
@@ -169,8 +164,8 @@ def write_tile(
     for c in range(columns):
         count = place_column(view, group, row, column + c, rows, segments)
         for i in range(count):
-            start = at + c * rows + segments[i, 0]
-            size, address, stride = segments[i, 1], segments[i, 2], segments[i, 3]
+            start, size = c * rows + segments[i, 0], segments[i, 1]
+            address, stride = segments[i, 2], segments[i, 3]
             if address < 0:
                 continue
             values = source[start : start + size]
@@ -180,4 +175,4 @@ def write_tile(
                     value = low
                 if value > high:
                     value = high
-                target[origin + address + j * stride] = word(value, is_bf16)
+                target[address + j * stride] = word(value, is_bf16)

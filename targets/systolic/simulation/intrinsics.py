@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from motet.targets.systolic.simulation.compiled import kernel
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -26,7 +28,7 @@ def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
     return signature, generate
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def array_at(address: int, size: int, like: Any) -> Any:
     """The ``size`` values at ``address`` of the host's memory, of the type of array ``like``.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from motet.runtime.errors import ProgramError
 from motet.targets.systolic.instructions.isa import Opcode
 from motet.targets.systolic.instructions.program import SystolicProgram
+from motet.targets.systolic.simulation.compiled import entry
 
 _SIGNAL, _WAIT = int(Opcode.SIGNAL), int(Opcode.WAIT)
 
@@ -34,7 +34,7 @@ def default_order(program: SystolicProgram) -> NDArray[np.int64]:
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@entry
 def _round_robin(program: Any, starts: Any) -> tuple[Any, Any]:
     """Numbers in order, and where each queue got to."""
     queues = len(starts) - 1

@@ -14,15 +14,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from motet.targets.systolic.simulation.compiled import kernel
 from motet.targets.systolic.simulation.intrinsics import bits_of, float_of
 
 _LOWEST, _HIGHEST = -(2**31), 2**31 - 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def round_bf16(value: Any) -> Any:
     """The bf16 value nearest to a float32, as float32; a NaN stays one, quiet."""
     bits = bits_of(value)

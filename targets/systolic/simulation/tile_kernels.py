@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from motet.targets.systolic.simulation.compiled import arithmetic, kernel
 
 _BLOCK_ROWS = 1024
-_CONTRACT = {"contract"}
 
 
-@njit(cache=True, nogil=True, fastmath=_CONTRACT, error_model="numpy")  # type: ignore[untyped-decorator]
+@arithmetic
 def _add_eight(sums: Any, at: int, rows: int, left: Any, start: int, pitch: int, w: Any) -> None:
     """sums[at + r] += sum over k < 8 of left[start + k x pitch + r] x w[k]."""
     x0 = left[start : start + rows]
@@ -38,7 +37,7 @@ def _add_eight(sums: Any, at: int, rows: int, left: Any, start: int, pitch: int,
         out[r] += first + x4[r] * w4 + x5[r] * w5 + x6[r] * w6 + x7[r] * w7
 
 
-@njit(cache=True, nogil=True, fastmath=_CONTRACT, error_model="numpy")  # type: ignore[untyped-decorator]
+@arithmetic
 def add_scaled(sums: Any, at: int, left: Any, start: int, rows: int, factor: Any) -> None:
     """sums[at + r] += left[start + r] x factor, for r < rows."""
     out, values = sums[at : at + rows], left[start : start + rows]
@@ -46,7 +45,7 @@ def add_scaled(sums: Any, at: int, left: Any, start: int, rows: int, factor: Any
         out[r] += values[r] * factor
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def product(
     sums: Any, at: int, left: Any, start: int, right: Any, weights: int, shape: tuple[int, int, int]
 ) -> None:
@@ -72,7 +71,7 @@ def product(
                 add_scaled(sums, at + c * rows + first, left, here, count, factor)
 
 
-@njit(cache=True, nogil=True, fastmath=_CONTRACT, error_model="numpy")  # type: ignore[untyped-decorator]
+@arithmetic
 def _add_products(
     sums: Any, at: int, left: Any, start: int, right: Any, weights: int, rows: int
 ) -> None:
@@ -82,7 +81,7 @@ def _add_products(
         out[r] += x[r] * w[r]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def convolve_lines(
     sums: Any,
     at: int,

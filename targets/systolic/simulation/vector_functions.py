@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from motet.targets.systolic.instructions.isa import Function
+from motet.targets.systolic.simulation.compiled import kernel
 from motet.targets.systolic.simulation.scalars import affine
 
 _COPY, _ADD, _MULTIPLY = int(Function.COPY), int(Function.ADD), int(Function.MULTIPLY)
@@ -20,7 +19,7 @@ _ROW_MAXIMUM, _ROW_SUM = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM)
 _ROW_SUBTRACT, _ROW_MULTIPLY = int(Function.ROW_SUBTRACT), int(Function.ROW_MULTIPLY)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def clamp(sums: Any, low: Any, high: Any) -> None:
     """Limit every value to [low, high] in place; a NaN stays one."""
     for i in range(len(sums)):
@@ -32,7 +31,7 @@ def clamp(sums: Any, low: Any, high: Any) -> None:
         sums[i] = value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def combine(function: int, sums: Any, second: Any, alpha: Any) -> None:
     """COPY, ADD, MULTIPLY or MAXIMUM of two tiles, value by value, into ``sums``."""
     count = len(sums)
@@ -55,14 +54,14 @@ def combine(function: int, sums: Any, second: Any, alpha: Any) -> None:
                 sums[i] = value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def scale(sums: Any, factor: Any, constant: Any) -> None:
     """SCALE, and REQUANTISE of one column: ``affine`` of every value, in place."""
     for i in range(len(sums)):
         sums[i] = affine(sums[i], factor, constant)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def with_vector(function: int, sums: Any, rows: int, vector: Any) -> None:
     """COLUMN_SCALE, COLUMN_ADD, ROW_SUBTRACT or ROW_MULTIPLY by a vector, in place."""
     for c in range(len(sums) // rows):
@@ -81,7 +80,7 @@ def with_vector(function: int, sums: Any, rows: int, vector: Any) -> None:
                 column[r] += vector[c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def reduce_rows(function: int, sums: Any, rows: int, vector: Any, joined: bool) -> None:
     """ROW_MAXIMUM, ROW_SUM or ROW_SUM_SQUARES into ``vector`` [rows].
 
