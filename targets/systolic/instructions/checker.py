@@ -41,7 +41,7 @@ from motet.targets.systolic.instructions.ordering import (
     execute,
 )
 from motet.targets.systolic.instructions.program import VIEW, Role, SystolicProgram
-from motet.targets.systolic.instructions.rules import Rules, check_tables
+from motet.targets.systolic.instructions.rules import check_rules, check_tables
 
 CROPPED = "TransposedConvolution"
 
@@ -51,7 +51,7 @@ def check_program(program: SystolicProgram, description: ArrayDescription) -> No
     wrong = check_tables(program, description)
     if wrong is not None:
         raise ProgramError(f"array program: {wrong}")
-    Rules(program, description, lambda i, text: _error(program, i, text)).check()
+    check_rules(program, description, lambda i, text: _error(program, i, text))
     _check_macs(program)
     _check_order(program, description)
 

@@ -56,32 +56,45 @@ SECOND_TILE = (Function.COPY, Function.ADD, Function.MULTIPLY, Function.MAXIMUM)
 REDUCTIONS = (Function.ROW_MAXIMUM, Function.ROW_SUM, Function.ROW_SUM_SQUARES)
 
 
-class Rules:
-    """The static rules of one program on one machine.
+CHUNK = 2**15
+"""Instructions looked at together: as many as caches hold."""
 
-    ``report`` makes the error; ``check`` raises the first.
-    """
+
+def check_rules(program: SystolicProgram, description: ArrayDescription, report: Report) -> None:
+    """Raise ``report``'s error of the first instruction that breaks a rule of its own."""
+    starts = program.queue_starts
+    counted = np.concatenate([[0], np.cumsum(program.instructions["opcode"] == Opcode.SIGNAL)])
+    signals = counted[starts[1:]] - counted[starts[:-1]]
+    for begin in range(0, len(program.instructions), CHUNK):
+        Rules(program, description, signals, begin).check(report)
+
+
+class Rules:
+    """The rules for ``CHUNK`` instructions from ``begin`` on; signals: of each queue."""
 
     def __init__(
-        self, program: SystolicProgram, description: ArrayDescription, report: Report
+        self,
+        program: SystolicProgram,
+        description: ArrayDescription,
+        signals: NDArray[np.int64],
+        begin: int,
     ) -> None:
-        self._program, self._description, self._report = program, description, report
-        code = program.instructions
+        self._program, self._description, self._begin = program, description, begin
+        self._signals = signals
+        code = program.instructions[begin : begin + CHUNK]
         self._field = {
-            name: np.ascontiguousarray(code[name])
-            if code.dtype[name].kind == "f"
-            else code[name].astype(np.int64)
+            name: code[name].astype(np.float32 if code.dtype[name].kind == "f" else np.int64)
             for name in code.dtype.names or ()
         }
         self._is = {opcode: self._field["opcode"] == opcode for opcode in Opcode}
         self._first: tuple[int, str] | None = None
 
-    def check(self) -> None:
+    def check(self, report: Report) -> None:
         """Raise the error of the first instruction that breaks a rule."""
         for stage in (self._codes, self._shapes, self._operands, self._addresses, self._waits):
             stage()
             if self._first is not None:
-                raise self._report(*self._first)
+                raise report(self._begin + self._first[0], self._first[1])
 
     def _refuse(self, broken: Mask, message: str | Callable[[int], str]) -> None:
         if not broken.any():
@@ -104,8 +117,8 @@ class Rules:
     def _codes(self) -> None:
         field = self._field
         self._refuse(~self._of("opcode", Opcode), "the opcode is unknown: use one of isa.Opcode")
-        starts = self._program.queue_starts
-        queue = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        numbers = np.arange(self._begin, self._begin + len(field["opcode"]))
+        queue = np.searchsorted(self._program.queue_starts, numbers, "right") - 1
         engines = np.full(256, -1)
         for opcode, engine in ENGINE_OF.items():
             engines[opcode] = engine
@@ -168,7 +181,7 @@ class Rules:
         )
         if not integer:
             self._refuse(
-                field["function"] == Function.REQUANTISE,
+                self._of("function", (Function.REQUANTISE, Function.ROW_REQUANTISE)),
                 "requantise is for integer formats: use scale",
             )
             return
@@ -389,7 +402,12 @@ class Rules:
 
     def _vector_length(self, rows: Any, columns: Any) -> Any:
         by_column = (Function.COLUMN_SCALE, Function.COLUMN_ADD, Function.REQUANTISE)
-        by_row = (*REDUCTIONS, Function.ROW_SUBTRACT, Function.ROW_MULTIPLY)
+        by_row = (
+            *REDUCTIONS,
+            Function.ROW_SUBTRACT,
+            Function.ROW_MULTIPLY,
+            Function.ROW_REQUANTISE,
+        )
         by_columns = self._of("function", by_column)
         return np.where(by_columns, columns, np.where(self._of("function", by_row), rows, 0))
 
@@ -436,19 +454,21 @@ class Rules:
             field["pod"] < field["target_pod"] + field["target_pods"]
         )
         self._refuse(
-            plain & local & (source != target) & (source < target + tile) & (target < source + tile),
+            plain
+            & local
+            & (source != target)
+            & (source < target + tile)
+            & (target < source + tile),
             "its target overlaps its source: move one",
         )
 
     # -- semaphores ---------------------------------------------------------------------
 
     def _waits(self) -> None:
-        starts, waits = self._program.queue_starts, self._is[Opcode.WAIT]
-        counted = np.concatenate([[0], np.cumsum(self._is[Opcode.SIGNAL])])
-        signals = counted[starts[1:]] - counted[starts[:-1]]
+        waits = self._is[Opcode.WAIT]
         if not waits.any():
             return
-        given = signals[np.where(waits, self._field["semaphore"], 0)]
+        given = self._signals[np.where(waits, self._field["semaphore"], 0)]
         self._refuse(
             waits & (self._field["value"] > given),
             lambda i: (

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from motet.runtime.errors import ProgramError
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.instructions.checker import check_program
-from motet.targets.systolic.instructions.rules import Rules, check_tables
+from motet.targets.systolic.instructions.rules import check_rules, check_tables
 
 FORMATS = ("int8", "fp32", "bf16", "int4")
 
@@ -35,7 +35,7 @@ def breaks_static_rules(program: Any, machine: ArrayDescription) -> bool:
     if check_tables(program, machine):
         return True
     try:
-        Rules(program, machine, lambda i, text: ProgramError(f"{i}: {text}")).check()
+        check_rules(program, machine, lambda i, text: ProgramError(f"{i}: {text}"))
     except ProgramError:
         return True
     return False
