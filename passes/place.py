@@ -25,7 +25,7 @@ from motet.passes.macs import is_product
 from motet.passes.names import ARRAY, names_of, with_names
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.passes.rewrite import Rewriter
-from motet.targets.systolic.relax_calls import swaps_last_axes
+from motet.targets.systolic.from_relax.values import swaps_last_axes
 
 Refusal = Callable[[relax.Call], str | None]
 """Why the array does not take a call, or None where it does."""

@@ -20,13 +20,9 @@ from motet.passes.names import ARRAY, ONNX_NODES, TARGET
 from motet.passes.place import place
 from motet.passes.regions import regions
 from motet.targets.systolic.architecture_file import load_architecture
+from motet.targets.systolic.from_relax.rules import accepts_epilogue, refusal
+from motet.targets.systolic.from_relax.workload import RegionBinding, workload_of
 from motet.targets.systolic.instructions.program import Role
-from motet.targets.systolic.relax_workload import (
-    RegionBinding,
-    accepts_epilogue,
-    refusal,
-    workload_of,
-)
 
 ARRAY_OF_TESTS = load_architecture("tiny-4x4")
 RANDOM = np.random.default_rng(0)

@@ -12,10 +12,11 @@ from tvm import relax
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture_file import load_architecture
+from motet.targets.systolic.from_relax.rules import accepts_epilogue, refusal
+from motet.targets.systolic.from_relax.values import RefusedError, shape_of
+from motet.targets.systolic.from_relax.workload import workload_of
 from motet.targets.systolic.instructions.isa import Activation
 from motet.targets.systolic.instructions.program import Element, Role
-from motet.targets.systolic.relax_calls import RefusedError, shape_of
-from motet.targets.systolic.relax_workload import accepts_epilogue, refusal, workload_of
 from motet.targets.systolic.workload.layers import (
     Convolution,
     Elementwise,

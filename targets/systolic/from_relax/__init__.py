@@ -1,0 +1,1 @@
+"""From Relax to the array's workloads: the only part of the array that knows tvm."""
