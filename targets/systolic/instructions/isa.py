@@ -139,7 +139,7 @@ class Function(enum.IntEnum):
         what s held); d stays as it is.
     ROW_SUBTRACT: d[r, c] - s[r]; ROW_MULTIPLY: d[r, c] * s[r].
     REQUANTISE: int32 d to round_half_even(d * s[c]) + value, s fp32 bits, ``value`` the zero
-        point as int32; integer formats only.
+        point as int32; integer formats only. ROW_REQUANTISE: the same with s[r].
     SCALE: d * alpha + value, ``value`` as fp32 bits (layer norm's epsilon, an average's 1/n); in
         integer formats round_half_even(d * alpha) + value as int32.
     """
@@ -158,6 +158,7 @@ class Function(enum.IntEnum):
     ROW_MULTIPLY = 11
     REQUANTISE = 12
     SCALE = 13
+    ROW_REQUANTISE = 14
 
 
 class Activation(enum.IntEnum):

@@ -177,6 +177,7 @@ _RESIDENT, _IN_ACCUMULATORS = int(Flag.RESIDENT), int(Flag.ACCUMULATORS)
 _COPY, _MAXIMUM = int(Function.COPY), int(Function.MAXIMUM)
 _COLUMN_SCALE, _COLUMN_ADD = int(Function.COLUMN_SCALE), int(Function.COLUMN_ADD)
 _REQUANTISE = int(Function.REQUANTISE)
+_ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
 _ROW_MAXIMUM, _ROW_SUM_SQUARES = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
 _ROW_MULTIPLY = int(Function.ROW_MULTIPLY)
 _NONE = NO_OPERAND
@@ -366,6 +367,7 @@ def _find_waits(  # type: ignore[no-untyped-def]
                               pod, engine, second, second + tile, granule, False)  # fmt: skip
             by_column = function in (_COLUMN_SCALE, _COLUMN_ADD, _REQUANTISE)
             by_row = function >= _ROW_MAXIMUM and function <= _ROW_MULTIPLY
+            by_row = by_row or function == _ROW_REQUANTISE
             if by_column or by_row:
                 length = columns if by_column else rows
                 n = _tile(needed, touched, n, queues, own, i, accumulators,

@@ -20,6 +20,7 @@ from motet.targets.systolic.simulation.state import State
 _ACCUMULATORS = int(Flag.ACCUMULATORS)
 _FIRST_BINARY, _LAST_BINARY = int(Function.COPY), int(Function.MAXIMUM)
 _FIRST_REDUCTION, _LAST_REDUCTION = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
+_ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
 _FIRST_OF_VECTOR, _LAST_OF_VECTOR = int(Function.COLUMN_SCALE), int(Function.REQUANTISE)
 _UNIT = 1 << FRACTION_BITS
 
@@ -106,7 +107,7 @@ def _touches(one: Any, low: int, high: int) -> bool:
     if _FIRST_BINARY <= function <= _LAST_BINARY:
         in_accumulators = one.flags & _ACCUMULATORS
         return bool(in_accumulators and second < high and low < second + rows * columns)
-    if _FIRST_OF_VECTOR <= function <= _LAST_OF_VECTOR:
+    if _FIRST_OF_VECTOR <= function <= _LAST_OF_VECTOR or function == _ROW_REQUANTISE:
         return bool(third < high and low < third + max(rows, columns))
     return False
 

@@ -45,7 +45,7 @@ Counts = NDArray[np.float64]
 
 _TILES = (Function.COPY, Function.ADD, Function.MULTIPLY, Function.MAXIMUM)
 _BY_COLUMN = (Function.COLUMN_SCALE, Function.COLUMN_ADD, Function.REQUANTISE)
-_BY_ROW = (Function.ROW_SUBTRACT, Function.ROW_MULTIPLY)
+_BY_ROW = (Function.ROW_SUBTRACT, Function.ROW_MULTIPLY, Function.ROW_REQUANTISE)
 _REDUCTIONS = (Function.ROW_MAXIMUM, Function.ROW_SUM, Function.ROW_SUM_SQUARES)
 """Functions by their second source: a tile, a vector by column or row; reductions make one."""
 

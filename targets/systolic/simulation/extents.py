@@ -34,11 +34,12 @@ _BY_ROW = (
 class Extents:
     """Sizes that a program needs.
 
-    scratchpad, accumulators: words of every pod. tile: words of the largest input tile read
+    pods: that have memories. scratchpad, accumulators: words of every pod. tile: words of the largest input tile read
     from a resident tensor. second: values of the largest tile that a VECTOR reads from
     scratchpads. rows: of the largest tile.
     """
 
+    pods: int
     scratchpad: int
     accumulators: int
     tile: int
@@ -78,7 +79,6 @@ class _Fields:
 def extents(program: SystolicProgram) -> Extents:
     """What ``program`` needs; raises ``ProgramError`` for an operand outside its view or tensor."""
     fields = _Fields(program)
-    _require_pods(program, fields)
     _require_sizes(fields)
     wide = _view_columns(fields)
     _require_views(program)
@@ -87,6 +87,7 @@ def extents(program: SystolicProgram) -> Extents:
     joined = fields.applying(*_JOINS) & ~fields.having(Flag.ACCUMULATORS)
     products = fields.running(Opcode.MATMUL, Opcode.CONV1D)
     return Extents(
+        _pods(program, fields),
         max(_scratchpad_words(fields, wide), _resident_words(program)),
         _accumulator_words(fields),
         _most(fields.rows * wide, products & resident),
@@ -148,15 +149,14 @@ def _resident_words(program: SystolicProgram) -> int:
     return max(ends, default=0)
 
 
-def _require_pods(program: SystolicProgram, fields: _Fields) -> None:
-    targeted = fields.running(Opcode.LOAD, Opcode.TRANSFER)
-    last = np.where(targeted, fields.target_pod + fields.target_pods, 0)
-    missing = np.flatnonzero((fields.pod >= program.pods) | (last > program.pods))
-    if len(missing):
-        raise ProgramError(
-            f"instruction {missing[0]} names a pod that is not there; the program has "
-            f"{program.pods} pods"
-        )
+def _pods(program: SystolicProgram, fields: _Fields) -> int:
+    """Pods that have queues or are targets."""
+    sends = fields.running(Opcode.LOAD, Opcode.TRANSFER)
+    used = max(
+        _most(fields.pod + 1, fields.running(*Opcode)),
+        _most(fields.target_pod + fields.target_pods, sends),
+    )
+    return max(program.pods, used)
 
 
 def _require_sizes(fields: _Fields) -> None:

@@ -191,7 +191,8 @@ def accesses(program: SystolicProgram, c: Any) -> list[Words]:
             note("sums", pod, "third_address", columns, False)
         reduces = function in (Function.ROW_MAXIMUM, Function.ROW_SUM, Function.ROW_SUM_SQUARES)
         joins = reduces and flags & Flag.ACCUMULATE
-        if function in (Function.ROW_SUBTRACT, Function.ROW_MULTIPLY) or joins:
+        by_row = (Function.ROW_SUBTRACT, Function.ROW_MULTIPLY, Function.ROW_REQUANTISE)
+        if function in by_row or joins:
             note("sums", pod, "third_address", rows, False)
         if function != Function.COPY:
             note("sums", pod, "accumulator_address", tile, False)
@@ -330,7 +331,7 @@ def _vector(drawn: _Drawn) -> bool:
     c, rng, integer = drawn.blank(Opcode.VECTOR), drawn.rng, drawn.format.is_integer
     function = Function(int(rng.integers(len(Function))))
     c["function"] = function
-    if function is Function.REQUANTISE:
+    if function in (Function.REQUANTISE, Function.ROW_REQUANTISE):
         return integer and _requantise(drawn, c)
     if Function.COPY <= function <= Function.MAXIMUM:
         c["flags"] = rng.choice([0, Flag.ACCUMULATORS, Flag.RESIDENT])
@@ -352,7 +353,9 @@ def _vector(drawn: _Drawn) -> bool:
 def _requantise(drawn: _Drawn, c: Any) -> bool:
     """Its scales are loaded right before."""
     load = drawn.blank(Opcode.LOAD)
-    load["rows"], load["columns"], load["flags"] = c["columns"], 1, Flag.ACCUMULATORS
+    by_column = c["function"] == Function.REQUANTISE
+    load["rows"] = c["columns"] if by_column else c["rows"]
+    load["columns"], load["flags"] = 1, Flag.ACCUMULATORS
     load["accumulator_address"] = c["third_address"]
     load["target_pod"], load["target_pods"] = c["pod"], 1
     drawn.place(load, 4, 1)

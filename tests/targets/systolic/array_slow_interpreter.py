@@ -270,6 +270,8 @@ class SlowInterpreter:
         if function is Function.REQUANTISE:
             scale = self._sums(pod, third, 1, columns, fp32=True)
             return self._rounded(tile, scale, one)
+        if function is Function.ROW_REQUANTISE:
+            return self._rounded(tile, self._sums(pod, third, rows, 1, fp32=True), one)
         if function is Function.SCALE:
             if self.format.is_integer:
                 return self._rounded(tile, alpha, one)
