@@ -18,7 +18,6 @@ from motet.targets.systolic.interconnect_cost import (
     mesh_shape,
     stages,
 )
-from motet.targets.systolic.simulation.network import latency_stages
 
 
 @pytest.mark.parametrize(
@@ -50,16 +49,6 @@ def test_a_mesh_counted_from_node_to_node(pods: int) -> None:
     hops = [abs(a - c) + abs(b - d) for (a, b), (c, d) in itertools.product(nodes, nodes)]
     assert stages("mesh", pods) == max(hops) + 1
     assert cost("mesh", pods) == pytest.approx(pods * (1 + sum(hops) / len(hops)))
-
-
-@pytest.mark.parametrize("kind", [kind for kind in get_args(InterconnectKind) if kind != "mesh"])
-@pytest.mark.parametrize("pods", [1, 2, 5, 8, 256])
-@pytest.mark.parametrize("expansion", [1, 2, 4])
-def test_the_timing_view_has_the_same_latency(
-    kind: InterconnectKind, pods: int, expansion: int
-) -> None:
-    """Its mesh counts the hops of each way instead."""
-    assert latency_stages(kind, pods, expansion) == stages(kind, pods, expansion)
 
 
 @pytest.mark.parametrize("kind", get_args(InterconnectKind))
