@@ -1,0 +1,203 @@
+"""The best mapping of a product by ``cost``: least cycles, then least DRAM traffic, then pods."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Hashable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import ArrayDescription, DataflowName, Pod
+from motet.targets.systolic.formats import Format
+from motet.targets.systolic.mappings.cost import Question, estimate_cycles
+from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.memory import operands
+from motet.targets.systolic.mappings.space import (
+    Candidates,
+    Constraints,
+    candidates,
+    fitting,
+    grids,
+    kinds,
+)
+from motet.targets.systolic.workload.graph import Step, Workload
+from motet.targets.systolic.workload.layers import Convolution, MatrixProduct
+from motet.targets.systolic.workload.products import product_views
+
+PRODUCT_DATAFLOWS: tuple[DataflowName, ...] = (
+    "weight-stationary",
+    "output-stationary",
+    "input-stationary",
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A mapping with what ``cost`` says of it."""
+
+    mapping: Mapping
+    cycles: float
+    dram_bytes: float
+
+
+_found: dict[Hashable, Choice | str] = {}
+"""Choices for what they depend on; equal layers are searched once."""
+MAX_FOUND = 4096
+
+
+def choose_mapping(
+    step: Step,
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    *,
+    resident: Container[int] = (),
+    constraints: Constraints | None = None,
+    pods: range | None = None,
+    scratchpad_words: int | None = None,
+    accumulator_words: int | None = None,
+) -> Mapping:
+    """The mapping of a Convolution or MatrixProduct step with the least estimated cycles.
+
+    Parameters
+    ----------
+    resident: numbers of the tensors that lie in scratchpads.
+    constraints: fields of ``Mapping`` that are given; the others are searched.
+    pods: the pods that may be used; default all.
+    scratchpad_words, accumulator_words: what the step's tiles may take of a pod's memories;
+        default all of them.
+
+    Raises
+    ------
+    CompileError: nothing fits; says which memory is too small, or which constraint is in the way.
+    """
+    return choose(
+        step,
+        workload,
+        description,
+        number_format,
+        resident=resident,
+        constraints=constraints,
+        pods=pods,
+        scratchpad_words=scratchpad_words,
+        accumulator_words=accumulator_words,
+    ).mapping
+
+
+def choose(
+    step: Step,
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    *,
+    resident: Container[int] = (),
+    constraints: Constraints | None = None,
+    pods: range | None = None,
+    scratchpad_words: int | None = None,
+    accumulator_words: int | None = None,
+) -> Choice:
+    """As ``choose_mapping``, with the estimate."""
+    del workload  # a product's cost does not depend on other steps
+    assert isinstance(step.layer, (Convolution, MatrixProduct))
+    pinned = constraints or {}
+    free = (scratchpad_words, accumulator_words)
+    machine = (description.pods, description.dram, description.interconnect, description.clock_hz)
+    key = (_shape_key(step, resident), number_format.name, *machine, pods, *free)
+    key = (*key, tuple(sorted(pinned.items())))
+    if key not in _found:
+        if len(_found) >= MAX_FOUND:
+            _found.clear()
+        _found[key] = _search(step, description, number_format, resident, pinned, pods, free)
+    found = _found[key]
+    if isinstance(found, str):
+        raise CompileError(f"step {step.name!r} on array {description.name!r}: {found}")
+    return found
+
+
+def _shape_key(step: Step, resident: Container[int]) -> Hashable:
+    epilogue = step.epilogue
+    given = (epilogue.bias, epilogue.residual, epilogue.requantise, epilogue.activation or None)
+    places = (step.inputs[0] in resident, epilogue.residual in resident, step.output in resident)
+    return step.layer, tuple(one is not None for one in given), places
+
+
+def _search(
+    step: Step,
+    description: ArrayDescription,
+    number_format: Format,
+    resident: Container[int],
+    pinned: Constraints,
+    pods: range | None,
+    free: tuple[int | None, int | None],
+) -> Choice | str:
+    """The best choice, or why there is none."""
+    best: tuple[tuple[float, ...], Choice] | None = None
+    problems: list[str] = []
+    for first, count, pod in _kinds(description, number_format, pods, pinned):
+        parts = operands(step, pod, number_format, resident)
+        asked = Question(step, description, number_format, parts, step.output not in resident)
+        words = (
+            pod.scratchpad_words(number_format.name) if free[0] is None else free[0],
+            pod.accumulator_words if free[1] is None else free[1],
+        )
+        for made in _spaces(asked, first, count, pod, pinned):
+            found = _best(made, asked, words, problems)
+            if found and (best is None or found[0] < best[0]):
+                best = found
+    if best is not None:
+        return best[1]
+    return problems[0] if problems else _no_candidate(description, number_format, pinned)
+
+
+def _kinds(
+    description: ArrayDescription, number_format: Format, pods: range | None, pinned: Constraints
+) -> Iterable[tuple[int, int, Pod]]:
+    for first, count, pod in kinds(description, number_format, pods):
+        begin = pinned.get("first_pod", first)
+        if first <= begin < first + count:
+            yield begin, first + count - begin, pod
+
+
+def _spaces(
+    asked: Question, first: int, count: int, pod: Pod, pinned: Constraints
+) -> Iterable[Candidates]:
+    """The candidates of every dataflow that the pods offer."""
+    run = product_views(asked.layer, asked.step.inputs, asked.step.output).run
+    choices = grids(asked.shape, first, pod, count, pinned)
+    for dataflow in PRODUCT_DATAFLOWS:
+        if dataflow in pod.dataflows and pinned.get("dataflow", dataflow) == dataflow:
+            made = candidates(asked.shape, run, dataflow, pod, choices, pinned)
+            if len(made.grid):
+                yield made
+
+
+def _best(
+    made: Candidates, asked: Question, words: tuple[int, int], problems: list[str]
+) -> tuple[tuple[float, ...], Choice] | None:
+    fits = fitting(made, asked.operands, *words)
+    if not (fits["scratchpad"] & fits["accumulators"]).any():
+        small = "accumulators" if not fits["accumulators"].any() else "scratchpad"
+        problems.append(
+            f"no tiles fit: its {small} is too small ({words[small != 'scratchpad']} words free); "
+            "give the pods more, or leave the layer to the host"
+        )
+        return None
+    kept = made.taken(np.flatnonzero(fits["scratchpad"] & fits["accumulators"]))
+    cycles, traffic = estimate_cycles(kept, asked)
+    pods = kept.group_pods * kept.row_pods * kept.column_pods
+    slots = kept.input_slots + kept.weight_slots
+    least = np.flatnonzero(cycles <= cycles.min() * (1 + 1e-9))
+    at = least[np.lexsort((slots[least], pods[least], traffic[least]))[0]]
+    rank = (float(cycles[at]), float(traffic[at]), float(pods[at]))
+    return rank, Choice(kept.at(int(at)), rank[0], rank[1])
+
+
+def _no_candidate(description: ArrayDescription, number_format: Format, pinned: Constraints) -> str:
+    if pinned:
+        given = ", ".join(f"{key} = {value!r}" for key, value in pinned.items())
+        return f"no mapping has {given}; give fewer constraints"
+    return (
+        f"no pod computes products in {number_format.name} under "
+        f"{', '.join(PRODUCT_DATAFLOWS)}; leave the layer to the host"
+    )

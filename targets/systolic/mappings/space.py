@@ -1,0 +1,256 @@
+"""The candidates for a product's mapping: every array field is one number per candidate.
+
+Dataflows that the pods offer x pods used and the grid that they form x tile sizes x loop
+order x slots. Tiles of the dimension that streams are equal parts of what a pod has to do,
+from all of it down to one array height (SOSA's tile (rows, rows, columns) among them), in whole
+output lines where lines are short enough. Slots either keep all tiles that are used again or
+stream through a few. What does not fit the memories is dropped by ``fitting``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motet.targets.systolic.architecture import ArrayDescription, DataflowName, Pod
+from motet.targets.systolic.formats import Format
+from motet.targets.systolic.mappings.mapping import Mapping, Split
+from motet.targets.systolic.mappings.memory import (
+    Operands,
+    accumulator_words,
+    scratchpad_words,
+)
+from motet.targets.systolic.workload.layers import ProductShape
+
+Ints = NDArray[np.int64]
+Constraints = dict[str, Any]
+"""Fields of ``Mapping`` with the value that they must have."""
+
+STREAM_SLOTS = (2, 4, 8)
+MAX_CUTS = 64
+SPLITS: tuple[Split, ...] = ("columns", "rows", "groups")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pods of one kind, and how output tiles are dealt out to them (see ``Mapping``)."""
+
+    first_pod: int
+    pods: int
+    split: Split
+    inner_pods: int
+
+    @property
+    def mapping(self) -> Mapping:
+        """A mapping with this grid, for its properties."""
+        names = ("weight-stationary", self.first_pod, self.pods, self.split)
+        return Mapping(*names, 1, 1, 1, True, 1, 1, 1, self.inner_pods)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """One dataflow and pod kind; int64 arrays [count] of the fields of ``Mapping``.
+
+    grid: number in ``grids``. group_pods, row_pods, column_pods: the grid. input_copies,
+    weight_copies: LOADs that a shared input (weight) tile takes to reach all its pods.
+    """
+
+    dataflow: DataflowName
+    pod: Pod
+    grids: tuple[Grid, ...]
+    grid: Ints
+    group_pods: Ints
+    row_pods: Ints
+    column_pods: Ints
+    input_copies: Ints
+    weight_copies: Ints
+    tile_rows: Ints
+    tile_depth: Ints
+    tile_columns: Ints
+    rows_outermost: Ints
+    input_slots: Ints
+    weight_slots: Ints
+    accumulator_slots: Ints
+
+    def at(self, index: int) -> Mapping:
+        """One candidate as a mapping."""
+        grid = self.grids[int(self.grid[index])]
+        tile = (self.tile_rows, self.tile_depth, self.tile_columns)
+        slots = (self.input_slots, self.weight_slots, self.accumulator_slots)
+        return Mapping(
+            self.dataflow,
+            grid.first_pod,
+            grid.pods,
+            grid.split,
+            *(int(values[index]) for values in tile),
+            bool(self.rows_outermost[index]),
+            *(int(values[index]) for values in slots),
+            grid.inner_pods,
+        )
+
+    def taken(self, which: NDArray[Any]) -> Candidates:
+        """The candidates that a mask or list of indices names."""
+        arrays = {n: v[which] for n, v in vars(self).items() if isinstance(v, np.ndarray)}
+        return replaced(self, **arrays)
+
+
+def grids(shape: ProductShape, first: int, pod: Pod, most: int, pinned: Constraints) -> list[Grid]:
+    """Grids of up to ``most`` pods from ``first`` on that have a tile for every pod."""
+    limits = (shape.groups, shape.m, -(-shape.n // min(pod.columns, shape.n)))
+    made = []
+    for pods in _counts(most, pinned.get("pods")):
+        for split, inner in product(SPLITS, _counts(pods, pinned.get("inner_pods"))):
+            grid = Grid(first, pods, split, inner)
+            same = pods == 1 and split != "columns"
+            if pods % inner or (same and "split" not in pinned):
+                continue
+            if pinned.get("split", split) != split:
+                continue
+            if "pods" in pinned or all(
+                n <= m for n, m in zip(grid.mapping.grid, limits, strict=True)
+            ):
+                made.append(grid)
+    return made
+
+
+def _counts(most: int, pinned: int | None) -> list[int]:
+    """Powers of two up to ``most``, and ``most``; or the pinned count."""
+    if pinned is not None:
+        return [pinned] if pinned <= most else []
+    return sorted({1 << i for i in range(most.bit_length())} | {most})
+
+
+def candidates(
+    shape: ProductShape,
+    run: int,
+    dataflow: DataflowName,
+    pod: Pod,
+    choices: list[Grid],
+    pinned: Constraints,
+) -> Candidates:
+    """All candidates of one dataflow on one kind of pods; ``run``: rows of an output line."""
+    rows_of: list[tuple[int, ...]] = []
+    for number, grid in enumerate(choices):
+        per_pod = grid.mapping.grid
+        for tile in _tiles(shape, run, dataflow, pod, per_pod, pinned):
+            rounds = [
+                -(-size // (t * p))
+                for size, t, p in zip(
+                    (shape.m, shape.n), (tile[0], tile[2]), per_pod[1:], strict=True
+                )
+            ]
+            deep = -(-shape.k // tile[1])
+            copies = _copies(grid)
+            fixed = (number, *per_pod, *copies, *tile)
+            rows_of += [(*fixed, *one) for one in _slots(rounds[0], rounds[1], deep, pinned)]
+    table = np.array(rows_of, np.int64).reshape(-1, 13).T
+    return Candidates(dataflow, pod, tuple(choices), *table)
+
+
+def _copies(grid: Grid) -> tuple[int, int]:
+    _, row_stride, column_stride = grid.mapping.grid_strides
+    _, rows, columns = grid.mapping.grid
+    return (
+        1 if columns == 1 or column_stride == 1 else columns,
+        1 if rows == 1 or row_stride == 1 else rows,
+    )
+
+
+def _tiles(
+    shape: ProductShape,
+    run: int,
+    dataflow: DataflowName,
+    pod: Pod,
+    grid: tuple[int, int, int],
+    pinned: Constraints,
+) -> Iterator[tuple[int, int, int]]:
+    """(rows, depth, columns) of tiles, by the limits of the array."""
+    m, n, k = shape.m, shape.n, shape.k
+    high, wide = pod.rows, pod.columns
+    limits = {
+        "weight-stationary": (None, min(high, k), min(wide, n)),
+        "output-stationary": (min(high, m), None, min(wide, n)),
+        "input-stationary": (min(wide, m), min(high, k), None),
+    }[dataflow]
+    sizes = (-(-m // grid[1]), k, -(-n // grid[2]))
+    names = ("tile_rows", "tile_depth", "tile_columns")
+    options = []
+    for name, limit, size, line in zip(names, limits, sizes, (run, 1, 1), strict=True):
+        if name in pinned:
+            fits = limit is None or pinned[name] <= limit
+            options.append([min(pinned[name], (m, k, n)[len(options)])] if fits else [])
+        else:
+            options.append(_parts(size, high, line) if limit is None else [limit])
+    return product(*options)
+
+
+def _parts(size: int, least: int, run: int) -> list[int]:
+    """Equal parts of ``size``, from all of it down to ``least``; whole runs where they fit."""
+    made, cuts = {min(size, least)}, 1
+    while cuts <= max(MAX_CUTS, size // 4096):
+        part = -(-size // cuts)
+        if part < least and cuts > 1:
+            break
+        made.add(part)
+        if run <= part:
+            made.add(min(size, -(-part // run) * run))
+            made.add(part // run * run)
+        cuts += 1 + cuts // 4
+    return sorted(made, reverse=True)
+
+
+def _slots(m_rounds: int, n_rounds: int, deep: int, pinned: Constraints) -> list[tuple[int, ...]]:
+    """(rows outermost, input, weight, accumulator slots)."""
+    made = []
+    orders = [pinned["rows_outermost"]] if "rows_outermost" in pinned else [True, False]
+    if m_rounds == 1 and len(orders) == 2:
+        orders = [False]
+    elif n_rounds == 1 and len(orders) == 2:
+        orders = [True]
+    sums = [pinned.get("accumulator_slots", min(2, m_rounds * n_rounds * 2))]
+    for order in orders:
+        inputs = _ring(deep * (1 if order else m_rounds), m_rounds * deep, "input_slots", pinned)
+        weights = _ring(deep * (n_rounds if order else 1), n_rounds * deep, "weight_slots", pinned)
+        made += list(product([int(order)], inputs, weights, sums))
+    return made
+
+
+def _ring(kept: int, tiles: int, name: str, pinned: Constraints) -> list[int]:
+    if name in pinned:
+        return [pinned[name]]
+    return sorted({max(2, kept), *(min(slots, max(2, tiles)) for slots in STREAM_SLOTS)})
+
+
+def fitting(
+    made: Candidates, parts: Operands, scratchpad: int, accumulators: int
+) -> dict[Literal["scratchpad", "accumulators"], NDArray[np.bool_]]:
+    """Which candidates fit each memory's free words."""
+    pad = scratchpad_words(
+        parts,
+        made.tile_rows,
+        made.tile_depth,
+        made.tile_columns,
+        made.input_slots,
+        made.weight_slots,
+    )
+    sums = accumulator_words(parts, made.tile_rows, made.tile_columns, made.accumulator_slots)
+    return {"scratchpad": pad <= scratchpad, "accumulators": sums <= accumulators}
+
+
+def kinds(
+    description: ArrayDescription, number_format: Format, pods: range | None
+) -> Iterator[tuple[int, int, Pod]]:
+    """(first pod, count, pod) of each kind that computes in the format, within ``pods``."""
+    for number, pod in enumerate(description.pods):
+        first = description.first_of(number)
+        stop = first + pod.count
+        if pods is not None:
+            first, stop = max(first, pods.start), min(stop, pods.stop)
+        if first < stop and number_format.name in pod.formats:
+            yield first, stop - first, pod
