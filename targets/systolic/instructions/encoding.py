@@ -46,7 +46,7 @@ from motet.targets.systolic.instructions.program import SystolicProgram
 MAGIC = b"MOTETSA\0"
 VERSION = 2
 OLDEST_VERSION = 2
-MAX_INSTRUCTIONS = 2**25
+MAX_INSTRUCTIONS = 2**26
 MAX_QUEUES = 2**16 * ENGINES
 
 _HEAD = struct.Struct("<8sHHI5IQQ")
@@ -54,10 +54,10 @@ _CHECKSUM_START, _CHECKSUM_END = 12, 16
 _CONSTANT, _DIFFERENCES = b"\0", b"\1"
 _LEVEL = 1
 """Of zlib: differences repeat at distances that the quickest level finds."""
-_ENDS = np.dtype("<u8")
+_ENDS: np.dtype[Any] = np.dtype("<u8")
 _AGAIN = "compile the model again"
 _OPCODES = np.array([int(opcode) for opcode in Opcode], np.uint8)
-_UNSIGNED = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
+_UNSIGNED: dict[int, np.dtype[Any]] = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 
 
 def encode(program: SystolicProgram) -> bytes:

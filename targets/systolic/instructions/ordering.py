@@ -115,7 +115,7 @@ def _read_values(writers: Any, run: Any, clock: Any, owner: Any, at: Any) -> int
     """Read a run of a DRAM tensor's values."""
     known, value = -2, run[0]
     for _ in range(run[1]):
-        writer = np.int64(writers[value]) - 1
+        writer = int(writers[value]) - 1
         if writer != known:
             if writer < 0 or writer >= clock[owner[writer]]:
                 at[0], at[1] = writer, value
