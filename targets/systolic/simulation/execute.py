@@ -22,6 +22,7 @@ from motet.targets.systolic.simulation.vector_functions import (
     combine,
     reduce_rows,
     scale,
+    scale_rows,
     with_vector,
 )
 
@@ -32,6 +33,7 @@ _ACCUMULATORS = int(Flag.ACCUMULATORS)
 _COPY, _MAXIMUM = int(Function.COPY), int(Function.MAXIMUM)
 _ROW_MAXIMUM, _ROW_SUM_SQUARES = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
 _REQUANTISE, _SCALE, _IDENTITY = int(Function.REQUANTISE), int(Function.SCALE), int(Function.NONE)
+_ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
 _ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
 _NO_ACTIVATION, _WORD, _FP32 = int(Activation.NONE), int(Element.WORD), int(Element.FP32)
 
@@ -188,6 +190,11 @@ def _vector(state: Any, number: int) -> None:
         for c in range(columns):
             column = sums[c * rows : (c + 1) * rows]
             scale(column, factors[c], state.numbers[number, CONSTANT])
+    elif function == _ROW_REQUANTISE:
+        factors = state.accumulators[third : third + rows].view(np.float32)
+        for c in range(columns):
+            column = sums[c * rows : (c + 1) * rows]
+            scale_rows(column, factors, state.numbers[number, CONSTANT])
     elif function == _ROW_REQUANTISE:
         factors = state.accumulators[third : third + rows].view(np.float32)
         for r in range(rows):

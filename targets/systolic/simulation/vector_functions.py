@@ -62,6 +62,13 @@ def scale(sums: Any, factor: Any, constant: Any) -> None:
 
 
 @kernel
+def scale_rows(sums: Any, factors: Any, constant: Any) -> None:
+    """ROW_REQUANTISE of one column: ``affine`` of every value with its row's factor, in place."""
+    for i in range(len(sums)):
+        sums[i] = affine(sums[i], factors[i], constant)
+
+
+@kernel
 def with_vector(function: int, sums: Any, rows: int, vector: Any) -> None:
     """COLUMN_SCALE, COLUMN_ADD, ROW_SUBTRACT or ROW_MULTIPLY by a vector, in place."""
     for c in range(len(sums) // rows):
