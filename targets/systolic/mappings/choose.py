@@ -15,7 +15,7 @@ from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.memory import operands
 from motet.targets.systolic.mappings.space import (
     Candidates,
-    Constraints,
+    Pinned,
     candidates,
     fitting,
     grids,
@@ -53,7 +53,7 @@ def choose_mapping(
     number_format: Format,
     *,
     resident: Container[int] = (),
-    constraints: Constraints | None = None,
+    constraints: Pinned | None = None,
     pods: range | None = None,
     scratchpad_words: int | None = None,
     accumulator_words: int | None = None,
@@ -92,7 +92,7 @@ def choose(
     number_format: Format,
     *,
     resident: Container[int] = (),
-    constraints: Constraints | None = None,
+    constraints: Pinned | None = None,
     pods: range | None = None,
     scratchpad_words: int | None = None,
     accumulator_words: int | None = None,
@@ -127,7 +127,7 @@ def _search(
     description: ArrayDescription,
     number_format: Format,
     resident: Container[int],
-    pinned: Constraints,
+    pinned: Pinned,
     pods: range | None,
     free: tuple[int | None, int | None],
 ) -> Choice | str:
@@ -151,7 +151,7 @@ def _search(
 
 
 def _kinds(
-    description: ArrayDescription, number_format: Format, pods: range | None, pinned: Constraints
+    description: ArrayDescription, number_format: Format, pods: range | None, pinned: Pinned
 ) -> Iterable[tuple[int, int, Pod]]:
     for first, count, pod in kinds(description, number_format, pods):
         begin = pinned.get("first_pod", first)
@@ -160,7 +160,7 @@ def _kinds(
 
 
 def _spaces(
-    asked: Question, first: int, count: int, pod: Pod, pinned: Constraints
+    asked: Question, first: int, count: int, pod: Pod, pinned: Pinned
 ) -> Iterable[Candidates]:
     """The candidates of every dataflow that the pods offer."""
     run = product_views(asked.layer, asked.step.inputs, asked.step.output).run
@@ -193,7 +193,7 @@ def _best(
     return rank, Choice(kept.at(int(at)), rank[0], rank[1])
 
 
-def _no_candidate(description: ArrayDescription, number_format: Format, pinned: Constraints) -> str:
+def _no_candidate(description: ArrayDescription, number_format: Format, pinned: Pinned) -> str:
     if pinned:
         given = ", ".join(f"{key} = {value!r}" for key, value in pinned.items())
         return f"no mapping has {given}; give fewer constraints"

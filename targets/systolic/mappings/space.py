@@ -29,7 +29,7 @@ from motet.targets.systolic.mappings.memory import (
 from motet.targets.systolic.workload.layers import ProductShape
 
 Ints = NDArray[np.int64]
-Constraints = dict[str, Any]
+Pinned = dict[str, Any]
 """Fields of ``Mapping`` with the value that they must have."""
 
 STREAM_SLOTS = (2, 4, 8)
@@ -100,7 +100,7 @@ class Candidates:
         return replaced(self, **arrays)
 
 
-def grids(shape: ProductShape, first: int, pod: Pod, most: int, pinned: Constraints) -> list[Grid]:
+def grids(shape: ProductShape, first: int, pod: Pod, most: int, pinned: Pinned) -> list[Grid]:
     """Grids of up to ``most`` pods from ``first`` on that have a tile for every pod."""
     limits = (shape.groups, shape.m, -(-shape.n // min(pod.columns, shape.n)))
     made = []
@@ -132,7 +132,7 @@ def candidates(
     dataflow: DataflowName,
     pod: Pod,
     choices: list[Grid],
-    pinned: Constraints,
+    pinned: Pinned,
 ) -> Candidates:
     """All candidates of one dataflow on one kind of pods; ``run``: rows of an output line."""
     rows_of: list[tuple[int, ...]] = []
@@ -168,7 +168,7 @@ def _tiles(
     dataflow: DataflowName,
     pod: Pod,
     grid: tuple[int, int, int],
-    pinned: Constraints,
+    pinned: Pinned,
 ) -> Iterator[tuple[int, int, int]]:
     """(rows, depth, columns) of tiles, by the limits of the array."""
     m, n, k = shape.m, shape.n, shape.k
@@ -205,7 +205,7 @@ def _parts(size: int, least: int, run: int) -> list[int]:
     return sorted(made, reverse=True)
 
 
-def _slots(m_rounds: int, n_rounds: int, deep: int, pinned: Constraints) -> list[tuple[int, ...]]:
+def _slots(m_rounds: int, n_rounds: int, deep: int, pinned: Pinned) -> list[tuple[int, ...]]:
     """(rows outermost, input, weight, accumulator slots)."""
     made = []
     orders = [pinned["rows_outermost"]] if "rows_outermost" in pinned else [True, False]
@@ -221,7 +221,7 @@ def _slots(m_rounds: int, n_rounds: int, deep: int, pinned: Constraints) -> list
     return made
 
 
-def _ring(kept: int, tiles: int, name: str, pinned: Constraints) -> list[int]:
+def _ring(kept: int, tiles: int, name: str, pinned: Pinned) -> list[int]:
     if name in pinned:
         return [pinned[name]]
     return sorted({max(2, kept), *(min(slots, max(2, tiles)) for slots in STREAM_SLOTS)})
