@@ -113,3 +113,22 @@ class ProgramCounts:
     stalls: dict[str, int]
     energy_joules: dict[str, float]
     steps: tuple[StepCounts, ...]
+
+
+class ProgramAccelerator(Protocol):
+    """A device that holds programs of any number of outputs and runs them on the VM's arrays."""
+
+    clock_hz: float
+
+    def load(self, name: str, program: bytes) -> None:
+        """Take an encoded program; raises ``BundleError`` where it cannot be decoded."""
+
+    def invoke(self, name: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Run program ``name``: reads ``inputs``, fills ``outputs`` in place.
+
+        Dtypes and numbers of values are those the program was compiled for; the arrays are
+        C-contiguous views of the VM's memory.
+        """
+
+    def counts(self, name: str) -> ProgramCounts:
+        """Cost of one run of program ``name``; it does not depend on the values."""

@@ -34,9 +34,9 @@ _BY_ROW = (
 class Extents:
     """Sizes that a program needs.
 
-    pods: that have memories. scratchpad, accumulators: words of every pod. tile: words of the largest input tile read
-    from a resident tensor. second: values of the largest tile that a VECTOR reads from
-    scratchpads. rows: of the largest tile.
+    pods: that have memories. scratchpad, accumulators: words of every pod. tile: words of the
+    largest input tile read from a resident tensor. second: values of the largest tile that a
+    VECTOR reads from scratchpads. rows: of the largest tile.
     """
 
     pods: int
