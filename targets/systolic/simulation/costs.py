@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from motet.targets.systolic.array_intervals import capture_cycles, stream_cycles
@@ -17,11 +16,13 @@ from motet.targets.systolic.instructions.footprint import tile_values
 from motet.targets.systolic.instructions.isa import ENGINES, NO_OPERAND, Dataflow, Flag, Function
 from motet.targets.systolic.instructions.isa import Opcode as Op
 from motet.targets.systolic.instructions.program import SystolicProgram
+from motet.targets.systolic.simulation.compiled import entry, kernel
 from motet.targets.systolic.simulation.machine import view_bits
 
 COST = np.dtype(
     [
         ("queue", "<i4"),
+        ("values", "<i8"),
         ("bytes", "<i8"),
         ("engine", "<i8"),
         ("capture", "<i8"),
@@ -31,10 +32,11 @@ COST = np.dtype(
 )
 """Costs of an instruction.
 
-bytes: moved through DRAM or interconnect (to each target). engine: cycles of its engine (a
-MATMUL's streaming; vector lanes; accumulator ports of STORE and TRANSFER). capture: cycles of the
-capture stage. port: cycles of a scratchpad port (of a MATMUL: 1 or 2, the ports it streams by).
-is_from_scratchpad: 1 for a TRANSFER that reads there, not in the accumulators.
+values: different ones in DRAM that a LOAD reads. bytes: moved through DRAM or interconnect (to
+each target). engine: cycles of its engine (a MATMUL's streaming; vector lanes; accumulator ports
+of STORE and TRANSFER). capture: cycles of the capture stage. port: cycles of a scratchpad port
+(of a MATMUL: 1 or 2, the ports that it streams by). is_from_scratchpad: 1 for a TRANSFER that
+reads there, not in the accumulators.
 """
 
 _LOAD, _MATMUL, _CONV1D = int(Op.LOAD), int(Op.MATMUL), int(Op.CONV1D)
@@ -54,12 +56,12 @@ def instruction_costs(program: SystolicProgram, pods: NDArray[Any]) -> NDArray[A
     views = program.view_table if program.views else np.zeros(1, program.view_table.dtype)
     word = program.number_format.bits
     starts = np.asarray(program.queue_starts, np.int64)
-    values = load_values(program.instructions, views)
+    costs["values"] = values = load_values(program.instructions, views)
     _fill(program.instructions, starts, view_bits(program), values, word, pods, costs)
     return costs
 
 
-@njit(cache=True, nogil=True)
+@entry
 def load_values(instructions: Any, views: Any) -> Any:
     """``tile_values`` of every LOAD, int64 [count]; equal tiles are looked up."""
     count = len(instructions)
@@ -89,7 +91,7 @@ def load_values(instructions: Any, views: Any) -> Any:
     return values
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _same_tile(a: Any, b: Any) -> bool:
     return (
         a.row == b.row
@@ -101,12 +103,12 @@ def _same_tile(a: Any, b: Any) -> bool:
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _ceil(value: int, divisor: int) -> int:
     return -(-value // divisor)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _bytes(words: int, bits: int, pod: Any) -> int:
     """Bytes of ``words`` words; narrow ones have scales per vector where the pod has them."""
     total = words * bits
@@ -115,7 +117,7 @@ def _bytes(words: int, bits: int, pod: Any) -> int:
     return _ceil(total, 8)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _fill(
     instructions: Any, starts: Any, view_bits: Any, values: Any, word: int, pods: Any, costs: Any
 ) -> None:
@@ -136,7 +138,7 @@ def _fill(
                 _tile_cost(one, view_bits, word, pod, cost)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _tile_cost(one: Any, view_bits: Any, word: int, pod: Any, cost: Any) -> None:
     """VECTOR, STORE, TRANSFER: they work on a whole accumulator tile."""
     tile = np.int64(one.rows) * np.int64(one.columns)
@@ -159,7 +161,7 @@ def _tile_cost(one: Any, view_bits: Any, word: int, pod: Any, cost: Any) -> None
             cost.engine, cost.is_from_scratchpad = port, 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _product_cost(one: Any, word: int, pod: Any, cost: Any) -> None:
     """MATMUL, CONV1D: streaming slows down where a port is narrower than what streams."""
     rows, columns, depth = np.int64(one.rows), np.int64(one.columns), np.int64(one.depth)

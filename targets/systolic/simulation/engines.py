@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from motet.targets.systolic.array_intervals import drain_cycles, interval
 from motet.targets.systolic.instructions.isa import Flag, Function
+from motet.targets.systolic.simulation.compiled import kernel
 from motet.targets.systolic.simulation.machine import FRACTION_BITS
 from motet.targets.systolic.simulation.network import send
 from motet.targets.systolic.simulation.state import State
@@ -25,7 +25,7 @@ _FIRST_OF_VECTOR, _LAST_OF_VECTOR = int(Function.COLUMN_SCALE), int(Function.REQ
 _UNIT = 1 << FRACTION_BITS
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def take_port(ports: Any, pod: int, count: int, now: int, cycles: int) -> int:
     """Hold the port of a scratchpad that is free first; when it begins."""
     best = 1
@@ -38,24 +38,32 @@ def take_port(ports: Any, pod: int, count: int, now: int, cycles: int) -> int:
     return start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def capture(state: State, i: int, pod: int, now: int) -> int:
-    """A product enters the array: its stationary operand shifts in. When it may stream."""
+    """A product enters the array: its stationary operand shifts in. When it may stream.
+
+    The array must be empty before a product of another dataflow: -1 where it is not.
+    """
     cost, record = state.costs[i], state.records[i]
     queue, kind = state.queues[cost.queue], state.pods[pod]
-    record.start = record.first_begin = record.first_end = now
+    dataflow = state.instructions[i].dataflow
+    if record.start < 0:
+        record.start = now
+    if queue.dataflow != dataflow and queue.empty > now:
+        return -1
+    queue.dataflow = dataflow
+    record.first_begin = record.first_end = now
     if cost.capture > 0:
         record.first_begin = take_port(state.ports, pod, kind.ports, now, cost.capture)
         record.first_end = record.first_begin + cost.capture
     record.ready = record.first_end
     if queue.stream >= 0:
-        dataflow = state.instructions[i].dataflow
         apart = interval(dataflow, queue.streamed, cost.engine, kind.rows, kind.columns)
         record.ready = max(record.first_end, queue.stream + apart)
     return int(record.ready)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def stream(state: State, i: int, pod: int, now: int) -> tuple[int, int]:
     """A product streams: when the next may be captured, and when its results are complete."""
     cost, record = state.costs[i], state.records[i]
@@ -66,11 +74,11 @@ def stream(state: State, i: int, pod: int, now: int) -> tuple[int, int]:
     record.second_begin, record.second_end = start, start + cost.engine
     queue.stream, queue.streamed = start, cost.engine
     queue.busy += cost.engine
-    dataflow = state.instructions[i].dataflow
-    return start, record.second_end + drain_cycles(dataflow, kind.rows, kind.columns)
+    queue.empty = record.second_end + drain_cycles(queue.dataflow, kind.rows, kind.columns)
+    return start, queue.empty
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def vector(state: State, i: int, pod: int, now: int) -> int:
     """A VECTOR enters its unit's pipe: when the next may; -1 where it must wait for the pipe."""
     one, cost, record = state.instructions[i], state.costs[i], state.records[i]
@@ -95,7 +103,7 @@ def vector(state: State, i: int, pod: int, now: int) -> int:
     return begin + cycles
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _touches(one: Any, low: int, high: int) -> bool:
     """Whether a VECTOR reads or writes accumulators [low, high)."""
     rows, columns = np.int64(one.rows), np.int64(one.columns)
@@ -112,7 +120,7 @@ def _touches(one: Any, low: int, high: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def load_channel(state: State, i: int, now: int) -> int:
     """A LOAD is sent to the DRAM: when its first byte leaves there."""
     record, dram = state.records[i], state.dram[0]
@@ -123,7 +131,7 @@ def load_channel(state: State, i: int, now: int) -> int:
     return record.first_begin
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _transfer(state: State, i: int, now: int) -> tuple[int, int]:
     """The DRAM channel of request ``i`` moves its bytes, from ``now`` on."""
     channel = state.channels[state.records[i].other]
@@ -133,7 +141,7 @@ def _transfer(state: State, i: int, now: int) -> tuple[int, int]:
     return begin >> FRACTION_BITS, -(-channel[0] >> FRACTION_BITS)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def load_links(state: State, i: int, now: int) -> int:
     """A LOAD's bytes leave the DRAM; they arrive at ``second_end``. When they are written."""
     one, cost, record = state.instructions[i], state.costs[i], state.records[i]
@@ -152,7 +160,7 @@ def load_links(state: State, i: int, now: int) -> int:
     return max(begin + latency, record.second_end - cost.port)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def store_links(state: State, i: int, pod: int, now: int) -> tuple[int, int]:
     """A STORE leaves its pod: when the next may, and when the first byte is at the DRAM."""
     cost, record, network = state.costs[i], state.records[i], state.network[0]
@@ -168,7 +176,7 @@ def store_links(state: State, i: int, pod: int, now: int) -> tuple[int, int]:
     return end, begin + latency
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def store_channel(state: State, i: int, now: int) -> int:
     """A STORE is written by its DRAM channel; when it is complete."""
     record = state.records[i]
@@ -177,7 +185,7 @@ def store_channel(state: State, i: int, now: int) -> int:
     return record.first_end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def transfer(state: State, i: int, pod: int, now: int) -> tuple[int, int]:
     """A TRANSFER leaves its pod: when the next may, and when its last bytes are written."""
     one, cost, record = state.instructions[i], state.costs[i], state.records[i]
@@ -195,7 +203,7 @@ def transfer(state: State, i: int, pod: int, now: int) -> tuple[int, int]:
     return end, max(begin + latency, record.second_end - cost.port)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def write(state: State, i: int, now: int) -> int:
     """LOAD, TRANSFER: the last bytes are written through a port of each target. When all are."""
     one, cost, record = state.instructions[i], state.costs[i], state.records[i]

@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from motet.targets.systolic.instructions.isa import ENGINES
 from motet.targets.systolic.instructions.isa import Opcode as Op
+from motet.targets.systolic.simulation.compiled import entry, kernel
 from motet.targets.systolic.simulation.engines import (
     capture,
     load_channel,
@@ -45,7 +44,7 @@ _VECTOR, _STORE, _TRANSFER = int(Op.VECTOR), int(Op.STORE), int(Op.TRANSFER)
 _SIGNAL, _WAIT = int(Op.SIGNAL), int(Op.WAIT)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def run(state: State) -> int:
     """Work off all queues; returns how many are stuck at a WAIT that never ends."""
     heap, queues = state.heap, state.queues
@@ -72,7 +71,7 @@ def run(state: State) -> int:
     return stuck
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _advance(state: State, i: int, phase: int, now: int) -> None:
     """Move the queue of instruction ``i``, its head, on as far as it goes in this cycle."""
     queue = state.queues[state.costs[i].queue]
@@ -103,7 +102,7 @@ def _advance(state: State, i: int, phase: int, now: int) -> None:
         phase = ADVANCE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _semaphore(state: State, i: int, now: int) -> int:
     """SIGNAL is posted; WAIT passes, or joins those that wait for the semaphore."""
     one, record = state.instructions[i], state.records[i]
@@ -119,10 +118,13 @@ def _semaphore(state: State, i: int, now: int) -> int:
     return now
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _array(state: State, i: int, pod: int, phase: int, now: int) -> int:
     if phase == ADVANCE:
         ready = capture(state, i, pod, now)
+        if ready < 0:
+            push(state.heap, state.queues[state.costs[i].queue].empty, i << _BITS | ADVANCE)
+            return BLOCKED
         if ready > now:
             push(state.heap, ready, i << _BITS | MIDDLE)
             return BLOCKED
@@ -131,7 +133,7 @@ def _array(state: State, i: int, pod: int, phase: int, now: int) -> int:
     return resume
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _vector(state: State, i: int, pod: int, now: int) -> int:
     queue = state.queues[state.costs[i].queue]
     resume = vector(state, i, pod, now)
@@ -142,7 +144,7 @@ def _vector(state: State, i: int, pod: int, now: int) -> int:
     return resume
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _send(state: State, i: int, pod: int, now: int) -> int:
     """TRANSFER; one that reads the scratchpad waits for those before it, which may write there."""
     queue = state.queues[state.costs[i].queue]
@@ -154,7 +156,7 @@ def _send(state: State, i: int, pod: int, now: int) -> int:
     return resume
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _request(state: State, i: int, pod: int, phase: int, now: int) -> int:
     """LOAD and STORE need one of the DMA requests in flight."""
     dram = state.dram[0]
@@ -172,7 +174,7 @@ def _request(state: State, i: int, pod: int, phase: int, now: int) -> int:
     return resume
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _complete(state: State, i: int, now: int) -> None:
     opcode, q = state.instructions[i].opcode, state.costs[i].queue
     state.records[i].end = now
@@ -185,7 +187,7 @@ def _complete(state: State, i: int, now: int) -> None:
         push(state.heap, now, queue.head << _BITS | ADVANCE)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _release_request(state: State, now: int) -> None:
     """A DMA request ended: it passes on to the queue that waits longest."""
     dram = state.dram[0]
@@ -197,7 +199,7 @@ def _release_request(state: State, now: int) -> None:
     push(state.heap, now, taker << _BITS | GRANTED)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _retire(state: State, q: int, by: int, now: int) -> None:
     """Instruction ``by`` of queue ``q`` is complete: its semaphore counts what that held up."""
     queue = state.queues[q]
@@ -208,7 +210,7 @@ def _retire(state: State, q: int, by: int, now: int) -> None:
         queue.retired += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _wake(state: State, queue: Any, by: int, now: int) -> None:
     """Queues whose WAIT the semaphore of ``queue`` has reached move on."""
     waiter, kept = queue.first_waiter, -1

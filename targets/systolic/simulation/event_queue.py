@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from motet.targets.systolic.simulation.compiled import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def push(heap: Any, cycle: int, payload: int) -> None:
     """Add an event."""
     at = heap[0, 0] + 1
@@ -25,7 +25,7 @@ def push(heap: Any, cycle: int, payload: int) -> None:
     heap[at, 0], heap[at, 1] = cycle, payload
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def drop_first(heap: Any) -> None:
     """Take the earliest event away."""
     size = heap[0, 0]

@@ -11,7 +11,7 @@ benes      with copy: rearrangeable, so that only its ends contend, as a crossba
 butterfly  ``expansion`` planes of ceil(log2 pods) stages; stage i ends on the wire whose top
            i + 1 bits are the destination's and whose others are the source's (destination-tag
            routing); the plane that is free first is taken
-mesh       nearly square, row by row; first along x, then along y; no copies
+mesh       most nearly square, row by row; first along x, then along y; no copies
 =========  =====================================================================================
 
 DRAM channels have ports of their own at the ends of bus, crossbar and Benes, evenly spread
@@ -24,10 +24,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.interconnect_cost import description_latency, mesh_shape
+from motet.targets.systolic.simulation.compiled import kernel
 
 BUS, ENDS, BUTTERFLY, MESH = range(4)
 _SHAPES = {"bus": BUS, "crossbar": ENDS, "benes": ENDS, "butterfly": BUTTERFLY, "mesh": MESH}
@@ -50,14 +51,6 @@ NETWORK = np.dtype(
 message but for a mesh, whose hops take ``hop`` cycles each."""
 
 
-def latency_stages(kind: str, pods: int, expansion: int) -> int:
-    """Stages of a way through the network (SOSA, arXiv 2203.11540; a mesh counts hops)."""
-    levels = math.ceil(math.log2(max(pods, 1)))
-    if kind == "butterfly":
-        return max(1, levels + math.ceil(math.log2(max(expansion, 1))))
-    return max(1, 4 * levels - 1) if kind == "benes" else 1
-
-
 def network_record(description: ArrayDescription) -> NDArray[Any]:
     """The interconnect as one record of ``NETWORK``, [1]."""
     join, pods, channels = (
@@ -67,17 +60,18 @@ def network_record(description: ArrayDescription) -> NDArray[Any]:
     )
     levels = math.ceil(math.log2(pods))
     planes = join.expansion if join.kind == "butterfly" else 1
-    side = math.ceil(math.sqrt(pods))
+    side = mesh_shape(pods)[1]
     shape = _SHAPES[join.kind]
     links = {
         BUS: 1,
         ENDS: 2 * (pods + channels),
         BUTTERFLY: planes * max(levels, 1) * 2**levels,
-        MESH: 4 * side * side + 2 * channels,
+        MESH: 4 * pods + 2 * channels,
     }[shape]
-    latency = latency_stages(join.kind, pods, join.expansion) * join.stage_cycles
-    fields = (pods, channels, planes, levels, side, links, join.link_bytes, latency)
-    return np.array([(shape, *fields, join.stage_cycles)], NETWORK)
+    fields = (pods, channels, planes, levels, side, links, join.link_bytes)
+    return np.array(
+        [(shape, *fields, description_latency(description), join.stage_cycles)], NETWORK
+    )
 
 
 def link_names(description: ArrayDescription) -> list[str]:
@@ -96,12 +90,11 @@ def link_names(description: ArrayDescription) -> list[str]:
         return [
             f"plane {p} stage {s} wire {w}" for p in planes for s in stages for w in range(wires)
         ]
-    nodes = int(network["side"]) ** 2
-    names = [f"node {n} {way}" for n in range(nodes) for way in ("east", "west", "south", "north")]
+    names = [f"node {n} {way}" for n in range(pods) for way in ("east", "west", "south", "north")]
     return names + [f"{way} {end}" for way in ("out of", "into") for end in ends[pods:]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def send(
     network: Any, links: Any, source: int, first: int, count: int, now: int, size: int
 ) -> tuple[int, int, int]:
@@ -123,13 +116,13 @@ def send(
     return start, start + cycles, network.latency
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hold(links: Any, link: int, start: int, cycles: int) -> None:
     links[link, 0] = start + cycles
     links[link, 1] += cycles
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _send_ends(
     network: Any, links: Any, source: int, first: int, count: int, now: int, cycles: int
 ) -> int:
@@ -145,7 +138,7 @@ def _send_ends(
     return start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _place(network: Any, end: int) -> int:
     """The pod beside which an end lies."""
     if end < network.pods:
@@ -153,7 +146,7 @@ def _place(network: Any, end: int) -> int:
     return (end - network.pods) * network.pods // network.channels
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _send_butterfly(
     network: Any, links: Any, source: int, first: int, count: int, now: int, cycles: int
 ) -> int:
@@ -183,14 +176,14 @@ def _send_butterfly(
     return best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _wire(stages: int, stage: int, origin: int, goal: int) -> int:
     """The wire after ``stage``: its top stage + 1 bits are the goal's."""
     kept = max(stages - stage - 1, 0)
     return (goal >> kept << kept) | (origin & ((1 << kept) - 1))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _send_mesh(
     network: Any, links: Any, source: int, first: int, count: int, now: int, cycles: int
 ) -> tuple[int, int, int]:
@@ -209,14 +202,14 @@ def _send_mesh(
     return max(earliest, 0), last, latency
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mesh_way(
     network: Any, links: Any, source: int, target: int, now: int, cycles: int
 ) -> tuple[int, int]:
     """When the links of a way are free, and their number; books them where ``cycles`` > 0."""
     side, start, hops = network.side, now, 0
     at, goal = _place(network, source), _place(network, target)
-    extra = 4 * side * side - network.pods
+    extra = 3 * network.pods
     if source >= network.pods:
         start = _take(links, extra + source, start, cycles)
         hops += 1
@@ -235,7 +228,7 @@ def _mesh_way(
     return start, hops
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _take(links: Any, link: int, start: int, cycles: int) -> int:
     if cycles > 0:
         _hold(links, link, start, cycles)

@@ -13,11 +13,11 @@ import enum
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from motet.targets.systolic.instructions.isa import ENGINES, Engine, Flag
 from motet.targets.systolic.instructions.isa import Opcode as Op
+from motet.targets.systolic.simulation.compiled import entry, kernel
 from motet.targets.systolic.simulation.state import State
 
 
@@ -80,28 +80,29 @@ def pod_stalls(state: State, starts: NDArray[np.int64], cycles: int) -> NDArray[
     return made
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _all_pods(state: State, starts: Any, cycles: int, made: Any) -> None:
     spans = np.empty((_DEPTH, 3), np.int64)
     for pod in range(len(made)):
         counts, done = made[pod], 0
         queue = pod * ENGINES + _ARRAY
-        complete = 0
+        complete, before = 0, -1
         for i in range(starts[queue], starts[queue + 1]):
             opcode = state.instructions[i].opcode
             if opcode != _MATMUL and opcode != _CONV1D:
                 continue
             record = state.records[i]
-            _gap(state, i, starts[queue], done, counts, spans)
+            _gap(state, i, before, starts[queue], done, counts, spans)
+            before = i
             counts[_BUSY] += record.second_end - record.second_begin
             done, complete = record.second_end, max(complete, record.end)
         counts[_FILL] += max(complete - done, 0)
         counts[_IDLE] += cycles - max(complete, done)
 
 
-@njit(cache=True, nogil=True)
-def _gap(state: State, i: int, first: int, done: int, counts: Any, spans: Any) -> None:
-    """The array's idle time from ``done`` until product ``i`` streams."""
+@kernel
+def _gap(state: State, i: int, before: int, first: int, done: int, counts: Any, spans: Any) -> None:
+    """The array's idle time from ``done``, the end of product ``before``, until ``i`` streams."""
     record = state.records[i]
     stream = record.second_begin
     if stream == done:
@@ -121,7 +122,8 @@ def _gap(state: State, i: int, first: int, done: int, counts: Any, spans: Any) -
         waits -= 1
     # Nothing but waits lies between the tile before and this one's capture.
     begin, end = max(record.first_begin, done), max(record.first_end, done)
-    counts[_PORTS] += begin - max(reached, done)
+    changes = before >= 0 and state.instructions[before].dataflow != state.instructions[i].dataflow
+    counts[_FILL if changes else _PORTS] += begin - max(reached, done)
     counts[_FILL] += end - begin
     # Capture is done: either results of the tile before still leave, or ports are taken.
     apart = max(record.first_end, done)
@@ -130,7 +132,7 @@ def _gap(state: State, i: int, first: int, done: int, counts: Any, spans: Any) -
     counts[_PORTS] += stream - ready
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _wait(
     state: State, awaited: int, product: int, low: int, high: int, counts: Any, spans: Any
 ) -> None:
@@ -150,7 +152,7 @@ def _wait(
         count = _before(state, j, product, pod, low, high, counts, spans, count)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _before(
     state: State,
     j: int,
@@ -183,7 +185,7 @@ def _before(
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _push(
     state: State,
     j: int,
@@ -208,7 +210,7 @@ def _push(
     return count + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _engine(state: State, j: int, product: int, pod: int, cycles: int, counts: Any) -> None:
     """Cycles in which the engine of ``j`` was at work on instructions before it."""
     engine = state.costs[j].queue % ENGINES
@@ -220,7 +222,7 @@ def _engine(state: State, j: int, product: int, pod: int, cycles: int, counts: A
         counts[_RESULTS] += cycles
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _late(state: State, load: int, product: int) -> int:
     """Whether a LOAD fills the weights of ``product``, or else its inputs."""
     one, by = state.instructions[product], state.instructions[load]
@@ -233,7 +235,7 @@ def _late(state: State, load: int, product: int) -> int:
     return _WEIGHTS
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _held(state: State, j: int, product: int, pod: int, low: int, high: int, counts: Any) -> None:
     """[low, high) after ``j`` began: by its phases."""
     opcode, record = state.instructions[j].opcode, state.records[j]

@@ -38,6 +38,8 @@ QUEUE = np.dtype(
         ("waits_for_all", "<i8"),
         ("stream", "<i8"),
         ("streamed", "<i8"),
+        ("dataflow", "<i8"),
+        ("empty", "<i8"),
         ("complete", "<i8"),
         ("low", "<i8"),
         ("high", "<i8"),
@@ -47,7 +49,8 @@ QUEUE = np.dtype(
 """A queue. head: the next instruction; retired: all before it are complete. first_waiter: a queue
 that waits for this one's semaphore, ``next_waiter`` the next that waits with it; -1 for none.
 waits_for_all: 1 while the head waits for all before it. stream, streamed: start and T of the
-array's last tile, -1 before the first. complete: when the vector unit's pipe is empty; low, high:
+array's last tile, -1 before the first; dataflow: its; empty: when its last result has left.
+complete: when the vector unit's pipe is empty; low, high:
 bounds of the accumulators that what is in it writes. busy: cycles in which the engine worked.
 """
 

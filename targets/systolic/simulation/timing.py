@@ -146,7 +146,7 @@ def _channel_costs(moved: NDArray[np.int64], description: ArrayDescription) -> N
     per_cycle = description.dram_bytes_per_cycle / dram.channels
     missed = (1.0 - dram.row_hit_fraction) * dram.row_miss_cycles
     cycles = moved / per_cycle + -(-moved // dram.row_bytes) * missed
-    return np.rint(cycles * (1 << FRACTION_BITS)).astype(np.int64)
+    return np.floor(cycles * (1 << FRACTION_BITS)).astype(np.int64)
 
 
 def _check(program: SystolicProgram, description: ArrayDescription) -> None:
