@@ -20,6 +20,7 @@ from motet.benchmarks.sosa_networks import (
 )
 from motet.benchmarks.sosa_slots import level_cycles, mean_utilisation, utilisation
 from motet.benchmarks.sosa_tables import (
+    Row,
     effective_rows,
     granularity_rows,
     main,
@@ -37,6 +38,7 @@ from motet.targets.systolic.sosa import (
     thermal_watts,
 )
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "ARRAY_DESCRIPTION.md"
 NETS = tuple(networks().values())
 
 
@@ -94,6 +96,13 @@ def test_the_best_array_is_32x32() -> None:
     assert abs(best.error) < 0.03
     for row in rows[1:]:
         assert abs(row.error) < 0.35, row.case
+
+
+@pytest.mark.parametrize("rows", [partition_rows(NETS), effective_rows(NETS)])
+def test_the_page_has_the_curves(rows: list[Row]) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert f"| {' | '.join(f'{row.paper:g}' for row in rows)} |" in text
+    assert f"| {' | '.join(f'{row.model:.0f}' for row in rows)} |" in text
 
 
 def test_slots_by_hand() -> None:
