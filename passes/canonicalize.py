@@ -1,8 +1,8 @@
 """Brings an imported module into the one form that the later passes read (exact).
 
-In order: constants are folded, bounds on one value become one clip, equal calls are
-computed once, aliases and dead values go. ``decompose`` also turns what remains of
-batch-norm into arithmetic.
+In order: constants are folded, bounds on one value become one clip, transposes that move
+nothing become reshapes, equal calls are computed once, aliases and dead values go.
+``decompose`` also turns what remains of batch-norm into arithmetic.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from motet.passes.dead_code import dead_code
 from motet.passes.decompose_batch_norm import decompose_batch_norm
 from motet.passes.fold_constants import fold_constants
 from motet.passes.join_bounds import join_bounds
+from motet.passes.trivial_transposes import trivial_transposes
 
 
 @transform.module_pass(opt_level=0, name="canonicalize")
@@ -23,6 +24,7 @@ def canonicalize(mod: IRModule, _context: transform.PassContext) -> IRModule:
         [
             fold_constants,
             join_bounds,
+            trivial_transposes,
             common_subexpressions,
             relax.transform.CanonicalizeBindings(),
             dead_code,
