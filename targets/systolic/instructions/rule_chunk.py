@@ -54,7 +54,8 @@ class Chunk:
 
     def has(self, flag: Flag) -> Mask:
         """Where a flag is set."""
-        return np.not_equal(self.field["flags"] & int(flag), 0)
+        mask: Mask = (self.field["flags"] & int(flag)) != 0
+        return mask
 
     def within(self, name: str, values: Any) -> Mask:
         """Where a field is one of some codes."""
