@@ -1,0 +1,72 @@
+"""A plan to a program: the steps' instructions one after another, then semaphores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.emit.context import StepContext, ViewTable
+from motet.targets.systolic.emit.dispatch import emit_step
+from motet.targets.systolic.formats import Format
+from motet.targets.systolic.instructions.isa import Instructions, empty_instructions
+from motet.targets.systolic.instructions.program import StepInfo, SystolicProgram, Tensor
+from motet.targets.systolic.instructions.synchronise import synchronise
+from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.plan import Plan
+from motet.targets.systolic.workload.graph import Step, Workload
+
+MAX_INSTRUCTIONS = 50_000_000
+
+
+def emit_plan(
+    workload: Workload, description: ArrayDescription, number_format: Format, plan: Plan
+) -> SystolicProgram:
+    """The program that follows ``plan``."""
+    views = ViewTable()
+    parts: list[Instructions] = []
+    total = 0
+    for number, (step, mapping) in enumerate(zip(workload.steps, plan.mappings, strict=True)):
+        context = StepContext(
+            number=number,
+            step=step,
+            workload=workload,
+            description=description,
+            format=number_format,
+            mapping=mapping,
+            views=views,
+            resident=plan.resident,
+            scratchpad=range(plan.tile_words),
+            accumulators=range(description.pod(mapping.first_pod).accumulator_words),
+        )
+        parts.append(emit_step(context))
+        total += len(parts[-1])
+        if total > MAX_INSTRUCTIONS:
+            raise CompileError(
+                f"step {step.name!r}: the program has more than {MAX_INSTRUCTIONS:,} instructions: "
+                "use a larger array, or run the step on the host"
+            )
+    sequence = np.concatenate(parts) if parts else empty_instructions(0)
+    return synchronise(
+        sequence,
+        number_format.name,
+        _tensors(workload, plan, views),
+        views.views,
+        [_info(step, mapping) for step, mapping in zip(workload.steps, plan.mappings, strict=True)],
+        description.pod_count,
+    )
+
+
+def _tensors(workload: Workload, plan: Plan, views: ViewTable) -> list[Tensor]:
+    placed = [
+        replace(tensor, resident=plan.resident[i].address) if i in plan.resident else tensor
+        for i, tensor in enumerate(workload.tensors)
+    ]
+    return [*placed, *views.staging]
+
+
+def _info(step: Step, mapping: Mapping) -> StepInfo:
+    dataflow = mapping.dataflow if step.layer.macs else ""
+    return StepInfo(step.name, step.kind, step.layer.macs, dataflow, mapping.pods)

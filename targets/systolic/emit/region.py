@@ -1,0 +1,78 @@
+"""A workload to a program: the plan, and the program that follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field
+
+from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.emit.context import Place
+from motet.targets.systolic.emit.dispatch import step_mapping
+from motet.targets.systolic.emit.plan_emission import emit_plan
+from motet.targets.systolic.formats import FORMATS, Format
+from motet.targets.systolic.instructions.program import SystolicProgram
+from motet.targets.systolic.mappings.file import Constraints, constraints_of
+from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.plan import Plan, Priced, make_plan
+from motet.targets.systolic.workload.graph import Step, Workload
+
+MAX_STEPS = 60_000
+
+
+@dataclass(frozen=True)
+class CompiledWorkload:
+    """A program and the plan that it follows."""
+
+    program: SystolicProgram
+    plan: Plan
+    mappings: dict[str, Mapping] = field(default_factory=dict)
+
+
+def compile_workload(
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: str | Format = "fp32",
+    constraints: Constraints | None = None,
+) -> CompiledWorkload:
+    """The program of ``workload`` on all of ``description``'s pods.
+
+    Parameters
+    ----------
+    number_format: "fp32", "bf16", "int8" or "int4", or what ``workload.what_if`` makes of one;
+        some pod must offer it.
+    constraints: what a mapping file pins, by step name.
+
+    Raises
+    ------
+    CompileError: a step does not fit the array's memories, or the program would be larger than
+        ``MAX_INSTRUCTIONS``.
+    """
+    made = FORMATS[number_format] if isinstance(number_format, str) else number_format
+    _check(workload, description, made)
+
+    def mapper(number: int, step: Step, resident: Dict[int, Place], tile_words: int) -> Priced:
+        return step_mapping(
+            step,
+            workload,
+            description,
+            made,
+            resident,
+            scratchpad_words=tile_words,
+            constraints=constraints_of(constraints, step.name),
+        )
+
+    plan = make_plan(workload, description, made, mapper)
+    program = emit_plan(workload, description, made, plan)
+    names = [step.name for step in workload.steps]
+    return CompiledWorkload(program, plan, dict(zip(names, plan.mappings, strict=True)))
+
+
+def _check(workload: Workload, description: ArrayDescription, number_format: Format) -> None:
+    if number_format.name not in description.formats:
+        raise CompileError(
+            f"array {description.name!r} has no pod for {number_format.name}: "
+            f"its formats are {', '.join(description.formats)}"
+        )
+    if len(workload.steps) > MAX_STEPS:
+        raise CompileError(f"a program has at most {MAX_STEPS} steps, not {len(workload.steps)}")

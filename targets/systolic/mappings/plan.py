@@ -1,0 +1,147 @@
+"""The plan of a workload: which tensors stay in scratchpads, and every step's mapping.
+
+A scratchpad is split once per program: words [0, tile_words) hold the steps' tiles, the rest
+tensors that go from step to step without DRAM. For every split in ``SPLITS``, tensors are given
+places by what they save, the steps are mapped to what is left, and the split with the least
+estimated cycles is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.emit.context import Place
+from motet.targets.systolic.formats import Format
+from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.residency import may_be_resident
+from motet.targets.systolic.workload.graph import Step, Workload
+
+SPLITS = (0.0, 0.25, 0.5, 0.75)
+"""Parts of a scratchpad that tensors may take."""
+ALIGNMENT = 64
+"""Words; neighbours do not share what is ordered as one."""
+
+
+class Priced(NamedTuple):
+    """A mapping and the cycles that it is estimated to take."""
+
+    mapping: Mapping
+    cycles: float
+
+
+Mapper = Callable[[int, Step, Dict[int, Place], int], Priced]
+"""(number, step, resident tensors, words of scratchpad for tiles) -> the step's mapping."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """mappings: one per step. resident: places by tensor. tile_words: see the module."""
+
+    mappings: tuple[Mapping, ...]
+    resident: dict[int, Place]
+    tile_words: int
+    cycles: float
+
+
+class Life(NamedTuple):
+    """A tensor that may be resident: the steps from its writer to its last reader."""
+
+    tensor: int
+    words: int
+    first: int
+    last: int
+    reads: int
+
+
+def make_plan(
+    workload: Workload, description: ArrayDescription, number_format: Format, mapper: Mapper
+) -> Plan:
+    """The cheapest plan; raises ``CompileError`` where a step fits with no split."""
+    words = min(pod.scratchpad_words(number_format.name) for pod in description.pods)
+    lives = _lives(workload)
+    best: Plan | None = None
+    refused: CompileError | None = None
+    for split in SPLITS if lives else SPLITS[:1]:
+        tile_words = words - int(words * split) // ALIGNMENT * ALIGNMENT
+        addresses = allocate(lives, tile_words, words)
+        if split and not addresses:
+            continue
+        try:
+            plan = _mapped(workload, description, addresses, tile_words, mapper)
+        except CompileError as error:
+            refused = refused or error
+            continue
+        if best is None or plan.cycles < best.cycles:
+            best = plan
+    if best is None:
+        assert refused is not None
+        raise refused
+    return best
+
+
+def allocate(lives: Sequence[Life], start: int, stop: int) -> dict[int, int]:
+    """Addresses in words [start, stop) for the tensors that save most traffic per word.
+
+    Tensors that live at the same time never overlap.
+    """
+    placed: list[tuple[Life, int]] = []
+    for life in sorted(lives, key=lambda x: (-(1 + x.reads) / (x.last - x.first), x.words)):
+        size = -(-life.words // ALIGNMENT) * ALIGNMENT
+        neighbours = sorted(
+            (at, at + -(-other.words // ALIGNMENT) * ALIGNMENT)
+            for other, at in placed
+            if other.first <= life.last and life.first <= other.last
+        )
+        at = start
+        for low, high in neighbours:
+            if at + size <= low:
+                break
+            at = max(at, high)
+        if at + size <= stop:
+            placed.append((life, at))
+    return {life.tensor: at for life, at in placed}
+
+
+def _lives(workload: Workload) -> list[Life]:
+    written = {step.output: number for number, step in enumerate(workload.steps)}
+    found = []
+    for tensor, first in written.items():
+        readers = [i for i, step in enumerate(workload.steps) if tensor in step.reads]
+        if readers and may_be_resident(workload, tensor):
+            words = workload.tensors[tensor].elements
+            found.append(Life(tensor, words, first, readers[-1], len(readers)))
+    return found
+
+
+def _mapped(
+    workload: Workload,
+    description: ArrayDescription,
+    addresses: Dict[int, int],
+    tile_words: int,
+    mapper: Mapper,
+) -> Plan:
+    everywhere = range(description.pod_count)
+    resident = {tensor: Place(at, everywhere) for tensor, at in addresses.items()}
+    priced = [
+        mapper(number, step, resident, tile_words) for number, step in enumerate(workload.steps)
+    ]
+    mappings = tuple(one.mapping for one in priced)
+    places = {
+        tensor: Place(at, _readers(workload, mappings, tensor)) for tensor, at in addresses.items()
+    }
+    return Plan(mappings, places, tile_words, sum(one.cycles for one in priced))
+
+
+def _readers(workload: Workload, mappings: Sequence[Mapping], tensor: int) -> range:
+    """The pods that hold a resident tensor: all from the first to the last that read it."""
+    pods = [
+        mapping.pod_numbers
+        for mapping, step in zip(mappings, workload.steps, strict=True)
+        if tensor in step.reads
+    ]
+    return range(min(p.start for p in pods), max(p.stop for p in pods))

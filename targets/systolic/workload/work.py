@@ -1,0 +1,69 @@
+"""Models as stages: what the array does, region by region, and what is left to the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from motet.targets.systolic.instructions.program import Role, SystolicProgram
+from motet.targets.systolic.workload.graph import Epilogue, Requantise, Step, Workload
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One call of a model's program, in order.
+
+    macs: multiply-accumulates; 0 where they depend on open sizes. workload: what the array does;
+    program: the same, compiled already. Without both it is an operator of the host.
+    """
+
+    op: str
+    kind: str
+    onnx_nodes: tuple[str, ...]
+    macs: int
+    workload: Workload | None = None
+    program: SystolicProgram | None = None
+
+
+@dataclass(frozen=True)
+class ModelWork:
+    """A model as stages; a loop or branch counts every stage once."""
+
+    model: str
+    stages: tuple[Stage, ...]
+    placement: str
+
+
+def stages_of(workload: Workload) -> tuple[Stage, ...]:
+    """Every step of a workload as a stage of its own: nothing stays on chip in between."""
+    return tuple(
+        Stage(step.name, step.kind, (step.name,), step.layer.macs, _alone(workload, step))
+        for step in workload.steps
+    )
+
+
+def _alone(workload: Workload, step: Step) -> Workload:
+    numbers = tuple(dict.fromkeys((*step.reads, step.output)))
+    new = {old: i for i, old in enumerate(numbers)}
+    tensors = []
+    for old in numbers:
+        tensor = workload.tensors[old]
+        role = Role.OUTPUT if old == step.output else tensor.role
+        role = Role.INPUT if old != step.output and role in (Role.INTERNAL, Role.OUTPUT) else role
+        tensors.append(replace(tensor, role=role))
+    moved = replace(
+        step,
+        inputs=tuple(new[i] for i in step.inputs),
+        output=new[step.output],
+        epilogue=_renumbered(step.epilogue, new),
+    )
+    return Workload(tuple(tensors), (moved,))
+
+
+def _renumbered(epilogue: Epilogue, new: dict[int, int]) -> Epilogue:
+    requantise = epilogue.requantise
+    return replace(
+        epilogue,
+        bias=None if epilogue.bias is None else new[epilogue.bias],
+        residual=None if epilogue.residual is None else new[epilogue.residual],
+        requantise=requantise and Requantise(new[requantise.scale], requantise.zero_point),
+    )
