@@ -2,22 +2,175 @@
 
 from __future__ import annotations
 
-from motet.targets.systolic.emit.context import StepContext
+from collections.abc import Callable
+from collections.abc import Mapping as Dict
+from dataclasses import replace
+from typing import Any
+
+from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.emit.context import Place, StepContext
 from motet.targets.systolic.emit.elementwise import emit_elementwise
 from motet.targets.systolic.emit.layer_norm import emit_layer_norm
 from motet.targets.systolic.emit.pooling import emit_pooling
+from motet.targets.systolic.emit.products import emit_product
 from motet.targets.systolic.emit.softmax import emit_softmax
+from motet.targets.systolic.emit.spatial import emit_spatial
+from motet.targets.systolic.emit.transposed import emit_transposed
+from motet.targets.systolic.formats import Format
 from motet.targets.systolic.instructions.isa import Instructions
-from motet.targets.systolic.workload.layers import Elementwise, LayerNorm, Pooling, Softmax
+from motet.targets.systolic.mappings.choose import choose
+from motet.targets.systolic.mappings.file import Constraints, constraints_of
+from motet.targets.systolic.mappings.line_plan import SPATIAL
+from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.plan import Priced
+from motet.targets.systolic.mappings.vector_cost import vector_cycles
+from motet.targets.systolic.mappings.vector_mapping import (
+    choose_spatial_mapping,
+    choose_vector_mapping,
+)
+from motet.targets.systolic.workload.graph import Step, Workload
+from motet.targets.systolic.workload.layers import (
+    Convolution,
+    Elementwise,
+    LayerNorm,
+    MatrixProduct,
+    Pooling,
+    Softmax,
+    TransposedConvolution,
+)
+from motet.targets.systolic.workload.transposed import largest_phase
 
-VECTOR_FAMILIES = {
+FAMILIES: dict[type, Callable[[StepContext], Instructions]] = {
+    Convolution: emit_product,
     Elementwise: emit_elementwise,
     LayerNorm: emit_layer_norm,
+    MatrixProduct: emit_product,
     Pooling: emit_pooling,
     Softmax: emit_softmax,
+    TransposedConvolution: emit_transposed,
 }
+
+Pins = dict[str, Any]
+"""Fields of ``Mapping`` that are given."""
 
 
 def emit_step(context: StepContext) -> Instructions:
     """The instructions of any step, in an order in which they could run one by one."""
-    return VECTOR_FAMILIES[type(context.step.layer)](context)
+    if context.mapping.dataflow == SPATIAL and isinstance(context.step.layer, Convolution):
+        return emit_spatial(context)
+    return FAMILIES[type(context.step.layer)](context)
+
+
+def step_mapping(
+    step: Step,
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    resident: Dict[int, Place],
+    *,
+    scratchpad_words: int | None = None,
+    constraints: Constraints | None = None,
+) -> Priced:
+    """The mapping of any step with the least estimated cycles, and those cycles.
+
+    Parameters
+    ----------
+    resident: places of the tensors that lie in scratchpads.
+    scratchpad_words: what its tiles may take of each pod's scratchpad.
+    constraints: by step name, fields of ``Mapping`` that are given.
+
+    Raises ``CompileError`` where nothing fits.
+    """
+    given = (step, workload, description, number_format)
+    pins = constraints_of(constraints, step.name)
+    if isinstance(step.layer, (Convolution, MatrixProduct, TransposedConvolution)):
+        options = [_product, _spatial] if _may_be_spatial(step, description, pins) else [_product]
+        if pins.get("dataflow") == SPATIAL and len(options) > 1:
+            options = [_spatial]
+    else:
+        options = [_vector]
+    found, refused = [], None
+    for option in options:
+        try:
+            found.append(option(*given, resident, scratchpad_words, pins))
+        except CompileError as error:
+            refused = refused or error
+    if not found:
+        assert refused is not None
+        raise refused
+    return min(found, key=lambda priced: priced.cycles)
+
+
+def _may_be_spatial(step: Step, description: ArrayDescription, pins: Pins) -> bool:
+    is_depthwise = isinstance(step.layer, Convolution) and step.layer.is_depthwise
+    offered = SPATIAL in description.pods[0].dataflows
+    return is_depthwise and offered and pins.get("dataflow", SPATIAL) == SPATIAL
+
+
+def _product(
+    step: Step,
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    resident: Dict[int, Place],
+    words: int | None,
+    pins: Pins,
+) -> Priced:
+    scale = 1.0
+    if isinstance(step.layer, TransposedConvolution):
+        phase = largest_phase(step.layer)
+        scale = max(1.0, step.layer.macs / max(1, phase.macs))
+        step = replace(step, layer=phase)
+    made = choose(
+        step,
+        workload,
+        description,
+        number_format,
+        resident=resident,
+        constraints=pins,
+        scratchpad_words=words,
+    )
+    return Priced(made.mapping, made.cycles * scale)
+
+
+def _spatial(
+    step: Step,
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    resident: Dict[int, Place],
+    words: int | None,
+    pins: Pins,
+) -> Priced:
+    made = choose_spatial_mapping(
+        step, workload, description, number_format, resident, scratchpad_words=words
+    )
+    return _priced(step, workload, description, number_format, resident, replace(made, **pins))
+
+
+def _vector(
+    step: Step,
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    resident: Dict[int, Place],
+    words: int | None,
+    pins: Pins,
+) -> Priced:
+    made = choose_vector_mapping(
+        step, workload, description, number_format, resident, scratchpad_words=words
+    )
+    return _priced(step, workload, description, number_format, resident, replace(made, **pins))
+
+
+def _priced(
+    step: Step,
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    resident: Dict[int, Place],
+    mapping: Mapping,
+) -> Priced:
+    cycles = vector_cycles(step, workload, description, number_format, resident, mapping)
+    return Priced(mapping, cycles)

@@ -13,29 +13,33 @@ Integers: maxima are exact; an average rounds its sum / count half to even.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby, product
 from typing import NamedTuple
 
 from motet.targets.systolic.emit.context import StepContext
 from motet.targets.systolic.emit.recorder import Recorder, Room, Spot, Tile, VectorOperation
-from motet.targets.systolic.emit.staging import Band, Source, Stage, band_words
+from motet.targets.systolic.emit.staging import (
+    Band,
+    Source,
+    Stage,
+    all_bands,
+    band_words,
+)
 from motet.targets.systolic.emit.tile_end import TileEnd, check_activation, require_words
 from motet.targets.systolic.instructions.addressing import Loop, View, merged
 from motet.targets.systolic.instructions.isa import Flag, Function, Instructions
-from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.workload.layers import Pooling
 
 
 class Region(NamedTuple):
-    """Output rows [top, bottom) and columns [left, right), whose windows hold ``count`` values."""
+    """Output rows [top, bottom) and columns [left, right), whose windows hold ``held`` values."""
 
     top: int
     bottom: int
     left: int
     right: int
-    count: int
+    held: int
 
 
 def emit_pooling(context: StepContext) -> Instructions:
@@ -108,22 +112,6 @@ def _inside(layer: Pooling, axis: int, position: int) -> list[int]:
     return [tap for tap in taps if 0 <= start + tap * layer.dilation[axis] < size]
 
 
-def bands(layer: Pooling, mapping: Mapping) -> Iterator[tuple[int, Band]]:
-    """Pods and their bands: all of a step's, dealt out in blocks."""
-    height, width = layer.out_size
-    rows = max(1, mapping.tile_rows // width)
-    made = [
-        Band(batch, channel, min(mapping.tile_columns, layer.channels - channel), first,
-             min(rows, height - first))
-        for batch in range(layer.batch)
-        for channel in range(0, layer.channels, mapping.tile_columns)
-        for first in range(0, height, rows)
-    ]  # fmt: skip
-    share = math.ceil(len(made) / mapping.pods)
-    for number, band in enumerate(made):
-        yield mapping.first_pod + number // share, band
-
-
 class _Windows:
     def __init__(self, context: StepContext, layer: Pooling) -> None:
         self._context, self._layer, mapping = context, layer, context.mapping
@@ -143,7 +131,9 @@ class _Windows:
 
     def emit(self) -> Instructions:
         """All bands of all pods."""
-        for pod, band in bands(self._layer, self._context.mapping):
+        layer, mapping = self._layer, self._context.mapping
+        rows = max(1, mapping.tile_rows // layer.out_size[1])
+        for pod, band in all_bands(layer, mapping.tile_columns, rows, mapping.pod_numbers):
             source = self._stage.source(pod, band)
             for region in self._regions:
                 first = max(region.top, band.first)
@@ -185,16 +175,16 @@ class _Windows:
 
         A view's groups are the kernel's columns.
         """
-        layer, step = self._layer, source.width * self._layer.stride[0]
+        layer, step = self._layer, source.row_step * self._layer.stride[0]
         rows = (Loop(lines[1], step), Loop(region.right - region.left, layer.stride[1]))
         offset = source.offset + lines[0] * step + region.left * layer.stride[1]
-        offset += tap[0] * layer.dilation[0] * source.width
+        offset += tap[0] * layer.dilation[0] * source.row_step
         view = View(
             source.tensor,
             source.shape,
             Loop(layer.kernel[1], layer.dilation[1]),
             merged(rows),
-            (Loop(source.planes, source.plane_values),),
+            (Loop(source.planes, source.plane_step),),
             source.padding,
             offset,
         )
@@ -204,9 +194,9 @@ class _Windows:
         return VectorOperation(Function.ADD, operand=view, spot=spot, alpha=1.0)
 
     def _divided(self, region: Region) -> list[VectorOperation]:
-        if self._layer.kind == "max" or region.count == 1:
+        if self._layer.kind == "max" or region.held == 1:
             return []
-        return [VectorOperation(Function.SCALE, alpha=1.0 / region.count)]
+        return [VectorOperation(Function.SCALE, alpha=1.0 / region.held)]
 
     def _output(self, region: Region) -> View:
         layer = self._layer

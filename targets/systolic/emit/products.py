@@ -43,9 +43,14 @@ def emit_product(context: StepContext) -> Instructions:
     """
     step = context.step
     assert isinstance(step.layer, (Convolution, MatrixProduct))
+    return emit_views(context, product_views(step.layer, step.inputs, step.output))
+
+
+def emit_views(context: StepContext, views: ProductViews) -> Instructions:
+    """The instructions of one product; a step may be several (``emit_transposed``)."""
+    step = context.step
     if step.inputs[1] in context.resident:
         raise CompileError(f"step {step.name!r}: its weight operand must be in DRAM")
-    views = product_views(step.layer, step.inputs, step.output)
     templates = _templates(context, views)
     nest = _nest(context, views)
     memories = _memories(context, len(templates.vectors))

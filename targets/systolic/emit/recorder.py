@@ -62,17 +62,30 @@ class Recorder:
     def __init__(self, context: StepContext) -> None:
         self.context = context
         self._records: list[dict[str, Any]] = []
+        self._parts: list[Instructions] = []
 
     @property
     def instructions(self) -> Instructions:
         """All that was recorded."""
-        made = empty_instructions(len(self._records))
+        self._collect()
+        made = np.concatenate(self._parts) if self._parts else empty_instructions(0)
         made["step"] = self.context.number
+        return made
+
+    def extend(self, instructions: Instructions) -> None:
+        """Record instructions made in bulk."""
+        self._collect()
+        self._parts.append(instructions)
+
+    def _collect(self) -> None:
+        """The single records so far as an array."""
+        made = empty_instructions(len(self._records))
         for i, record in enumerate(self._records):
             one = made[i]
             for name, value in record.items():
                 one[name] = value
-        return made
+        self._records.clear()
+        self._parts.append(made)
 
     def add(self, opcode: Opcode, pod: int, tile: Tile, **fields: Any) -> None:
         """Record one instruction on a tile; its address goes where ``fields`` say."""
@@ -136,7 +149,8 @@ class Room:
     """Words of one memory, handed out from the start of what a step may use."""
 
     def __init__(self, context: StepContext, memory: str) -> None:
-        self._words: range = getattr(context, memory)
+        words: range = getattr(context, memory)
+        self._words = words
         self._name, self._step = memory, context.step.name
         self._next = self._words.start
 

@@ -18,9 +18,16 @@ from motet.targets.systolic.emit.context import Place
 from motet.targets.systolic.emit.pooling import along_lines, is_global
 from motet.targets.systolic.emit.staging import band_words
 from motet.targets.systolic.formats import Format
+from motet.targets.systolic.mappings.line_plan import SPATIAL, along, plan_lines
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.workload.graph import Step, Workload
-from motet.targets.systolic.workload.layers import Elementwise, LayerNorm, Pooling, Softmax
+from motet.targets.systolic.workload.layers import (
+    Convolution,
+    Elementwise,
+    LayerNorm,
+    Pooling,
+    Softmax,
+)
 
 CHUNKS = 4
 """Tiles per pod that a step is cut into at least, where it is long enough."""
@@ -212,3 +219,65 @@ def _shared_out(step: Step, mapping: Mapping, needs: Needs) -> Mapping:
     return replace(
         mapping, tile_rows=rows, tile_columns=columns, pods=max(1, min(mapping.pods, tiles))
     )
+
+
+def choose_spatial_mapping(
+    step: Step,
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    resident: Dict[int, Place],
+    *,
+    pods: range | None = None,
+    scratchpad_words: int | None = None,
+    accumulator_words: int | None = None,
+) -> Mapping:
+    """The mapping of a depthwise convolution under the spatial-output-stationary dataflow.
+
+    Parameters as for ``choose_vector_mapping``. Raises ``CompileError`` where the pods do not
+    offer it or a line does not fit.
+    """
+    where = _pods(step, description, resident, pods)
+    pod, layer = description.pod(where.start), step.layer
+    assert isinstance(layer, Convolution)
+    if SPATIAL not in pod.dataflows or not layer.is_depthwise:
+        raise CompileError(f"step {step.name!r}: {SPATIAL} is not possible here")
+    if scratchpad_words is None:
+        taken = sum(workload.tensors[n].elements for n in resident)
+        scratchpad_words = pod.scratchpad_words(number_format.name) - taken
+    lines = along(layer, pod.rows, pod.columns)[0]
+    count = lines.batch * lines.out_channels * lines.out_size[0]
+    refused = None
+    for slots, inputs in ((3, 2), (2, 2), (1, 1)):
+        made = Mapping(
+            dataflow=SPATIAL,
+            first_pod=where.start,
+            pods=len(where),
+            split="rows",
+            tile_rows=min(pod.rows, count),
+            tile_depth=lines.kernel[1],
+            tile_columns=min(pod.columns, lines.out_size[1]),
+            rows_outermost=True,
+            input_slots=inputs,
+            weight_slots=slots,
+            accumulator_slots=slots,
+        )
+        residual = step.epilogue.residual
+        try:
+            plan_lines(
+                step.name,
+                layer,
+                made,
+                scratchpad_words,
+                pod.accumulator_words if accumulator_words is None else accumulator_words,
+                rows=pod.rows,
+                columns=pod.columns,
+                resident=step.inputs[0] in resident,
+                streamed=residual is not None and residual not in resident,
+            )
+        except CompileError as error:
+            refused = refused or error
+        else:
+            return made
+    assert refused is not None
+    raise refused

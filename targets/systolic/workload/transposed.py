@@ -18,7 +18,11 @@ from itertools import product
 from typing import NamedTuple
 
 from motet.targets.systolic.instructions.addressing import Loop, View, merged
-from motet.targets.systolic.workload.layers import ProductShape, TransposedConvolution
+from motet.targets.systolic.workload.layers import (
+    Convolution,
+    ProductShape,
+    TransposedConvolution,
+)
 
 
 class Phase(NamedTuple):
@@ -71,6 +75,26 @@ def transposed_products(
         for axis in range(2)
     )  # fmt: skip
     return [_phase(layer, inputs, output, y, x) for y, x in product(down, across)]
+
+
+def largest_phase(layer: TransposedConvolution) -> Convolution:
+    """A convolution whose product is that of the phase with most multiply-accumulates."""
+    height, width = (
+        max(phases(layer.out_size[axis], layer.kernel[axis], layer.stride[axis],
+                   layer.dilation[axis], layer.padding[axis]),
+            key=lambda phase: (phase.taps * phase.outputs, phase.outputs))
+        for axis in range(2)
+    )  # fmt: skip
+    kernel = (max(1, height.taps), max(1, width.taps))
+    return Convolution(
+        layer.batch,
+        layer.in_channels,
+        layer.out_channels,
+        layer.groups,
+        height.outputs + kernel[0] - 1,
+        width.outputs + kernel[1] - 1,
+        kernel,
+    )
 
 
 def _phase(

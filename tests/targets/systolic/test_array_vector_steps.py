@@ -39,7 +39,9 @@ def run(workload, array, name="fp32", *, resident=False, seed=0):
 
 def replace_scratchpad(array):
     """With room for resident tensors."""
-    return machine(pods=array.pods[0].count, scratchpad=65536, sums=array.pods[0].accumulator_words)
+    return machine(
+        pods=array.pods[0].count, scratchpad=262144, sums=array.pods[0].accumulator_words
+    )
 
 
 def close(made, expected):

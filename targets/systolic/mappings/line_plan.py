@@ -1,0 +1,136 @@
+"""How a depthwise convolution becomes 1-D convolutions of lines, and what a band of it takes.
+
+A line is an output row of one channel of one image, or, turned, an output column. FuSeConv's
+spatially tiled output-stationary dataflow (arXiv 2105.13434) puts lines on the array's rows and
+positions of a line on its columns; every kernel row is one accumulated 1-D convolution of
+all its taps. Taps that are dilated along the line are no 1-D convolution: each is one of its
+own, of depth 1, through a view.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from motet.runtime.errors import CompileError
+from motet.targets.systolic.emit.staging import band_words
+from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.workload.layers import Convolution
+
+SPATIAL = "spatial-output-stationary"
+
+
+def turned(layer: Convolution) -> Convolution:
+    """The layer with its axes exchanged: rows are columns."""
+    top, left, bottom, right = layer.padding
+    return replace(
+        layer,
+        in_height=layer.in_width,
+        in_width=layer.in_height,
+        kernel=layer.kernel[::-1],
+        stride=layer.stride[::-1],
+        padding=(left, top, right, bottom),
+        dilation=layer.dilation[::-1],
+    )
+
+
+def passes(layer: Convolution) -> tuple[int, int]:
+    """1-D convolutions that are accumulated for one line, and taps of each."""
+    down, across = layer.kernel
+    return (down, across) if layer.dilation[1] == 1 else (down * across, 1)
+
+
+def line_cycles(layer: Convolution, rows: int, columns: int) -> int:
+    """Cycles of all lines on one array: each fold takes its taps and the way across its columns."""
+    lines = layer.batch * layer.out_channels * layer.out_size[0]
+    count, depth = passes(layer)
+    width = layer.out_size[1]
+    whole, rest = divmod(width, columns)
+    folds = whole * (columns + depth) + (rest + depth if rest else 0)
+    return math.ceil(lines / rows) * count * folds
+
+
+def along(layer: Convolution, rows: int, columns: int) -> tuple[Convolution, bool]:
+    """The layer as lines are cut from it, and whether that is turned: whichever is quicker."""
+    other = turned(layer)
+    if line_cycles(other, rows, columns) < line_cycles(layer, rows, columns):
+        return other, True
+    return layer, False
+
+
+@dataclass(frozen=True)
+class LinePlan:
+    """Bands of ``channels`` input channels x ``rows`` lines each; ``positions`` of a line at once.
+
+    layer: as lines are cut from it (``along``). band: words of one in the scratchpad.
+    tile: accumulator words of a tile of lines.
+    """
+
+    layer: Convolution
+    is_turned: bool
+    channels: int
+    rows: int
+    positions: int
+    band: int
+    tile: int
+
+
+def plan_lines(
+    name: str,
+    layer: Convolution,
+    mapping: Mapping,
+    scratchpad: int,
+    sums: int,
+    *,
+    rows: int,
+    columns: int,
+    resident: bool,
+    streamed: bool,
+) -> LinePlan:
+    """What fits ``scratchpad`` words and ``sums`` accumulator words.
+
+    Parameters
+    ----------
+    name: of the step, for the error. rows, columns: of the array, which decide the orientation.
+    resident: whether the input lies in scratchpads. streamed: whether a residual comes from DRAM.
+
+    Raises ``CompileError`` where one line of one channel does not fit.
+    """
+    lines, is_turned = along(layer, rows, columns)
+    width = lines.out_size[1]
+    tile_rows, slots = mapping.tile_rows, mapping.accumulator_slots
+    positions = min(width, (sums // slots - 2 * tile_rows) // tile_rows)
+    if mapping.tile_columns <= positions < width:
+        positions -= positions % mapping.tile_columns
+    weights = mapping.weight_slots * tile_rows * math.prod(layer.kernel)
+    residual = mapping.input_slots * tile_rows * positions if streamed else 0
+    free = (scratchpad - weights - residual) // mapping.input_slots
+    channels, band_rows = _band(lines, mapping, free, resident)
+    if positions < 1 or band_rows < 1 or free < 0:
+        raise CompileError(
+            f"step {name!r}: a line of its image does not fit {scratchpad} words of scratchpad "
+            f"and {sums} of accumulators: use a larger array, fewer slots, or another dataflow"
+        )
+    band = 0 if resident else band_words(lines, band_rows) * channels
+    return LinePlan(lines, is_turned, channels, band_rows, positions, band, tile_rows * positions)
+
+
+def _band(lines: Convolution, mapping: Mapping, free: int, resident: bool) -> tuple[int, int]:
+    """Channels and output rows of a band: as much as fits, but work for every pod, twice."""
+    height = lines.out_size[0]
+    planes = lines.batch * lines.in_channels
+    share = max(1, math.ceil(planes / (2 * mapping.pods)))
+    multiplier = lines.out_channels // lines.in_channels
+    share = max(share, math.ceil(mapping.tile_rows / (height * multiplier)))
+    share = min(share, lines.in_channels)
+    rows = height
+    if planes < mapping.pods:
+        rows = math.ceil(height / math.ceil(mapping.pods / planes))
+    if resident:
+        return share, rows
+    channels = min(share, free // band_words(lines, rows))
+    if channels:
+        return channels, rows
+    while rows and band_words(lines, rows) > free:
+        rows -= 1
+    return 1, rows
