@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,15 @@ def test_json_does_not_depend_on_the_order_of_keys() -> None:
     macs = tables["energy"]["mac_pj"]
     turned["energy"] = tables["energy"] | {"mac_pj": dict(reversed(macs.items()))}
     assert to_json(checked(turned, "")) == to_json(checked(tables, ""))
+
+
+def test_descriptions_need_neither_compiled_loops_nor_the_compiler() -> None:
+    code = (
+        "import sys; from motet.targets.systolic.architecture_file import load_architecture as f;"
+        "f('tiny-4x4');"
+        "assert not {'numba', 'tvm', 'onnx'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_pods_of_several_sizes_are_numbered_through() -> None:

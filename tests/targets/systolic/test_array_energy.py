@@ -26,9 +26,10 @@ from motet.targets.systolic.instructions.isa import (
 )
 from motet.targets.systolic.instructions.program import Element, SystolicProgram
 from motet.targets.systolic.simulation.area import area_mm2
-from motet.targets.systolic.simulation.costs import load_values
+from motet.targets.systolic.simulation.costs import instruction_costs, load_values
 from motet.targets.systolic.simulation.energy import COMPONENTS, average_watts, energy_joules
 from motet.targets.systolic.simulation.events import EventCounts, count_events
+from motet.targets.systolic.simulation.machine import pod_table
 
 BYTES = (
     "scratchpad_read_bytes",
@@ -203,6 +204,16 @@ def test_known_values_of_loads_are_taken_as_given() -> None:
     assert count_events(program, description(), 2 * values).dram_read_bytes == (
         2 * count_events(program, description()).dram_read_bytes
     )
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["int8", "fp32"]))
+def test_dram_bytes_are_those_that_the_timing_view_moves(seed: int, number_format: str) -> None:
+    program, machine = random_program(np.random.default_rng(seed), number_format), description()
+    costs = instruction_costs(program, pod_table(machine, number_format))["bytes"]
+    found, opcode = count_events(program, machine), program.instructions["opcode"]
+    assert found.dram_read_bytes == costs[opcode == Opcode.LOAD].sum()
+    assert found.dram_write_bytes == costs[opcode == Opcode.STORE].sum()
 
 
 def test_counts_add_up() -> None:
