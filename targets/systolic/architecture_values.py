@@ -27,7 +27,8 @@ def read_struct(struct: type[S], value: Any, path: str, where: str) -> S:
     Raises ``SpecError``.
     """
     if not isinstance(value, dict):
-        raise wrong(where, path, value, "must be a table")
+        keys = ", ".join(info.name for info in msgspec.structs.fields(struct))
+        raise wrong(where, path, value, f"must be a table with the keys {keys}")
     fields = {info.name: info for info in msgspec.structs.fields(struct)}
     _refuse_unknown(value, fields, path, where)
     hints = hints_of(struct)
@@ -56,7 +57,9 @@ def wrong(where: str, path: str, value: Any, rule: str) -> SpecError:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean "..."?`` where some known name is near, else nothing."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    choices = list(known)
+    found = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    found = found or [choice for choice in choices if len(name) > 1 and name in choice]
     return f"; did you mean {found[0]}?" if found else ""
 
 
@@ -127,7 +130,8 @@ def _read(annotation: Any, value: Any, path: str, where: str) -> Any:
 
 def _read_number(kind: Any, metas: list[msgspec.Meta], value: Any, path: str, where: str) -> Any:
     low, high = bounds(metas)
-    rule = f"must be {'an integer' if kind is int else 'a number'} from {_range(metas)}"
+    unit = next((f" {meta.extra['unit']}" for meta in metas if meta.extra), "")
+    rule = f"must be {'an integer' if kind is int else 'a number'} from {_range(metas)}{unit}"
     right = isinstance(value, int) or (kind is float and isinstance(value, float))
     if isinstance(value, bool) or not right:
         if kind is int and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -148,7 +152,8 @@ def _read_choice(choices: tuple[str, ...], value: Any, path: str, where: str) ->
 def _read_list(inner: Any, value: Any, path: str, where: str) -> tuple[Any, ...]:
     kind = "table" if _is_struct(inner) else "value"
     if not isinstance(value, (list, tuple)) or not value:
-        raise wrong(where, path, value, f"must be a list of at least one {kind}")
+        write = f"; write [[{path}]] over it" if isinstance(value, dict) else ""
+        raise wrong(where, path, value, f"must be a list of at least one {kind}{write}")
     items = tuple(_read(inner, item, f"{path}[{i}]", where) for i, item in enumerate(value))
     if not _is_struct(inner) and len(set(items)) < len(items):
         raise wrong(where, path, value, "names something twice; name each once")
