@@ -17,8 +17,10 @@ from motet.targets.systolic.architecture import (
 )
 from motet.targets.systolic.emit.context import Place, StepContext, ViewTable
 from motet.targets.systolic.formats import ACCUMULATOR_BYTES, FORMATS
+from motet.targets.systolic.instructions.checker import check_program
 from motet.targets.systolic.instructions.program import Element, Role, StepInfo, Tensor
 from motet.targets.systolic.instructions.synchronise import synchronise
+from motet.targets.systolic.simulation.functional import Interpreter
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import Elementwise
 
@@ -111,19 +113,28 @@ class Emission:
         self.tensors = (*placed, *self.views.staging)
 
     def run(self, arguments: list[Any]) -> Any:
-        """The (only) result; the synchronised program must give the very same."""
+        """The (only) result.
+
+        The synchronised program must give the very same, pass the checker, and mean the same
+        to the functional view.
+        """
         interpreter = SlowInterpreter(
             self.format.name, self.tensors, self.views.views, self.description.pod_count,
             self.words, self.sums,
         )  # fmt: skip
         (made,) = interpreter.run(self.instructions, arguments)
-        steps = [StepInfo(step.name, step.kind, 0) for step in self.workload.steps]
+        steps = [StepInfo(step.name, step.kind, step.layer.macs) for step in self.workload.steps]
         program = synchronise(
             self.instructions, self.format.name, self.tensors, self.views.views, steps,
             self.description.pod_count,
         )  # fmt: skip
         (again,) = run_program(program, arguments, self.words, self.sums)
         np.testing.assert_array_equal(again, made)
+        check_program(program, self.description)
+        result = np.empty_like(made)
+        Interpreter(program).run(arguments, [result])
+        np.testing.assert_allclose(result, made, rtol=2e-5, atol=2e-5)
+        self.program = program
         return made
 
 
