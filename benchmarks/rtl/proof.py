@@ -16,6 +16,8 @@ KINDS = ("whole", "sequence", "late")
 SIZES = (
     (4, 4), (4, 7), (7, 4), (5, 6), (8, 8), (4, 16), (16, 4), (11, 9), (12, 12), (16, 16),
 )  # fmt: skip
+GROUPS = tuple((size, dataflow) for size in SIZES for dataflow in DATAFLOWS)
+"""What can be run in one simulation."""
 
 
 def run_cases(cases: Sequence[Case]) -> list[Run]:
@@ -60,20 +62,18 @@ def differences(case: Case, run: Run) -> list[str]:
     return found
 
 
+def batch(number: int, count: int, seed: int) -> list[Case]:
+    """``count`` random cases of the ``number``-th of ``GROUPS``, kinds in turns."""
+    (rows, columns), dataflow = GROUPS[number]
+    rng = np.random.default_rng([seed, number])
+    kinds = [KINDS[(at + number) % len(KINDS)] for at in range(count)]
+    return [random_case(dataflow, rows, columns, rng, kind) for kind in kinds]
+
+
 def batches(cases: int, seed: int) -> list[list[Case]]:
-    """At least ``cases`` random cases, over dataflows, sizes and kinds, in simulable groups."""
-    groups = [(flow, size) for size in SIZES for flow in DATAFLOWS]
-    each = -(-cases // len(groups))
-    made = []
-    for number, (dataflow, (rows, columns)) in enumerate(groups):
-        rng = np.random.default_rng([seed, number])
-        made.append(
-            [
-                random_case(dataflow, rows, columns, rng, KINDS[(i + number) % len(KINDS)])
-                for i in range(each)
-            ]
-        )
-    return made
+    """At least ``cases`` random cases, as many of each group."""
+    each = -(-cases // len(GROUPS))
+    return [batch(number, each, seed) for number in range(len(GROUPS))]
 
 
 def _ready(tile: Tile) -> tuple[int, int]:
