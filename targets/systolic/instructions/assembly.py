@@ -43,6 +43,7 @@ _ACTIVATION_WORDS = {code: name for name, code in ACTIVATIONS.items()}
 _FLAG_WORDS = [(int(bit), name) for name, bit in FLAGS.items()]
 _FUNCTION, _DATAFLOW = PLACE["function"], PLACE["dataflow"]
 _ACTIVATION, _FLAGS, _POD = PLACE["activation"], PLACE["flags"], PLACE["pod"]
+_OPERAND = PLACE["operand"]
 _FLOAT_PLACES = frozenset(PLACE[name] for name in FLOATS)
 _WORDS: dict[str, tuple[int, int]] = {
     **{name: (_FUNCTION, code) for name, code in FUNCTIONS.items()},
@@ -82,7 +83,8 @@ def _line(record: Record, pod: int) -> str:
         if record[place] in words:
             parts.append(words[record[place]])
             unsaid[place] = record[place]
-    needed = always(opcode)
+    has_view = record[_OPERAND] != DEFAULTS[_OPERAND]
+    needed = always(opcode, record[_FLAGS], record[_FUNCTION], has_view)
     for place, name, style in printed(opcode):
         value = record[place]
         if value == unsaid.get(place, DEFAULTS[place]) and place not in needed:

@@ -80,15 +80,8 @@ _ORDER = ("operand", "group", "row", "column", "address", "second_address", "thi
           "accumulator_address", "rows", "depth", "columns", "semaphore", "value", "activation",
           "alpha", "low", "high", "target_pod", "target_pods", "pod", "function", "dataflow",
           "reserved", "flags")  # fmt: skip
-_ALWAYS: dict[int, tuple[str, ...]] = {
-    Opcode.LOAD: ("operand", "row", "column", "rows", "columns"),
-    Opcode.MATMUL: ("second_address", "accumulator_address", "rows", "depth", "columns"),
-    Opcode.CONV1D: ("second_address", "accumulator_address", "rows", "depth", "columns", "value"),
-    Opcode.VECTOR: ("accumulator_address", "rows", "columns"),
-    Opcode.STORE: ("operand", "row", "column", "accumulator_address", "rows", "columns"),
-    Opcode.TRANSFER: ("rows", "columns"),
-    Opcode.WAIT: ("semaphore", "value"),
-}
+_TILE = ("rows", "columns")
+_VIEW = ("operand", "row", "column")
 
 
 def key(opcode: int, field: str) -> str:
@@ -115,10 +108,38 @@ def printed(opcode: int) -> list[tuple[int, str, str]]:
     return made
 
 
-@lru_cache(256)
-def always(opcode: int) -> frozenset[int]:
-    """Numbers of the fields that are written even where they are zero."""
-    return frozenset(PLACE[field] for field in _ALWAYS.get(opcode, ()))
+@lru_cache(4096)
+def always(opcode: int, flags: int, function: int, has_view: bool) -> frozenset[int]:
+    """Numbers of the fields that are written even where they are zero: those that it uses."""
+    return frozenset(PLACE[field] for field in _used(opcode, flags, function, has_view))
+
+
+def _used(opcode: int, flags: int, function: int, has_view: bool) -> tuple[str, ...]:
+    in_sums = flags & Flag.ACCUMULATORS
+    if opcode == Opcode.LOAD:
+        return (*_VIEW, "accumulator_address" if in_sums else "address", *_TILE)
+    if opcode in (Opcode.MATMUL, Opcode.CONV1D):
+        source = _VIEW if flags & Flag.RESIDENT else ("address",)
+        bias = ("third_address",) if flags & Flag.BIAS else ()
+        stride = ("value",) if opcode == Opcode.CONV1D else ()
+        places = ("second_address", "accumulator_address")
+        return (*source, *places, *bias, *_TILE, "depth", *stride)
+    if opcode == Opcode.VECTOR:
+        return (*_vector_source(flags, function), "accumulator_address", *_TILE)
+    if opcode == Opcode.STORE or (opcode == Opcode.TRANSFER and has_view):
+        return (*_VIEW, "accumulator_address", *_TILE)
+    if opcode == Opcode.TRANSFER:
+        places = ("accumulator_address", "third_address")
+        return (*(places if in_sums else ("second_address", "address")), *_TILE)
+    return ("semaphore", "value") if opcode == Opcode.WAIT else ()
+
+
+def _vector_source(flags: int, function: int) -> tuple[str, ...]:
+    if function in (Function.NONE, Function.SCALE):
+        return ()
+    if Function.COPY <= function <= Function.MAXIMUM:
+        return _VIEW if flags & Flag.RESIDENT else ("second_address",)
+    return ("third_address",)
 
 
 def queue_text(number: int) -> str:
