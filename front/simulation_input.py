@@ -1,0 +1,150 @@
+"""What ``motet simulate`` and ``explore`` are given, as stages of work for one array.
+
+Models and specifications go through the compiler's passes, a bundle's programs are taken as they
+are, a SCALE-Sim topology becomes one stage per layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from motet import api
+from motet.opening import CompileRequest, is_source
+from motet.runtime.errors import SpecError
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.workload.work import ModelWork, Stage
+from motet.tensors import parse_shapes, parse_values
+
+DEFAULT_ARRAY = "edge-64x64"
+
+Show = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Models, the array that they are for, and the number format."""
+
+    models: tuple[ModelWork, ...]
+    description: ArrayDescription
+    number_format: str
+
+
+def work_of(
+    file: str,
+    request: CompileRequest,
+    model: str | None = None,
+    number_format: str | None = None,
+    show: Show = lambda line: None,
+) -> Work:
+    """The work of a model, a specification, a bundle or a topology.
+
+    Raises ``SpecError`` where the file is none of these, is for the host, or lacks ``model``.
+    """
+    if Path(file).suffix == ".csv":
+        made = _topology(file, request)
+    elif is_source(file):
+        made = _source(file, request, show)
+    else:
+        made = _bundle(file, request)
+    chosen = tuple(work for work in made.models if model in (None, work.model))
+    if not chosen:
+        names = ", ".join(work.model for work in made.models)
+        raise SpecError(f"{file}: no model {model!r}; its models are {names}")
+    return replace(
+        made, models=chosen, number_format=_format(number_format or made.number_format, made)
+    )
+
+
+def _format(number_format: str, work: Work) -> str:
+    offered = work.description.formats
+    if number_format not in offered:
+        raise SpecError(
+            f"--format {number_format}: array {work.description.name!r} offers {', '.join(offered)}"
+        )
+    return number_format
+
+
+def array_of(target: str) -> ArrayDescription:
+    """The array of a shipped name, a description (.toml) or a SCALE-Sim configuration (.cfg)."""
+    if target == "host":
+        raise SpecError(f"the host is not simulated: give an array, as --target {DEFAULT_ARRAY}")
+    if Path(target).suffix == ".cfg":
+        from motet.targets.systolic.architecture_scalesim import read_config
+
+        return read_config(target)
+    from motet.targets.systolic.architecture_file import load_architecture
+
+    return load_architecture(target)
+
+
+def _topology(file: str, request: CompileRequest) -> Work:
+    """A stage per layer, one after another, as SCALE-Sim runs them."""
+    from motet.targets.systolic.workload.scalesim import read_topology
+    from motet.targets.systolic.workload.work import stages_of
+
+    if any((request.shapes, request.values, request.operators, request.settings)):
+        raise SpecError(f"{file}: a topology has no --shape, --value, --operator-file or --set")
+    description = array_of(request.target or DEFAULT_ARRAY)
+    stages = stages_of(read_topology(file))
+    preferred = "int8" if "int8" in description.formats else description.formats[0]
+    return Work((ModelWork(Path(file).stem, stages, ""),), description, preferred)
+
+
+def _source(file: str, request: CompileRequest, show: Show) -> Work:
+    api.compiler()
+    from motet.compiler.array_work import array_work
+    from motet.compiler.compile import CompileOptions
+
+    target = request.target
+    config = target if target is not None and Path(target).suffix == ".cfg" else None
+    spec = api.specification(
+        file,
+        DEFAULT_ARRAY if config else target,
+        parse_shapes(request.shapes),
+        request.settings,
+        parse_values(request.values),
+        request.operators,
+    )
+    if spec.target == "host" and Path(file).suffix == ".onnx" and target is None:
+        spec = api.specification(spec, DEFAULT_ARRAY, {}, ())
+    description = array_of(config or spec.target)
+    models = array_work(spec, CompileOptions(progress=show))
+    return Work(tuple(models), description, spec.array.format)
+
+
+def _bundle(file: str, request: CompileRequest) -> Work:
+    from motet.runtime.bundle import open_bundle
+    from motet.runtime.program import ArrayCall, Kernel
+
+    if any((request.target, request.shapes, request.values, request.operators, request.settings)):
+        raise SpecError(
+            f"{file} is compiled already: --target, --shape, --value, --operator-file and --set do "
+            "not apply"
+        )
+    bundle = open_bundle(file)
+    if bundle.array_description is None:
+        raise SpecError(
+            f"{file} is for the host: compile it for an array, as with --target {DEFAULT_ARRAY}"
+        )
+    from motet.targets.systolic.architecture_file import from_json
+    from motet.targets.systolic.instructions.encoding import decode
+
+    description = from_json(bundle.array_description)
+    programs: dict[str, Any] = {n: decode(d) for n, d in bundle.array_programs.items()}
+    models = []
+    for name, program in bundle.programs.items():
+        stages = []
+        for step in program.instructions:
+            if not isinstance(step, (ArrayCall, Kernel)):
+                continue
+            who = program.operators[step.operator]
+            made = programs[step.program] if isinstance(step, ArrayCall) else None
+            macs = who.macs if isinstance(who.macs, int) else 0
+            stages.append(Stage(who.op, who.kind, who.onnx_nodes, macs, None, made))
+        placed = [r.summary for r in bundle.manifest.passes if r.name == "place"]
+        models.append(ModelWork(name, tuple(stages), "; ".join(placed)))
+    formats = {program.format for program in programs.values()}
+    return Work(tuple(models), description, next(iter(formats), description.formats[0]))
