@@ -128,21 +128,21 @@ def granule_words(words: int, addresses: NDArray[Any] | None = None) -> int:
 
 def _extents(sequence: Instructions) -> tuple[int, int]:
     """Words of scratchpad and accumulators that any tile may reach."""
-    tile = sequence["rows"].astype(np.int64) * np.maximum(sequence["columns"], 1)
-    taller = sequence["rows"].astype(np.int64) * np.maximum(sequence["depth"], 1)
-    wider = sequence["columns"].astype(np.int64) * np.maximum(sequence["depth"], 1)
-    line = (
-        sequence["rows"]
-        * ((sequence["columns"].astype(np.int64) - 1) * sequence["value"] + sequence["depth"])
-        * (sequence["opcode"] == Opcode.CONV1D)
-    )
-    reach = np.maximum(np.maximum(tile, taller), np.maximum(wider, line))
-    if not len(reach):
+    if not len(sequence):
         return 1, 1
-    scratchpad = np.maximum(sequence["address"], sequence["second_address"]) + reach
-    accumulators = np.maximum(sequence["accumulator_address"], sequence["third_address"]) + reach
-    second = (sequence["second_address"] + reach).max()
-    return int(scratchpad.max()), int(max(accumulators.max(), second))
+    names = ("rows", "columns", "depth", "address", "second_address", "third_address")
+    rows, columns, depth, address, second, third = (sequence[n].astype(np.int64) for n in names)
+    in_sums = (sequence["flags"] & Flag.ACCUMULATORS) != 0
+    tile = rows * np.maximum(columns, 1)
+    line = rows * ((columns - 1) * sequence["value"] + depth)
+    line *= sequence["opcode"] == Opcode.CONV1D
+    first = address + np.maximum(np.where(depth > 0, rows * depth, tile), line)
+    weights = np.where(depth > 0, np.maximum(rows, columns) * depth, tile)
+    scratchpad = np.maximum(first, np.where(in_sums, 0, second + weights))
+    vectors = third + np.where(in_sums, tile, np.maximum(rows, columns))
+    sums = np.maximum(sequence["accumulator_address"] + tile, vectors)
+    sums = np.maximum(sums, np.where(in_sums, second + tile, 0))
+    return int(scratchpad.max()), int(sums.max())
 
 
 def _bases(draft: SystolicProgram, *fields: str) -> NDArray[Any]:

@@ -44,6 +44,8 @@ class Choice:
 _found: dict[Hashable, Choice | str] = {}
 """Choices for what they depend on; equal layers are searched once."""
 MAX_FOUND = 4096
+TOLERANCE = 1.002
+"""Estimates nearer than this count as equal; traffic decides, then the size of the tiles."""
 
 
 def choose_mapping(
@@ -186,9 +188,10 @@ def _best(
     kept = made.taken(np.flatnonzero(fits["scratchpad"] & fits["accumulators"]))
     cycles, traffic = estimate_cycles(kept, asked)
     pods = kept.group_pods * kept.row_pods * kept.column_pods
-    slots = kept.input_slots + kept.weight_slots
-    least = np.flatnonzero(cycles <= cycles.min() * (1 + 1e-9))
-    at = least[np.lexsort((slots[least], pods[least], traffic[least]))[0]]
+    near = np.flatnonzero(cycles <= cycles.min() * TOLERANCE)
+    slots, sums = kept.input_slots + kept.weight_slots, -kept.accumulator_slots
+    area = kept.tile_rows * kept.tile_depth * kept.tile_columns
+    at = near[np.lexsort((slots[near], -area[near], sums[near], traffic[near], pods[near]))[0]]
     rank = (float(cycles[at]), float(traffic[at]), float(pods[at]))
     return rank, Choice(kept.at(int(at)), rank[0], rank[1])
 

@@ -32,6 +32,8 @@ from motet.targets.systolic.workload.layers import Convolution, MatrixProduct, P
 
 Numbers = Any
 """float64 array [candidates]."""
+HANDOVER_CYCLES = 100
+"""Interconnect, ports and semaphores between two engines, roughly."""
 
 
 @dataclass(frozen=True)
@@ -217,21 +219,43 @@ def _ring_cycles(
     weights: Numbers,
 ) -> Numbers:
     """A slot is taken for latency, transfer and use of its tile before the next can have it."""
-    dram = asked.description.dram
-    products = rounds.tiles * rounds.deep
-    use = array / products
-    bound = np.zeros(len(made.grid))
+    use = array / (rounds.tiles * rounds.deep)
     per_word = asked.format.bits / 8 / asked.description.dram_bytes_per_cycle
+    late = asked.description.dram.latency_cycles + HANDOVER_CYCLES
     input_loads, weight_loads = _loads(made, asked, rounds)
-    for words, loads, slots, turns in (
-        (inputs, input_loads, made.input_slots, rounds.groups * rounds.rows * rounds.input_passes),
-        (weights, weight_loads, made.weight_slots, rounds.groups * rounds.columns
-         * rounds.weight_passes),
+    input_held, weight_held = _held(made, rounds)
+    bound = _sum_ring_cycles(made, asked, rounds, use)
+    for words, loads, slots, own, held in (
+        (inputs, input_loads, made.input_slots, rounds.rows * rounds.input_passes, input_held),
+        (weights, weight_loads, made.weight_slots, rounds.columns * rounds.weight_passes,
+         weight_held),
     ):  # fmt: skip
-        one = dram.latency_cycles + words / np.maximum(loads, 1) * per_word + use
-        own = np.where(loads > 0, turns * rounds.deep, 0)
-        bound = np.maximum(bound, np.where(own > slots, own * one / slots, 0))
+        one = late + words / np.maximum(loads, 1) * per_word + use * held
+        turns = np.where(loads > 0, rounds.groups * own * rounds.deep / slots, 0)
+        bound = np.maximum(bound, np.where(turns > 1, turns * one, 0))
     return bound
+
+
+def _held(made: Candidates, rounds: Rounds) -> tuple[Numbers, Numbers]:
+    """Products from an input (a weight) tile's first use to its last, both counted."""
+    by_rows, deep = made.rows_outermost == 1, rounds.deep
+    inputs = np.where(by_rows, deep, deep * rounds.rows) * (rounds.columns - 1) + 1
+    weights = np.where(by_rows, deep * rounds.columns, deep) * (rounds.rows - 1) + 1
+    return (
+        np.where(rounds.input_passes == 1, inputs, 1),
+        np.where(rounds.weight_passes == 1, weights, 1),
+    )
+
+
+def _sum_ring_cycles(made: Candidates, asked: Question, rounds: Rounds, use: Numbers) -> Numbers:
+    """An accumulator slot is taken until its tile has been stored."""
+    pod = made.pod
+    tile = made.tile_rows * made.tile_columns
+    after = pod.rows + pod.columns + HANDOVER_CYCLES
+    after = after + tile * ACCUMULATOR_BYTES / _accumulator_bytes(made)
+    after = after + asked.passes * (tile / pod.vector.lanes + pod.vector.latency_cycles)
+    turns = rounds.tiles / made.accumulator_slots
+    return np.where(turns > 1, turns * (rounds.deep * use + after), 0)
 
 
 def _pod_cycles(

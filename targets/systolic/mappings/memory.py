@@ -20,21 +20,25 @@ from motet.targets.systolic.instructions.synchronise import granule_words
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.workload.graph import Step
 
-VECTOR_SLOTS = 2
-RESIDUAL_SLOTS = 2
+VECTOR_SLOTS = (2, 16)
+"""Least and most slots of the ring of vectors; in between what ``VECTOR_PART`` holds."""
+VECTOR_PART = 16
+"""Vectors take about one part in so many of the accumulators."""
 
 
 @dataclass(frozen=True)
 class Operands:
     """Which of a step's operands come as tiles from DRAM, and granules of the two memories.
 
-    vectors: vectors of the epilogue per column tile. scratchpad_granule, accumulator_granule: in
+    vectors: vectors of the epilogue per column tile. vector_words: what all their slots should
+    take of the accumulators. scratchpad_granule, accumulator_granule: in
     words of the memory.
     """
 
     loads_input: bool
     loads_residual: bool
     vectors: int
+    vector_words: int
     scratchpad_granule: int
     accumulator_granule: int
 
@@ -56,34 +60,48 @@ def operands(step: Step, pod: Pod, number_format: Format, resident: Any) -> Oper
         step.inputs[0] not in resident,
         residual is not None and residual not in resident,
         (epilogue.bias is not None) + (epilogue.requantise is not None),
+        pod.accumulator_words // VECTOR_PART,
         granule_words(pod.scratchpad_words(number_format.name)),
         granule_words(pod.accumulator_words),
     )
 
 
 def slot_words(words: Any, granule: int) -> Any:
-    """Size of a slot for ``words`` words (integers or an array): aligned where that is cheap."""
-    unit = np.minimum(granule, 1 << np.ceil(np.log2(np.maximum(words, 1))).astype(np.int64))
-    return -(-words // unit) * unit
+    """Size of a slot for ``words`` words (integers or an array)."""
+    return -(-words // granule) * granule
+
+
+def vector_slots(parts: Operands, columns: Any) -> Any:
+    """Slots of the ring of vectors (an integer or an array)."""
+    one = max(1, parts.vectors) * slot_words(columns, parts.accumulator_granule)
+    return np.clip(parts.vector_words // one, *VECTOR_SLOTS)
 
 
 def scratchpad_words(
-    parts: Operands, rows: Any, depth: Any, columns: Any, input_slots: Any, weight_slots: Any
+    parts: Operands,
+    tile: tuple[Any, Any, Any],
+    input_slots: Any,
+    weight_slots: Any,
+    accumulator_slots: Any,
 ) -> Any:
-    """Words of scratchpad that tiles [rows, depth] x [depth, columns] take; arrays broadcast."""
+    """Words of scratchpad that tiles of (rows, depth, columns) take; arrays broadcast.
+
+    A residual tile is there for every accumulator tile.
+    """
+    rows, depth, columns = tile
     granule = parts.scratchpad_granule
     total = weight_slots * slot_words(depth * columns, granule)
     if parts.loads_input:
         total = total + input_slots * slot_words(rows * depth, granule)
     if parts.loads_residual:
-        total = total + RESIDUAL_SLOTS * slot_words(rows * columns, granule)
+        total = total + accumulator_slots * slot_words(rows * columns, granule)
     return total
 
 
 def accumulator_words(parts: Operands, rows: Any, columns: Any, slots: Any) -> Any:
     """Words of accumulators that ``slots`` output tiles and the vectors take."""
     granule = parts.accumulator_granule
-    vectors = parts.vectors * VECTOR_SLOTS * slot_words(columns, granule)
+    vectors = parts.vectors * vector_slots(parts, columns) * slot_words(columns, granule)
     return slots * slot_words(rows * columns, granule) + vectors
 
 
@@ -107,11 +125,11 @@ def rings(parts: Operands, mapping: Mapping, scratchpad: int, accumulators: int)
     input_slots = mapping.input_slots if parts.loads_input else 0
     inputs = Ring(scratchpad, input_slots, int(slot_words(rows * depth, pad)))
     weights = Ring(_stop(inputs), mapping.weight_slots, int(slot_words(depth * columns, pad)))
-    residual_slots = RESIDUAL_SLOTS if parts.loads_residual else 0
+    residual_slots = mapping.accumulator_slots if parts.loads_residual else 0
     residuals = Ring(_stop(weights), residual_slots, int(slot_words(rows * columns, pad)))
     sums = Ring(accumulators, mapping.accumulator_slots, int(slot_words(rows * columns, wide)))
     vector_words = parts.vectors * int(slot_words(columns, wide))
-    vectors = Ring(_stop(sums), VECTOR_SLOTS, vector_words)
+    vectors = Ring(_stop(sums), int(vector_slots(parts, columns)), vector_words)
     return Rings(inputs, weights, residuals, sums, vectors, _stop(residuals), _stop(vectors))
 
 

@@ -213,7 +213,8 @@ def _slots(m_rounds: int, n_rounds: int, deep: int, pinned: Pinned) -> list[tupl
         orders = [False]
     elif n_rounds == 1 and len(orders) == 2:
         orders = [True]
-    sums = [pinned.get("accumulator_slots", min(2, m_rounds * n_rounds * 2))]
+    given = pinned.get("accumulator_slots")
+    sums = [2, 4] if given is None else [given]
     for order in orders:
         inputs = _ring(deep * (1 if order else m_rounds), m_rounds * deep, "input_slots", pinned)
         weights = _ring(deep * (n_rounds if order else 1), n_rounds * deep, "weight_slots", pinned)
@@ -224,7 +225,8 @@ def _slots(m_rounds: int, n_rounds: int, deep: int, pinned: Pinned) -> list[tupl
 def _ring(kept: int, tiles: int, name: str, pinned: Pinned) -> list[int]:
     if name in pinned:
         return [pinned[name]]
-    return sorted({max(2, kept), *(min(slots, max(2, tiles)) for slots in STREAM_SLOTS)})
+    ahead = (max(2, kept), kept + STREAM_SLOTS[-1], 2 * kept, *STREAM_SLOTS)
+    return sorted({min(slots, max(2, tiles)) for slots in ahead})
 
 
 def fitting(
@@ -233,11 +235,10 @@ def fitting(
     """Which candidates fit each memory's free words."""
     pad = scratchpad_words(
         parts,
-        made.tile_rows,
-        made.tile_depth,
-        made.tile_columns,
+        (made.tile_rows, made.tile_depth, made.tile_columns),
         made.input_slots,
         made.weight_slots,
+        made.accumulator_slots,
     )
     sums = accumulator_words(parts, made.tile_rows, made.tile_columns, made.accumulator_slots)
     return {"scratchpad": pad <= scratchpad, "accumulators": sums <= accumulators}
