@@ -21,7 +21,7 @@ from motet.targets.systolic.simulation.memories import MemoryPool
 
 
 class SimulatedArray:
-    """A ``ProgramAccelerator`` (see ``runtime.device``): values and costs of array programs."""
+    """An ``Accelerator`` (see ``runtime.device``): values and costs of array programs."""
 
     def __init__(self, description: ArrayDescription) -> None:
         self.description = description

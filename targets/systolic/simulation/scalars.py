@@ -21,6 +21,7 @@ from motet.targets.systolic.simulation.compiled import kernel
 from motet.targets.systolic.simulation.intrinsics import bits_of, float_of
 
 _LOWEST, _HIGHEST = -(2**31), 2**31 - 1
+_FAR = np.float32(2.0**62)
 
 
 @kernel
@@ -57,7 +58,7 @@ def _affine(value: Any, factor: Any, constant: Any) -> Any:
 
     def integers(value: Any, factor: Any, constant: Any) -> Any:
         product = np.rint(np.float32(value) * np.float32(factor))
-        total = np.int64(min(max(product, np.float32(-(2.0**31))), np.float32(2.0**31)))
+        total = np.int64(min(max(product, -_FAR), _FAR))
         return np.int32(min(max(total + np.int64(constant), _LOWEST), _HIGHEST))
 
     return integers
