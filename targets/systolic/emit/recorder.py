@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import Pod
 from motet.targets.systolic.emit.context import StepContext
+from motet.targets.systolic.formats import Format
 from motet.targets.systolic.instructions.addressing import View
 from motet.targets.systolic.instructions.isa import (
     Activation,
@@ -20,6 +22,8 @@ from motet.targets.systolic.instructions.isa import (
     Opcode,
     empty_instructions,
 )
+from motet.targets.systolic.instructions.synchronise import granule_words
+from motet.targets.systolic.mappings.memory import slot_words
 
 
 class Tile(NamedTuple):
@@ -145,19 +149,31 @@ class Recorder:
         return {"operand": self.context.views.number(view), **spot._asdict()}
 
 
+def granules(pod: Pod, number_format: Format) -> dict[str, int]:
+    """Words of each memory that are ordered as one."""
+    return {
+        "scratchpad": granule_words(pod.scratchpad_words(number_format.name)),
+        "accumulators": granule_words(pod.accumulator_words),
+    }
+
+
 class Room:
-    """Words of one memory, handed out from the start of what a step may use."""
+    """Words of one memory, handed out from the start of what a step may use.
+
+    Places begin at multiples of the granule that ``synchronise`` tells apart.
+    """
 
     def __init__(self, context: StepContext, memory: str) -> None:
         words: range = getattr(context, memory)
         self._words = words
         self._name, self._step = memory, context.step.name
         self._next = self._words.start
+        self._granule = granules(context.pod, context.format)[memory]
 
     def take(self, words: int) -> int:
         """The address of ``words`` words that nothing else of the step uses."""
         address = self._next
-        self._next += words
+        self._next += int(slot_words(words, self._granule))
         if self._next > self._words.stop:
             raise CompileError(
                 f"step {self._step!r}: its tiles need {self._next - self._words.start} words of "

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.emit.context import StepContext
-from motet.targets.systolic.emit.recorder import Recorder, Room
+from motet.targets.systolic.emit.recorder import Recorder, Room, granules
 from motet.targets.systolic.emit.staging import Band, Source, Stage, all_bands
 from motet.targets.systolic.emit.tile_end import WITH_ALPHA, check_activation, require_words
 from motet.targets.systolic.instructions.addressing import Loop, View, merged
@@ -85,7 +85,7 @@ class _Emitter:
         sums, scratch = Room(context, "accumulators"), Room(context, "scratchpad")
         slots = mapping.accumulator_slots
         self._sums = np.array(sums.ring(slots, self._plan.tile))
-        self._vectors = np.array(sums.ring(slots, 2 * rows))
+        self._vectors = np.array(sums.ring(mapping.weight_slots, 2 * rows))
         taps = math.prod(layer.kernel)
         self._weights = np.array(scratch.ring(mapping.weight_slots, rows * taps))
         residual = context.step.epilogue.residual
@@ -322,4 +322,5 @@ def _plan(context: StepContext, layer: Convolution) -> LinePlan:
         columns=context.pod.columns,
         resident=context.step.inputs[0] in context.resident,
         streamed=residual is not None and residual not in context.resident,
+        granule=granules(context.pod, context.format),
     )

@@ -15,8 +15,11 @@ from dataclasses import dataclass, replace
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.emit.staging import band_words
 from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.memory import slot_words
 from motet.targets.systolic.workload.layers import Convolution
 
+BANDS = 16
+"""Bands per pod that an input is cut into at least: one is loaded while another is used."""
 SPATIAL = "spatial-output-stationary"
 
 
@@ -86,6 +89,7 @@ def plan_lines(
     columns: int,
     resident: bool,
     streamed: bool,
+    granule: dict[str, int],
 ) -> LinePlan:
     """What fits ``scratchpad`` words and ``sums`` accumulator words.
 
@@ -93,18 +97,21 @@ def plan_lines(
     ----------
     name: of the step, for the error. rows, columns: of the array, which decide the orientation.
     resident: whether the input lies in scratchpads. streamed: whether a residual comes from DRAM.
+    granule: words of each memory that places in it are rounded up to.
 
     Raises ``CompileError`` where one line of one channel does not fit.
     """
     lines, is_turned = along(layer, rows, columns)
     width = lines.out_size[1]
     tile_rows, slots = mapping.tile_rows, mapping.accumulator_slots
-    positions = min(width, (sums // slots - 2 * tile_rows) // tile_rows)
+    wide, pad = granule["accumulators"], granule["scratchpad"]
+    vectors = int(slot_words(2 * tile_rows, wide)) * mapping.weight_slots
+    positions = min(width, (sums - vectors) // slots // wide * wide // tile_rows)
     if mapping.tile_columns <= positions < width:
         positions -= positions % mapping.tile_columns
-    weights = mapping.weight_slots * tile_rows * math.prod(layer.kernel)
-    residual = mapping.input_slots * tile_rows * positions if streamed else 0
-    free = (scratchpad - weights - residual) // mapping.input_slots
+    weights = mapping.weight_slots * int(slot_words(tile_rows * math.prod(layer.kernel), pad))
+    residual = mapping.input_slots * int(slot_words(tile_rows * positions, pad)) * streamed
+    free = (scratchpad - weights - residual) // mapping.input_slots // pad * pad
     channels, band_rows = _band(lines, mapping, free, resident)
     if positions < 1 or band_rows < 1 or free < 0:
         raise CompileError(
@@ -116,10 +123,10 @@ def plan_lines(
 
 
 def _band(lines: Convolution, mapping: Mapping, free: int, resident: bool) -> tuple[int, int]:
-    """Channels and output rows of a band: as much as fits, but work for every pod, twice."""
+    """Channels and output rows of a band: what fits, but ``BANDS`` for every pod."""
     height = lines.out_size[0]
     planes = lines.batch * lines.in_channels
-    share = max(1, math.ceil(planes / (2 * mapping.pods)))
+    share = max(1, math.ceil(planes / (BANDS * mapping.pods)))
     multiplier = lines.out_channels // lines.in_channels
     share = max(share, math.ceil(mapping.tile_rows / (height * multiplier)))
     share = min(share, lines.in_channels)

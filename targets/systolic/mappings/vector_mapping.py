@@ -16,10 +16,12 @@ from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.emit.chunks import elementwise_matrix
 from motet.targets.systolic.emit.context import Place
 from motet.targets.systolic.emit.pooling import along_lines, is_global
+from motet.targets.systolic.emit.recorder import granules
 from motet.targets.systolic.emit.staging import band_words
 from motet.targets.systolic.formats import Format
 from motet.targets.systolic.mappings.line_plan import SPATIAL, along, plan_lines
 from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.memory import slot_words
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import (
     Convolution,
@@ -29,36 +31,47 @@ from motet.targets.systolic.workload.layers import (
     Softmax,
 )
 
-CHUNKS = 4
+CHUNKS = 24
 """Tiles per pod that a step is cut into at least, where it is long enough."""
-SMALLEST = 64
+SMALLEST = 1024
 """Words of a tile below which cutting it smaller only adds instructions."""
+SLOTS = ((6, 4), (4, 3), (3, 2), (2, 2), (1, 1))
+"""Accumulator and input slots, the best first."""
+LINE_SLOTS = ((8, 16, 3), (4, 8, 2), (3, 4, 2), (2, 2, 2), (1, 1, 1))
+"""Accumulator, weight and input slots of lines, likewise."""
 
 
 @dataclass(frozen=True)
 class Needs:
     """Memory of a step with tiles [rows, columns], in words.
 
-    sums_per_word, sums_per_row, sums_per_column: accumulators of one slot's tile, of vectors over
-        its rows, and, once per pod, over its columns. scratch: scratchpad of one input slot
-        as a function of (rows, columns).
+    scratch: words of scratchpad of each ring's slot, as a function of (rows, columns).
+    row_vectors, column_vectors: vectors over a tile's rows or columns in every accumulator slot.
+    vectors: over columns, once per pod. row_step: rows are cut at multiples of it.
+    sum_granule, scratch_granule: words that every place in a memory is rounded up to.
     """
 
     rows: int
     columns: int
-    scratch: Callable[[int, int], int]
-    sums_per_row: int = 0
-    sums_per_column: int = 0
-    column_slots: int = 0
+    scratch: Callable[[int, int], tuple[int, ...]]
+    row_vectors: int = 0
+    vectors: int = 0
+    column_vectors: int = 0
     row_step: int = 1
+    sum_granule: int = 1
+    scratch_granule: int = 1
 
     def fits(
         self, rows: int, columns: int, slots: int, inputs: int, sums: int, scratch: int
     ) -> bool:
         """Whether tiles of [rows, columns] fit into ``sums`` and ``scratch`` words."""
-        slot = rows * columns + self.sums_per_row * rows + self.column_slots * columns
-        needed = slots * slot + self.sums_per_column * columns
-        return needed <= sums and inputs * self.scratch(rows, columns) <= scratch
+        tile, row, column = (
+            int(slot_words(words, self.sum_granule)) for words in (rows * columns, rows, columns)
+        )
+        slot = tile + self.row_vectors * row + self.column_vectors * column
+        places = self.scratch(rows, columns)
+        taken = sum(int(slot_words(words, self.scratch_granule)) for words in places)
+        return slots * slot + self.vectors * column <= sums and inputs * taken <= scratch
 
 
 def choose_vector_mapping(
@@ -90,7 +103,12 @@ def choose_vector_mapping(
         taken = {n: workload.tensors[n].elements for n in resident}
         scratchpad_words = pod.scratchpad_words(number_format.name) - sum(taken.values())
     sums = pod.accumulator_words if accumulator_words is None else accumulator_words
-    needs = _needs(step, resident)
+    granule = granules(pod, number_format)
+    needs = replace(
+        _needs(step, resident),
+        sum_granule=granule["accumulators"],
+        scratch_granule=granule["scratchpad"],
+    )
     rows, columns, slots, inputs = _largest(step, needs, sums, scratchpad_words)
     made = Mapping(
         dataflow=pod.dataflows[0],
@@ -134,24 +152,27 @@ def _needs(step: Step, resident: Dict[int, Place]) -> Needs:
         second = layer.kind != "identity" and not layer.vector
         streamed += second and step.inputs[1] not in resident
         size = elementwise_matrix(step)
-        return Needs(*size, lambda r, c: streamed * r * c, sums_per_column=vectors)
+        return Needs(*size, lambda r, c: (r * c,) * streamed, vectors=vectors)
     if isinstance(layer, Pooling):
         return _pooling_needs(along_lines(layer), vectors, streamed, step.inputs[0] in resident)
     assert isinstance(layer, (Softmax, LayerNorm))
     vectors += len(step.inputs) - 1
     per_row = 3 if isinstance(layer, Softmax) else 2
-    return Needs(layer.rows, layer.columns, lambda r, c: streamed * r * c, per_row, vectors)
+    return Needs(layer.rows, layer.columns, lambda r, c: (r * c,) * streamed, per_row, vectors)
 
 
 def _pooling_needs(layer: Pooling, vectors: int, streamed: int, is_resident: bool) -> Needs:
     if is_global(layer):
         plane = layer.in_height * layer.in_width
-        return Needs(plane, layer.channels, lambda r, c: streamed * c, 0, vectors, column_slots=1)
+        return Needs(plane, layer.channels, lambda r, c: (c,) * streamed, 0, vectors, 1)
     height, width = layer.out_size
 
-    def scratch(rows: int, columns: int) -> int:
-        band = 0 if is_resident else band_words(layer, rows // width) * columns
-        return band + streamed * rows * columns
+    def scratch(rows: int, columns: int) -> tuple[int, ...]:
+        residuals = (rows * columns,) * streamed
+        band = band_words(layer, rows // width) * columns
+        return residuals if is_resident else (band, *residuals)
+            residuals if is_resident else (band_words(layer, rows // width) * columns, *residuals)
+        )
 
     return Needs(height * width, layer.channels, scratch, 0, vectors, row_step=width)
 
@@ -163,9 +184,8 @@ def _largest(step: Step, needs: Needs, sums: int, scratch: int) -> tuple[int, in
     several slots; others would rather have slots.
     """
     whole_first = not isinstance(step.layer, Elementwise)
-    options = [(slots, inputs) for slots, inputs in ((3, 2), (2, 2), (1, 1))]
     for whole in (True, False) if whole_first else (False,):
-        for slots, inputs in options:
+        for slots, inputs in SLOTS:
             found = _tile(step, needs, slots, inputs, sums, scratch, whole=whole)
             if found is not None:
                 return *found, slots, inputs
@@ -248,7 +268,7 @@ def choose_spatial_mapping(
     lines = along(layer, pod.rows, pod.columns)[0]
     count = lines.batch * lines.out_channels * lines.out_size[0]
     refused = None
-    for slots, inputs in ((3, 2), (2, 2), (1, 1)):
+    for slots, weights, inputs in LINE_SLOTS:
         made = Mapping(
             dataflow=SPATIAL,
             first_pod=where.start,
@@ -259,7 +279,7 @@ def choose_spatial_mapping(
             tile_columns=min(pod.columns, lines.out_size[1]),
             rows_outermost=True,
             input_slots=inputs,
-            weight_slots=slots,
+            weight_slots=weights,
             accumulator_slots=slots,
         )
         residual = step.epilogue.residual
@@ -274,6 +294,7 @@ def choose_spatial_mapping(
                 columns=pod.columns,
                 resident=step.inputs[0] in resident,
                 streamed=residual is not None and residual not in resident,
+                granule=granules(pod, number_format),
             )
         except CompileError as error:
             refused = refused or error
