@@ -171,8 +171,6 @@ def _pooling_needs(layer: Pooling, vectors: int, streamed: int, is_resident: boo
         residuals = (rows * columns,) * streamed
         band = band_words(layer, rows // width) * columns
         return residuals if is_resident else (band, *residuals)
-            residuals if is_resident else (band_words(layer, rows // width) * columns, *residuals)
-        )
 
     return Needs(height * width, layer.channels, scratch, 0, vectors, row_step=width)
 
