@@ -77,9 +77,8 @@ class Run:
         return self.finished[-1] - self.first
 
 
-def run_stationary(rows: int, columns: int, jobs: Sequence[Sequence[StationaryTile]]) -> list[Run]:
+def run_stationary(array: StationaryArray, jobs: Sequence[Sequence[StationaryTile]]) -> list[Run]:
     """Run each sequence of tiles on a weight- or input-stationary array."""
-    array = StationaryArray(rows, columns)
     return _simulate(array, jobs, lambda ctx, tiles: _drive_stationary(ctx, array, tiles))
 
 

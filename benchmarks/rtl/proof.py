@@ -9,6 +9,7 @@ import numpy as np
 from motet.benchmarks.rtl.bench import Run, StationaryTile, run_outputs, run_stationary
 from motet.benchmarks.rtl.cases import DATAFLOWS, Case, Tile, random_case
 from motet.benchmarks.rtl.outputs import OutputArray, SpatialArray
+from motet.benchmarks.rtl.stationary import StationaryArray
 from motet.targets.systolic.array_intervals import capture_cycles, drain_cycles, interval
 from motet.targets.systolic.instructions.isa import DATAFLOW_NAMES
 
@@ -28,7 +29,7 @@ def run_cases(cases: Sequence[Case]) -> list[Run]:
         return run_outputs(OutputArray(first.rows, first.columns), jobs)
     if first.dataflow == "spatial-output-stationary":
         return run_outputs(SpatialArray(first.rows, first.columns), jobs)
-    return run_stationary(first.rows, first.columns, jobs)
+    return run_stationary(StationaryArray(first.rows, first.columns), jobs)
 
 
 def predicted_finish(case: Case) -> list[int]:

@@ -54,12 +54,13 @@ class StationarySequencer(Elaboratable):
     """Decides, each cycle, whether a stationary row and a streamed row may enter.
 
     Inputs: ``held_ready`` and ``streamed_ready``, whether the next tile's operands are in the
-    scratchpad; ``length``, the rows to stream through it. Outputs: ``capture`` with
+    scratchpad; ``length``, the rows to stream through it. ``capture_cycles`` is how many rows
+    are captured before a tile may stream; less than R is for tests. Outputs: ``capture`` with
     ``capture_row``; ``stream`` with ``first``.
     """
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, capture_cycles: int) -> None:
+        self.rows, self.capture_cycles = rows, capture_cycles
         self.held_ready, self.streamed_ready = Signal(), Signal()
         self.length = Signal(16)
         self.capture, self.capture_row = Signal(), Signal(range(rows + 1))
@@ -81,8 +82,10 @@ class StationarySequencer(Elaboratable):
             m.d.sync += captured.eq(0)
         with m.If(self.capture):
             m.d.sync += self.capture_row.eq(self.capture_row + 1)
+            with m.If(self.capture_row == self.capture_cycles - 1):
+                m.d.sync += captured.eq(1)
             with m.If(self.capture_row == self.rows - 1):
-                m.d.sync += [self.capture_row.eq(0), captured.eq(1)]
+                m.d.sync += self.capture_row.eq(0)
         return m
 
 
@@ -94,9 +97,10 @@ class StationaryArray(Elaboratable):
     bottom registers, with ``valid`` [columns].
     """
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, rows: int, columns: int, capture_cycles: int | None = None) -> None:
         self.rows, self.columns = rows, columns
-        self.sequencer = StationarySequencer(rows)
+        wait = rows if capture_cycles is None else capture_cycles
+        self.sequencer = StationarySequencer(rows, wait)
         self.held = Signal(columns * OPERAND_BITS)
         self.streamed = Signal(rows * OPERAND_BITS)
         self.sums = Signal(columns * SUM_BITS)

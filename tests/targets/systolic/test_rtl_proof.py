@@ -13,10 +13,11 @@ from array_programs import machine, one, program
 
 pytest.importorskip("amaranth", reason="the register-level model needs the package amaranth")
 
-from motet.benchmarks.rtl.bench import OutputTile, run_outputs
+from motet.benchmarks.rtl.bench import OutputTile, StationaryTile, run_outputs, run_stationary
 from motet.benchmarks.rtl.cases import DATAFLOWS, random_case
 from motet.benchmarks.rtl.outputs import OutputArray
 from motet.benchmarks.rtl.proof import GROUPS, KINDS, batch, differences, run_cases
+from motet.benchmarks.rtl.stationary import StationaryArray
 from motet.targets.systolic.instructions.isa import DATAFLOW_NAMES, Engine, Opcode
 from motet.targets.systolic.simulation.timing import simulate
 
@@ -73,6 +74,21 @@ def test_tiles_of_outputs_cannot_follow_each_other_closer():
         np.testing.assert_array_equal(output, tile.a.T @ tile.b)
     with pytest.raises(AssertionError, match="stuck"):
         run_outputs(OutputArray(4, 4, drain_cycles=3), [tiles])
+
+
+def test_weights_cannot_be_used_earlier():
+    """Streaming a cycle before all rows are captured: the bottom row has another tile's weights."""
+    rng = np.random.default_rng(3)
+    tiles = [
+        StationaryTile(rng.integers(-9, 10, (4, 4)), rng.integers(-9, 10, (2, 4))) for _ in range(3)
+    ]
+    for capture_cycles, right in ((4, True), (3, False)):
+        (run,) = run_stationary(StationaryArray(4, 4, capture_cycles), [tiles])
+        found = [
+            np.array_equal(output, tile.streamed @ tile.held)
+            for output, tile in zip(run.outputs, tiles, strict=True)
+        ]
+        assert all(found) is right
 
 
 def as_instruction(dataflow, length, rows, columns):
