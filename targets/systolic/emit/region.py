@@ -12,7 +12,7 @@ from motet.targets.systolic.emit.dispatch import step_mapping
 from motet.targets.systolic.emit.plan_emission import emit_plan
 from motet.targets.systolic.formats import FORMATS, Format
 from motet.targets.systolic.instructions.program import SystolicProgram
-from motet.targets.systolic.mappings.file import Constraints, constraints_of
+from motet.targets.systolic.mappings.file import Constraints
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.plan import Plan, Priced, make_plan
 from motet.targets.systolic.workload.graph import Step, Workload
@@ -49,23 +49,33 @@ def compile_workload(
         ``MAX_INSTRUCTIONS``.
     """
     made = FORMATS[number_format] if isinstance(number_format, str) else number_format
-    _check(workload, description, made)
+    plan = plan_workload(workload, description, made, constraints)
+    program = emit_plan(workload, description, made, plan)
+    names = [step.name for step in workload.steps]
+    return CompiledWorkload(program, plan, dict(zip(names, plan.mappings, strict=True)))
+
+
+def plan_workload(
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    constraints: Constraints | None = None,
+) -> Plan:
+    """The plan that ``compile_workload`` follows, with its estimated cycles."""
+    _check(workload, description, number_format)
 
     def mapper(number: int, step: Step, resident: Dict[int, Place], tile_words: int) -> Priced:
         return step_mapping(
             step,
             workload,
             description,
-            made,
+            number_format,
             resident,
             scratchpad_words=tile_words,
-            constraints=constraints_of(constraints, step.name),
+            constraints=constraints,
         )
 
-    plan = make_plan(workload, description, made, mapper)
-    program = emit_plan(workload, description, made, plan)
-    names = [step.name for step in workload.steps]
-    return CompiledWorkload(program, plan, dict(zip(names, plan.mappings, strict=True)))
+    return make_plan(workload, description, number_format, mapper)
 
 
 def _check(workload: Workload, description: ArrayDescription, number_format: Format) -> None:
