@@ -26,13 +26,15 @@ class Track:
 
     Attributes
     ----------
-    group, name: of the resource: ("pod 0", "array"), ("DRAM", "channel 0").
+    group, name: of the resource: ("pod 0", "array"), ("DRAM", "channel 0"). lane: which of the
+        tracks that show the resource's work at the same time; -1 where there is one.
     begin, end: int64 [spans], cycles. step: int64 [spans], the steps worked for.
     count: int64 [spans], instructions that a span joins: neighbours of one step without a gap.
     """
 
     group: str
     name: str
+    lane: int
     begin: Ints
     end: Ints
     step: Ints
@@ -117,11 +119,14 @@ class _Spans:
         chosen = chosen[np.argsort(self.records[begin][chosen], kind="stable")]
         begins = self.records[begin][chosen]
         ends = self.link_ends[chosen] if end == _LINK_END else self.records[end][chosen]
+        if group == "DRAM":  # transfers that share a cycle
+            ends[:-1] = np.minimum(ends[:-1], begins[1:])
         lane = _lanes(begins, ends)
         for number in range(int(lane.max()) + 1):
             mine = lane == number
-            label = name if lane.max() == 0 else f"{name} {number}"
-            yield _joined(group, label, begins[mine], ends[mine], self.step[chosen[mine]])
+            label = number if lane.max() else -1
+            step = self.step[chosen[mine]]
+            yield Track(group, name, label, *_joined(begins[mine], ends[mine], step))
 
 
 def _lanes(begins: Ints, ends: Ints) -> Ints:
@@ -139,10 +144,10 @@ def _lanes(begins: Ints, ends: Ints) -> Ints:
     return lanes
 
 
-def _joined(group: str, name: str, begin: Ints, end: Ints, step: Ints) -> Track:
-    """Neighbours of one step without a gap become one span."""
+def _joined(begin: Ints, end: Ints, step: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Begin, end, step and number of spans, neighbours of one step without a gap joined."""
     first = np.ones(len(begin), np.bool_)
     first[1:] = (begin[1:] > end[:-1]) | (step[1:] != step[:-1])
     at = np.flatnonzero(first)
     last = np.append(at[1:], len(begin)) - 1
-    return Track(group, name, begin[at], end[last], step[at], last - at + 1)
+    return begin[at], end[last], step[at], last - at + 1

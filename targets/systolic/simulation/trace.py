@@ -34,7 +34,7 @@ def trace_events(
             yield _metadata("process_name", track.group, process, 0)
             yield _metadata("process_sort_index", process, process, 0)
         process = groups[track.group]
-        yield _metadata("thread_name", track.name, process, thread)
+        yield _metadata("thread_name", _label(track), process, thread)
         yield _metadata("thread_sort_index", thread, process, thread)
         yield from _spans(track, program, description.clock_hz, process, thread)
 
@@ -50,6 +50,10 @@ def write_trace(
         for number, event in enumerate(trace_events(program, description, timing)):
             file.write((",\n" if number else "") + json.dumps(event))
         file.write("\n]}\n")
+
+
+def _label(track: Track) -> str:
+    return track.name if track.lane < 0 else f"{track.name} {track.lane}"
 
 
 def _metadata(kind: str, value: str | int, process: int, thread: int) -> dict[str, Any]:
