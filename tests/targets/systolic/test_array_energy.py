@@ -132,6 +132,16 @@ def test_a_product_by_hand() -> None:
     assert found.register_bytes == 60 * (1 + 4) + 12 * 2
 
 
+def test_a_square_tile_moves_more_than_sosas_model_says() -> None:
+    """r + c + 8 c bytes in each of its r cycles: sums have four bytes, not two (the page)."""
+    sizes = {"rows": 8, "depth": 8, "columns": 8}
+    flow = Dataflow.WEIGHT_STATIONARY
+    found = one("int8", Opcode.MATMUL, dataflow=flow, flags=Flag.ACCUMULATE, **sizes)
+    moved = found.scratchpad_read_bytes
+    moved += found.accumulator_read_bytes + found.accumulator_write_bytes
+    assert moved == 8 * (8 + 8 + 8 * 8)
+
+
 @pytest.mark.parametrize(
     ("flow", "moves"),
     [
