@@ -42,6 +42,7 @@ from motet.targets.systolic.instructions.ordering import (
 )
 from motet.targets.systolic.instructions.program import VIEW, Role, SystolicProgram
 from motet.targets.systolic.instructions.rules import check_rules, check_tables
+from motet.targets.systolic.instructions.view_tiles import view_tiles
 
 CROPPED = "TransposedConvolution"
 
@@ -87,45 +88,78 @@ def _check_macs(program: SystolicProgram) -> None:
 def _check_order(program: SystolicProgram, description: ArrayDescription) -> None:
     """Rules 3 and 4."""
     code, starts = program.instructions, program.queue_starts.astype(np.int64)
-    views = program.view_table if program.views else _no_views()
-    words = [0, 0]
-    for pod in description.pods:
-        words[0] = max(words[0], pod.scratchpad_words(program.format))
-        words[1] = max(words[1], pod.accumulator_words)
+    views = program.view_table if program.views else np.zeros(1, VIEW)
     used = np.flatnonzero(np.diff(starts)).astype(np.int64)
     owner = np.repeat(np.arange(len(used), dtype=np.int32), np.diff(starts)[used])
-    tracked, values = _tracked(program)
+    bases, edges = _bases(program)
     runs = np.empty((_largest_tile(code), 3), np.int64)
-    pad_cells, sum_cells = cells_of(code, views, np.array(words, np.int64), runs)
+    tile_of, first, intervals, repeats = view_tiles(code, views, bases, runs)
+    on_chip = np.repeat(_resident_tiles(program, tile_of, len(repeats)), np.diff(first))
+    pad_cells, sum_cells = cells_of(code, _capacities(program, description), intervals[on_chip])
+    edges = np.unique(np.concatenate([edges, intervals[~on_chip].ravel()]))
+    ranges = np.empty_like(intervals)
+    ranges[on_chip] = pad_cells[intervals[on_chip]]
+    ranges[~on_chip] = np.searchsorted(edges, intervals[~on_chip])
     pods = max(program.pods, int((code["target_pod"] + code["target_pods"]).max(initial=0)))
-    writers = np.zeros(values, np.uint32)
+    pads, sums = (
+        np.zeros((pods, int(cells[-1]) + 1, ENGINES + 1), np.int32)
+        for cells in (pad_cells, sum_cells)
+    )
+    writers = np.zeros(len(edges), np.int32)
     position, at = np.zeros(len(starts), np.int64), np.zeros(4, np.int64)
     found, index = execute(
-        code, starts, used, owner, views, tracked, writers,
-        np.zeros((pods, int(pad_cells[-1]) + 1, ENGINES + 1), np.int32),
-        np.zeros((pods, int(sum_cells[-1]) + 1, ENGINES + 1), np.int32),
-        pad_cells, sum_cells, runs, position, at,
+        code, starts, used, owner, views, (tile_of, first, ranges, repeats),
+        (pads, sums, pad_cells, sum_cells, writers), position, at,
     )  # fmt: skip
     if found == STUCK:
         raise _deadlock(program, position)
-    if found != FINE:
+    if found in (RACE, UNWRITTEN, TWICE):
         cells = pad_cells if at[3] == SCRATCHPAD else sum_cells
-        raise _error(program, index, _finding(program, found, at, cells, index))
-    _check_outputs(program, tracked, writers)
+        at[1] = np.searchsorted(cells, at[1])
+    elif found != FINE:
+        at[1] = edges[at[1]] - bases[_operand(program, index)]
+    if found != FINE:
+        raise _error(program, index, _finding(program, found, at, index))
+    _check_outputs(program, bases, edges, writers)
 
 
-def _no_views() -> NDArray[Any]:
-    return np.zeros(1, VIEW)
+def _capacities(program: SystolicProgram, description: ArrayDescription) -> NDArray[np.int64]:
+    """Words of the largest scratchpad, and of the largest accumulators."""
+    pods = description.pods
+    words = max(pod.scratchpad_words(program.format) for pod in pods)
+    return np.array([words, max(pod.accumulator_words for pod in pods)], np.int64)
 
 
-def _tracked(program: SystolicProgram) -> tuple[NDArray[np.int64], int]:
-    """Where the values of each DRAM tensor that the program writes are noted, and how many."""
-    tracked, values = np.full(len(program.tensors), -1, np.int64), 0
+def _operand(program: SystolicProgram, index: int) -> int:
+    """The tensor that instruction ``index`` names."""
+    return program.views[int(program.instructions["operand"][index])].tensor
+
+
+def _bases(program: SystolicProgram) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Addresses of tensors that are written, and where those in DRAM begin and end.
+
+    Resident ones have their words in the scratchpads; those in DRAM follow each other.
+    """
+    bases, edges = np.full(max(1, len(program.tensors)), -1, np.int64), [0]
     for number, tensor in enumerate(program.tensors):
-        if tensor.role in (Role.INTERNAL, Role.OUTPUT) and tensor.resident is None:
-            tracked[number] = values
-            values += tensor.elements
-    return tracked, values
+        if tensor.resident is not None:
+            bases[number] = tensor.resident
+        elif tensor.role in (Role.INTERNAL, Role.OUTPUT):
+            bases[number] = edges[-1]
+            edges.append(edges[-1] + tensor.elements)
+    return bases, np.array(edges, np.int64)
+
+
+def _resident_tiles(
+    program: SystolicProgram, tile_of: NDArray[np.int32], tiles: int
+) -> NDArray[np.bool_]:
+    """Which tiles lie in scratchpads."""
+    resident = np.array([program.tensors[v.tensor].resident is not None for v in program.views])
+    users = np.flatnonzero(tile_of >= 0)
+    made = np.zeros(tiles, bool)
+    if len(users):
+        made[tile_of[users]] = resident[program.instructions["operand"][users]]
+    return made
 
 
 def _largest_tile(code: NDArray[Any]) -> int:
@@ -138,18 +172,14 @@ def _largest_tile(code: NDArray[Any]) -> int:
     return max(largest, int((rows * wide)[others].max(initial=1)))
 
 
-def _finding(
-    program: SystolicProgram, found: int, at: NDArray[np.int64], cells: Any, index: int
-) -> str:
+def _finding(program: SystolicProgram, found: int, at: NDArray[np.int64], index: int) -> str:
     other, place, pod, memory = (int(value) for value in at)
     if found in (RACE, UNWRITTEN, TWICE):
-        word = int(np.searchsorted(cells, place))
         name = "scratchpad" if memory == SCRATCHPAD else "accumulators"
-        where = f"word {word} of the {name} of pod {pod}"
+        where = f"word {place} of the {name} of pod {pod}"
     else:
-        view = program.views[int(program.instructions["operand"][index])]
-        tensor = program.tensors[view.tensor]
-        where = f"value {place} of tensor {view.tensor} ({tensor.name!r})"
+        number = _operand(program, index)
+        where = f"value {place} of tensor {number} ({program.tensors[number].name!r})"
     if other < 0:
         return f"it reads {where}, which nothing wrote before: write it, or correct the address"
     named = _named(program, other)
@@ -158,7 +188,7 @@ def _finding(
             f"{where} is also used by {named}, and nothing orders the two: add a signal behind "
             "one and a wait before the other"
         )
-    if found == VALUE_TWICE:
+    if found == VALUE_TWICE and other != index:
         return f"{where} was already written by {named}: write each value once"
     return f"it writes {where} twice: correct its view or its tiles"
 
@@ -182,13 +212,18 @@ def _deadlock(program: SystolicProgram, position: NDArray[np.int64]) -> ProgramE
 
 
 def _check_outputs(
-    program: SystolicProgram, tracked: NDArray[np.int64], writers: NDArray[np.uint32]
+    program: SystolicProgram,
+    bases: NDArray[np.int64],
+    edges: NDArray[np.int64],
+    writers: NDArray[np.int32],
 ) -> None:
     for number in program.results:
         tensor = program.tensors[number]
-        written = writers[tracked[number] : tracked[number] + tensor.elements]
-        if not written.all():
+        begin, end = np.searchsorted(edges, [bases[number], bases[number] + tensor.elements])
+        missing = np.flatnonzero(writers[begin:end] == 0)
+        if len(missing):
+            value = int(edges[begin + missing[0]] - bases[number])
             raise ProgramError(
-                f"array program: no store writes value {int(np.argmin(written))} of the output "
+                f"array program: no store writes value {value} of the output "
                 f"{tensor.name!r} (tensor {number}): store every value once"
             )

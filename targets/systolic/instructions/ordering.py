@@ -9,13 +9,14 @@ that is waited for keeps a copy of its queue's clock until the last of its WAITs
 it, a WAIT takes the maximum of it and its own, and is skipped where it knows as much.
 
 Memories are cut into cells at every address where some access begins or ends, so that an
-access is exactly a range of cells. A cell remembers its last writer, and per engine of its
-pod the last reader since (only a pod's own engines read its memories). Tensors in DRAM are
-written once, so that a value only remembers its writer.
+access is exactly a range of cells, or through a view a few of them (``view_tiles``); tensors
+in DRAM likewise. A cell of a memory remembers its last writer, and per engine of its pod
+the last reader since (only a pod's own engines read its memories). Tensors in DRAM are written
+once, so that their cells only remember the writer.
 
-Cost: O(cells and values touched) + O(waits that teach something x queues in use) time;
-memory for the cells of each pod, 4 bytes per DRAM value that the program writes (pages
-that it touches), queues in use squared, and the signals that somebody still waits for.
+Cost: O(values of the different tiles of views, sorted) + O(cells that accesses touch) + O(waits
+that teach something x queues in use) time; memory for the cells of each pod, queues in use
+squared, and a clock for each signal that somebody still waits for.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ from motet.targets.systolic.instructions.accesses import (
     MAX_ACCESSES,
     SCRATCHPAD,
     tile_accesses,
-    tile_runs,
-    view_columns,
 )
 from motet.targets.systolic.instructions.isa import ENGINES, Opcode
 
@@ -38,40 +37,30 @@ FINE, RACE, UNWRITTEN, TWICE, VALUE_RACE, VALUE_UNWRITTEN, VALUE_TWICE, STUCK = 
 """What ``execute`` found."""
 
 _LOAD, _STORE, _TRANSFER = int(Opcode.LOAD), int(Opcode.STORE), int(Opcode.TRANSFER)
+_VECTOR = int(Opcode.VECTOR)
 _SIGNAL, _WAIT = int(Opcode.SIGNAL), int(Opcode.WAIT)
 _WRITER = ENGINES
 
 
 @njit(cache=True, nogil=True)
-def cells_of(code: Any, views: Any, words: Any, runs: Any) -> tuple[Any, Any]:
+def cells_of(code: Any, words: Any, resident: Any) -> tuple[Any, Any]:
     """The cell of every word of scratchpads and of accumulators: int32 [words + 1] each.
 
-    words: capacities of the largest. runs: room for the runs of the largest tile.
+    words: capacities of the largest. resident: int64 [intervals, 2] of words in scratchpads.
     """
     pads, sums = np.zeros(words[0] + 2, np.uint8), np.zeros(words[1] + 2, np.uint8)
     out = np.empty((MAX_ACCESSES, 5), np.int64)
     for i in range(len(code)):
-        c = code[i]
-        for k in range(tile_accesses(c, out)):
+        for k in range(tile_accesses(code[i], out)):
             if out[k, 0] == SCRATCHPAD:
                 pads[out[k, 1]] = 1
                 pads[out[k, 2]] = 1
             else:
                 sums[out[k, 1]] = 1
                 sums[out[k, 2]] = 1
-        wide = view_columns(c)
-        if wide and views[c.operand].resident >= 0:
-            view = views[c.operand]
-            count = tile_runs(
-                view, int(c.group), int(c.row), int(c.column), int(c.rows), wide, runs
-            )
-            for r in range(count):
-                low, length, stride = view.resident + runs[r, 0], runs[r, 1], runs[r, 2]
-                if stride == 1:
-                    pads[low], pads[low + length] = 1, 1
-                    continue
-                for k in range(length):
-                    pads[low + k * stride], pads[low + k * stride + 1] = 1, 1
+    for k in range(len(resident)):
+        pads[resident[k, 0]] = 1
+        pads[resident[k, 1]] = 1
     return np.cumsum(pads).astype(np.int32), np.cumsum(sums).astype(np.int32)
 
 
@@ -111,49 +100,45 @@ def _write(uses: Any, first: int, last: int, i: int, clock: Any, owner: Any, at:
 
 
 @njit(cache=True, nogil=True)
-def _read_values(writers: Any, run: Any, clock: Any, owner: Any, at: Any) -> int:
-    """Read a run of a DRAM tensor's values."""
-    known, value = -2, run[0]
-    for _ in range(run[1]):
-        writer = int(writers[value]) - 1
+def _read_values(writers: Any, first: int, last: int, clock: Any, owner: Any, at: Any) -> int:
+    """Read cells [first, last) of tensors in DRAM."""
+    known = -2
+    for cell in range(first, last):
+        writer = writers[cell] - 1
         if writer != known:
             if writer < 0 or writer >= clock[owner[writer]]:
-                at[0], at[1] = writer, value
+                at[0], at[1] = writer, cell
                 return VALUE_UNWRITTEN if writer < 0 else VALUE_RACE
             known = writer
-        value += run[2]
     return FINE
 
 
 @njit(cache=True, nogil=True)
-def _write_values(writers: Any, run: Any, i: int, at: Any) -> int:
-    value = run[0]
-    for _ in range(run[1]):
-        if writers[value]:
-            at[0], at[1] = writers[value] - 1, value
+def _write_values(writers: Any, first: int, last: int, i: int, at: Any) -> int:
+    for cell in range(first, last):
+        if writers[cell]:
+            at[0], at[1] = writers[cell] - 1, cell
             return VALUE_TWICE
-        writers[value] = i + 1
-        value += run[2]
+        writers[cell] = i + 1
     return FINE
 
 
 @njit(cache=True, nogil=True)
 def _access(
-    i: int, c: Any, views: Any, tracked: Any, writers: Any, pads: Any, sums: Any,
-    pad_cells: Any, sum_cells: Any, clock: Any, owner: Any, out: Any, runs: Any, at: Any,
+    i: int, c: Any, views: Any, tiles: Any, memories: Any, clock: Any, owner: Any, out: Any,
+    at: Any,
 ) -> int:  # fmt: skip
     """All accesses of one instruction, reads first; ``at`` gets (other, place, pod, memory)."""
     engine = 3
     if c.opcode == _LOAD:
         engine = 0
     elif c.opcode != _STORE and c.opcode != _TRANSFER:
-        engine = 1 if c.opcode < 4 else 2
-    wide, found = view_columns(c), FINE
-    writes_view = wide > 0 and (c.opcode == _STORE or c.opcode == _TRANSFER)
-    if wide and not writes_view:
-        found = _through_view(
-            i, c, views, tracked, writers, pads, pad_cells, clock, owner, runs, wide, engine, at
-        )
+        engine = 1 if c.opcode < _VECTOR else 2
+    pads, sums, pad_cells, sum_cells, _ = memories
+    writes_view = c.opcode == _STORE or c.opcode == _TRANSFER
+    found = FINE
+    if not writes_view:
+        found = _through_view(i, c, views, tiles, memories, clock, owner, engine, at)
     for k in range(tile_accesses(c, out)):
         if found != FINE:
             return found
@@ -171,51 +156,48 @@ def _access(
             if found != FINE:
                 return found
     if found == FINE and writes_view:
-        found = _through_view(
-            i, c, views, tracked, writers, pads, pad_cells, clock, owner, runs, wide, engine, at
-        )
+        found = _through_view(i, c, views, tiles, memories, clock, owner, engine, at)
     return found
 
 
 @njit(cache=True, nogil=True)
 def _through_view(
-    i: int, c: Any, views: Any, tracked: Any, writers: Any, pads: Any, pad_cells: Any,
-    clock: Any, owner: Any, runs: Any, wide: int, engine: int, at: Any,
+    i: int, c: Any, views: Any, tiles: Any, memories: Any, clock: Any, owner: Any, engine: int,
+    at: Any,
 ) -> int:  # fmt: skip
     """The tile of a view that one instruction reads, or with a STORE or TRANSFER writes."""
-    view = views[c.operand]
-    base = tracked[view.tensor]
-    if base < 0 and view.resident < 0:
+    tile_of, starts, ranges, repeats = tiles
+    tile = tile_of[i]
+    if tile < 0:
         return FINE
+    pads, writers = memories[0], memories[4]
     writes = c.opcode == _STORE or c.opcode == _TRANSFER
+    resident = views[c.operand].resident >= 0
+    if writes and repeats[tile]:
+        at[0], at[1], at[2], at[3] = i, ranges[starts[tile], 0], int(c.target_pod), SCRATCHPAD
+        return TWICE if resident else VALUE_TWICE
     first_pod, pods = int(c.pod), 1
     if c.opcode == _TRANSFER:
         first_pod, pods = int(c.target_pod), int(c.target_pods)
     found = FINE
-    for r in range(
-        tile_runs(view, int(c.group), int(c.row), int(c.column), int(c.rows), wide, runs)
-    ):
-        if view.resident < 0:
-            values = writers[base:]
+    for r in range(starts[tile], starts[tile + 1]):
+        first, last = ranges[r, 0], ranges[r, 1]
+        if not resident:
             if writes:
-                found = _write_values(values, runs[r], i, at)
+                found = _write_values(writers, first, last, i, at)
             else:
-                found = _read_values(values, runs[r], clock, owner, at)
+                found = _read_values(writers, first, last, clock, owner, at)
             if found != FINE:
                 return found
             continue
-        low, words, stride = view.resident + runs[r, 0], runs[r, 1], runs[r, 2]
-        length, pieces = (words, 1) if stride == 1 else (1, words)
-        for k in range(pieces):
-            first, last = pad_cells[low + k * stride], pad_cells[low + k * stride + length]
-            for pod in range(first_pod, first_pod + pods):
-                at[2], at[3] = pod, SCRATCHPAD
-                if writes:
-                    found = _write(pads[pod], first, last, i, clock, owner, at)
-                else:
-                    found = _read(pads[pod], first, last, engine, i, clock, owner, at)
-                if found != FINE:
-                    return found
+        for pod in range(first_pod, first_pod + pods):
+            at[2], at[3] = pod, SCRATCHPAD
+            if writes:
+                found = _write(pads[pod], first, last, i, clock, owner, at)
+            else:
+                found = _read(pads[pod], first, last, engine, i, clock, owner, at)
+            if found != FINE:
+                return found
     return found
 
 
@@ -237,8 +219,8 @@ def _awaited(code: Any, starts: Any, used: Any, first_signal: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def execute(
-    code: Any, starts: Any, used: Any, owner: Any, views: Any, tracked: Any, writers: Any,
-    pads: Any, sums: Any, pad_cells: Any, sum_cells: Any, runs: Any, position: Any, at: Any,
+    code: Any, starts: Any, used: Any, owner: Any, views: Any, tiles: Any, memories: Any,
+    position: Any, at: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """(what was found, the instruction), with more in ``at`` (other, place, pod, memory).
 
@@ -247,9 +229,10 @@ def execute(
     code, starts, views: instructions, ``queue_starts`` and ``view_table`` of the program, whose
         static rules hold.
     used: int64, numbers of the queues with instructions; owner: int32, each instruction's in it.
-    tracked: int64 [tensors], where a tensor's values begin in ``writers``, -1 where not.
-    writers: uint32 [values], zeros. pads, sums: int32 [pods, cells, ENGINES + 1], zeros.
-    pad_cells, sum_cells: of ``cells_of``. position: int64 [queues], gets where each stands.
+    tiles: as ``view_tiles`` gives them, but with ranges of cells for intervals.
+    memories: int32 [pods, cells, ENGINES + 1] of scratchpads and accumulators, zeros; ``cells_of``
+        both; int32 [cells] of tensors in DRAM, zeros, which get 1 + their writer.
+    position: int64 [queues], gets where each stands.
     """
     queues = len(used)
     first_signal = np.zeros(len(starts), np.int64)
@@ -320,10 +303,7 @@ def execute(
                     blocked_by[u] = -1
             else:
                 clock[u] = i + 1
-                found = _access(
-                    i, c, views, tracked, writers, pads, sums, pad_cells, sum_cells,
-                    clock, owner, out, runs, at,
-                )  # fmt: skip
+                found = _access(i, c, views, tiles, memories, clock, owner, out, at)
                 if found != FINE:
                     return found, i
             i += 1

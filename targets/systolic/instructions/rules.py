@@ -21,6 +21,9 @@ from motet.targets.systolic.instructions.rule_chunk import CHUNK
 from motet.targets.systolic.instructions.rules_codes import CodeRules
 from motet.targets.systolic.instructions.rules_places import PlaceRules
 
+MAX_VALUES = 2**31 - 1
+"""Of a tensor; its padded view may have more."""
+
 Report = Callable[[int, str], Exception]
 """From an instruction's number and what is wrong with it to the error."""
 
@@ -75,6 +78,8 @@ def check_tables(program: SystolicProgram, description: ArrayDescription) -> str
         return f"it has {program.pods} pods, {description.name} has {description.pod_count}"
     least = min(pod.scratchpad_words(program.format) for pod in description.pods)
     for number, tensor in enumerate(program.tensors):
+        if tensor.elements > MAX_VALUES:
+            return f"tensor {number} ({tensor.name!r}) has more than {MAX_VALUES} values"
         if tensor.resident is None:
             continue
         if tensor.role is not Role.INTERNAL or tensor.element is not Element.WORD:
