@@ -1,11 +1,10 @@
 """Depthwise convolutions under the spatial-output-stationary dataflow, as lines (``line_plan``).
 
 A band of the input is staged in the scratchpad and CONV1D reads its lines there through a
-view: the groups of the view are the kernel's rows, its rows (channel, filter of the channel,
-output row), its columns the positions of a padded input line. A tile is some lines x a
-stretch of positions, dense position by position, so that a fold of the array (at most its
-columns) is a contiguous part of it. Tiles of a band differ in addresses only and are
-made in bulk.
+view: its rows are (channel, filter of the channel, output row), its columns (position, kernel
+row) of the interleaved line. A tile is some lines x a stretch of positions, dense position by
+position, so that a fold of the array (at most its columns) is a contiguous part of it.
+Tiles of a band differ in addresses only and are made in bulk.
 
 The bias starts the sums, a requantisation is per line (both vectors over the tile's rows).
 """
@@ -33,7 +32,12 @@ from motet.targets.systolic.instructions.isa import (
     Opcode,
     empty_instructions,
 )
-from motet.targets.systolic.mappings.line_plan import SPATIAL, LinePlan, plan_lines
+from motet.targets.systolic.mappings.line_plan import (
+    SPATIAL,
+    LinePlan,
+    line_stride,
+    plan_lines,
+)
 from motet.targets.systolic.workload.layers import Convolution
 
 
@@ -134,7 +138,7 @@ class _Emitter:
         return self._sums, self._weights, self._vectors, self._residuals
 
     def _emit_tiles(self, tiles: _Tiles) -> None:
-        parts = [*self._loads(tiles), *self._convolutions(tiles), *self._ends(tiles)]
+        parts = [*self._loads(tiles), *self._folds(tiles), *self._ends(tiles)]
         self._recorder.extend(np.stack(parts, axis=1).reshape(-1))
 
     def _made(self, tiles: _Tiles, opcode: Opcode, columns: int, **fields: Any) -> Instructions:
@@ -186,9 +190,9 @@ class _Emitter:
         """Weights, and the vectors and residuals that the epilogue needs, from DRAM."""
         step, epilogue = self._context.step, self._context.step.epilogue
         down, across = self._layer.kernel
-        loops = (Loop(down, across), Loop(across, 1))
+        loops = (Loop(across, 1), Loop(down, across))
         if self._plan.is_turned:
-            loops = (Loop(down, 1), Loop(across, down))
+            loops = (Loop(across, down), Loop(down, 1))
         view = self._number(self._line_vector(step.inputs[1], tiles, loops))
         row = self._line(tiles, tiles.band.channel)
         made = [
@@ -205,61 +209,55 @@ class _Emitter:
                 made.append(self._made(tiles, Opcode.LOAD, 1, operand=view, row=row, **fields))
         return made
 
-    def _convolutions(self, tiles: _Tiles) -> list[Instructions]:
-        down, across = self._layer.kernel
-        whole = self._layer.dilation[1] == 1
+    def _folds(self, tiles: _Tiles) -> list[Instructions]:
+        """One CONV1D for as many positions as the array has columns."""
+        layer, bias = self._layer, self._context.step.epilogue.bias is not None
+        stride = line_stride(layer)
+        view = self._number(self._lines(tiles))
+        row = self._line(tiles, tiles.source.plane)
         return [
-            self._fold(tiles, row, tap, column, across if whole else 1)
-            for row in range(down)
-            for tap in ((0,) if whole else range(across))
+            self._made(
+                tiles,
+                Opcode.CONV1D,
+                min(self._mapping.tile_columns, tiles.positions - column),
+                operand=view,
+                row=row,
+                column=(tiles.position + column) * stride,
+                depth=math.prod(layer.kernel),
+                value=stride,
+                flags=Flag.RESIDENT | (Flag.BIAS if bias else Flag.NONE),
+                dataflow=Dataflow.SPATIAL_OUTPUT_STATIONARY,
+                second_address=tiles.weights,
+                third_address=tiles.vectors if bias else 0,
+                accumulator_address=tiles.sums + column * tiles.lines,
+            )
             for column in range(0, tiles.positions, self._mapping.tile_columns)
         ]
 
-    def _fold(self, tiles: _Tiles, row: int, tap: int, column: int, depth: int) -> Instructions:
-        """``depth`` taps of kernel row ``row`` at positions from ``column`` of the tile on."""
-        layer, stride = self._layer, self._layer.stride[1]
-        columns = min(self._mapping.tile_columns, tiles.positions - column)
-        at = tiles.position + column
-        whole = layer.dilation[1] == 1
-        first = row == 0 and tap == 0
-        start = Flag.BIAS if self._context.step.epilogue.bias is not None else Flag.NONE
-        return self._made(
-            tiles,
-            Opcode.CONV1D,
-            columns,
-            operand=self._number(self._lines(tiles, tap)),
-            group=row,
-            row=self._line(tiles, tiles.source.plane),
-            column=at * stride if whole else at,
-            depth=depth,
-            value=stride if whole else 1,
-            flags=Flag.RESIDENT | (start if first else Flag.ACCUMULATE),
-            dataflow=Dataflow.SPATIAL_OUTPUT_STATIONARY,
-            second_address=tiles.weights + (row * layer.kernel[1] + tap) * tiles.lines,
-            third_address=tiles.vectors if first and start else 0,
-            accumulator_address=tiles.sums + column * tiles.lines,
-        )
-
-    def _lines(self, tiles: _Tiles, tap: int) -> View:
-        """The staged or resident input: groups are kernel rows, rows lines, columns positions."""
+    def _lines(self, tiles: _Tiles) -> View:
+        """The staged or resident input: rows are lines, columns an interleaved line."""
         layer, source = self._layer, tiles.source
         rows = (
             Loop(source.planes, source.plane_step),
             Loop(self._filters, 0),
             Loop(tiles.band.rows, layer.stride[0] * source.row_step),
         )
-        width = layer.out_size[1]
-        columns = Loop((width - 1) * layer.stride[1] + layer.kernel[1], source.column_step)
+        (down, across), width = layer.kernel, layer.out_size[1]
+        inner = Loop(down, layer.dilation[0] * source.row_step)
+        outer = [Loop((width - 1) * layer.stride[1] + across, source.column_step)]
         if layer.dilation[1] > 1:
-            columns = Loop(width, layer.stride[1] * source.column_step)
+            outer = [
+                Loop(width, layer.stride[1] * source.column_step),
+                Loop(across, layer.dilation[1] * source.column_step),
+            ]
         return View(
             source.tensor,
             source.shape,
-            Loop(layer.kernel[0], layer.dilation[0] * source.row_step),
+            Loop(1, 0),
             merged(rows),
-            (columns,),
+            merged((*outer, inner)),
             source.padding,
-            source.offset + tap * layer.dilation[1] * source.column_step,
+            source.offset,
         )
 
     def _ends(self, tiles: _Tiles) -> list[Instructions]:

@@ -2,9 +2,11 @@
 
 A line is an output row of one channel of one image, or, turned, an output column. FuSeConv's
 spatially tiled output-stationary dataflow (arXiv 2105.13434) puts lines on the array's rows and
-positions of a line on its columns; every kernel row is one accumulated 1-D convolution of
-all its taps. Taps that are dilated along the line are no 1-D convolution: each is one of its
-own, of depth 1, through a view.
+positions of a line on its columns. A K x K filter is one 1-D convolution too, of all K K taps:
+its line is the K input rows interleaved, value by value, so that an output's window is K K
+neighbours and the next one K stride further on. Taps that are dilated along the line have no
+window of neighbours; every output then has K K values of the line of its own. Both are
+addresses of a view: nothing is moved for it.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ import math
 from dataclasses import dataclass, replace
 
 from motet.runtime.errors import CompileError
+from motet.targets.systolic.array_intervals import stream_cycles
 from motet.targets.systolic.emit.staging import band_words
+from motet.targets.systolic.instructions.isa import Dataflow
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.memory import slot_words
 from motet.targets.systolic.workload.layers import Convolution
 
+_SPATIAL = int(Dataflow.SPATIAL_OUTPUT_STATIONARY)
 BANDS = 16
 """Bands per pod that an input is cut into at least: one is loaded while another is used."""
 SPATIAL = "spatial-output-stationary"
@@ -37,20 +42,23 @@ def turned(layer: Convolution) -> Convolution:
     )
 
 
-def passes(layer: Convolution) -> tuple[int, int]:
-    """1-D convolutions that are accumulated for one line, and taps of each."""
+def line_stride(layer: Convolution) -> int:
+    """Values of the interleaved line from one output to the next (see the module)."""
     down, across = layer.kernel
-    return (down, across) if layer.dilation[1] == 1 else (down * across, 1)
+    return down * (layer.stride[1] if layer.dilation[1] == 1 else across)
 
 
 def line_cycles(layer: Convolution, rows: int, columns: int) -> int:
-    """Cycles of all lines on one array: each fold takes its taps and the way across its columns."""
+    """Cycles of all lines on one array of ``rows`` x ``columns``, fold after fold."""
     lines = layer.batch * layer.out_channels * layer.out_size[0]
-    count, depth = passes(layer)
-    width = layer.out_size[1]
-    whole, rest = divmod(width, columns)
-    folds = whole * (columns + depth) + (rest + depth if rest else 0)
-    return math.ceil(lines / rows) * count * folds
+    stride, depth = line_stride(layer), math.prod(layer.kernel)
+    whole, rest = divmod(layer.out_size[1], columns)
+    folds = [(whole, columns), (1, rest)] if rest else [(whole, columns)]
+    streamed = sum(
+        count * max(rows, int(stream_cycles(_SPATIAL, rows, outputs, depth, stride)))
+        for count, outputs in folds
+    )
+    return math.ceil(lines / rows) * streamed
 
 
 def along(layer: Convolution, rows: int, columns: int) -> tuple[Convolution, bool]:

@@ -273,7 +273,7 @@ def choose_spatial_mapping(
             pods=len(where),
             split="rows",
             tile_rows=min(pod.rows, count),
-            tile_depth=lines.kernel[1],
+            tile_depth=math.prod(lines.kernel),
             tile_columns=min(pod.columns, lines.out_size[1]),
             rows_outermost=True,
             input_slots=inputs,
