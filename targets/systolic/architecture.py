@@ -216,7 +216,12 @@ class Dram(Frozen, frozen=True):
         ),
     ]
     channels: Annotated[
-        int, Meta(ge=1, le=1024, description="Equal channels; requests alternate over them.")
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Equal channels; addresses are interleaved, so that every request uses all.",
+        ),
     ] = 1
     latency_cycles: Annotated[
         int,

@@ -133,12 +133,12 @@ def load_channel(state: State, i: int, now: int) -> int:
 
 @kernel
 def _transfer(state: State, i: int, now: int) -> tuple[int, int]:
-    """The DRAM channel of request ``i`` moves its bytes, from ``now`` on."""
-    channel = state.channels[state.records[i].other]
-    begin = max(now * _UNIT, channel[0])
-    channel[0] = begin + state.channel_costs[i]
-    channel[1] += state.channel_costs[i]
-    return begin >> FRACTION_BITS, -(-channel[0] >> FRACTION_BITS)
+    """All DRAM channels together move the bytes of request ``i``, from ``now`` on."""
+    begin = max(now * _UNIT, state.channels[0, 0])
+    end = begin + state.channel_costs[i]
+    state.channels[:, 0] = end
+    state.channels[:, 1] += state.channel_costs[i]
+    return begin >> FRACTION_BITS, -(-end >> FRACTION_BITS)
 
 
 @kernel
