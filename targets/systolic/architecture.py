@@ -220,7 +220,7 @@ class Dram(Frozen, frozen=True):
         Meta(
             ge=1,
             le=1024,
-            description="Equal channels; addresses are interleaved, so that every request uses all.",
+            description="Equal channels; addresses are interleaved: a request uses all.",
         ),
     ] = 1
     latency_cycles: Annotated[
