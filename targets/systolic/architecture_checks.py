@@ -149,12 +149,12 @@ def _scale_bytes(pod: Pod, words: int, number_format: str) -> int:
 
 def _check_interconnect(interconnect: Interconnect, pods: int, where: str) -> None:
     kind = interconnect.kind
-    if kind in ("butterfly", "benes") and (pods < 2 or pods & (pods - 1)):
+    if kind in ("butterfly", "benes") and pods & (pods - 1):
         raise wrong(
             where,
             "interconnect.kind",
             kind,
-            f"needs a power of two of pods, at least 2, and there are {pods}; change the pods' "
+            f"needs a power of two of pods, and there are {pods}; change the pods' "
             "counts, or choose bus, crossbar or mesh",
         )
     planes = interconnect.expansion

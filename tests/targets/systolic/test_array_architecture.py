@@ -118,6 +118,14 @@ def test_descriptions_need_neither_compiled_loops_nor_the_compiler() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_single_pod_may_stand_behind_any_interconnect() -> None:
+    """A sweep over pods begins with one."""
+    for kind in ("bus", "crossbar", "butterfly", "benes", "mesh"):
+        tables = changed("interconnect", {"kind": kind})
+        tables["pods"][0]["count"] = 1
+        assert checked(tables, "").pod_count == 1
+
+
 def test_pods_of_several_sizes_are_numbered_through() -> None:
     machine = load_architecture("mixed-64x64-4x16x16")
     assert [machine.pod(n).rows for n in range(5)] == [64, 16, 16, 16, 16]
