@@ -100,7 +100,7 @@ def _with(program: SystolicProgram, instructions: Any) -> SystolicProgram:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(list(FORMATS)))
 def test_bytes_are_those_of_the_words_touched(seed: int, number_format: str) -> None:
     program = without_resident_reads(random_program(np.random.default_rng(seed), number_format))
