@@ -38,7 +38,13 @@ class Tally:
 
 
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
-@click.option("--cases", default=400, show_default=True, help="Random cases, at least.")
+@click.option(
+    "--cases",
+    default=400,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Random cases, at least.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(cases: int, seed: int, as_json: bool) -> None:

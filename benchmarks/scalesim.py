@@ -92,7 +92,13 @@ class Row:
 
 
 @click.command(help=__doc__.splitlines()[0] if __doc__ else None)
-@click.option("--layers", default=4, show_default=True, help="How many layers of ResNet-50.")
+@click.option(
+    "--layers",
+    default=4,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many layers of ResNet-50.",
+)
 @click.option("--array", default="32x32", show_default=True, help="ROWSxCOLUMNS.")
 @click.option("--dataflow", "flows", multiple=True, type=click.Choice(list(DATAFLOWS)))
 @click.option("--memory-layers", default=1, show_default=True)
