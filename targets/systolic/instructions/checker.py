@@ -42,8 +42,14 @@ from motet.targets.systolic.instructions.ordering import (
 )
 from motet.targets.systolic.instructions.program import VIEW, Role, SystolicProgram
 from motet.targets.systolic.instructions.rules import check_rules, check_tables
-from motet.targets.systolic.instructions.view_tiles import view_tiles
+from motet.targets.systolic.instructions.view_tiles import (
+    edge_address,
+    edge_numbers,
+    edges_of,
+    view_tiles,
+)
 
+Edges = tuple[NDArray[np.uint8], NDArray[np.int64]]
 CROPPED = "TransposedConvolution"
 
 
@@ -91,21 +97,21 @@ def _check_order(program: SystolicProgram, description: ArrayDescription) -> Non
     views = program.view_table if program.views else np.zeros(1, VIEW)
     used = np.flatnonzero(np.diff(starts)).astype(np.int64)
     owner = np.repeat(np.arange(len(used), dtype=np.int32), np.diff(starts)[used])
-    bases, edges = _bases(program)
+    bases, ends = _bases(program)
     runs = np.empty((_largest_tile(code), 3), np.int64)
     tile_of, first, intervals, repeats = view_tiles(code, views, bases, runs)
     on_chip = np.repeat(_resident_tiles(program, tile_of, len(repeats)), np.diff(first))
     pad_cells, sum_cells = cells_of(code, _capacities(program, description), intervals[on_chip])
-    edges = np.unique(np.concatenate([edges, intervals[~on_chip].ravel()]))
+    edges = edges_of(intervals[~on_chip], ends)
     ranges = np.empty_like(intervals)
     ranges[on_chip] = pad_cells[intervals[on_chip]]
-    ranges[~on_chip] = np.searchsorted(edges, intervals[~on_chip])
+    ranges[~on_chip] = edge_numbers(*edges, intervals[~on_chip])
     pods = max(program.pods, int((code["target_pod"] + code["target_pods"]).max(initial=0)))
     pads, sums = (
         np.zeros((pods, int(cells[-1]) + 1, ENGINES + 1), np.int32)
         for cells in (pad_cells, sum_cells)
     )
-    writers = np.zeros(len(edges), np.int32)
+    writers = np.zeros(int(edges[1][-1]), np.int32)
     position, at = np.zeros(len(starts), np.int64), np.zeros(4, np.int64)
     found, index = execute(
         code, starts, used, owner, views, (tile_of, first, ranges, repeats),
@@ -117,7 +123,7 @@ def _check_order(program: SystolicProgram, description: ArrayDescription) -> Non
         cells = pad_cells if at[3] == SCRATCHPAD else sum_cells
         at[1] = np.searchsorted(cells, at[1])
     elif found != FINE:
-        at[1] = edges[at[1]] - bases[_operand(program, index)]
+        at[1] = edge_address(*edges, int(at[1])) - bases[_operand(program, index)]
     if found != FINE:
         raise _error(program, index, _finding(program, found, at, index))
     _check_outputs(program, bases, edges, writers)
@@ -212,17 +218,15 @@ def _deadlock(program: SystolicProgram, position: NDArray[np.int64]) -> ProgramE
 
 
 def _check_outputs(
-    program: SystolicProgram,
-    bases: NDArray[np.int64],
-    edges: NDArray[np.int64],
-    writers: NDArray[np.int32],
+    program: SystolicProgram, bases: NDArray[np.int64], edges: Edges, writers: NDArray[np.int32]
 ) -> None:
     for number in program.results:
         tensor = program.tensors[number]
-        begin, end = np.searchsorted(edges, [bases[number], bases[number] + tensor.elements])
+        bounds = np.array([bases[number], bases[number] + tensor.elements], np.int64)
+        begin, end = edge_numbers(*edges, bounds)
         missing = np.flatnonzero(writers[begin:end] == 0)
         if len(missing):
-            value = int(edges[begin + missing[0]] - bases[number])
+            value = edge_address(*edges, int(begin + missing[0])) - int(bases[number])
             raise ProgramError(
                 f"array program: no store writes value {value} of the output "
                 f"{tensor.name!r} (tensor {number}): store every value once"

@@ -124,3 +124,49 @@ def _merged(keys: Any, pieces: int, base: int, intervals: Any, at: int) -> tuple
         intervals[at, 0], intervals[at, 1] = low, high
         at += 1
     return at, twice
+
+
+_BLOCK = 64
+
+
+@njit(cache=True, nogil=True)
+def edges_of(intervals: Any, ends: Any) -> tuple[Any, Any]:
+    """The addresses where some interval, or one of ``ends`` (the last is the highest), lies.
+
+    Returns (marks, before): uint8 [addresses], 1 at each edge, and int64 [blocks of 64 addresses],
+    the edges before each block.
+    """
+    marks = np.zeros((ends[-1] // _BLOCK + 1) * _BLOCK, np.uint8)
+    for k in range(len(ends)):
+        marks[ends[k]] = 1
+    for k in range(len(intervals)):
+        marks[intervals[k, 0]] = 1
+        marks[intervals[k, 1]] = 1
+    before = np.zeros(len(marks) // _BLOCK + 1, np.int64)
+    for block in range(len(before) - 1):
+        total = 0
+        for k in range(block * _BLOCK, (block + 1) * _BLOCK):
+            total += marks[k]
+        before[block + 1] = before[block] + total
+    return marks, before
+
+
+@njit(cache=True, nogil=True)
+def edge_numbers(marks: Any, before: Any, addresses: Any) -> Any:
+    """How many edges lie below each of ``addresses``, int64 of any shape."""
+    flat = addresses.ravel()
+    made = np.empty(len(flat), np.int64)
+    for k in range(len(flat)):
+        block = flat[k] // _BLOCK
+        total = before[block]
+        for place in range(block * _BLOCK, flat[k]):
+            total += marks[place]
+        made[k] = total
+    return made.reshape(addresses.shape)
+
+
+def edge_address(marks: Any, before: Any, number: int) -> int:
+    """The address of edge ``number``."""
+    block = int(np.searchsorted(before, number, "right")) - 1
+    places = np.flatnonzero(marks[block * _BLOCK : (block + 1) * _BLOCK])
+    return block * _BLOCK + int(places[number - before[block]])
