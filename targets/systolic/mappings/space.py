@@ -174,19 +174,23 @@ def _tiles(
     m, n, k = shape.m, shape.n, shape.k
     high, wide = pod.rows, pod.columns
     limits = {
-        "weight-stationary": (None, min(high, k), min(wide, n)),
-        "output-stationary": (min(high, m), None, min(wide, n)),
-        "input-stationary": (min(wide, m), min(high, k), None),
+        "weight-stationary": (None, high, wide),
+        "output-stationary": (high, None, wide),
+        "input-stationary": (wide, high, None),
     }[dataflow]
+    wholes = (m, k, n)
     sizes = (-(-m // grid[1]), k, -(-n // grid[2]))
     names = ("tile_rows", "tile_depth", "tile_columns")
     options = []
-    for name, limit, size, line in zip(names, limits, sizes, (run, 1, 1), strict=True):
-        if name in pinned:
-            fits = limit is None or pinned[name] <= limit
-            options.append([min(pinned[name], (m, k, n)[len(options)])] if fits else [])
+    for axis, (name, limit, line) in enumerate(zip(names, limits, (run, 1, 1), strict=True)):
+        given = pinned.get(name)
+        if given is not None:
+            is_legal = limit is None or given <= limit
+            options.append([min(given, wholes[axis])] if is_legal else [])
+        elif limit is None:
+            options.append(_parts(sizes[axis], high, line))
         else:
-            options.append(_parts(size, high, line) if limit is None else [limit])
+            options.append([min(limit, wholes[axis])])
     return product(*options)
 
 
