@@ -1,12 +1,15 @@
 """Transposed convolutions as products over views, against their definition."""
 
 import numpy as np
+from array_emission import Emission, machine, random_arguments
 from array_slow_interpreter import SlowInterpreter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motet.targets.systolic.instructions.isa import empty_instructions
+from motet.targets.systolic.emit.dispatch import emit_step, step_mapping
+from motet.targets.systolic.instructions.isa import Activation, empty_instructions
 from motet.targets.systolic.instructions.program import Role, Tensor
+from motet.targets.systolic.workload.graph import single
 from motet.targets.systolic.workload.layers import TransposedConvolution
 from motet.targets.systolic.workload.products import products_of
 
@@ -95,3 +98,22 @@ def test_views_stay_inside_their_padded_tensors(layer):
         for view in (views.input, views.weight, views.output):
             assert view.first_address >= 0
             assert view.last_address < np.prod(view.padded_shape)
+
+
+def choose(*arguments, **options):
+    return step_mapping(*arguments, **options).mapping
+
+
+@settings(max_examples=25, deadline=None)
+@given(layers(), st.sampled_from([1, 2, 3]), st.booleans(), st.booleans())
+def test_programs_compute_it(layer, pods, bias, residual):
+    workload = single(layer, bias=bias, residual=residual, activation=Activation.TANH)
+    array = machine(pods=pods, scratchpad=2048, sums=256)
+    arguments = random_arguments(workload, "fp32", 0)
+    made = Emission(workload, array, mapping=choose, emit=emit_step).run(arguments)
+    expected = transposed(layer, *arguments[:2])
+    if bias:
+        expected += arguments[2][:, None, None]
+    if residual:
+        expected += arguments[-1]
+    np.testing.assert_allclose(made, np.tanh(expected), rtol=2e-5, atol=2e-5)
