@@ -164,7 +164,7 @@ REFUSED = {
     "view=0 row=0": ("view=9 row=0", "names no view"),
     "w=@64 acc": ("w=@64 view=0 acc", "must be NO_OPERAND"),
     "rows=8 cols=3": ("rows=8 cols=4", "leaves its view of 1 groups of 8x3"),
-    "load view=0": ("load view=2", "reads an output"),
+    "load view=0": ("load view=2", "reads value 0 of tensor 2 .'y'., which nothing wrote"),
     "store view=5": ("store view=1", "leaves its view|writes an input"),
     "store view=2": ("store view=4", "resident"),
     "transfer view=4": ("transfer view=5", "lies in DRAM"),
@@ -269,3 +269,60 @@ def test_random_programs_use_everything() -> None:
         program = random_program(np.random.default_rng(seed), "int8", 80)
         used |= {int(opcode) for opcode in program.instructions["opcode"]}
     assert used == {int(opcode) for opcode in Opcode}
+
+
+def test_a_value_written_twice_by_one_tile_is_refused() -> None:
+    """Views whose loops meet an address twice may be read, not written."""
+    for number, kind in ((2, "tensor 2"), (4, "word 128")):
+        loops = f"view {number} tensor={number} shape=8x4 group=1:0 rows=8:"
+        twice = LAYER.replace(f"{loops}4 columns=4:1", f"{loops}0 columns=4:1")
+        with pytest.raises(ProgramError, match=f"writes .*{kind}.* twice"):
+            check_program(assemble(twice), machine())
+
+
+CHAIN = """\
+format int8
+pods 2
+tensor 0 "x" input word 1x1
+view 0 tensor=0 shape=1x1 group=1:0 rows=1:0 columns=1:0
+
+pod 0 load:
+{loads}
+pod 0 store:
+{moves}
+pod 1 load:
+  wait queue=0.store count={last}
+  load view=0 row=0 col=0 to=@0 rows=1 cols=1 target=1
+"""
+
+
+def test_many_signals_that_are_awaited_late() -> None:
+    """More clocks are kept at once than there is room for at first; knowledge is passed on."""
+    count = 200
+    loads = "\n".join(
+        f"  load view=0 row=0 col=0 to=@{i} rows=1 cols=1\n  signal" for i in range(count)
+    )
+    moves = "\n".join(
+        f"  wait queue=0.load count={i + 1}\n"
+        f"  transfer from=@{i} to=@{i} rows=1 cols=1 target=1\n  signal"
+        for i in range(count)
+    )
+    check_program(assemble(CHAIN.format(loads=loads, moves=moves, last=1)), machine())
+    late = moves.replace("count=150\n", "count=149\n")
+    with pytest.raises(ProgramError, match=r"0\.store, instruction 448 .*word 149 .*orders"):
+        check_program(assemble(CHAIN.format(loads=loads, moves=late, last=1)), machine())
+    unordered = CHAIN.replace("  wait queue=0.store count={last}\n", "")
+    with pytest.raises(ProgramError, match=r"1\.load, instruction 0 .*word 0 .* of pod 1"):
+        check_program(assemble(unordered.format(loads=loads, moves=moves)), machine())
+
+
+def test_knowledge_passes_through_a_third_queue() -> None:
+    """0.load, 0.store, 1.load: the last knows what the second knew of the first."""
+    text = CHAIN.format(
+        loads="  load view=0 row=0 col=0 to=@0 rows=1 cols=1 targets=2\n  signal",
+        moves="  wait queue=0.load count=1\n  signal",
+        last=1,
+    )
+    check_program(assemble(text), machine())
+    with pytest.raises(ProgramError, match=r"1\.load, instruction 1 .*nothing orders"):
+        check_program(assemble(text.replace("  wait queue=0.load count=1\n", "")), machine())
