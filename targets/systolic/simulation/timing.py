@@ -141,11 +141,13 @@ def _queues(starts: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _channel_costs(moved: NDArray[np.int64], description: ArrayDescription) -> NDArray[np.int64]:
-    """Cycles of a DRAM channel for each instruction's bytes, x 2**FRACTION_BITS."""
+    """Cycles of the DRAM channels for each instruction's bytes, x 2**FRACTION_BITS.
+
+    Addresses are interleaved: every request is spread over all channels, and its rows too.
+    """
     dram = description.dram
-    per_cycle = description.dram_bytes_per_cycle / dram.channels
-    missed = (1.0 - dram.row_hit_fraction) * dram.row_miss_cycles
-    cycles = moved / per_cycle + -(-moved // dram.row_bytes) * missed
+    missed = (1.0 - dram.row_hit_fraction) * dram.row_miss_cycles / dram.channels
+    cycles = moved / description.dram_bytes_per_cycle + -(-moved // dram.row_bytes) * missed
     return np.floor(cycles * (1 << FRACTION_BITS)).astype(np.int64)
 
 
