@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from motet.targets.systolic.instructions.program import Element, Role
 from motet.targets.systolic.workload.graph import Step, Workload
-from motet.targets.systolic.workload.layers import (
-    Convolution,
-    Elementwise,
-    MatrixProduct,
-    Pooling,
-    TransposedConvolution,
-)
+from motet.targets.systolic.workload.layers import Elementwise
 
 
 def may_be_resident(workload: Workload, tensor: int) -> bool:
     """Whether the steps of ``workload`` can write and read ``tensor`` in scratchpads.
 
-    It is made and used inside the program, in words, and every reader takes it as the streamed
-    input of a product (not a depthwise one, whose lines are staged), as a residual, or as an
-    input of pooling or elementwise arithmetic. Weight operands come from DRAM: a scratchpad
-    cannot gather them into dense tiles.
+    It is made and used inside the program, in words, and every reader takes it as its first
+    input, as a residual, or as the second tile of elementwise arithmetic. Weight operands and
+    vectors come from DRAM: a scratchpad cannot gather them into dense tiles.
     """
     held = workload.tensors[tensor]
     if held.role is not Role.INTERNAL or held.element is not Element.WORD:
@@ -32,10 +25,6 @@ def _reads_resident(step: Step, tensor: int) -> bool:
         return False
     if tensor not in step.inputs:
         return True
-    layer = step.layer
-    if isinstance(layer, (Convolution, MatrixProduct)):
-        depthwise = isinstance(layer, Convolution) and layer.is_depthwise
-        return not depthwise and tensor not in step.inputs[1:]
-    if isinstance(layer, TransposedConvolution):
-        return False
-    return isinstance(layer, (Pooling, Elementwise))
+    if isinstance(step.layer, Elementwise) and not step.layer.vector:
+        return True
+    return tensor not in step.inputs[1:]
