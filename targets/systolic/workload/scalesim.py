@@ -3,8 +3,9 @@
 As SCALE-Sim 3.0.0 reads them: the first line is a header, blank lines count for
 nothing, columns are known by their place. ``conv``: layer name, input height and width (with
 padding), filter height and width, channels, filters, stride; ``gemm``: layer name, M, N, K. A
-sparsity ratio may follow, and a comma may end a line. Beyond that, the header that SCALE-Sim
-itself writes (two columns of strides) and lines without the last comma are read.
+sparsity ratio may follow, and a comma and a comment after it end a line. Beyond that, lines
+without that comma are read, and columns of a batch size or of a second stride, along the
+width, where the header names them (published files and SCALE-Sim's own output have them).
 
 * A layer's outputs are ceil((input - filter) / stride) + 1, as there: a window that sticks
   out is padded with zeros at the bottom and right (others drop it).
@@ -52,7 +53,7 @@ def read_topology(path: str | Path, kind: Kind | None = None) -> Workload:
         raise SpecError(f"{path}: empty; the first line is a header, each other line a layer")
     kind = kind or _kind(rows[0])
     _check_header(rows[0], kind)
-    layers = [(row, _layer(row, kind)) for row in rows[1:]]
+    layers = [(row, _layer(row, kind, rows[0])) for row in rows[1:]]
     if not layers:
         raise SpecError(f"{path}: no layer; the first line is a header, each other line a layer")
     return _workload(layers)
@@ -60,7 +61,7 @@ def read_topology(path: str | Path, kind: Kind | None = None) -> Workload:
 
 @dataclass(frozen=True)
 class _Row:
-    """A line with something in it; fields without blanks, empty ones at the end left out."""
+    """A line with something in it; no blanks around fields, nothing empty or comment at the end."""
 
     path: str | Path
     line: int
@@ -77,7 +78,7 @@ def _rows(path: str | Path) -> Iterator[_Row]:
         raise SpecError(f"{path}: cannot read this topology: {error}") from error
     for line, content in enumerate(text.splitlines(), 1):
         fields = [field.strip().strip('"').strip() for field in content.split(",")]
-        while fields and not fields[-1]:
+        while fields and (not fields[-1] or fields[-1].startswith("#")):
             fields.pop()
         if fields:
             yield _Row(path, line, tuple(fields))
@@ -104,35 +105,40 @@ def _plain(name: str) -> str:
     return "".join(name.lower().split()).rstrip("s").replace("strideheight", "stride")
 
 
-def _layer(row: _Row, kind: Kind) -> Layer:
+def _layer(row: _Row, kind: Kind, header: _Row) -> Layer:
     names = COLUMNS[kind]
     values = row.fields
     if len(values) < len(names):
         raise row.error(f"{len(values)} values of {len(names)}: give {', '.join(names)}")
     sizes = [_number(row, name, text) for name, text in zip(names[1:], values[1:], strict=False)]
-    more = _more_strides(row, kind, values[len(names) :])
+    more = _more(row, len(names), header)
     try:
         if kind == "gemm":
             m, n, k = sizes
-            return MatrixProduct(1, m, n, k)
+            return MatrixProduct(more.get("batch", 1), m, n, k)
         return _convolution(row, sizes, more)
     except CompileError as error:
         raise row.error(f"layer {values[0]!r}: {error}") from error
 
 
-def _more_strides(row: _Row, kind: Kind, rest: tuple[str, ...]) -> int | None:
-    """The stride along the width, where the file has one; checks what else stands there."""
-    stride = None
-    if kind == "conv" and rest and _is_number(rest[0]):
-        stride, rest = _number(row, "Stride Width", rest[0]), rest[1:]
-    if rest and rest[0].replace(" ", "") != "1:1":
-        raise row.error(f"column Sparsity is {rest[0]!r}: only dense layers, 1:1")
-    if rest[1:]:
-        raise row.error(f"{rest[1]!r} after the last column; remove it")
-    return stride
+def _more(row: _Row, known: int, header: _Row) -> dict[str, int]:
+    """Stride along the width and batch, where columns after the ``known`` ones have them."""
+    found = {}
+    for at, text in enumerate(row.fields[known:], known):
+        name = header.fields[at] if at < len(header.fields) else ""
+        subject = next((word for word in ("stride", "batch") if word in name.lower()), None)
+        if subject:
+            found[subject] = _number(row, name, text)
+        elif text.replace(" ", "") != "1:1":
+            column = f"column {name or at + 1}"
+            raise row.error(
+                f"{column} is {text!r}; after {header.fields[known - 1]} there may be a sparsity "
+                "of 1:1 (only dense layers), a batch size or a second stride, named in the header"
+            )
+    return found
 
 
-def _convolution(row: _Row, sizes: list[int], stride_width: int | None) -> Convolution:
+def _convolution(row: _Row, sizes: list[int], more: dict[str, int]) -> Convolution:
     height, width, kernel_height, kernel_width, channels, filters, stride = sizes
     for name, size, kernel in (
         ("Filter Height", height, kernel_height),
@@ -140,10 +146,10 @@ def _convolution(row: _Row, sizes: list[int], stride_width: int | None) -> Convo
     ):
         if kernel > size:
             raise row.error(f"column {name} is {kernel}, larger than the input's {size}")
-    strides = (stride, stride_width or stride)
+    strides = (stride, more.get("stride", stride))
     depthwise = "DP" in row.fields[0]
     return Convolution(
-        batch=1,
+        batch=more.get("batch", 1),
         in_channels=channels,
         out_channels=channels * filters if depthwise else filters,
         groups=channels if depthwise else 1,

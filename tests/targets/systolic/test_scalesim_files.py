@@ -68,6 +68,8 @@ def test_depthwise(topology):
         ),
         ("\ufeff" + CONV.replace("\n", "\r\n"), "c,9,9,3,3,2,4,2,,\r"),
         ("Name,h,w,fh,fw,c,n,s,\n", "c,9,9,3,3,2,4,2,"),
+        (CONV, "\tc,9,9,3,3,2,4,2,#dw"),
+        (CONV[:-1] + "Batch Size,\n", "c,9,9,3,3,2,4,2,1,"),
     ],
 )
 def test_variants_of_lines(topology, header, line):
@@ -126,8 +128,9 @@ def test_outputs_are_scalesims(tmp_path_factory, size, kernel, stride, wide):
             CONV + "c,9,2,3,3,2,4,1,\n",
             "line 2: column Filter Width is 3, larger than the input's 2",
         ),
-        (CONV + "c,9,9,3,3,2,4,1,2:4,\n", "line 2: column Sparsity is '2:4': only dense layers"),
-        (CONV + "c,9,9,3,3,2,4,1,1:1,7,\n", "line 2: '7' after the last column"),
+        (CONV + "c,9,9,3,3,2,4,1,2:4,\n", "line 2: column 9 is '2:4'; after Strides there may"),
+        (CONV + "c,9,9,3,3,2,4,1,2,\n", "line 2: column 9 is '2'; after Strides there may"),
+        (CONV[:-1] + "Groups,\nc,9,9,3,3,2,4,1,2,\n", "line 2: column Groups is '2'"),
         (CONV + "c,90000,90000,3,3,2,4,1,\n", "line 2: layer 'c': a tensor may hold at most"),
         ("Layer,M,N,K\nx,1,2,9999999999999,\n", "line 2: column K is '9999999999999'"),
         (b"\xff\xfe\x00", "cannot read this topology"),
