@@ -143,10 +143,13 @@ def _search(
             pod.scratchpad_words(number_format.name) if free[0] is None else free[0],
             pod.accumulator_words if free[1] is None else free[1],
         )
-        for made in _spaces(asked, first, count, pod, pinned):
-            found = _best(made, asked, words, problems)
-            if found and (best is None or found[0] < best[0]):
-                best = found
+        for thorough in (True,) if count == 1 else (False, True):
+            for made in _spaces(asked, first, count, pod, pinned, thorough=thorough):
+                found = _best(made, asked, words, problems)
+                if found and (best is None or found[0] < best[0]):
+                    best = found
+            if best is not None:
+                break  # many grids are choice enough
     if best is not None:
         return best[1]
     return problems[0] if problems else _no_candidate(description, number_format, pinned)
@@ -162,14 +165,14 @@ def _kinds(
 
 
 def _spaces(
-    asked: Question, first: int, count: int, pod: Pod, pinned: Pinned
+    asked: Question, first: int, count: int, pod: Pod, pinned: Pinned, *, thorough: bool
 ) -> Iterable[Candidates]:
     """The candidates of every dataflow that the pods offer."""
     run = product_views(asked.layer, asked.step.inputs, asked.step.output).run
     choices = grids(asked.shape, first, pod, count, pinned)
     for dataflow in PRODUCT_DATAFLOWS:
         if dataflow in pod.dataflows and pinned.get("dataflow", dataflow) == dataflow:
-            made = candidates(asked.shape, run, dataflow, pod, choices, pinned)
+            made = candidates(asked.shape, run, dataflow, pod, choices, pinned, thorough=thorough)
             if len(made.grid):
                 yield made
 

@@ -32,7 +32,8 @@ Ints = NDArray[np.int64]
 Pinned = dict[str, Any]
 """Fields of ``Mapping`` with the value that they must have."""
 
-STREAM_SLOTS = (2, 4, 8)
+STREAM_SLOTS = (4, 8)
+SUM_SLOTS = (2, 4)
 MAX_CUTS = 64
 SPLITS: tuple[Split, ...] = ("columns", "rows", "groups")
 
@@ -133,24 +134,20 @@ def candidates(
     pod: Pod,
     choices: list[Grid],
     pinned: Pinned,
+    *,
+    thorough: bool,
 ) -> Candidates:
-    """All candidates of one dataflow on one kind of pods; ``run``: rows of an output line."""
+    """All candidates of one dataflow on one kind of pods.
+
+    ``run``: rows of an output line. ``thorough``: with more choices of slots.
+    """
     rows_of: list[tuple[int, ...]] = []
     for number, grid in enumerate(choices):
         per_pod = grid.mapping.grid
-        for tile in _tiles(shape, run, dataflow, pod, per_pod, pinned):
-            rounds = [
-                -(-size // (t * p))
-                for size, t, p in zip(
-                    (shape.m, shape.n), (tile[0], tile[2]), per_pod[1:], strict=True
-                )
-            ]
-            deep = -(-shape.k // tile[1])
-            copies = _copies(grid)
-            fixed = (number, *per_pod, *copies, *tile)
-            rows_of += [(*fixed, *one) for one in _slots(rounds[0], rounds[1], deep, pinned)]
-    table = np.array(rows_of, np.int64).reshape(-1, 13).T
-    return Candidates(dataflow, pod, tuple(choices), *table)
+        fixed = (number, *per_pod, *_copies(grid))
+        rows_of += [(*fixed, *tile) for tile in _tiles(shape, run, dataflow, pod, per_pod, pinned)]
+    table = np.array(rows_of, np.int64).reshape(-1, 9).T
+    return Candidates(dataflow, pod, tuple(choices), *_with_slots(shape, table, pinned, thorough))
 
 
 def _copies(grid: Grid) -> tuple[int, int]:
@@ -209,28 +206,44 @@ def _parts(size: int, least: int, run: int) -> list[int]:
     return sorted(made, reverse=True)
 
 
-def _slots(m_rounds: int, n_rounds: int, deep: int, pinned: Pinned) -> list[tuple[int, ...]]:
-    """(rows outermost, input, weight, accumulator slots)."""
+def _with_slots(shape: ProductShape, table: Ints, pinned: Pinned, thorough: bool) -> Ints:
+    """``table`` [9, tiles] for every choice of (rows outermost, input, weight, sum slots)."""
+    _, _, row_pods, column_pods, _, _, rows, depth, columns = table
+    m_rounds = -(-shape.m // (rows * row_pods))
+    n_rounds = -(-shape.n // (columns * column_pods))
+    deep = -(-shape.k // depth)
     made = []
-    orders = [pinned["rows_outermost"]] if "rows_outermost" in pinned else [True, False]
-    if m_rounds == 1 and len(orders) == 2:
-        orders = [False]
-    elif n_rounds == 1 and len(orders) == 2:
-        orders = [True]
-    given = pinned.get("accumulator_slots")
-    sums = [2, 4] if given is None else [given]
-    for order in orders:
-        inputs = _ring(deep * (1 if order else m_rounds), m_rounds * deep, "input_slots", pinned)
-        weights = _ring(deep * (n_rounds if order else 1), n_rounds * deep, "weight_slots", pinned)
-        made += list(product([int(order)], inputs, weights, sums))
+    for order in [pinned["rows_outermost"]] if "rows_outermost" in pinned else [True, False]:
+        which = np.ones(len(rows), bool)
+        if "rows_outermost" not in pinned:  # where one loop has one turn, the order is the same
+            which = (n_rounds == 1) | (m_rounds > 1) if order else (n_rounds > 1)
+        held = (deep * (1 if order else m_rounds), deep * (n_rounds if order else 1))
+        inputs = _ring(held[0], m_rounds * deep, pinned.get("input_slots"), thorough)
+        weights = _ring(held[1], n_rounds * deep, pinned.get("weight_slots"), thorough)
+        given = pinned.get("accumulator_slots")
+        for some, others, sums in product(
+            inputs, weights, SUM_SLOTS if given is None else (given,)
+        ):
+            chosen = np.flatnonzero(which & (some > 0) & (others > 0))
+            slots = (np.full(len(rows), int(order)), some, others, np.full(len(rows), sums))
+            made.append(np.vstack([table, *slots])[:, chosen])
+    return np.hstack(made)
+
+
+def _ring(kept: Ints, tiles: Ints, pinned: int | None, thorough: bool) -> list[Ints]:
+    """Choices of slots per tile, 0 where a choice is no other than an earlier one."""
+    if pinned is not None:
+        return [np.full(len(kept), pinned)]
+    choices = [np.maximum(kept, 2), *(np.full(len(kept), slots) for slots in STREAM_SLOTS)]
+    if thorough:
+        choices += [np.full(len(kept), 2), 2 * kept, kept + STREAM_SLOTS[-1]]
+    made: list[Ints] = []
+    for choice in choices:
+        slots = np.minimum(choice, np.maximum(2, tiles))
+        for other in made:
+            slots = np.where(slots == other, 0, slots)
+        made.append(slots)
     return made
-
-
-def _ring(kept: int, tiles: int, name: str, pinned: Pinned) -> list[int]:
-    if name in pinned:
-        return [pinned[name]]
-    ahead = (max(2, kept), kept + STREAM_SLOTS[-1], 2 * kept, *STREAM_SLOTS)
-    return sorted({min(slots, max(2, tiles)) for slots in ahead})
 
 
 def fitting(
