@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from tvm import IRModule
+
 from motet.compiler.frontend.load import ImportedModel, load_model, merge
 from motet.compiler.frontend.registry import operators_from
 from motet.compiler.kernels import ArrayPrograms, HostKernels
@@ -23,7 +25,8 @@ from motet.runtime.program import Program
 from motet.runtime.verify import verify_program
 from motet.targets.host.build import build_library
 from motet.targets.host.machine import Machine, machine_for
-from motet.targets.systolic.description import ArrayDescription, load_description, to_json
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.architecture_file import load_architecture, to_json
 
 Progress = Callable[[str], None]
 """Called with a line about what is being done now."""
@@ -41,6 +44,35 @@ class CompileOptions:
     progress: Progress = _silent
 
 
+@dataclass(frozen=True)
+class Transformed:
+    """Models after the passes: units and regions, and no code yet.
+
+    array: what the target is; None for the host. records: what each pass did.
+    """
+
+    module: IRModule
+    models: tuple[ImportedModel, ...]
+    records: tuple[PassRecord, ...]
+    array: ArrayDescription | None
+
+
+def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
+    """Check ``spec``, import its models and run the passes.
+
+    Raises what ``compile_bundle`` raises before it makes code.
+    """
+    validate(spec)
+    array = None if spec.target == "host" else load_architecture(spec.target)
+    with operators_from(spec.operators):
+        models = _import(_in_run_order(spec), options.progress)
+    check_wires(spec, models)
+    options.progress("passes")
+    steps = steps_for(spec.passes, array, spec.array.format)
+    mod, records = run(merge(models), steps, options.hooks)
+    return Transformed(mod, tuple(models), tuple(records), array)
+
+
 def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> Bundle:
     """Compile every model of ``spec`` into one bundle.
 
@@ -49,16 +81,12 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     options = options or CompileOptions()
     validate(spec)
     machine = machine_for(spec.host.cpu)
-    array = None if spec.target == "host" else load_description(spec.target)
-    with operators_from(spec.operators):
-        models = _import(_in_run_order(spec), options.progress)
-    check_wires(spec, models)
-    options.progress("passes")
-    mod, records = run(merge(models), steps_for(spec.passes, array), options.hooks)
+    done = transformed(spec, options)
+    mod, array, models = done.module, done.array, done.models
     code = CodeMakers(
         HostKernels(machine, lambda kind: options.progress(f"kernel {kind}")),
         WeightPool(),
-        ArrayPrograms(array) if array is not None else None,
+        _array_programs(spec, array, options.progress),
     )
     programs = {
         model.name: lower(mod, model.name, model.inputs, model.outputs, code) for model in models
@@ -67,8 +95,16 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     _check_own_work(programs, code)
     options.progress(f"library of {len(code.host.functions)} kernels")
     library = build_library(code.host.functions, machine) if code.host.functions else b""
-    manifest = _manifest(spec, machine, array, models, [*records, _sharing(code)])
+    manifest = _manifest(spec, machine, array, models, [*done.records, _sharing(code)])
     return _bundle(manifest, programs, code, library, array)
+
+
+def _array_programs(
+    spec: BundleSpec, array: ArrayDescription | None, progress: Progress
+) -> ArrayPrograms | None:
+    if array is None:
+        return None
+    return ArrayPrograms(array, spec.array.format, lambda kind: progress(f"array program {kind}"))
 
 
 def _check_own_work(programs: Mapping[str, Program], code: CodeMakers) -> None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tvm import relax
+from tvm import IRModule, relax
 from tvm_ffi import structural_equal, structural_hash
 
-from motet.passes.names import KIND, ONNX_NODES, OP, UNIT_MARKS
-from motet.runtime.errors import UnsupportedOperatorError
+from motet.passes.names import KIND, ONNX_NODES, OP, UNIT_MARKS, WEIGHTS
+from motet.runtime.errors import EnvironmentLackError, UnsupportedOperatorError
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
-from motet.targets.systolic.codegen import compile_layer
-from motet.targets.systolic.description import ArrayDescription
-from motet.targets.systolic.layers import Layer
-from motet.targets.systolic.relax_layers import LayerBinding, layer_of
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.from_relax.workload import RegionBinding, workload_of
+from motet.targets.systolic.workload.graph import Workload
 
 
 def without_marks(unit: relax.Function) -> relax.Function:
@@ -83,28 +82,69 @@ class HostKernels:
     def _lower(self, unit: relax.Function, constants: frozenset[int], kind: str) -> HostKernel:
         lowered = lower_unit(without_marks(unit), constants, self.machine)
         digest = hashlib.sha256(lowered.func.script(show_meta=True).encode()).hexdigest()
-        name = re.sub(r"\W+", "_", kind)[:48]
-        symbol = f"{name}_{digest[:16]}"
+        symbol = f"{_short(kind)}_{digest[:16]}"
         self.functions[symbol] = lowered.func
         return HostKernel(symbol, lowered)
 
 
 @dataclass
 class ArrayPrograms:
-    """Compiles units for the array; equal layers share one program."""
+    """Compiles regions for the array; equal workloads share one program.
+
+    Workloads are equal where they differ in the names of their steps alone.
+    """
 
     description: ArrayDescription
+    number_format: str = "fp32"
+    on_region: Callable[[str], None] = lambda kind: None
     programs: dict[str, bytes] = field(default_factory=dict)
-    _known: dict[Layer, str] = field(default_factory=dict)
+    _known: dict[Workload, str] = field(default_factory=dict)
 
-    def program_for(self, unit: relax.Function) -> tuple[str, LayerBinding]:
-        """The program's name, and which parameter feeds which operand."""
-        binding = layer_of(unit)
-        key = binding.layer
+    def program_for(self, mod: IRModule, region: relax.Function) -> tuple[str, RegionBinding]:
+        """The program's name, and how the region's parameters and results belong to it."""
+        binding = region_binding(mod, region)
+        key = _without_names(binding.workload)
         if key not in self._known:
-            data = compile_layer(binding.layer, self.description).encode()
-            kind = type(binding.layer).__name__.lower()
-            name = f"{kind}_{hashlib.sha256(data).hexdigest()[:16]}"
-            self.programs[name] = data
-            self._known[key] = name
+            self._known[key] = self._compiled(binding.workload, str(region.attrs[KIND]))
         return self._known[key], binding
+
+    def _compiled(self, workload: Workload, kind: str) -> str:
+        self.on_region(kind)
+        data = _array_code(workload, self.description, self.number_format)
+        name = f"{_short(kind)}_{hashlib.sha256(data).hexdigest()[:16]}"
+        self.programs[name] = data
+        return name
+
+
+def _array_code(workload: Workload, description: ArrayDescription, number_format: str) -> bytes:
+    """The encoded program; what makes it needs numba, which the host does without."""
+    try:
+        from motet.targets.systolic.emit.region import compile_workload
+        from motet.targets.systolic.instructions.encoding import encode
+    except ImportError as error:
+        if error.name != "numba":
+            raise
+        raise EnvironmentLackError(
+            "compiling for an array needs the package 'numba': pip install 'motet[simulate]'"
+        ) from error
+    return encode(compile_workload(workload, description, number_format).program)
+
+
+def region_binding(mod: IRModule, region: relax.Function) -> RegionBinding:
+    """The workload of a region of ``mod``, its steps called by their ONNX nodes."""
+    weights = [int(index) for index in region.attrs.get(WEIGHTS, ())]
+    return workload_of(region, lambda name: mod[name], step_name, weights)
+
+
+def step_name(unit: relax.Function) -> str:
+    """What reports and mapping files call the step that a unit is: its ONNX nodes."""
+    return "+".join(str(name) for name in unit.attrs[ONNX_NODES])
+
+
+def _without_names(workload: Workload) -> Workload:
+    return replace(workload, steps=tuple(replace(step, name="") for step in workload.steps))
+
+
+def _short(kind: str) -> str:
+    """The start of a program's name."""
+    return re.sub(r"\W+", "_", kind)[:48].rstrip("_")

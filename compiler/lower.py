@@ -1,28 +1,27 @@
 """Entry functions to VM programs: the last step before the bundle.
 
-After ``fuse`` an entry function is a list of bindings: calls of units, views, tuples,
-shapes and ``If``. Units become kernel or array calls, views cost nothing, what an ``If``
-returns is moved into a register where its branches join, and a tensor that is read as a
-shape binds the symbols that it is matched with.
+After ``regions`` an entry function is a list of bindings: calls of units of the host and of
+regions of the array, views, tuples, shapes and ``If``. These become kernel and array calls,
+views cost nothing, what an ``If`` returns is moved into a register where its branches join,
+and a tensor that is read as a shape binds the symbols that it is matched with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from tvm import IRModule, relax
 from tvm.ir import GlobalVar
 
 from motet.compiler.dimensions import added, dimension_of, is_empty, shape_of
 from motet.compiler.items import Item, Names, ShapeSource, ShapeValue, Tensors
-from motet.compiler.kernels import ArrayPrograms, HostKernels
+from motet.compiler.kernels import ArrayPrograms, HostKernels, step_name
 from motet.compiler.memory_plan import lay_out, lifetimes
 from motet.compiler.naming import named
 from motet.compiler.registers import RegisterFile
 from motet.compiler.weights import WeightPool
-from motet.passes.graph import constant_array
+from motet.passes.graph import bindings_of, constant_array
 from motet.passes.macs import macs_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, names_of
 from motet.passes.op_kinds import Kind, kind_of, op_name
@@ -101,6 +100,15 @@ def _named(
 def _element(info: TensorInfo, register: Register) -> str:
     """The element type of an output: as compiled, or narrow and held in its bits."""
     return info.dtype if stored_dtype(info.dtype) == register.dtype else register.dtype
+
+
+def _macs(units: Sequence[relax.Function]) -> Dimension:
+    """Multiply-accumulates of all calls in ``units``."""
+    total: Dimension = 0
+    for unit in units:
+        for binding in bindings_of(unit):
+            total = added(total, dimension_of(macs_of(binding.value)))
+    return total
 
 
 @dataclass
@@ -256,20 +264,22 @@ class _Lowering:
         return self.host_call(call, unit)
 
     def operator(self, unit: relax.Function) -> Operator:
-        total: Dimension = 0
-        for block in unit.body.blocks:
-            for binding in block.bindings:
-                macs = dimension_of(macs_of(binding.value))
-                total = added(total, macs)
         attrs = unit.attrs
-        target: Literal["host", "array"] = "array" if attrs[TARGET] == ARRAY else "host"
+        steps = self.units_of(unit)
+        on_array = attrs[TARGET] == ARRAY
         return Operator(
             str(attrs[OP]),
             str(attrs[KIND]),
             tuple(str(name) for name in attrs[ONNX_NODES]),
-            target,
-            total,
+            "array" if on_array else "host",
+            _macs(steps),
+            tuple(map(step_name, steps)) if on_array else (),
         )
+
+    def units_of(self, function: relax.Function) -> list[relax.Function]:
+        """The units that a region calls, in order; a unit itself."""
+        called = [b.value.op for b in bindings_of(function) if isinstance(b.value, relax.Call)]
+        return [self.mod[name] for name in called if isinstance(name, GlobalVar)] or [function]
 
     def host_call(self, call: relax.Call, unit: relax.Function) -> Item:
         if is_empty(unit.ret_ty):
@@ -301,13 +311,15 @@ class _Lowering:
             return self.file.stored(str(ty.dtype), shape)
         return self.file.stored(str(ty.dtype), shape_of(ty))
 
-    def array_call(self, call: relax.Call, unit: relax.Function) -> Item:
+    def array_call(self, call: relax.Call, region: relax.Function) -> Item:
         assert self.code.array is not None, "only placement marks units for the array"
-        name, binding = self.code.array.program_for(unit)
+        name, binding = self.code.array.program_for(self.mod, region)
         inputs = tuple(self.tensor(self.item(call.args[index])) for index in binding.params)
-        output = self.file.stored(str(unit.ret_ty.dtype), shape_of(unit.ret_ty))
-        self.instructions.append(ArrayCall(name, inputs, (output,), len(self.operators) - 1))
-        return output
+        results = self.outputs(region.ret_ty)
+        registers = results.items if isinstance(results, Tensors) else (results,)
+        outputs = tuple(self.tensor(registers[index]) for index in binding.results)
+        self.instructions.append(ArrayCall(name, inputs, outputs, len(self.operators) - 1))
+        return results
 
     def choice(self, choice: relax.If) -> Item:
         """``if`` over the branches' instructions; both move their results to one place.

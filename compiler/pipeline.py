@@ -11,14 +11,15 @@ from tvm import IRModule, relax, transform
 from motet.compiler.spec import PassesSpec
 from motet.passes.canonicalize import canonicalize, decompose
 from motet.passes.fold_batch_norm import fold_batch_norm
-from motet.passes.fuse import fuse
+from motet.passes.fuse import AcceptsEpilogue, fuse
 from motet.passes.graph import bindings_of
-from motet.passes.names import OP
+from motet.passes.names import OP, names_of
 from motet.passes.place import Placement, place
+from motet.passes.regions import regions
 from motet.runtime.errors import CompileError, SpecError
 from motet.runtime.manifest import PassRecord
-from motet.targets.systolic.description import ArrayDescription
-from motet.targets.systolic.relax_layers import accepts_epilogue, refusal
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.from_relax.rules import accepts_epilogue, refusal
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,40 @@ class Step:
     note: Callable[[], str] = lambda: ""
 
 
-def steps_for(options: PassesSpec, array: ArrayDescription | None) -> list[Step]:
-    """The pipeline: what runs for ``options``, in order."""
+def steps_for(
+    options: PassesSpec, array: ArrayDescription | None, number_format: str = "fp32"
+) -> list[Step]:
+    """The pipeline: what runs for ``options``, in order. number_format: the array's."""
     steps = [Step("canonicalize", canonicalize)]
     if options.fold_batch_norm.enabled:
         steps.append(Step("fold_batch_norm", fold_batch_norm))
     steps.append(Step("decompose", decompose))
     if array is not None and options.place.enabled:
-        steps.append(_placement(options, array))
-    steps.append(Step("fuse", fuse(options.fuse, accepts_epilogue)))
+        steps.append(_placement(options, array, number_format))
+    steps.append(Step("fuse", fuse(options.fuse, _unless_pinned(options))))
+    if array is not None and options.place.enabled:
+        steps.append(Step("regions", regions(options.regions)))
     return steps
 
 
-def _placement(options: PassesSpec, array: ArrayDescription) -> Step:
+def _unless_pinned(options: PassesSpec) -> AcceptsEpilogue:
+    """What the array takes in behind its operators: nothing that is pinned to the host."""
+    pinned = frozenset(options.place.host_ops)
+    return lambda anchor, call, so_far: (
+        options.fuse.enabled
+        and pinned.isdisjoint(names_of(call))
+        and accepts_epilogue(anchor, call, so_far)
+    )
+
+
+def _placement(options: PassesSpec, array: ArrayDescription, number_format: str) -> Step:
     placement = Placement()
-    apply = place(lambda call: refusal(call, array), options.place.host_ops, placement)
+    apply = place(
+        lambda call: refusal(call, array, number_format),
+        options.place.host_ops,
+        placement,
+        _unless_pinned(options),
+    )
     return Step("place", apply, lambda: _placed(placement))
 
 
@@ -61,7 +81,7 @@ def _placed(placement: Placement) -> str:
     return placement.summary
 
 
-PASS_NAMES = ("canonicalize", "fold_batch_norm", "decompose", "place", "fuse")
+PASS_NAMES = ("canonicalize", "fold_batch_norm", "decompose", "place", "fuse", "regions")
 
 
 @dataclass(frozen=True)

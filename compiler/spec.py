@@ -12,12 +12,17 @@ from __future__ import annotations
 import os
 import re
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
-from motet.passes.options import FoldBatchNormOptions, FuseOptions, PlaceOptions
+from motet.passes.options import (
+    FoldBatchNormOptions,
+    FuseOptions,
+    PlaceOptions,
+    RegionsOptions,
+)
 
 NAME_PATTERN = "^[a-z][a-z0-9_]*$"
 
@@ -45,12 +50,25 @@ class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = None
 
 
+class ArrayOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the array computes, where the target is one."""
+
+    format: Annotated[
+        Literal["fp32", "bf16"],
+        Meta(
+            description="Number format of values on the array. bf16 is approximate: it keeps 8"
+            " significant bits of inputs, weights and values between layers; sums are fp32."
+        ),
+    ] = "fp32"
+
+
 class PassesSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the graph passes, one table per pass."""
 
     fold_batch_norm: FoldBatchNormOptions = field(default_factory=FoldBatchNormOptions)
     fuse: FuseOptions = field(default_factory=FuseOptions)
     place: PlaceOptions = field(default_factory=PlaceOptions)
+    regions: RegionsOptions = field(default_factory=RegionsOptions)
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +152,7 @@ class BundleSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = "host"
     host: HostOptions = field(default_factory=HostOptions)
+    array: ArrayOptions = field(default_factory=ArrayOptions)
     passes: PassesSpec = field(default_factory=PassesSpec)
     operators: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],

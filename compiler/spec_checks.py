@@ -12,7 +12,7 @@ from pathlib import Path
 
 from motet.compiler.spec import BundleSpec, ModelSpec, split_wire
 from motet.compiler.spec_keys import DEFAULT_SOURCE, Keys, check, suggestion
-from motet.targets.systolic.description import shipped_descriptions
+from motet.targets.systolic.architecture_file import shipped_architectures
 
 
 def validate(spec: BundleSpec, source: str = DEFAULT_SOURCE, base: Path | None = None) -> None:
@@ -113,7 +113,7 @@ def _check_files(spec: BundleSpec, keys: Keys, base: Path | None) -> None:
 
 
 def _check_target(target: str, keys: Keys, base: Path | None) -> None:
-    known = ("host", *shipped_descriptions())
+    known = ("host", *shipped_architectures())
     if target.endswith(".toml"):
         _check_file(target, keys, base)
     elif target not in known:

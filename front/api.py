@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Union
 
 from motet.runtime.bundle import Bundle, open_bundle
+from motet.runtime.device import Accelerator
 from motet.runtime.errors import EnvironmentLackError
 from motet.runtime.session import Session
 
@@ -148,10 +149,21 @@ def load(bundle: PathLike | Bundle, *, threads: int | None = None) -> Session:
     where this CPU cannot run the bundle's kernels.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    accelerator = None
-    if opened.array_description is not None:
-        from motet.targets.systolic.description import from_json
-        from motet.targets.systolic.simulated_device import SimulatedArray
-
-        accelerator = SimulatedArray(from_json(opened.array_description))
+    description = opened.array_description
+    accelerator = None if description is None else _simulated(description)
     return Session(opened, accelerator, threads)
+
+
+def _simulated(description: bytes) -> Accelerator:
+    """The simulated array of a bundle."""
+    from motet.targets.systolic.architecture_file import from_json
+
+    try:
+        from motet.targets.systolic.simulation.device import SimulatedArray
+    except ImportError as error:
+        if error.name != "numba":
+            raise
+        raise EnvironmentLackError(
+            "the simulated array needs the package 'numba': pip install 'motet[simulate]'"
+        ) from error
+    return SimulatedArray(from_json(description))

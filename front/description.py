@@ -128,6 +128,7 @@ def _operator(operator: Operator) -> dict[str, Any]:
         "kind": operator.kind,
         "macs": operator.macs if isinstance(operator.macs, int) else render(operator.macs),
         "onnx_nodes": list(operator.onnx_nodes),
+        "steps": list(operator.steps),
     }
 
 

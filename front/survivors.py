@@ -6,7 +6,10 @@ that the others lead to. That is claimed only where it must be so:
 1. no later unit names that node too (it would compute the rest of it);
 2. the node has one output that is read, or as many outputs as the unit, in order;
 3. the node holds no graph, its name is unique, and an output of the graph needs it;
-4. equal subexpressions were computed once: a unit with several last nodes stands for all.
+4. a program of the array joins several units, whose nodes are not told apart: only the
+   result of one with a single result is claimed (``passes.regions.enabled=false`` makes
+   every unit a program of its own);
+5. equal subexpressions were computed once: a unit with several last nodes stands for all.
    Whether these are equal is checked against the reference before one is compared.
 
 Shapes are checked when values are compared (``faithful``): a blocked or packed layout is
@@ -16,7 +19,7 @@ no value of the graph.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from motet.node_graph import GraphNode, NodeGraph
 from motet.runtime.device import Array
@@ -28,7 +31,8 @@ class Claim:
     """Output ``position`` of operator number ``operator`` equals ``tensors``, one value all.
 
     nodes: the nodes that compute them, in the same order; alone: nothing reads another
-    output of these nodes, so that a unit may leave the others out.
+    output of these nodes, so that a unit may leave the others out; joined: the operator is
+    several units.
     """
 
     operator: int
@@ -36,10 +40,11 @@ class Claim:
     tensors: tuple[str, ...]
     nodes: tuple[GraphNode, ...]
     alone: bool
+    joined: bool = False
 
     def value(self, written: Sequence[Array]) -> Array | None:
         """The claimed one of what the unit wrote; None where its outputs are not the node's."""
-        if len(written) == len(self.nodes[0].outputs):
+        if len(written) == len(self.nodes[0].outputs) and not self.joined:
             return written[self.position]
         return written[0] if len(written) == 1 and self.alone else None
 
@@ -59,7 +64,8 @@ def claims(operators: Sequence[Operator], graph: NodeGraph) -> dict[int, list[Cl
         nodes = [by_name[name] for name in operator.onnx_nodes if name in by_name]
         last = [node for node in graph.last_of(nodes) if last_use[node.name] == number]
         if last and len(last) == len(graph.last_of(nodes)):
-            found[number] = _claims(number, last, graph)
+            joined = len(operator.steps) > 1
+            found[number] = [replace(c, joined=joined) for c in _claims(number, last, graph)]
     return found
 
 

@@ -14,12 +14,12 @@ reason is taken down, which ``inspect`` shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tvm import IRModule, relax, transform
 
-from motet.passes.fuse import TRANSPOSE
+from motet.passes.fuse import TRANSPOSE, AcceptsEpilogue
 from motet.passes.graph import blocks_of, map_functions, use_counts, variables_in
 from motet.passes.macs import is_product
 from motet.passes.names import ARRAY, names_of, with_names
@@ -29,6 +29,14 @@ from motet.targets.systolic.from_relax.values import swaps_last_axes
 
 Refusal = Callable[[relax.Call], str | None]
 """Why the array does not take a call, or None where it does."""
+
+Unit = tuple[relax.Call, ...]
+"""An anchor, and the calls behind it that it takes in."""
+
+
+def nothing_follows(_anchor: relax.Call, _next: relax.Call, _so_far: Sequence[relax.Call]) -> bool:
+    """No call is taken in behind an anchor."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -72,13 +80,25 @@ VECTOR_WORK = {
 
 
 class _Marker(Rewriter):
-    """Marks one function. ``places``: each value's level, and whether it is on the array."""
+    """Marks one function.
+
+    places: each value's level, and whether it is on the array. units: of values there, the
+    anchor and what its epilogue takes in up to this value.
+    """
 
     def __init__(
-        self, refusal: Refusal, pinned: Collection[str], placement: Placement, seen: set[str]
+        self,
+        refusal: Refusal,
+        accepts_epilogue: AcceptsEpilogue,
+        pinned: Collection[str],
+        placement: Placement,
+        seen: set[str],
     ) -> None:
         super().__init__()
         self.refusal = refusal
+        self.accepts_epilogue = accepts_epilogue
+        self.units: dict[relax.Var, Unit] = {}
+        self.uses: Mapping[relax.Var, int] = {}
         self.pinned = frozenset(pinned)
         self.placement = placement
         self.seen = seen
@@ -87,6 +107,7 @@ class _Marker(Rewriter):
 
     def function(self, function: relax.Function) -> relax.Function:
         self.product_of = _products_with_transposes(function)
+        self.uses = use_counts(function)
         return super().function(function)
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
@@ -99,10 +120,26 @@ class _Marker(Rewriter):
         if variable in self.product_of and self.takes(self.product_of[variable]):
             self.places[variable] = max(inputs, default=(0, False))
             return with_names(value, names, ARRAY)
-        chosen = isinstance(value, relax.Call) and self.is_chosen(value, names, inputs)
-        level = max([int(chosen), *(at + (here != chosen) for at, here in inputs)])
-        self.places[variable] = level, chosen
-        return with_names(value, names, ARRAY) if chosen else value
+        if not isinstance(value, relax.Call):
+            self.settle(variable, inputs, here=False)
+            return value
+        unit = self.joined(value, names, inputs)
+        if unit is not None:
+            marked = self.refusal(value) is None
+        else:
+            marked = self.is_chosen(value, names, inputs)
+            unit = (value,) if marked else None
+        self.settle(variable, inputs, here=unit is not None)
+        if unit is not None:
+            self.units[variable] = unit
+        return with_names(value, names, ARRAY) if marked else value
+
+    def settle(
+        self, variable: relax.Var, inputs: Sequence[tuple[int, bool]], *, here: bool
+    ) -> None:
+        """Take down where a value is computed, and its level."""
+        level = max([int(here), *(at + (there != here) for at, there in inputs)])
+        self.places[variable] = level, here
 
     def takes(self, call: relax.Call) -> bool:
         """Whether the array takes ``call`` and it is not pinned."""
@@ -112,9 +149,8 @@ class _Marker(Rewriter):
         self, call: relax.Call, names: tuple[str, ...], inputs: Sequence[tuple[int, bool]]
     ) -> bool:
         """Rules 1 and 2; takes down what was decided."""
-        elementwise = kind_of(call) is Kind.ELEMENTWISE
         if not is_product(call):
-            follows = elementwise or op_name(call) in VECTOR_WORK
+            follows = kind_of(call) is Kind.ELEMENTWISE or op_name(call) in VECTOR_WORK
             if not follows or not any(here for _, here in inputs):
                 return False
         why = self.refusal(call)
@@ -124,9 +160,23 @@ class _Marker(Rewriter):
             why = "it waits for what the host computes from the array's results"
         if why is None:
             self.placement.on_array.append(names)
-        elif not elementwise:
+        elif kind_of(call) is not Kind.ELEMENTWISE:
             self.placement.refused.append((names, why))
         return why is None
+
+    def joined(
+        self, call: relax.Call, names: tuple[str, ...], inputs: Sequence[tuple[int, bool]]
+    ) -> Unit | None:
+        """The unit that ``call`` will be a part of, with it; None where there is none."""
+        if kind_of(call) is not Kind.ELEMENTWISE or not self.pinned.isdisjoint(names):
+            return None
+        for variable in dict.fromkeys(variables_in(call)):
+            unit = self.units.get(variable)
+            if unit is None or self.uses[variable] > 1 or _waits_for_host(inputs):
+                continue
+            if self.accepts_epilogue(unit[0], call, unit[1:]):
+                return (*unit, call)
+        return None
 
 
 def _waits_for_host(inputs: Sequence[tuple[int, bool]]) -> bool:
@@ -150,16 +200,24 @@ def _products_with_transposes(function: relax.Function) -> dict[relax.Var, relax
 
 
 def place(
-    refusal: Refusal, pinned_to_host: Collection[str] = (), placement: Placement | None = None
+    refusal: Refusal,
+    pinned_to_host: Collection[str] = (),
+    placement: Placement | None = None,
+    accepts_epilogue: AcceptsEpilogue = nothing_follows,
 ) -> transform.Pass:
-    """The pass. ``placement`` takes down what it decides."""
+    """The pass. ``placement`` takes down what it decides.
+
+    accepts_epilogue: what ``fuse`` will take in behind an operator of the array, which then
+    is computed there too.
+    """
     record = placement if placement is not None else Placement()
 
     @transform.module_pass(opt_level=0, name="place")
     def run(mod: IRModule, _context: transform.PassContext) -> IRModule:
         seen: set[str] = set()
         placed = map_functions(
-            mod, lambda f: _Marker(refusal, pinned_to_host, record, seen).function(f)
+            mod,
+            lambda f: _Marker(refusal, accepts_epilogue, pinned_to_host, record, seen).function(f),
         )
         record.unknown.extend(name for name in pinned_to_host if name not in seen)
         return placed

@@ -7,12 +7,12 @@ has them.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from motet.runtime.device import Array
+from motet.runtime.device import Array, ProgramCounts
 from motet.runtime.element_types import (
     NARROW,
     from_bits,
@@ -168,7 +168,7 @@ class ModelSession:
         who = self.program.operators[step.operator]
         counts = None
         if isinstance(step, ArrayCall) and self._machine.accelerator is not None:
-            counts = self._machine.accelerator.counts(step.program)
+            counts = _named(self._machine.accelerator.counts(step.program), who.steps)
         macs = frame.macs(step.operator)
         return LayerReport(who.op, who.kind, who.onnx_nodes, who.target, macs, seconds, counts)
 
@@ -234,6 +234,14 @@ class ModelSession:
                 "other values than integers"
             )
         return to_bits(array, info.dtype)
+
+
+def _named(counts: ProgramCounts, names: Sequence[str]) -> ProgramCounts:
+    """Counts of a program that several operators may share, with this one's names of its steps."""
+    if len(names) != len(counts.steps):
+        return counts
+    pairs = zip(counts.steps, names, strict=True)
+    return replace(counts, steps=tuple(replace(step, name=name) for step, name in pairs))
 
 
 class _Defaults(dict[str, int]):

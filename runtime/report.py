@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from motet.runtime.device import LayerCounts
+from motet.runtime.device import ProgramCounts, StepCounts
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One operator's run.
+    """One operator's run: a host kernel, or a program of the array.
 
-    ``seconds`` is measured wall time; on the simulated array it is the simulator's
-    own, and ``array`` holds what the machine would need.
+    ``seconds`` is measured wall time; on the simulated array it is the simulator's own, and
+    ``array`` holds what the machine would need, step by step.
     """
 
     op: str
@@ -22,12 +24,15 @@ class LayerReport:
     target: str
     macs: int
     seconds: float
-    array: LayerCounts | None = None
+    array: ProgramCounts | None = None
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run of one model. ``clock_hz`` is the array's, None without an array."""
+    """One run of one model. ``clock_hz`` is the array's, None without an array.
+
+    Programs of the array run one after another; the steps of one program overlap.
+    """
 
     model: str
     target: str
@@ -35,14 +40,24 @@ class RunReport:
     clock_hz: float | None = None
 
     @property
-    def cycles(self) -> int:
-        """Compute cycles of the array, operators one after another, DRAM left out."""
-        return sum(layer.array.cycles for layer in self.layers if layer.array)
+    def programs(self) -> tuple[ProgramCounts, ...]:
+        """What each program of the array costs, in the order of their calls."""
+        return tuple(layer.array for layer in self.layers if layer.array is not None)
 
     @property
-    def least_cycles(self) -> int:
-        """Cycles with DRAM, at least: each operator's larger bound, one after another."""
-        return sum(layer.array.least_cycles for layer in self.layers if layer.array)
+    def steps(self) -> Iterator[StepCounts]:
+        """The steps of all programs, in order."""
+        return (step for program in self.programs for step in program.steps)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the array with its memories, programs one after another."""
+        return sum(program.cycles for program in self.programs)
+
+    @property
+    def speed_of_light_cycles(self) -> int:
+        """No schedule is quicker: for each program the largest of its three bounds."""
+        return sum(program.speed_of_light for program in self.programs)
 
     @property
     def macs(self) -> int:
@@ -60,9 +75,14 @@ class RunReport:
         return self.array_macs / self.macs if self.macs else 0.0
 
     @property
+    def utilisation(self) -> float:
+        """Multiply-accumulates / (cycles x processing elements of all pods), 0 to 1."""
+        return sum(p.utilisation * p.cycles for p in self.programs) / max(self.cycles, 1)
+
+    @property
     def array_seconds(self) -> float | None:
-        """Simulated time on the array, at least: ``least_cycles`` over the clock."""
-        return self.least_cycles / self.clock_hz if self.clock_hz else None
+        """Simulated time on the array: ``cycles`` over the clock."""
+        return self.cycles / self.clock_hz if self.clock_hz else None
 
     @property
     def host_seconds(self) -> float:
@@ -72,22 +92,41 @@ class RunReport:
     @property
     def dram_bytes(self) -> int:
         """Bytes between DRAM and the array, both ways."""
-        return sum(
-            layer.array.dram_read_bytes + layer.array.dram_write_bytes
-            for layer in self.layers
-            if layer.array
-        )
+        return sum(p.dram_read_bytes + p.dram_write_bytes for p in self.programs)
+
+    @property
+    def stall_cycles(self) -> dict[str, int]:
+        """Cycles of the pods' arrays by what they did or waited for, summed over pods.
+
+        They add up to the programs' cycles times pods.
+        """
+        total: Counter[str] = Counter()
+        for program in self.programs:
+            total.update(program.stalls)
+        return dict(total)
+
+    @property
+    def energy_joules(self) -> dict[str, float]:
+        """Energy by component; empty where the description has no figures."""
+        total: dict[str, float] = {}
+        for program in self.programs:
+            for component, joules in program.energy_joules.items():
+                total[component] = total.get(component, 0.0) + joules
+        return total
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the fields and the totals."""
         totals = {
             "cycles": self.cycles,
-            "least_cycles": self.least_cycles,
+            "speed_of_light_cycles": self.speed_of_light_cycles,
             "macs": self.macs,
             "array_macs": self.array_macs,
             "array_share": self.array_share,
+            "utilisation": self.utilisation,
             "array_seconds": self.array_seconds,
             "host_seconds": self.host_seconds,
             "dram_bytes": self.dram_bytes,
+            "stall_cycles": self.stall_cycles,
+            "energy_joules": self.energy_joules,
         }
         return asdict(self) | totals

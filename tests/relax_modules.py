@@ -33,8 +33,9 @@ def names(function: relax.Function) -> list[tuple[str, ...]]:
 
 
 def units(mod: tvm.IRModule) -> list[relax.Function]:
-    """Outlined functions in the order of their numbers."""
-    found = [f for _, f in mod.functions_items() if "motet.op" in (f.attrs or {})]
+    """Outlined functions in the order of their numbers; regions, which call them, left out."""
+    marks = [(f, f.attrs or {}) for _, f in mod.functions_items()]
+    found = [f for f, own in marks if "motet.op" in own and "motet.weights" not in own]
     return sorted(found, key=lambda f: int(str(f.attrs["motet.op"]).split("/")[1]))
 
 

@@ -38,7 +38,7 @@ def _relative(path: Path) -> str:
         "import motet",
         "import motet.cli",
         "import motet; motet.load, motet.compile, motet.errors",
-        "import motet.runtime.session, motet.targets.systolic.simulated_device",
+        "import motet.runtime.session, motet.targets.systolic.simulation.device",
     ],
 )
 def test_import_leaves_compiler_and_tvm_out(statement: str, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_every_dependency_is_pinned() -> None:
         ("motet", "py.typed"),
         ("motet.compiler", "spec.schema.json"),
         ("motet.targets.host", "threads.c"),
-        ("motet.targets.systolic.descriptions", "*.toml"),
+        ("motet.targets.systolic.architectures", "*.toml"),
     ],
 )
 def test_data_files_are_installed(package: str, pattern: str) -> None:

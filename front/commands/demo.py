@@ -75,7 +75,7 @@ def print_result(result: DemoResult, console: Console) -> None:
     console.print()
     console.print(_machines(result))
     console.print(
-        f"{UTILISATION}; with DRAM: the least time at the array's clock",
+        f"{UTILISATION}; cycles and time: simulated, memories included",
         style="dim",
         soft_wrap=console.width == PIPE_WIDTH,
     )
@@ -105,17 +105,12 @@ def _accuracies(model: ModelResult) -> tuple[float, float, float]:
 
 def _machines(result: DemoResult) -> object:
     columns = [
-        "model", ">host", ">onnx-\nruntime", ">MACs", ">on the\narray", ">compute\ncycles",
-        ">utili-\nsation", ">with\nDRAM",
+        "model", ">host", ">onnx-\nruntime", ">MACs", ">on the\narray", ">cycles",
+        ">utili-\nsation", ">time",
     ]  # fmt: skip
     rows = []
     for model in result.models:
         report = model.report
-        peak = sum(
-            layer.macs / layer.array.utilisation
-            for layer in report.layers
-            if layer.array and layer.array.utilisation
-        )
         rows.append([
             model.model,
             seconds(model.latency_host),
@@ -123,7 +118,7 @@ def _machines(result: DemoResult) -> object:
             quantity(report.macs),
             f"{100 * report.array_share:.1f} %",
             f"{report.cycles:,}",
-            f"{100 * report.array_macs / peak:.1f} %" if peak else "-",
+            f"{100 * report.utilisation:.1f} %",
             seconds(report.array_seconds or 0.0),
         ])  # fmt: skip
     return table(f"One image: this CPU (measured, median), and {ARRAY} (simulated)", columns, rows)

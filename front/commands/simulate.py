@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,19 @@ from motet.commands.common import Format, RunRequest, format_options, print_as, 
 from motet.console import output, progress, quantity, seconds, table
 from motet.opening import target_of
 from motet.runtime.bundle import Bundle
+from motet.runtime.device import StepCounts
 from motet.runtime.errors import SpecError
 from motet.runtime.report import LayerReport, RunReport
 
 DEFAULT_ARRAY = "edge-64x64"
 UTILISATION = (
-    "utilisation = multiply-accumulates of the layer / (compute cycles x rows x columns); "
-    "compute cycles: from the first weight row captured to the last output registered"
+    "utilisation = multiply-accumulates / (cycles x processing elements): of a layer over the "
+    "cycles in which arrays worked for it, of a model over all cycles and all pods"
+)
+OF_LAYERS = (
+    "cycles of a layer: from its first instruction to its last, layers of one program overlap; "
+    "speed of light: the least cycles that its arithmetic, scratchpads and DRAM take "
+    "(* DRAM more than arithmetic)"
 )
 
 
@@ -33,7 +39,7 @@ UTILISATION = (
 @run_options
 @format_options
 def simulate(request: RunRequest, form: Format) -> None:
-    """Run on the simulated array: cycles and bytes per layer.
+    """Run on the simulated array: cycles, bytes and energy per layer.
 
     A model (.onnx) is compiled for edge-64x64 unless --target names another array.
     """
@@ -72,55 +78,68 @@ def _refuse_host(file: str, target: str) -> None:
 
 
 def csv_rows(report: RunReport) -> list[dict[str, Any]]:
-    """A row per layer; the keys name the units."""
-    return [
-        {
-            "model": report.model,
-            "layer": layer.op,
-            "onnx_nodes": " ".join(layer.onnx_nodes),
-            "target": layer.target,
-            "macs": layer.macs,
-            "cycles": layer.array.cycles if layer.array else "",
-            "utilisation": f"{layer.array.utilisation:.6f}" if layer.array else "",
-            "dram_read_bytes": layer.array.dram_read_bytes if layer.array else "",
-            "dram_write_bytes": layer.array.dram_write_bytes if layer.array else "",
-            "dram_cycles": layer.array.dram_cycles if layer.array else "",
-            "least_cycles": layer.array.least_cycles if layer.array else "",
-            "tiles": layer.array.tiles if layer.array else "",
-            "host_seconds": "" if layer.array else f"{layer.seconds:.9f}",
-        }
-        for layer in report.layers
-    ]
+    """A row per step of an array program and per host operator; the keys name the units."""
+    return [row for layer in report.layers for row in _csv_rows(report.model, layer)]
 
+
+def _csv_rows(model: str, layer: LayerReport) -> Iterator[dict[str, Any]]:
+    start = {"model": model, "layer": layer.op, "target": layer.target}
+    if layer.array is None:
+        names = {"onnx_nodes": " ".join(layer.onnx_nodes), "kind": layer.kind, "macs": layer.macs}
+        host = {"host_seconds": f"{layer.seconds:.9f}"}
+        yield start | names | dict.fromkeys(STEP_KEYS, "") | host
+        return
+    for step in layer.array.steps:
+        names = {"onnx_nodes": step.name.replace("+", " "), "kind": step.kind, "macs": step.macs}
+        cells = {key: getattr(step, key) for key in STEP_KEYS}
+        cells["utilisation"] = f"{step.utilisation:.6f}"
+        yield start | names | cells | {"host_seconds": ""}
+
+
+STEP_KEYS = (
+    "dataflow", "pods", "start_cycle", "end_cycle", "array_cycles", "utilisation", "tiles",
+    "dram_read_bytes", "dram_write_bytes", "interconnect_bytes", "compute_bound",
+    "scratchpad_bound", "dram_bound", "speed_of_light",
+)  # fmt: skip
 
 COLUMNS = (
-    "layer", "ONNX nodes", "runs on", ">MACs", ">compute\ncycles", ">utili-\nsation",
-    ">DRAM\ncycles", ">bytes read", ">bytes\nwritten", ">host time",
+    "layer", "ONNX nodes", "runs on", ">MACs", ">cycles", ">array\ncycles", ">utili-\nsation",
+    ">speed of\nlight", ">bytes read", ">bytes\nwritten", ">host time",
 )  # fmt: skip
-LEFT_OUT = (0, 7, 8)
+LEFT_OUT = (0, 8, 9)
 """Columns that a narrow terminal has no room for; ``--csv`` has everything."""
-ROOM = 110
+ROOM = 120
 """Columns of text that the whole table takes, with short node names."""
 
 
-def _row(layer: LayerReport) -> list[str]:
-    name = ", ".join(layer.onnx_nodes) or layer.kind
-    macs = f"{layer.macs:,}" if layer.macs else ""
+def _rows(layer: LayerReport) -> list[list[str]]:
+    """A row per step of an array program; one for a host operator."""
     if layer.array is None:
-        return [layer.op, name, "host", macs, "", "", "", "", "", seconds(layer.seconds)]
-    counts = layer.array
+        name, macs = ", ".join(layer.onnx_nodes) or layer.kind, _macs(layer.macs)
+        return [[layer.op, name, "host", macs, *[""] * 6, seconds(layer.seconds)]]
     return [
-        layer.op,
-        name,
-        "array",
-        macs,
-        f"{counts.cycles:,}",
-        f"{100 * counts.utilisation:.1f} %",
-        f"{counts.dram_cycles:,}" + ("*" if counts.dram_cycles > counts.cycles else ""),
-        f"{counts.dram_read_bytes:,}",
-        f"{counts.dram_write_bytes:,}",
+        [layer.op if number == 0 else "", *_step_cells(step)]
+        for number, step in enumerate(layer.array.steps)
+    ]
+
+
+def _step_cells(step: StepCounts) -> list[str]:
+    return [
+        step.name.replace("+", ", ") or step.kind,
+        "array" if step.pods == 1 else f"{step.pods} pods",
+        _macs(step.macs),
+        f"{step.end_cycle - step.start_cycle:,}",
+        f"{step.array_cycles:,}" if step.array_cycles else "",
+        f"{100 * step.utilisation:.1f} %" if step.macs else "",
+        f"{step.speed_of_light:,}" + ("*" if step.dram_bound > step.compute_bound else ""),
+        f"{step.dram_read_bytes:,}",
+        f"{step.dram_write_bytes:,}",
         "",
     ]
+
+
+def _macs(macs: int) -> str:
+    return f"{macs:,}" if macs else ""
 
 
 def _fitting(row: Sequence[str], width: int) -> list[str]:
@@ -131,7 +150,7 @@ def _print(reports: Sequence[RunReport], bundle: Bundle) -> None:
     console = output()
     columns = _fitting(COLUMNS, console.width)
     for report in reports:
-        rows = [_fitting(_row(layer), console.width) for layer in report.layers]
+        rows = [_fitting(row, console.width) for layer in report.layers for row in _rows(layer)]
         title = f"{report.model} on {bundle.manifest.target} (simulated)"
         console.print(table(title, columns, rows))
         console.print(totals(report) + "\n")
@@ -139,15 +158,31 @@ def _print(reports: Sequence[RunReport], bundle: Bundle) -> None:
     for summary in placed:
         if "refused (" in summary:
             console.print(f"on the host: {summary.partition('refused (')[2].removesuffix(')')}\n")
-    console.print(f"{UTILISATION}; * DRAM takes longer than computation")
+    console.print(f"{UTILISATION}; {OF_LAYERS}")
 
 
 def totals(report: RunReport) -> str:
-    """The array's share, cycles without and with DRAM, time, traffic, and the host's part."""
-    least, clock = seconds(report.array_seconds or 0.0), quantity(report.clock_hz or 0, "Hz")
-    return (
+    """The array's share, cycles, their bound, stalls, energy, traffic, and the host's part."""
+    spent, clock = seconds(report.array_seconds or 0.0), quantity(report.clock_hz or 0, "Hz")
+    light = report.speed_of_light_cycles
+    near = f" ({100 * light / report.cycles:.1f} % of it reached)" if report.cycles else ""
+    lines = [
         f"{100 * report.array_share:.1f} % of {quantity(report.macs)} MACs on the array: "
-        f"{report.cycles:,} compute cycles; with DRAM at least {report.least_cycles:,} cycles, "
-        f"{least} at {clock} (simulated); {quantity(report.dram_bytes, 'B')} to and from DRAM; "
+        f"{report.cycles:,} cycles, {spent} at {clock} (simulated), memories included; "
+        f"utilisation {100 * report.utilisation:.1f} %; speed of light {light:,} cycles{near}; "
+        f"{quantity(report.dram_bytes, 'B')} to and from DRAM; "
         f"host operators {seconds(report.host_seconds)} (measured, one warm run)"
-    )
+    ]
+    if stalls := _shares(report.stall_cycles):
+        lines.append(f"where the arrays' time went: {stalls}")
+    if energy := report.energy_joules:
+        parts = _shares(energy)
+        lines.append(f"energy {quantity(sum(energy.values()), 'J')}: {parts}")
+    return "\n".join(lines)
+
+
+def _shares(parts: Mapping[str, float]) -> str:
+    """Parts of a whole in percent, the largest first; those that are nothing are left out."""
+    whole = sum(parts.values())
+    largest = sorted(parts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {100 * part / whole:.1f} %" for name, part in largest if part)

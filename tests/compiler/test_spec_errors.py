@@ -12,7 +12,7 @@ from motet.compiler.spec_checks import validate
 from motet.compiler.spec_file import load_spec, override, spec_from_models
 from motet.compiler.spec_table import to_table
 from motet.runtime.errors import SpecError
-from motet.targets.systolic.description import shipped_descriptions
+from motet.targets.systolic.architecture_file import shipped_architectures
 
 MODEL = '[models.faces]\npath = "faces.onnx"\n'
 OTHER = '[models.other]\npath = "faces.onnx"\n'
@@ -57,7 +57,7 @@ def message_of(text: str, *assignments: str) -> str:
         (
             MODEL + "[passes.fused]\nenabled = true",
             'passes.fused: unknown key (did you mean "fuse"?); allowed keys: fold_batch_norm, fuse,'
-            " place",
+            " place, regions",
         ),
         (MODEL + "rate_hz = 'fast'", 'models.faces.rate_hz: expected a number above 0, got "fast"'),
         (MODEL + "rate_hz = 0", "models.faces.rate_hz: expected a number above 0, got 0"),
@@ -155,7 +155,7 @@ def test_a_wrong_key(text: str, message: str) -> None:
 def test_an_unknown_target_lists_the_known_ones(target: str) -> None:
     message = message_of(f"target = '{target}'\n" + MODEL)
     assert message.startswith(f'bundle.toml: target: no target "{target}"')
-    assert f"expected one of {', '.join(['host', *shipped_descriptions()])}, or" in message
+    assert f"expected one of {', '.join(['host', *shipped_architectures()])}, or" in message
     assert ('did you mean "host"?' in message) == (target == "Host")
 
 

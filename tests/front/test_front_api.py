@@ -103,11 +103,11 @@ def test_simulate_gives_a_report(inception: Path) -> None:
     report = motet.load(inception).simulate()
     assert isinstance(report, motet.RunReport)
     assert report.cycles == sum(layer.array.cycles for layer in report.layers if layer.array)
-    least = sum(
-        max(layer.array.cycles, layer.array.dram_cycles) for layer in report.layers if layer.array
-    )
-    assert report.least_cycles == least > report.cycles
-    assert report.array_seconds == pytest.approx(least / 1e9)
+    assert 0 < report.speed_of_light_cycles <= report.cycles
+    assert report.array_seconds == pytest.approx(report.cycles / 1e9)
+    assert sum(report.stall_cycles.values()) == report.cycles  # one pod
+    names = {name for layer in report.layers for name in layer.onnx_nodes}
+    assert {name for step in report.steps for name in step.name.split("+")} <= names
     assert json.loads(json.dumps(report.to_dict()))["cycles"] == report.cycles
 
 
@@ -141,9 +141,9 @@ def test_target_and_settings(models: Path, tmp_path: Path) -> None:
     )
     assert (bundle.manifest.name, bundle.manifest.target) == ("mine", "tiny-4x4")
     assert bundle.manifest.models[0].priority == 3
-    from motet.targets.systolic import descriptions
+    from motet.targets.systolic import architectures
 
-    own = Path(descriptions.__file__).with_name("tiny-4x4.toml").read_text()
+    own = Path(architectures.__file__).with_name("tiny-4x4.toml").read_text()
     (tmp_path / "own.toml").write_text(own.replace("tiny-4x4", "mine"))
     assert motet.compile(models / "affine.onnx", target=tmp_path / "own.toml").manifest.target == (
         "mine"

@@ -75,7 +75,9 @@ class Attention:
 
 
 def in_regions(mod: tvm.IRModule, *pinned: str) -> tvm.IRModule:
-    placed = place(lambda call: refusal(call, ARRAY_OF_TESTS), pinned)(named(mod))
+    placed = place(lambda call: refusal(call, ARRAY_OF_TESTS), pinned, None, accepts_epilogue)(
+        named(mod)
+    )
     return regions()(fuse(None, accepts_epilogue)(placed))
 
 

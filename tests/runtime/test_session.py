@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from vm_programs import Draft, affine_program, batch_program, bundle_of, choice_program
 
-from motet.runtime.device import Array, LayerCounts
+from motet.runtime.device import Array, ProgramCounts, StepCounts
 from motet.runtime.errors import BundleError, EnvironmentLackError, InputError
 from motet.runtime.session import NodeArg, Session
 from motet.runtime.shapes import Expression
@@ -196,8 +196,10 @@ class FakeArray:
             np.multiply(inputs[0], -1 - number, out=output)
         self.outputs += outputs
 
-    def counts(self, name: str) -> LayerCounts:
-        return LayerCounts(10, 64, 0.4, 100, 50, 5, 2)
+    def counts(self, name: str) -> ProgramCounts:
+        step = StepCounts("s", "Conv", "", 1, 0, 10, 8, 64, 0.5, 2, 100, 50, 0, 4, 3, 5)
+        stalls, energy = {"busy": 8, "dram": 2}, {"mac": 1e-9}
+        return ProgramCounts(10, 64, 0.4, 1, 100, 50, 0, stalls, energy, (step,))
 
 
 def array_bundle(kernels: bytes, name: str = "negate") -> Any:
@@ -242,7 +244,10 @@ def test_a_report_of_the_array(kernel_library: bytes) -> None:
     assert report.dram_bytes == 150
     assert report.host_seconds == report.layers[0].seconds
     plain = report.to_dict()
-    assert plain["layers"][1]["array"]["tiles"] == 2
+    assert plain["layers"][1]["array"]["steps"][0]["tiles"] == 2
+    assert (report.speed_of_light_cycles, report.utilisation) == (5, 0.4)
+    assert report.stall_cycles == {"busy": 8, "dram": 2}
+    assert report.energy_joules == {"mac": 1e-9}
     assert plain["cycles"] == 10
 
 

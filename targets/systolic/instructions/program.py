@@ -23,7 +23,7 @@ class Role(enum.IntEnum):
     """What a tensor is to the program; inputs and outputs are the caller's arrays.
 
     WEIGHT: an input whose values are known when the program is made.
-    INTERNAL: made and used inside the program.
+    INTERNAL: made and used inside the program. An OUTPUT may be read, too, once it is written.
     """
 
     INPUT = 1

@@ -75,11 +75,9 @@ class PlaceRules(Chunk):
         sends, sums = self.is_[Opcode.TRANSFER], self.has(Flag.ACCUMULATORS)
         resident = where(lambda tensor: tensor.resident is not None)
         fixed = where(lambda tensor: tensor.role in (Role.INPUT, Role.WEIGHT))
-        output = where(lambda tensor: tensor.role is Role.OUTPUT)
         word = where(lambda tensor: tensor.element is Element.WORD)
         writes = stores | sends
         self.refuse(writes & fixed, "it writes an input or weight: write another tensor")
-        self.refuse(uses & ~writes & output, "it reads an output: keep an internal tensor")
         self.refuse(
             (loads | stores) & resident,
             "its tensor is resident: transfer it, or read it with +resident",

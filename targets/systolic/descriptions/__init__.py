@@ -1,1 +1,0 @@
-"""The array descriptions that ship with Motet, one TOML file each."""
