@@ -56,7 +56,7 @@ def read_config(path: str | Path) -> ArrayDescription:
         "vector": {"lanes": columns, "latency_cycles": 0},
     }
     description = {
-        "name": file.text("general", "run_name", Path(path).stem).strip('"'),
+        "name": file.text("general", "run_name", "").strip('"') or Path(path).stem,
         "clock_hz": CLOCK_HZ,
         "pods": [pod],
         "interconnect": {"kind": "bus", "link_bytes": bytes_per_cycle, "stage_cycles": 0},
@@ -87,7 +87,7 @@ class _Config:
     def number(self, key: str) -> int:
         """A whole number of at least 1."""
         text = self.text(_ARRAY, key)
-        if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text)):
+        if not (_is_whole(text) and int(text)):
             raise self._wrong(key, text, "a whole number of at least 1")
         return int(text)
 
@@ -102,7 +102,7 @@ class _Config:
             )
         text = self.text(_ARRAY, "Bandwidth")
         values = [part.strip() for part in text.split(",")]
-        if len(values) not in (1, 3) or not all(v.isdigit() and 0 < len(v) < 10 for v in values):
+        if len(values) not in (1, 3) or not all(map(_is_whole, values)):
             raise self._wrong("Bandwidth", text, "one whole number, or three with commas")
         total = sum(map(int, values)) * (3 if len(values) == 1 else 1)
         if not total:
@@ -111,6 +111,10 @@ class _Config:
 
     def _wrong(self, key: str, text: str, allowed: str) -> SpecError:
         return SpecError(f"{self._path}: [{_ARRAY}] {key} is {text!r}; give {allowed}")
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
 
 
 def _memory(capacity: int, ports: int, port_bytes: int) -> dict[str, Any]:

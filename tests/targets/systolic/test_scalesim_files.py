@@ -179,7 +179,7 @@ InterfaceBandwidth: USER
 def config(tmp_path):
     def read(text):
         path = tmp_path / "scale.cfg"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return read_config(path)
 
     return read
@@ -193,6 +193,10 @@ def test_a_configuration(config):
     assert pod.scratchpad.bytes == 384 * 1024
     assert pod.accumulator_words == 64 * 1024
     assert made.dram_bytes_per_cycle == 30
+
+
+def test_a_nameless_run_has_the_files_name(config):
+    assert config(CONFIG.replace("a_run", '""')).name == "scale"
 
 
 def test_bandwidths(config):
@@ -213,6 +217,7 @@ def test_an_older_configuration(config):
         ("ArrayHeight:    16", "ArrayHeight: 0", "ArrayHeight is '0'; give a whole number"),
         ("Dataflow : os", "Dataflow : rs", "Dataflow is 'rs'; give one of ws, os, is"),
         ("Bandwidth : 10", "Bandwidth : fast", "Bandwidth is 'fast'; give one whole number"),
+        ("Bandwidth : 10", "Bandwidth : \u00b2", "give one whole number, or three"),
         ("Bandwidth : 10", "Bandwidth : 0", "give at least one word per cycle"),
         ("USER", "MINE", "InterfaceBandwidth is 'MINE'; give USER or CALC"),
         ("SparsitySupport : false", "SparsitySupport : true", "only dense arrays"),
