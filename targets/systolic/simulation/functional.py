@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motet.runtime.errors import InputError, ProgramError
-from motet.targets.systolic.instructions.isa import Flag, Function, Opcode
+from motet.targets.systolic.instructions.isa import INSTRUCTION, Flag, Function, Opcode
 from motet.targets.systolic.instructions.program import Element, SystolicProgram
 from motet.targets.systolic.simulation.activation_functions import INTEGER_ACTIVATIONS
 from motet.targets.systolic.simulation.execute import execute
@@ -60,6 +60,7 @@ class Interpreter:
         self._extents = extents(program)
         _require_format(program)
         self._order = default_order(program)
+        self._instructions = np.require(program.instructions, INSTRUCTION, "CAW")
         self._numbers = _numbers(program)
         self._tensors = _tensor_table(program)
         self._dtypes = [element_dtype(program, t.element) for t in program.tensors]
@@ -110,7 +111,7 @@ class Interpreter:
             raise InputError(f"array program: {name!r} must be C-contiguous and aligned")
 
     def _complete(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
-        made = np.ascontiguousarray(order, np.int64)
+        made = np.require(order, np.int64, "CAW")
         if not np.array_equal(np.sort(made), np.arange(len(self._order))):
             raise InputError(f"order must be a permutation of 0 ... {len(self._order) - 1}")
         return made
@@ -127,7 +128,7 @@ class Interpreter:
                     array = memories.room(name, tensor.elements, self._dtypes[number])
                 tensors[number]["address"] = array.ctypes.data
         return RunState(
-            program=program.instructions,
+            program=self._instructions,
             views=program.view_table,
             tensors=tensors,
             numbers=self._numbers,
