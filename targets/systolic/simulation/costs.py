@@ -22,11 +22,11 @@ from motet.targets.systolic.simulation.machine import view_bits
 COST = np.dtype(
     [
         ("queue", "<i4"),
-        ("values", "<i8"),
-        ("bytes", "<i8"),
+        ("values", "<i4"),
         ("engine", "<i8"),
-        ("capture", "<i8"),
-        ("port", "<i8"),
+        ("bytes", "<i4"),
+        ("capture", "<i4"),
+        ("port", "<i4"),
         ("is_from_scratchpad", "<i4"),
     ]
 )
@@ -64,9 +64,11 @@ def instruction_costs(program: SystolicProgram, pods: NDArray[Any]) -> NDArray[A
 @entry
 def load_values(instructions: Any, views: Any) -> Any:
     """``tile_values`` of every LOAD, int64 [count]; equal tiles are looked up."""
-    count = len(instructions)
+    count, loads = len(instructions), 0
+    for i in range(count):
+        loads += instructions[i].opcode == _LOAD
     size = 16
-    while size < 2 * count:
+    while size < 2 * loads:
         size *= 2
     slots = np.full(size, -1, np.int64)
     values = np.zeros(count, np.int64)

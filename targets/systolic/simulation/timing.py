@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from motet.runtime.errors import ProgramError
 from motet.targets.systolic.architecture import ArrayDescription
-from motet.targets.systolic.instructions.isa import ENGINES, NO_OPERAND, Engine, Opcode
+from motet.targets.systolic.instructions.isa import ENGINES, Engine, Opcode
 from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.simulation.costs import instruction_costs
 from motet.targets.systolic.simulation.event_loop import run
+from motet.targets.systolic.simulation.faults import FAULTS, first_fault
 from motet.targets.systolic.simulation.machine import FRACTION_BITS, pod_table
 from motet.targets.systolic.simulation.network import network_record
 from motet.targets.systolic.simulation.stalls import CAUSE_NAMES, Cause, pod_stalls
@@ -153,37 +154,17 @@ def _channel_costs(moved: NDArray[np.int64], description: ArrayDescription) -> N
 
 def _check(program: SystolicProgram, description: ArrayDescription) -> None:
     """What compiled code could not survive; ``instructions.checker`` proves much more."""
-    one = program.instructions
     if program.pods > description.pod_count:
         raise ProgramError(
             f"the program has queues for {program.pods} pods, {description.name} has "
             f"{description.pod_count}: compile it for this array"
         )
-    queue = np.repeat(np.arange(len(program.queue_starts) - 1), np.diff(program.queue_starts))
-    opcode = one["opcode"]
-    _refuse(program, (opcode < Opcode.LOAD) | (opcode > Opcode.WAIT), "has an unknown opcode")
-    engine = _ENGINE_TABLE[opcode]
-    misplaced = (engine >= 0) & (engine != queue % ENGINES)
-    _refuse(program, misplaced, "is in the queue of another engine")
-    to_pods = np.isin(opcode, (Opcode.LOAD, Opcode.TRANSFER))
-    last = one["target_pod"].astype(np.int64) + one["target_pods"]
-    beyond = to_pods & ((last > description.pod_count) | (one["target_pods"] == 0))
-    _refuse(program, beyond, "has target pods that the array lacks")
-    operand = one["operand"]
-    needs = np.isin(opcode, (Opcode.LOAD, Opcode.STORE))
-    absent = (operand >= len(program.views)) & (needs | (operand != NO_OPERAND))
-    _refuse(program, absent, "names a view that the program lacks")
-    waits = (opcode == Opcode.WAIT) & (one["semaphore"] >= description.pod_count * ENGINES)
-    _refuse(program, waits, "waits for a semaphore that the array lacks")
-
-
-_ENGINE_TABLE = np.array([-1, 0, 1, 1, 2, 3, 3, -1, -1], np.int64)
-"""``isa.ENGINE_OF`` by opcode; -1 where it runs anywhere."""
-
-
-def _refuse(program: SystolicProgram, wrong: NDArray[np.bool_], why: str) -> None:
-    if wrong.any():
-        raise ProgramError(f"{_named(program, int(np.argmax(wrong)))} {why}")
+    starts = np.asarray(program.queue_starts, np.int64)
+    wrong, fault = first_fault(
+        program.instructions, starts, description.pod_count, len(program.views)
+    )
+    if fault:
+        raise ProgramError(f"{_named(program, wrong)} {FAULTS[fault]}")
 
 
 def _named(program: SystolicProgram, number: int) -> str:
