@@ -128,6 +128,7 @@ class _Windows:
         self._stage = Stage(self._recorder, layer, slots)
         self._end = TileEnd(self._recorder, sums, scratch, mapping.tile_columns, words)
         self._regions, self._used = regions(layer), 0
+        self._known: dict[tuple[Source, Region, tuple[int, int]], list[VectorOperation]] = {}
 
     def emit(self) -> Instructions:
         """All bands of all pods."""
@@ -150,12 +151,21 @@ class _Windows:
         address = self._tiles[self._used % len(self._tiles)]
         self._used += 1
         tile = Tile(address, (last - first) * width, band.channels)
-        down = first - band.first
-        taps = [self._tap(source, region, (down, last - first), tap) for tap in self._taps(region)]
+        taps = self._joins(source, region, (first - band.first, last - first))
         self._recorder.vector(pod, tile, taps[0]._replace(function=Function.COPY, alpha=0.0))
         output = self._output(region)
         spot = Spot(band.batch, (first - region.top) * width, band.channel)
         self._end.finish(pod, tile, output, spot, [*taps[1:], *self._divided(region)])
+
+    def _joins(
+        self, source: Source, region: Region, lines: tuple[int, int]
+    ) -> list[VectorOperation]:
+        """All taps of ``lines`` of a region; kept, for bands in the same place look alike."""
+        key = (source, region, lines)
+        if key not in self._known:
+            taps = self._taps(region)
+            self._known[key] = [self._tap(source, region, lines, tap) for tap in taps]
+        return self._known[key]
 
     def _taps(self, region: Region) -> list[tuple[int, int]]:
         """Taps that are not padding for some window of a region."""

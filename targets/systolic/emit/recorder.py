@@ -15,6 +15,7 @@ from motet.targets.systolic.emit.context import StepContext
 from motet.targets.systolic.formats import Format
 from motet.targets.systolic.instructions.addressing import View
 from motet.targets.systolic.instructions.isa import (
+    INSTRUCTION,
     Activation,
     Flag,
     Function,
@@ -24,6 +25,10 @@ from motet.targets.systolic.instructions.isa import (
 )
 from motet.targets.systolic.instructions.synchronise import granule_words
 from motet.targets.systolic.mappings.memory import slot_words
+
+_DEFAULTS: dict[str, Any] = dict(
+    zip(INSTRUCTION.names or (), empty_instructions(1)[0].item(), strict=True)
+)
 
 
 class Tile(NamedTuple):
@@ -83,13 +88,9 @@ class Recorder:
 
     def _collect(self) -> None:
         """The single records so far as an array."""
-        made = empty_instructions(len(self._records))
-        for i, record in enumerate(self._records):
-            one = made[i]
-            for name, value in record.items():
-                one[name] = value
+        rows = [tuple({**_DEFAULTS, **record}.values()) for record in self._records]
+        self._parts.append(np.array(rows, INSTRUCTION))
         self._records.clear()
-        self._parts.append(made)
 
     def add(self, opcode: Opcode, pod: int, tile: Tile, **fields: Any) -> None:
         """Record one instruction on a tile; its address goes where ``fields`` say."""
