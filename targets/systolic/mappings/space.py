@@ -212,7 +212,9 @@ def _with_slots(shape: ProductShape, table: Ints, pinned: Pinned, thorough: bool
     m_rounds = -(-shape.m // (rows * row_pods))
     n_rounds = -(-shape.n // (columns * column_pods))
     deep = -(-shape.k // depth)
-    made = []
+    made: list[Ints] = []
+    given = pinned.get("accumulator_slots")
+    sums = SUM_SLOTS if given is None else (given,)
     for order in [pinned["rows_outermost"]] if "rows_outermost" in pinned else [True, False]:
         which = np.ones(len(rows), bool)
         if "rows_outermost" not in pinned:  # where one loop has one turn, the order is the same
@@ -220,20 +222,17 @@ def _with_slots(shape: ProductShape, table: Ints, pinned: Pinned, thorough: bool
         held = (deep * (1 if order else m_rounds), deep * (n_rounds if order else 1))
         inputs = _ring(held[0], m_rounds * deep, pinned.get("input_slots"), thorough)
         weights = _ring(held[1], n_rounds * deep, pinned.get("weight_slots"), thorough)
-        given = pinned.get("accumulator_slots")
-        for some, others, sums in product(
-            inputs, weights, SUM_SLOTS if given is None else (given,)
-        ):
-            chosen = np.flatnonzero(which & (some > 0) & (others > 0))
-            slots = (np.full(len(rows), int(order)), some, others, np.full(len(rows), sums))
-            made.append(np.vstack([table, *slots])[:, chosen])
+        valid = which & (inputs[:, None] > 0) & (weights > 0)
+        first, second, tile = np.nonzero(valid)
+        slots = (np.full(len(tile), int(order)), inputs[first, tile], weights[second, tile])
+        made += [np.vstack([table[:, tile], *slots, np.full(len(tile), n)]) for n in sums]
     return np.hstack(made)
 
 
-def _ring(kept: Ints, tiles: Ints, pinned: int | None, thorough: bool) -> list[Ints]:
-    """Choices of slots per tile, 0 where a choice is no other than an earlier one."""
+def _ring(kept: Ints, tiles: Ints, pinned: int | None, thorough: bool) -> Ints:
+    """Choices of slots [choices, tiles], 0 where a choice is no other than an earlier one."""
     if pinned is not None:
-        return [np.full(len(kept), pinned)]
+        return np.full((1, len(kept)), pinned)
     choices = [np.maximum(kept, 2), *(np.full(len(kept), slots) for slots in STREAM_SLOTS)]
     if thorough:
         choices += [np.full(len(kept), 2), 2 * kept, kept + STREAM_SLOTS[-1]]
@@ -243,7 +242,7 @@ def _ring(kept: Ints, tiles: Ints, pinned: int | None, thorough: bool) -> list[I
         for other in made:
             slots = np.where(slots == other, 0, slots)
         made.append(slots)
-    return made
+    return np.array(made)
 
 
 def fitting(
