@@ -218,6 +218,14 @@ def _awaited(code: Any, starts: Any, used: Any, first_signal: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def _join(clock: Any, other: Any) -> None:
+    """What is known, and what another queue knew."""
+    for queue in range(len(clock)):
+        if other[queue] > clock[queue]:
+            clock[queue] = other[queue]
+
+
+@njit(cache=True, nogil=True)
 def execute(
     code: Any, starts: Any, used: Any, owner: Any, views: Any, tiles: Any, memories: Any,
     position: Any, at: Any,
@@ -238,14 +246,14 @@ def execute(
     first_signal = np.zeros(len(starts), np.int64)
     waits = _awaited(code, starts, used, first_signal)
     place = np.full(len(starts), -1, np.int64)
-    clocks = np.zeros((queues, queues), np.int64)
+    clocks = np.zeros((queues, queues), np.int32)
     for u in range(queues):
         place[used[u]] = u
         position[used[u]] = starts[used[u]]
         for v in range(queues):
             clocks[v, u] = starts[used[u]]
     signals = np.zeros(queues, np.int64)
-    copies = np.empty((64, queues), np.int64)
+    copies = np.empty((64, queues), np.int32)
     copy_of = np.full(len(waits), -1, np.int32)
     free = np.arange(64)[::-1].copy()
     free_count = 64
@@ -273,8 +281,7 @@ def execute(
                 s = first_signal[c.semaphore] + value - 1
                 copy = copy_of[s]
                 if clock[v] < copies[copy, v]:
-                    for w in range(queues):
-                        clock[w] = max(clock[w], copies[copy, w])
+                    _join(clock, copies[copy])
                 waits[s] -= 1
                 if waits[s] == 0:
                     free[free_count] = copy
@@ -286,7 +293,7 @@ def execute(
                 if waits[s]:
                     if free_count == 0:
                         size = len(copies)
-                        larger = np.empty((2 * size, queues), np.int64)
+                        larger = np.empty((2 * size, queues), np.int32)
                         larger[:size] = copies
                         copies = larger
                         free = np.empty(2 * size, np.int64)

@@ -49,10 +49,11 @@ class PlaceRules(Chunk):
         self._roles(uses)
 
     def _inside(self, uses: Mask, wide: NDArray[np.int64]) -> None:
-        field, views = self.field, self.program.views
+        field = self.field
         view = np.where(uses, field["operand"], 0)
-        sizes = np.array([(v.group.extent, v.row_count, v.column_count) for v in views], np.int64)
-        group, rows, columns = sizes[view].T
+        table = self.program.view_table
+        group = table["group_extent"][view]
+        rows, columns = (table[name].prod(axis=1)[view] for name in ("row_extent", "column_extent"))
         outside = (field["group"] >= group) | (field["row"] + field["rows"] > rows)
         outside |= field["column"] + wide > columns
 
