@@ -55,6 +55,12 @@ def emit_spatial(context: StepContext) -> Instructions:
         raise CompileError(f"step {name!r}: only depthwise convolutions can be {SPATIAL}")
     if SPATIAL not in context.pod.dataflows:
         raise CompileError(f"step {name!r}: the pods of its mapping do not offer {SPATIAL}")
+    mapping, pod = context.mapping, context.pod
+    if mapping.tile_rows > pod.rows or mapping.tile_columns > pod.columns:
+        raise CompileError(
+            f"step {name!r}: {SPATIAL} takes tiles of at most {pod.rows} lines x {pod.columns} "
+            f"positions, the mapping has {mapping.tile_rows} x {mapping.tile_columns}"
+        )
     return _Emitter(context, layer).emit()
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from array_emission import Emission, machine, random_arguments, surrounded
@@ -9,14 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import Dram, Interconnect, Memory, VectorUnit
 from motet.targets.systolic.emit.dispatch import emit_step
+from motet.targets.systolic.emit.region import compile_workload
 from motet.targets.systolic.emit.spatial import emit_spatial
 from motet.targets.systolic.instructions.isa import Activation, Opcode
 from motet.targets.systolic.instructions.program import Element, Role, Tensor
+from motet.targets.systolic.mappings.line_plan import along, line_cycles
 from motet.targets.systolic.mappings.vector_mapping import (
     choose_spatial_mapping,
     choose_vector_mapping,
 )
+from motet.targets.systolic.simulation.timing import simulate
 from motet.targets.systolic.workload.graph import Requantise, Workload, single
 from motet.targets.systolic.workload.layers import Convolution
 
@@ -157,3 +162,43 @@ def test_a_line_that_does_not_fit_is_refused():
     layer = Convolution(1, 2, 2, 2, 4, 5000, (3, 3), padding=(1, 1, 1, 1))
     with pytest.raises(CompileError, match=r"step 'layer'.*does not fit"):
         run(single(layer), machine(scratchpad=1024))
+
+
+@pytest.mark.parametrize("kernel", [(1, 3), (3, 1), (3, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_with_quick_memories_cycles_are_those_of_the_folds(kernel, stride):
+    padding = tuple(2 * [size // 2 for size in kernel])
+    layer = Convolution(1, 32, 32, 32, 16, 16, kernel, (stride, stride), padding)
+    array = machine(scratchpad=65536, sums=4096)
+    pod = msgspec.structs.replace(
+        array.pods[0],
+        vector=VectorUnit(lanes=64),
+        scratchpad=Memory(bytes=65536, ports=8, port_bytes=4096),
+        accumulators=Memory(bytes=16384, ports=8, port_bytes=4096),
+    )
+    array = msgspec.structs.replace(
+        array,
+        pods=(pod,),
+        dram=Dram(bytes_per_second=1e15, latency_cycles=1),
+        interconnect=Interconnect(link_bytes=4096),
+    )
+    *_, emission = run(single(layer), array)
+    least = line_cycles(along(layer, 4, 4)[0], 4, 4)
+    cycles = simulate(emission.program, array).cycles
+    assert least <= cycles <= 1.02 * least + 100
+
+
+def depthwise_mapping(**pins):
+    layer = Convolution(1, 8, 8, 8, 12, 12, (3, 3), padding=(1, 1, 1, 1))
+    return compile_workload(single(layer), machine(), constraints={"layer": pins}).mappings["layer"]
+
+
+def test_depthwise_takes_the_quicker_dataflow_unless_one_is_given():
+    assert depthwise_mapping().dataflow == "spatial-output-stationary"
+    assert depthwise_mapping(dataflow="output-stationary").dataflow == "output-stationary"
+    assert depthwise_mapping(tile_rows=3).tile_rows == 3
+
+
+def test_a_tile_larger_than_the_array_is_refused():
+    with pytest.raises(CompileError, match=r"at most 4 lines x 4 positions"):
+        depthwise_mapping(dataflow="spatial-output-stationary", tile_rows=5)
