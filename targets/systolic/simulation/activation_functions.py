@@ -110,7 +110,7 @@ def activate(kind: int, sums: Any, alpha: Any) -> None:
     raise NotImplementedError("compiled code only")
 
 
-@overload(activate, strict=False)  # type: ignore[untyped-decorator]
+@overload(activate, strict=False)
 def _activate(kind: Any, sums: Any, alpha: Any) -> Any:
     if not isinstance(sums.dtype, types.Float):
         return _activate_integers

@@ -37,6 +37,9 @@ _ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
 _ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
 _NO_ACTIVATION, _WORD, _FP32 = int(Activation.NONE), int(Element.WORD), int(Element.FP32)
 
+_int: Any = np.int64
+"""Fields of records are unsigned; sums of those and signed numbers would become floats."""
+
 
 @entry
 def execute(state: Any, order: Any) -> None:
@@ -58,12 +61,12 @@ def execute(state: Any, order: Any) -> None:
 
 @kernel
 def _corner(item: Any) -> tuple[int, int, int]:
-    return np.int64(item.group), np.int64(item.row), np.int64(item.column)
+    return _int(item.group), _int(item.row), _int(item.column)
 
 
 @kernel
 def _shape(item: Any) -> tuple[int, int]:
-    return np.int64(item.rows), np.int64(item.columns)
+    return _int(item.rows), _int(item.columns)
 
 
 @kernel
@@ -82,9 +85,9 @@ def _copy(memory: Any, target: int, source: int, count: int) -> None:
 @kernel
 def _broadcast(memory: Any, item: Any, pitch: int, source: int, address: int) -> None:
     """Copy the tile at ``source`` to ``address`` of the memory of every target pod."""
-    count = np.int64(item.rows) * np.int64(item.columns)
-    first = np.int64(item.target_pod)
-    for pod in range(first, first + np.int64(item.target_pods)):
+    count = _int(item.rows) * _int(item.columns)
+    first = _int(item.target_pod)
+    for pod in range(first, first + _int(item.target_pods)):
         _copy(memory, pod * pitch + address, source, count)
 
 
@@ -94,28 +97,28 @@ def _load(state: Any, number: int) -> None:
     view = state.views[item.operand]
     tensor = state.tensors[view.tensor]
     corner, shape = _corner(item), _shape(item)
-    padding, first = state.numbers[number, PADDING], np.int64(item.target_pod)
+    padding, first = state.numbers[number, PADDING], _int(item.target_pod)
     in_sums = item.flags & _ACCUMULATORS != 0
     if in_sums and tensor.element != _WORD:
-        to = first * state.accumulator_words + np.int64(item.accumulator_address)
+        to = first * state.accumulator_words + _int(item.accumulator_address)
         sums = state.accumulators[to:]
         values = array_at(tensor.address, tensor.size, sums)
         read_tile(sums, values, view, corner, shape, padding, tensor.is_bf16, state.segments)
     else:
         words = array_at(tensor.address, tensor.size, state.scratchpads)
         if in_sums:
-            to = first * state.accumulator_words + np.int64(item.accumulator_address)
+            to = first * state.accumulator_words + _int(item.accumulator_address)
             sums = state.accumulators[to:]
             read_tile(sums, words, view, corner, shape, padding, tensor.is_bf16, state.segments)
         else:
-            to = first * state.scratchpad_words + np.int64(item.address)
+            to = first * state.scratchpad_words + _int(item.address)
             tile = state.scratchpads[to:]
             read_tile(tile, words, view, corner, shape, padding, tensor.is_bf16, state.segments)
     if in_sums:
         pitch = state.accumulator_words
-        _broadcast(state.accumulators, item, pitch, to, np.int64(item.accumulator_address))
+        _broadcast(state.accumulators, item, pitch, to, _int(item.accumulator_address))
     else:
-        _broadcast(state.scratchpads, item, state.scratchpad_words, to, np.int64(item.address))
+        _broadcast(state.scratchpads, item, state.scratchpad_words, to, _int(item.address))
 
 
 @kernel
@@ -123,8 +126,8 @@ def _resident(state: Any, number: int, target: Any, columns: int) -> None:
     """Gather tile [rows, columns] of the resident operand to the start of ``target``."""
     item = state.program[number]
     view = state.views[item.operand]
-    source = state.scratchpads[np.int64(item.pod) * state.scratchpad_words + view.resident :]
-    corner, shape = _corner(item), (np.int64(item.rows), columns)
+    source = state.scratchpads[_int(item.pod) * state.scratchpad_words + view.resident :]
+    corner, shape = _corner(item), (_int(item.rows), columns)
     padding, is_bf16 = state.numbers[number, PADDING], state.tensors[view.tensor].is_bf16
     read_tile(target, source, view, corner, shape, padding, is_bf16, state.segments)
 
@@ -135,15 +138,15 @@ def _multiply(state: Any, number: int) -> None:
     item = state.program[number]
     is_product = item.opcode == _MATMUL
     rows, columns = _shape(item)
-    depth, stride = np.int64(item.depth), np.int64(item.value)
-    base = np.int64(item.pod) * state.scratchpad_words
-    left, start = state.scratchpads, base + np.int64(item.address)
+    depth, stride = _int(item.depth), _int(item.value)
+    base = _int(item.pod) * state.scratchpad_words
+    left, start = state.scratchpads, base + _int(item.address)
     if item.flags & _RESIDENT:
         wide = depth if is_product else (columns - 1) * stride + depth
         _resident(state, number, state.tile, wide)
         left, start = state.tile, 0
     sums, at = _start_sums(state, item, is_product)
-    right, weights = state.scratchpads, base + np.int64(item.second_address)
+    right, weights = state.scratchpads, base + _int(item.second_address)
     shape = (rows, depth, columns)
     if is_product:
         product(sums, at, left, start, right, weights, shape)
@@ -155,8 +158,8 @@ def _multiply(state: Any, number: int) -> None:
 def _start_sums(state: Any, item: Any, is_product: bool) -> tuple[Any, int]:
     """What the sums start from; returns their memory and address."""
     rows, columns = _shape(item)
-    sums, base = state.accumulators, np.int64(item.pod) * state.accumulator_words
-    at, bias = base + np.int64(item.accumulator_address), base + np.int64(item.third_address)
+    sums, base = state.accumulators, _int(item.pod) * state.accumulator_words
+    at, bias = base + _int(item.accumulator_address), base + _int(item.third_address)
     if item.flags & _ACCUMULATE:
         return sums, at
     if not item.flags & _BIAS:
@@ -177,8 +180,8 @@ def _vector(state: Any, number: int) -> None:
     item = state.program[number]
     rows, columns = _shape(item)
     function, alpha = item.function, item.alpha
-    base = np.int64(item.pod) * state.accumulator_words
-    at, third = base + np.int64(item.accumulator_address), base + np.int64(item.third_address)
+    base = _int(item.pod) * state.accumulator_words
+    at, third = base + _int(item.accumulator_address), base + _int(item.third_address)
     sums = state.accumulators[at : at + rows * columns]
     if function >= _COPY and function <= _MAXIMUM:
         combine(function, sums, _second(state, number), alpha)
@@ -215,15 +218,15 @@ def _second(state: Any, number: int) -> Any:
     """The second source of COPY to MAXIMUM, as a dense tile of sums."""
     item = state.program[number]
     rows, columns = _shape(item)
-    address, count = np.int64(item.second_address), rows * columns
+    address, count = _int(item.second_address), rows * columns
     if item.flags & _ACCUMULATORS:
-        start = np.int64(item.pod) * state.accumulator_words + address
+        start = _int(item.pod) * state.accumulator_words + address
         return state.accumulators[start : start + count]
     made = state.second[:count]
     if item.flags & _RESIDENT:
         _resident(state, number, made, columns)
     else:
-        start = np.int64(item.pod) * state.scratchpad_words + address
+        start = _int(item.pod) * state.scratchpad_words + address
         words = state.scratchpads[start : start + count]
         for i in range(count):
             made[i] = words[i]
@@ -235,7 +238,7 @@ def _store(state: Any, number: int) -> None:
     item = state.program[number]
     view = state.views[item.operand]
     tensor = state.tensors[view.tensor]
-    at = np.int64(item.pod) * state.accumulator_words + np.int64(item.accumulator_address)
+    at = _int(item.pod) * state.accumulator_words + _int(item.accumulator_address)
     corner, shape, sums, segments = (
         _corner(item),
         _shape(item),
@@ -257,20 +260,20 @@ def _store(state: Any, number: int) -> None:
 @kernel
 def _transfer(state: Any, number: int) -> None:
     item = state.program[number]
-    pod, first = np.int64(item.pod), np.int64(item.target_pod)
-    at = pod * state.accumulator_words + np.int64(item.accumulator_address)
+    pod, first = _int(item.pod), _int(item.target_pod)
+    at = pod * state.accumulator_words + _int(item.accumulator_address)
     if item.operand != NO_OPERAND:
         view = state.views[item.operand]
         corner, shape, is_bf16 = _corner(item), _shape(item), state.tensors[view.tensor].is_bf16
         limits = (state.numbers[number, LOW], state.numbers[number, HIGH])
         sums = state.accumulators[at:]
-        for target in range(first, first + np.int64(item.target_pods)):
+        for target in range(first, first + _int(item.target_pods)):
             words = state.scratchpads[target * state.scratchpad_words + view.resident :]
             write_tile(words, sums, view, corner, shape, limits, is_bf16, state.segments)
     elif item.flags & _ACCUMULATORS:
-        address, pitch = np.int64(item.third_address), state.accumulator_words
+        address, pitch = _int(item.third_address), state.accumulator_words
         _broadcast(state.accumulators, item, pitch, at, address)
     else:
-        at = pod * state.scratchpad_words + np.int64(item.second_address)
-        address, pitch = np.int64(item.address), state.scratchpad_words
+        at = pod * state.scratchpad_words + _int(item.second_address)
+        address, pitch = _int(item.address), state.scratchpad_words
         _broadcast(state.scratchpads, item, pitch, at, address)

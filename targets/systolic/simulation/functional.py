@@ -60,7 +60,7 @@ class Interpreter:
         self._extents = extents(program)
         _require_format(program)
         self._order = default_order(program)
-        self._instructions = np.require(program.instructions, INSTRUCTION, "CAW")
+        self._instructions = np.require(program.instructions, INSTRUCTION, ["C", "A", "W"])
         self._numbers = _numbers(program)
         self._tensors = _tensor_table(program)
         self._dtypes = [element_dtype(program, t.element) for t in program.tensors]
@@ -111,7 +111,7 @@ class Interpreter:
             raise InputError(f"array program: {name!r} must be C-contiguous and aligned")
 
     def _complete(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
-        made = np.require(order, np.int64, "CAW")
+        made = np.require(order, np.int64, ["C", "A", "W"])
         if not np.array_equal(np.sort(made), np.arange(len(self._order))):
             raise InputError(f"order must be a permutation of 0 ... {len(self._order) - 1}")
         return made

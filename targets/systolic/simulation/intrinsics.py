@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import carray, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import extending, types
+from numba.np.numpy_support import carray
 
 from motet.targets.systolic.simulation.compiled import kernel
 
+_intrinsic: Any = extending.intrinsic
+_pointer_to: Any = types.CPointer
 
-@intrinsic  # type: ignore[untyped-decorator]
+
+@_intrinsic
 def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
     """``address`` as a pointer to values of the array ``like``'s type."""
-    signature = types.CPointer(like.dtype)(address, like)
+    signature = _pointer_to(like.dtype)(address, like)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         target = context.get_value_type(signature.return_type)
@@ -37,21 +38,21 @@ def array_at(address: int, size: int, like: Any) -> Any:
     return carray(_pointer(address, like), (size,))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def bits_of(typing_context: Any, value: Any) -> Any:
     """The bits of a float32 as a uint32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], cgutils.int32_t)
+        return builder.bitcast(arguments[0], context.get_value_type(types.uint32))
 
     return types.uint32(types.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def float_of(typing_context: Any, bits: Any) -> Any:
     """The float32 that has the bits of a uint32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
 
     return types.float32(types.uint32), generate

@@ -20,8 +20,8 @@ def default_order(program: SystolicProgram) -> NDArray[np.int64]:
 
     Raises ``ProgramError`` where queues wait for each other, naming an instruction that waits.
     """
-    starts = np.require(program.queue_starts, np.int64, "CAW")
-    order, reached = _round_robin(np.require(program.instructions, None, "CAW"), starts)
+    starts = np.require(program.queue_starts, np.int64, ["C", "A", "W"])
+    order, reached = _round_robin(np.require(program.instructions, None, ["C", "A", "W"]), starts)
     if len(order) == len(program.instructions):
         return order  # type: ignore[no-any-return]
     queue = int(np.flatnonzero(reached < starts[1:])[0])

@@ -21,6 +21,7 @@ from motet.targets.systolic.simulation.compiled import kernel
 from motet.targets.systolic.simulation.intrinsics import bits_of, float_of
 
 _LOWEST, _HIGHEST = -(2**31), 2**31 - 1
+_integer: Any = np.int64
 _FAR = np.float32(2.0**62)
 
 
@@ -39,7 +40,7 @@ def word(value: Any, is_bf16: bool) -> Any:
     raise NotImplementedError("compiled code only")
 
 
-@overload(word, strict=False)  # type: ignore[untyped-decorator]
+@overload(word, strict=False)
 def _word(value: Any, is_bf16: bool) -> Any:
     if isinstance(value, types.Float):
         return lambda value, is_bf16: round_bf16(value) if is_bf16 else value
@@ -51,14 +52,14 @@ def affine(value: Any, factor: Any, constant: Any) -> Any:
     raise NotImplementedError("compiled code only")
 
 
-@overload(affine, strict=False)  # type: ignore[untyped-decorator]
+@overload(affine, strict=False)
 def _affine(value: Any, factor: Any, constant: Any) -> Any:
     if isinstance(value, types.Float):
         return lambda value, factor, constant: value * factor + constant
 
     def integers(value: Any, factor: Any, constant: Any) -> Any:
         product = np.rint(np.float32(value) * np.float32(factor))
-        total = np.int64(min(max(product, -_FAR), _FAR))
+        total = _integer(min(max(product, -_FAR), _FAR))
         return np.int32(min(max(total + np.int64(constant), _LOWEST), _HIGHEST))
 
     return integers
