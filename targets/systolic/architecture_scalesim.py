@@ -51,8 +51,8 @@ def read_config(path: str | Path) -> ArrayDescription:
         "columns": columns,
         "dataflows": [DATAFLOWS[flow]],
         "formats": ["int8"],
-        "scratchpad": _memory(words, ports=4, port_bytes=rows + columns),
-        "accumulators": _memory(sums, ports=6, port_bytes=ACCUMULATOR_BYTES * columns),
+        "scratchpad": _memory(words, ports=8, port_bytes=rows + columns),
+        "accumulators": _memory(sums, ports=8, port_bytes=ACCUMULATOR_BYTES * columns),
         "vector": {"lanes": columns, "latency_cycles": 0},
     }
     description = {
