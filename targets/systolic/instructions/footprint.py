@@ -30,14 +30,14 @@ def value_address(view_table: Any, operand: int, group: int, row: int, column: i
         address += column % view.column_extent[loop] * view.column_stride[loop]
         column //= view.column_extent[loop]
     if not view.padded:
-        return address
+        return int(address)
     plane, inside = divmod(address, view.padded_height * view.padded_width)
     y, x = divmod(inside, view.padded_width)
     y -= view.top
     x -= view.left
     if y < 0 or y >= view.height or x < 0 or x >= view.width:
         return -1
-    return (plane * view.height + y) * view.width + x
+    return int((plane * view.height + y) * view.width + x)
 
 
 @njit(cache=True, nogil=True)

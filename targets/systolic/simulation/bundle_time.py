@@ -314,6 +314,6 @@ class _Simulation:
             self._count_wait(self.cycles, run)
         queued = [run for model in self.models for run in model.queued]
         host = [entry[3] for entry in self.servers["host"].waiting]
-        served = [run for event in self.events if (run := event[3])]
+        served = [event[3] for event in self.events if event[3]]
         for run in [*waiting, *host, *queued, *served]:
             self.models[run.model].misses += self.cycles >= run.deadline

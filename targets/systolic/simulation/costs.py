@@ -18,6 +18,7 @@ from motet.targets.systolic.instructions.isa import Opcode as Op
 from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.simulation.compiled import entry, kernel
 from motet.targets.systolic.simulation.machine import view_bits
+from motet.targets.systolic.simulation.widths import wide
 
 COST = np.dtype(
     [
@@ -76,10 +77,10 @@ def load_values(instructions: Any, views: Any) -> Any:
         one = instructions[i]
         if one.opcode != _LOAD:
             continue
-        row, column = np.int64(one.row), np.int64(one.column)
-        rows, columns = np.int64(one.rows), np.int64(one.columns)
+        row, column = wide(one.row), wide(one.column)
+        rows, columns = wide(one.rows), wide(one.columns)
         key = row * 1000003 + column
-        key = (key * 1000003 + rows) * 1000003 + columns * 31 + np.int64(one.operand)
+        key = (key * 1000003 + rows) * 1000003 + columns * 31 + wide(one.operand)
         slot = (key ^ (key >> 29)) & (size - 1)
         while slots[slot] >= 0 and not _same_tile(instructions[slots[slot]], one):
             slot = (slot + 1) & (size - 1)
@@ -88,14 +89,14 @@ def load_values(instructions: Any, views: Any) -> Any:
             continue
         slots[slot] = i
         values[i] = tile_values(
-            views, np.int64(one.operand), np.int64(one.group), row, column, rows, columns
+            views, wide(one.operand), wide(one.group), row, column, rows, columns
         )
     return values
 
 
 @kernel
 def _same_tile(a: Any, b: Any) -> bool:
-    return (
+    return bool(
         a.row == b.row
         and a.column == b.column
         and a.rows == b.rows
@@ -134,7 +135,7 @@ def _fill(
             elif opcode == _LOAD:
                 cost.bytes = _bytes(values[i], view_bits[one.operand], pod)
                 if not one.flags & _ACCUMULATORS:
-                    filled = _bytes(np.int64(one.rows) * np.int64(one.columns), word, pod)
+                    filled = _bytes(wide(one.rows) * wide(one.columns), word, pod)
                     cost.port = _ceil(filled, pod.port_bytes)
             elif opcode in (_VECTOR, _STORE, _TRANSFER):
                 _tile_cost(one, view_bits, word, pod, cost)
@@ -143,7 +144,7 @@ def _fill(
 @kernel
 def _tile_cost(one: Any, view_bits: Any, word: int, pod: Any, cost: Any) -> None:
     """VECTOR, STORE, TRANSFER: they work on a whole accumulator tile."""
-    tile = np.int64(one.rows) * np.int64(one.columns)
+    tile = wide(one.rows) * wide(one.columns)
     to_accumulators = one.flags & _ACCUMULATORS
     port = _ceil(_bytes(tile, word, pod), pod.port_bytes)
     if one.opcode == _VECTOR:
@@ -166,8 +167,8 @@ def _tile_cost(one: Any, view_bits: Any, word: int, pod: Any, cost: Any) -> None
 @kernel
 def _product_cost(one: Any, word: int, pod: Any, cost: Any) -> None:
     """MATMUL, CONV1D: streaming slows down where a port is narrower than what streams."""
-    rows, columns, depth = np.int64(one.rows), np.int64(one.columns), np.int64(one.depth)
-    stride = max(np.int64(one.value), 1) if one.opcode == _CONV1D else 1
+    rows, columns, depth = wide(one.rows), wide(one.columns), wide(one.depth)
+    stride = max(wide(one.value), 1) if one.opcode == _CONV1D else 1
     inputs, weights = rows * depth, depth * columns
     if one.opcode == _CONV1D:
         inputs, weights = rows * ((columns - 1) * stride + depth), rows * depth

@@ -121,7 +121,7 @@ class _StepSums:
 def _elements(program: SystolicProgram, description: ArrayDescription) -> Ints:
     """Processing elements of the pod that each instruction runs on."""
     sizes = [size for pod in description.pods for size in [pod.elements] * pod.count]
-    return np.array(sizes, np.int64)[program.instructions["pod"]]
+    return np.asarray(np.array(sizes, np.int64)[program.instructions["pod"]])
 
 
 def _port_cycles(program: SystolicProgram, timing: Timing) -> Ints:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from motet.targets.systolic.array_intervals import drain_cycles, interval
 from motet.targets.systolic.instructions.isa import Flag, Function
 from motet.targets.systolic.simulation.compiled import kernel
 from motet.targets.systolic.simulation.machine import FRACTION_BITS
 from motet.targets.systolic.simulation.network import send
 from motet.targets.systolic.simulation.state import State
+from motet.targets.systolic.simulation.widths import wide
 
 _ACCUMULATORS = int(Flag.ACCUMULATORS)
 _FIRST_BINARY, _LAST_BINARY = int(Function.COPY), int(Function.MAXIMUM)
@@ -35,7 +34,7 @@ def take_port(ports: Any, pod: int, count: int, now: int, cycles: int) -> int:
     start = max(now, ports[pod, best])
     ports[pod, best] = start + cycles
     ports[pod, 0] += cycles
-    return start
+    return int(start)
 
 
 @kernel
@@ -95,20 +94,20 @@ def vector(state: State, i: int, pod: int, now: int) -> int:
     record.first_begin, record.first_end = begin, begin + cycles
     queue.busy += cycles
     queue.complete = max(queue.complete, begin + cycles + kind.latency)
-    tile, rows = np.int64(one.rows) * np.int64(one.columns), np.int64(one.rows)
-    low, high = np.int64(one.accumulator_address), np.int64(one.accumulator_address) + tile
+    tile, rows = wide(one.rows) * wide(one.columns), wide(one.rows)
+    low, high = wide(one.accumulator_address), wide(one.accumulator_address) + tile
     if _FIRST_REDUCTION <= one.function <= _LAST_REDUCTION:
-        low, high = np.int64(one.third_address), np.int64(one.third_address) + rows
+        low, high = wide(one.third_address), wide(one.third_address) + rows
     queue.low, queue.high = min(queue.low, low), max(queue.high, high)
-    return begin + cycles
+    return int(begin + cycles)
 
 
 @kernel
 def _touches(one: Any, low: int, high: int) -> bool:
     """Whether a VECTOR reads or writes accumulators [low, high)."""
-    rows, columns = np.int64(one.rows), np.int64(one.columns)
-    at, second = np.int64(one.accumulator_address), np.int64(one.second_address)
-    third = np.int64(one.third_address)
+    rows, columns = wide(one.rows), wide(one.columns)
+    at, second = wide(one.accumulator_address), wide(one.second_address)
+    third = wide(one.third_address)
     if at < high and low < at + rows * columns:
         return True
     function = one.function
@@ -128,7 +127,7 @@ def load_channel(state: State, i: int, now: int) -> int:
     record.other = dram.channel
     dram.channel = (dram.channel + 1) % len(state.channels)
     record.first_begin, record.first_end = _transfer(state, i, now + dram.latency)
-    return record.first_begin
+    return int(record.first_begin)
 
 
 @kernel
@@ -150,14 +149,14 @@ def load_links(state: State, i: int, now: int) -> int:
         network,
         state.links,
         network.pods + record.other,
-        np.int64(one.target_pod),
-        np.int64(one.target_pods),
+        wide(one.target_pod),
+        wide(one.target_pods),
         now,
         cost.bytes,
     )
     record.second_begin = begin
     record.second_end = max(end, record.first_end) + latency
-    return max(begin + latency, record.second_end - cost.port)
+    return int(max(begin + latency, record.second_end - cost.port))
 
 
 @kernel
@@ -182,14 +181,14 @@ def store_channel(state: State, i: int, now: int) -> int:
     record = state.records[i]
     record.first_begin, record.first_end = _transfer(state, i, now)
     record.first_end = max(record.first_end, record.second_end)
-    return record.first_end
+    return int(record.first_end)
 
 
 @kernel
 def transfer(state: State, i: int, pod: int, now: int) -> tuple[int, int]:
     """A TRANSFER leaves its pod: when the next may, and when its last bytes are written."""
     one, cost, record = state.instructions[i], state.costs[i], state.records[i]
-    target, count = np.int64(one.target_pod), np.int64(one.target_pods)
+    target, count = wide(one.target_pod), wide(one.target_pods)
     record.start = now
     begin, end, latency = now, now, 0
     if count > 1 or target != pod:
@@ -209,8 +208,8 @@ def write(state: State, i: int, now: int) -> int:
     one, cost, record = state.instructions[i], state.costs[i], state.records[i]
     end = record.second_end
     if cost.port > 0:
-        first = np.int64(one.target_pod)
-        for pod in range(first, first + np.int64(one.target_pods)):
+        first = wide(one.target_pod)
+        for pod in range(first, first + wide(one.target_pods)):
             begin = take_port(state.ports, pod, state.pods[pod].ports, now, cost.port)
             end = max(end, begin + cost.port)
-    return end
+    return int(end)

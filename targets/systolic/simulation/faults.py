@@ -6,6 +6,7 @@ from typing import Any
 
 from motet.targets.systolic.instructions.isa import ENGINE_OF, ENGINES, NO_OPERAND, Engine, Opcode
 from motet.targets.systolic.simulation.compiled import entry
+from motet.targets.systolic.simulation.widths import wide
 
 FAULTS = {
     1: "has an unknown opcode",
@@ -39,7 +40,7 @@ def first_fault(instructions: Any, starts: Any, pods: int, views: int) -> tuple[
             if engine >= 0 and engine != queue % ENGINES:
                 return i, 2
             if opcode in (_LOAD, _TRANSFER):
-                last = int(one.target_pod) + int(one.target_pods)
+                last = wide(one.target_pod) + wide(one.target_pods)
                 if one.target_pods == 0 or last > pods:
                     return i, 3
             needs = opcode in (_LOAD, _STORE)

@@ -135,7 +135,7 @@ def _send_ends(
     for target in range(first, first + count):
         if target != source:
             _hold(links, into + target, start, cycles)
-    return start
+    return int(start)
 
 
 @kernel
@@ -143,7 +143,7 @@ def _place(network: Any, end: int) -> int:
     """The pod beside which an end lies."""
     if end < network.pods:
         return end
-    return (end - network.pods) * network.pods // network.channels
+    return int((end - network.pods) * network.pods // network.channels)
 
 
 @kernel
@@ -233,4 +233,4 @@ def _take(links: Any, link: int, start: int, cycles: int) -> int:
     if cycles > 0:
         _hold(links, link, start, cycles)
         return start
-    return max(start, links[link, 0])
+    return int(max(start, links[link, 0]))

@@ -23,7 +23,7 @@ MAX_ROWS = 72
 Rows = dict[str, NDArray[np.float64]]
 _KIND_COLOURS = ("#2f6db5", "#d1662c", "#3a9a6b", "#8a5bb0", "#b8923a", "#c0487a", "#5b7f8c")
 _GREY = "#6b7280"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

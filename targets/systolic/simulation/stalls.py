@@ -19,6 +19,7 @@ from motet.targets.systolic.instructions.isa import ENGINES, Engine, Flag
 from motet.targets.systolic.instructions.isa import Opcode as Op
 from motet.targets.systolic.simulation.compiled import entry, kernel
 from motet.targets.systolic.simulation.state import State
+from motet.targets.systolic.simulation.widths import wide
 
 
 class Cause(enum.IntEnum):
@@ -226,8 +227,8 @@ def _engine(state: State, j: int, product: int, pod: int, cycles: int, counts: A
 def _late(state: State, load: int, product: int) -> int:
     """Whether a LOAD fills the weights of ``product``, or else its inputs."""
     one, by = state.instructions[product], state.instructions[load]
-    at = np.int64(one.second_address)
-    size = np.int64(one.depth) * np.int64(one.columns)
+    at = wide(one.second_address)
+    size = wide(one.depth) * wide(one.columns)
     if by.opcode != _LOAD or by.flags & _ACCUMULATORS:
         return _INPUTS
     if by.address < at or by.address >= at + max(size, 1):

@@ -124,7 +124,7 @@ def _initial(program: SystolicProgram, description: ArrayDescription) -> State:
 
 
 def _blank(count: int) -> NDArray[Any]:
-    return np.full((count, len(RECORD)), -1, np.int64).view(RECORD)[:, 0]
+    return np.full((count, RECORD.itemsize // 8), -1, np.int64).view(RECORD)[:, 0]
 
 
 def _empty_heap(capacity: int) -> NDArray[np.int64]:
@@ -149,7 +149,7 @@ def _channel_costs(moved: NDArray[np.int64], description: ArrayDescription) -> N
     dram = description.dram
     missed = (1.0 - dram.row_hit_fraction) * dram.row_miss_cycles / dram.channels
     cycles = moved / description.dram_bytes_per_cycle + -(-moved // dram.row_bytes) * missed
-    return np.floor(cycles * (1 << FRACTION_BITS)).astype(np.int64)
+    return np.asarray(np.floor(cycles * (1 << FRACTION_BITS)), np.int64)
 
 
 def _check(program: SystolicProgram, description: ArrayDescription) -> None:
