@@ -24,11 +24,9 @@ from motet.targets.systolic.mappings.file import Constraints, constraints_of
 from motet.targets.systolic.mappings.line_plan import SPATIAL
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.plan import Priced
+from motet.targets.systolic.mappings.spatial_mapping import choose_spatial_mapping
 from motet.targets.systolic.mappings.vector_cost import vector_cycles
-from motet.targets.systolic.mappings.vector_mapping import (
-    choose_spatial_mapping,
-    choose_vector_mapping,
-)
+from motet.targets.systolic.mappings.vector_mapping import choose_vector_mapping
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import (
     Convolution,

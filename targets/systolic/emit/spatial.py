@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.emit.context import StepContext
+from motet.targets.systolic.emit.epilogue import WITH_ALPHA
 from motet.targets.systolic.emit.recorder import Recorder, Room, granules
 from motet.targets.systolic.emit.staging import Band, Source, Stage, all_bands
-from motet.targets.systolic.emit.tile_end import WITH_ALPHA, check_activation, require_words
+from motet.targets.systolic.emit.tile_end import check_activation, require_words
 from motet.targets.systolic.instructions.addressing import Loop, View, merged
 from motet.targets.systolic.instructions.isa import (
     Activation,

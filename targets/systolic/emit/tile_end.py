@@ -9,13 +9,11 @@ from collections.abc import Sequence
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.emit.context import StepContext
+from motet.targets.systolic.emit.epilogue import WITH_ALPHA
 from motet.targets.systolic.emit.recorder import Recorder, Room, Spot, Tile, VectorOperation
 from motet.targets.systolic.instructions.addressing import Loop, View
 from motet.targets.systolic.instructions.isa import Activation, Function
 from motet.targets.systolic.instructions.program import Element
-
-WITH_ALPHA = (Activation.HARD_SIGMOID, Activation.LEAKY_RELU, Activation.ELU)
-"""Activations whose parameter is ``alpha``, which ADD and SCALE need for themselves."""
 
 
 class ColumnVector:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.array_intervals import stream_cycles
@@ -25,7 +26,7 @@ from motet.targets.systolic.workload.layers import Convolution
 _SPATIAL = int(Dataflow.SPATIAL_OUTPUT_STATIONARY)
 BANDS = 16
 """Bands per pod that an input is cut into at least: one is loaded while another is used."""
-SPATIAL = "spatial-output-stationary"
+SPATIAL: Literal["spatial-output-stationary"] = "spatial-output-stationary"
 
 
 def turned(layer: Convolution) -> Convolution:

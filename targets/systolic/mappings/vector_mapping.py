@@ -1,4 +1,4 @@
-"""Tile sizes of steps on the vector engine, and of depthwise convolutions as 1-D convolutions.
+"""Tile sizes of steps on the vector engine.
 
 The largest tile whose slots fit both memories, cut smaller where there would be fewer than
 ``CHUNKS`` tiles per pod: loading, computing and storing overlap between tiles.
@@ -19,12 +19,10 @@ from motet.targets.systolic.emit.pooling import along_lines, is_global
 from motet.targets.systolic.emit.recorder import granules
 from motet.targets.systolic.emit.staging import band_words
 from motet.targets.systolic.formats import Format
-from motet.targets.systolic.mappings.line_plan import SPATIAL, along, plan_lines
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.memory import slot_words
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import (
-    Convolution,
     Elementwise,
     LayerNorm,
     Pooling,
@@ -37,8 +35,6 @@ SMALLEST = 1024
 """Words of a tile below which cutting it smaller only adds instructions."""
 SLOTS = ((6, 4), (4, 3), (3, 2), (2, 2), (1, 1))
 """Accumulator and input slots, the best first."""
-LINE_SLOTS = ((8, 16, 3), (4, 8, 2), (3, 4, 2), (2, 2, 2), (1, 1, 1))
-"""Accumulator, weight and input slots of lines, likewise."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ def choose_vector_mapping(
 
     Raises ``CompileError`` where not even the smallest tile fits.
     """
-    where = _pods(step, description, resident, pods)
+    where = pods_of(step, description, resident, pods)
     pod = description.pod(where.start)
     if scratchpad_words is None:
         taken = {n: workload.tensors[n].elements for n in resident}
@@ -126,7 +122,7 @@ def choose_vector_mapping(
     return _shared_out(step, made, needs)
 
 
-def _pods(
+def pods_of(
     step: Step, description: ArrayDescription, resident: Dict[int, Place], pods: range | None
 ) -> range:
     """The pods that a step runs on: where its resident operands are."""
@@ -237,66 +233,3 @@ def _shared_out(step: Step, mapping: Mapping, needs: Needs) -> Mapping:
     return replace(
         mapping, tile_rows=rows, tile_columns=columns, pods=max(1, min(mapping.pods, tiles))
     )
-
-
-def choose_spatial_mapping(
-    step: Step,
-    workload: Workload,
-    description: ArrayDescription,
-    number_format: Format,
-    resident: Dict[int, Place],
-    *,
-    pods: range | None = None,
-    scratchpad_words: int | None = None,
-    accumulator_words: int | None = None,
-) -> Mapping:
-    """The mapping of a depthwise convolution under the spatial-output-stationary dataflow.
-
-    Parameters as for ``choose_vector_mapping``. Raises ``CompileError`` where the pods do not
-    offer it or a line does not fit.
-    """
-    where = _pods(step, description, resident, pods)
-    pod, layer = description.pod(where.start), step.layer
-    assert isinstance(layer, Convolution)
-    if SPATIAL not in pod.dataflows or not layer.is_depthwise:
-        raise CompileError(f"step {step.name!r}: {SPATIAL} is not possible here")
-    if scratchpad_words is None:
-        taken = sum(workload.tensors[n].elements for n in resident)
-        scratchpad_words = pod.scratchpad_words(number_format.name) - taken
-    lines = along(layer, pod.rows, pod.columns)[0]
-    count = lines.batch * lines.out_channels * lines.out_size[0]
-    refused = None
-    for slots, weights, inputs in LINE_SLOTS:
-        made = Mapping(
-            dataflow=SPATIAL,
-            first_pod=where.start,
-            pods=len(where),
-            split="rows",
-            tile_rows=min(pod.rows, count),
-            tile_depth=math.prod(lines.kernel),
-            tile_columns=min(pod.columns, lines.out_size[1]),
-            rows_outermost=True,
-            input_slots=inputs,
-            weight_slots=weights,
-            accumulator_slots=slots,
-        )
-        residual = step.epilogue.residual
-        try:
-            plan_lines(
-                step.name,
-                layer,
-                made,
-                scratchpad_words,
-                pod.accumulator_words if accumulator_words is None else accumulator_words,
-                rows=pod.rows,
-                columns=pod.columns,
-                resident=step.inputs[0] in resident,
-                streamed=residual is not None and residual not in resident,
-                granule=granules(pod, number_format),
-            )
-        except CompileError as error:
-            refused = refused or error
-        else:
-            return made
-    assert refused is not None
-    raise refused

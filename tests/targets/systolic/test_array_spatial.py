@@ -17,10 +17,8 @@ from motet.targets.systolic.emit.spatial import emit_spatial
 from motet.targets.systolic.instructions.isa import Activation, Opcode
 from motet.targets.systolic.instructions.program import Element, Role, Tensor
 from motet.targets.systolic.mappings.line_plan import along, line_cycles
-from motet.targets.systolic.mappings.vector_mapping import (
-    choose_spatial_mapping,
-    choose_vector_mapping,
-)
+from motet.targets.systolic.mappings.spatial_mapping import choose_spatial_mapping
+from motet.targets.systolic.mappings.vector_mapping import choose_vector_mapping
 from motet.targets.systolic.simulation.timing import simulate
 from motet.targets.systolic.workload.graph import Requantise, Workload, single
 from motet.targets.systolic.workload.layers import Convolution
