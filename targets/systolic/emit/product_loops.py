@@ -73,13 +73,13 @@ class Templates(NamedTuple):
 def _slot(ring: Any, slots: Any, keys: Any, filled: Any, which: int, key: int) -> int:
     """Address of tile ``key`` in its ring; negative (-1 - address) where it must be loaded."""
     if slots[key] >= 0:
-        return ring.address + slots[key] * ring.words
+        return int(ring.address + slots[key] * ring.words)
     slot = filled[which] % ring.slots
     filled[which] += 1
     if keys[slot] >= 0:
         slots[keys[slot]] = -1
     keys[slot], slots[key] = key, slot
-    return -1 - (ring.address + slot * ring.words)
+    return int(-1 - (ring.address + slot * ring.words))
 
 
 @njit(cache=True, nogil=True)
@@ -220,7 +220,7 @@ def _multiply(
 @njit(cache=True, nogil=True)
 def _pod(nest: Any, gi: int, ri: int, ci: int) -> int:
     strides = nest.strides
-    return nest.first_pod + gi * strides[0] + ri * strides[1] + ci * strides[2]
+    return int(nest.first_pod + gi * strides[0] + ri * strides[1] + ci * strides[2])
 
 
 @njit(cache=True, nogil=True)
@@ -248,6 +248,42 @@ def _end(out: Any, at: int, write: bool, records: Any, nest: Any, turn: Any, add
 
 
 @njit(cache=True, nogil=True)
+def _reduce(
+    out: Any,
+    at: int,
+    write: bool,
+    nest: Any,
+    memory: Any,
+    t: Any,
+    places: tuple[Any, Any, Any, Any, Any],
+    turn: tuple[int, int, int],
+    keys: tuple[int, int],
+    sums: int,
+    vector: int,
+) -> int:
+    """One round's tiles over the whole depth: LOADs of what is not in its ring, and MATMULs.
+
+    places: of input and weight tiles (slot of each tile, tile in each slot), and how often
+    each ring was filled. keys: of the first depth tile in ``places``.
+    """
+    input_slots, input_keys, weight_slots, weight_keys, filled = places
+    address = 0
+    for k in range(-(-nest.shape.depth // nest.tile.depth)):
+        now = (turn[0], turn[1], turn[2], k)
+        if t.loads_input:
+            address = _slot(memory.inputs, input_slots, input_keys, filled, 0, keys[0] + k)
+            if address < 0:
+                address = -1 - address
+                at = _load_inputs(out, at, write, t, nest, now, address)
+        weights = _slot(memory.weights, weight_slots, weight_keys, filled, 1, keys[1] + k)
+        if weights < 0:
+            weights = -1 - weights
+            at = _load_weights(out, at, write, t, nest, now, weights)
+        at = _multiply(out, at, write, t, nest, now, (address, weights, sums, vector))
+    return at
+
+
+@njit(cache=True, nogil=True)
 def write_product(out: Any, write: bool, nest: Nest, memory: Memories, t: Templates) -> int:
     """The instructions of a product into ``out``; returns their number.
 
@@ -264,7 +300,8 @@ def write_product(out: Any, write: bool, nest: Nest, memory: Memories, t: Templa
     weight_keys = np.full(memory.weights.slots, -1, np.int64)
     vector_keys = np.full(memory.vectors.slots, -1, np.int64)
     filled = np.zeros(3, np.int64)
-    at, address = 0, 0
+    places = (input_slots, input_keys, weight_slots, weight_keys, filled)
+    at = 0
     vector = 0
     for index in range(g_rounds * m_rounds * n_rounds):
         g, inner = divmod(index, m_rounds * n_rounds)
@@ -279,20 +316,8 @@ def write_product(out: Any, write: bool, nest: Nest, memory: Memories, t: Templa
                 vector = -1 - vector
                 at = _load_vectors(out, at, write, t, nest, (g, m, n, 0), memory, vector)
         sums = memory.sums.address + index % memory.sums.slots * memory.sums.words
-        for k in range(deep):
-            turn = (g, m, n, k)
-            if t.loads_input:
-                key = (g * m_rounds + m) * deep + k
-                address = _slot(memory.inputs, input_slots, input_keys, filled, 0, key)
-                if address < 0:
-                    address = -1 - address
-                    at = _load_inputs(out, at, write, t, nest, turn, address)
-            key = (g * n_rounds + n) * deep + k
-            weights = _slot(memory.weights, weight_slots, weight_keys, filled, 1, key)
-            if weights < 0:
-                weights = -1 - weights
-                at = _load_weights(out, at, write, t, nest, turn, weights)
-            at = _multiply(out, at, write, t, nest, turn, (address, weights, sums, vector))
+        keys = ((g * m_rounds + m) * deep, (g * n_rounds + n) * deep)
+        at = _reduce(out, at, write, nest, memory, t, places, (g, m, n), keys, sums, vector)
         residual = memory.residuals.address
         if memory.residuals.slots:
             residual += index % memory.residuals.slots * memory.residuals.words

@@ -105,8 +105,8 @@ def choose(
     pinned = constraints or {}
     free = (scratchpad_words, accumulator_words)
     machine = (description.pods, description.dram, description.interconnect, description.clock_hz)
-    key = (_shape_key(step, resident), number_format.name, *machine, pods, *free)
-    key = (*key, tuple(sorted(pinned.items())))
+    pins = tuple(sorted(pinned.items()))
+    key = (_shape_key(step, resident), number_format, *machine, pods, *free, pins)
     if key not in _found:
         if len(_found) >= MAX_FOUND:
             _found.clear()

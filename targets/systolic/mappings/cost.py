@@ -104,8 +104,8 @@ def estimate_cycles(made: Candidates, asked: Question) -> tuple[Numbers, Numbers
 
 def _rounds(made: Candidates, asked: Question) -> Rounds:
     shape = asked.shape
-    groups = _ceil(shape.groups, made.group_pods)
-    rows = _ceil(_ceil(shape.m, made.tile_rows), made.row_pods)
+    groups: Numbers = _ceil(shape.groups, made.group_pods)
+    rows: Numbers = _ceil(_ceil(shape.m, made.tile_rows), made.row_pods)
     columns = _ceil(_ceil(shape.n, made.tile_columns), made.column_pods)
     deep = _ceil(shape.k, made.tile_depth)
     by_rows = made.rows_outermost == 1
@@ -124,6 +124,7 @@ def _rounds(made: Candidates, asked: Question) -> Rounds:
 def _array_cycles(made: Candidates, asked: Question, rounds: Rounds) -> Numbers:
     """The busiest pod's tiles back to back; narrow ports slow streaming down."""
     shape, pod = asked.shape, made.pod
+    pods: Numbers
     port = asked.format.bits / 8 / pod.scratchpad.port_bytes
     if made.dataflow == "weight-stationary":
         size, part, pods = shape.m, made.tile_rows, made.row_pods
@@ -251,7 +252,7 @@ def _sum_ring_cycles(made: Candidates, asked: Question, rounds: Rounds, use: Num
     """An accumulator slot is taken until its tile has been stored."""
     pod = made.pod
     tile = made.tile_rows * made.tile_columns
-    after = pod.rows + pod.columns + HANDOVER_CYCLES
+    after: Numbers = pod.rows + pod.columns + HANDOVER_CYCLES
     after = after + tile * ACCUMULATOR_BYTES / _accumulator_bytes(made)
     after = after + asked.passes * (tile / pod.vector.lanes + pod.vector.latency_cycles)
     turns = rounds.tiles / made.accumulator_slots

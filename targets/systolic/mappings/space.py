@@ -50,8 +50,8 @@ class Grid:
     @property
     def mapping(self) -> Mapping:
         """A mapping with this grid, for its properties."""
-        names = ("weight-stationary", self.first_pod, self.pods, self.split)
-        return Mapping(*names, 1, 1, 1, True, 1, 1, 1, self.inner_pods)  # type: ignore[arg-type]
+        pods = (self.first_pod, self.pods, self.split)
+        return Mapping("weight-stationary", *pods, 1, 1, 1, True, 1, 1, 1, self.inner_pods)
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,19 @@ class Candidates:
     def at(self, index: int) -> Mapping:
         """One candidate as a mapping."""
         grid = self.grids[int(self.grid[index])]
-        tile = (self.tile_rows, self.tile_depth, self.tile_columns)
-        slots = (self.input_slots, self.weight_slots, self.accumulator_slots)
         return Mapping(
-            self.dataflow,
-            grid.first_pod,
-            grid.pods,
-            grid.split,
-            *(int(values[index]) for values in tile),
-            bool(self.rows_outermost[index]),
-            *(int(values[index]) for values in slots),
-            grid.inner_pods,
+            dataflow=self.dataflow,
+            first_pod=grid.first_pod,
+            pods=grid.pods,
+            split=grid.split,
+            tile_rows=int(self.tile_rows[index]),
+            tile_depth=int(self.tile_depth[index]),
+            tile_columns=int(self.tile_columns[index]),
+            rows_outermost=bool(self.rows_outermost[index]),
+            input_slots=int(self.input_slots[index]),
+            weight_slots=int(self.weight_slots[index]),
+            accumulator_slots=int(self.accumulator_slots[index]),
+            inner_pods=grid.inner_pods,
         )
 
     def taken(self, which: NDArray[Any]) -> Candidates:
