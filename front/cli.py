@@ -22,7 +22,8 @@ import click
 from motet.runtime.errors import MotetError
 
 COMMANDS = (
-    "compile", "run", "check", "bench", "inspect", "simulate", "targets", "schema", "demo",
+    "compile", "run", "check", "bench", "inspect", "simulate", "explore", "targets", "schema",
+    "demo",
 )  # fmt: skip
 INTERNAL_ERROR, INTERRUPTED = 70, 130
 

@@ -12,6 +12,10 @@ from motet.commands.common import compile_options, file_argument, json_option, m
 from motet.console import output, print_json, quantity, table
 from motet.description import describe
 from motet.opening import CompileRequest, open_or_compile
+from motet.runtime.bundle import Bundle
+from motet.runtime.errors import InputError
+
+EVERY_PROGRAM = "*"
 
 
 @click.command(epilog="Examples:\n\n"
@@ -19,11 +23,19 @@ from motet.opening import CompileRequest, open_or_compile
     "  motet inspect headset.motet\n"
     "  motet inspect headset.motet --json | jq '.models[].arena_bytes'\n"
     "  motet inspect model.onnx --target edge-64x64 --operators\n"
+    "  motet inspect headset.motet --asm | less\n"
 )  # fmt: skip
 @file_argument
 @model_option
 @click.option("--operators", is_flag=True, help="List every operator with its ONNX nodes.")
 @click.option("--kernels", is_flag=True, help="List every kernel and array program.")
+@click.option(
+    "--asm",
+    is_flag=False,
+    flag_value=EVERY_PROGRAM,
+    metavar="[PROGRAM]",
+    help="Print array programs as assembly text (docs/ARRAY_ISA.md): one, or all.",
+)
 @compile_options
 @json_option
 def inspect(
@@ -32,10 +44,14 @@ def inspect(
     model: str | None,
     operators: bool,
     kernels: bool,
+    asm: str | None,
     as_json: bool,
 ) -> None:
     """Show what a bundle holds: models, memory, code, passes."""
     bundle = open_or_compile(file, request)
+    if asm is not None:
+        _print_assembly(bundle, asm)
+        return
     facts = describe(bundle, model)
     if as_json:
         print_json(facts)
@@ -50,6 +66,22 @@ def inspect(
         _print_kinds("host kernels", "kernels", facts["kernels"], "symbol")
         _print_kinds("array programs", "programs", facts["array_programs"], "name")
     _print_passes(facts)
+
+
+def _print_assembly(bundle: Bundle, name: str) -> None:
+    """The text of program ``name``, of all whose names begin so, or of every program."""
+    names = sorted(bundle.array_programs)
+    chosen = [one for one in names if name == EVERY_PROGRAM or one.startswith(name)]
+    if not chosen:
+        known = ", ".join(names) or "none: the bundle is for the host"
+        raise InputError(f"--asm {name}: no such array program; there are {known}")
+    from motet.targets.systolic.instructions.assembly import disassembled_lines
+    from motet.targets.systolic.instructions.encoding import decode
+
+    for one in chosen:
+        click.echo(f"; {one}")
+        for line in disassembled_lines(decode(bundle.array_programs[one])):
+            click.echo(line)
 
 
 def _print_head(facts: dict[str, Any]) -> None:
