@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from motet.runtime.device import ProgramCounts, StepCounts
 from motet.runtime.errors import EnvironmentLackError
 from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.instructions.isa import Opcode
 from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.simulation.spans import Track, tracks
+from motet.targets.systolic.simulation.stalls import Cause
 from motet.targets.systolic.simulation.timing import Timing
 
 BINS = 600
@@ -150,7 +152,7 @@ def _draw_steps(
     colours = _colours([step.kind for step in program.steps])
     for number, step in enumerate(program.steps):
         mine = (program.instructions["step"] == number) & (timing.costs["bytes"] >= 0)
-        mine &= program.instructions["opcode"] < 7
+        mine &= program.instructions["opcode"] < Opcode.SIGNAL
         if not mine.any():
             continue
         begin, end = int(timing.start[mine].min()), int(timing.end[mine].max())
@@ -162,7 +164,7 @@ def _draw_steps(
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.tick_params(labelbottom=False)
-    busy = timing.stalls[:, 0].sum() / max(total * len(timing.stalls), 1)
+    busy = timing.stalls[:, Cause.BUSY].sum() / max(total * len(timing.stalls), 1)
     axes.set_title(f"{description.name}: {timing.cycles:,} cycles, arrays busy {busy:.1%}")
 
 

@@ -62,8 +62,8 @@ CAUSE_NAMES: dict[Cause, str] = {
 """What reports call the causes."""
 
 _LOAD, _MATMUL, _CONV1D = int(Op.LOAD), int(Op.MATMUL), int(Op.CONV1D)
-_STORE, _TRANSFER, _WAIT = int(Op.STORE), int(Op.TRANSFER), int(Op.WAIT)
-_SIGNAL, _VECTOR = int(Op.SIGNAL), int(Op.VECTOR)
+_TRANSFER, _WAIT = int(Op.TRANSFER), int(Op.WAIT)
+_SIGNAL = int(Op.SIGNAL)
 _BUSY, _FILL = int(Cause.BUSY), int(Cause.FILL_AND_DRAIN)
 _WEIGHTS, _INPUTS = int(Cause.WEIGHTS_LATE), int(Cause.INPUTS_LATE)
 _LINKS, _PORTS = int(Cause.INTERCONNECT), int(Cause.PORTS)
