@@ -12,7 +12,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from motet.commands.common import json_option
-from motet.commands.simulate import UTILISATION
+from motet.commands.simulate_tables import UTILISATION
 from motet.console import (
     PIPE_WIDTH,
     output,

@@ -52,7 +52,7 @@ def message_of(text: str, *assignments: str) -> str:
         (
             "[model.faces]\npath = 'faces.onnx'",
             'model: unknown key (did you mean "models"?); allowed keys: name, models, target, host,'
-            " passes, operators",
+            " array, passes, operators",
         ),
         (
             MODEL + "[passes.fused]\nenabled = true",
