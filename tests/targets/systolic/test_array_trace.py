@@ -114,5 +114,5 @@ def test_plots_are_written(tmp_path, suffix):
 
 def test_a_missing_matplotlib_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(EnvironmentLackError, match="pip install"):
+    with pytest.raises(EnvironmentLackError, match=r"motet\[plot\]"):
         plots.timeline(tmp_path / "x.svg", *run("bus"))
