@@ -11,12 +11,14 @@ from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.emit.context import StepContext, ViewTable
 from motet.targets.systolic.emit.dispatch import emit_step
 from motet.targets.systolic.formats import Format
+from motet.targets.systolic.instructions.addressing import View
 from motet.targets.systolic.instructions.isa import Instructions, empty_instructions
 from motet.targets.systolic.instructions.program import StepInfo, SystolicProgram, Tensor
 from motet.targets.systolic.instructions.synchronise import synchronise
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.plan import Plan
 from motet.targets.systolic.workload.graph import Step, Workload
+from motet.targets.systolic.workload.parts import whole_view
 
 MAX_INSTRUCTIONS = 50_000_000
 
@@ -53,7 +55,7 @@ def emit_plan(
         sequence,
         number_format.name,
         _tensors(workload, plan, views),
-        views.views,
+        _views(workload, views),
         [_info(step, mapping) for step, mapping in zip(workload.steps, plan.mappings, strict=True)],
         description.pod_count,
     )
@@ -65,6 +67,17 @@ def _tensors(workload: Workload, plan: Plan, views: ViewTable) -> list[Tensor]:
         for i, tensor in enumerate(workload.tensors)
     ]
     return [*placed, *views.staging]
+
+
+def _views(workload: Workload, views: ViewTable) -> list[View]:
+    """The views, those of parts as views of their wholes."""
+    parts = {part.tensor: part for part in workload.parts}
+    return [
+        whole_view(view, parts[view.tensor], workload.tensors[parts[view.tensor].whole])
+        if view.tensor in parts
+        else view
+        for view in views.views
+    ]
 
 
 def _info(step: Step, mapping: Mapping) -> StepInfo:

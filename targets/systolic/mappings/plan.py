@@ -68,7 +68,7 @@ def make_plan(
     refused: CompileError | None = None
     for split in SPLITS if lives else SPLITS[:1]:
         tile_words = words - int(words * split) // ALIGNMENT * ALIGNMENT
-        addresses = allocate(lives, tile_words, words)
+        addresses = _with_parts(workload, allocate(lives, tile_words, words))
         if split and not addresses:
             continue
         try:
@@ -108,14 +108,30 @@ def allocate(lives: Sequence[Life], start: int, stop: int) -> dict[int, int]:
 
 
 def _lives(workload: Workload) -> list[Life]:
-    written = {step.output: number for number, step in enumerate(workload.steps)}
+    """Of every tensor that may be resident; a part lives and lies in its whole."""
+    parts = {part.tensor for part in workload.parts}
+    written = dict.fromkeys(step.output for step in workload.steps)
     found = []
-    for tensor, first in written.items():
-        readers = [i for i, step in enumerate(workload.steps) if tensor in step.reads]
-        if readers and may_be_resident(workload, tensor):
+    for tensor in (*written, *dict.fromkeys(part.whole for part in workload.parts)):
+        members = workload.members(tensor)
+        writers = [i for i, step in enumerate(workload.steps) if step.output in members]
+        readers = [i for i, step in enumerate(workload.steps) if {*step.reads} & {*members}]
+        is_first = tensor not in parts and all(life.tensor != tensor for life in found)
+        allowed = all(may_be_resident(workload, member) for member in members)
+        if is_first and writers and readers and allowed:
             words = workload.tensors[tensor].elements
-            found.append(Life(tensor, words, first, readers[-1], len(readers)))
+            found.append(Life(tensor, words, writers[0], readers[-1], len(readers)))
     return found
+
+
+def _with_parts(workload: Workload, addresses: Dict[int, int]) -> dict[int, int]:
+    """``addresses``, and those of the parts of what has one."""
+    parts = {
+        part.tensor: addresses[part.whole] + part.offset
+        for part in workload.parts
+        if part.whole in addresses
+    }
+    return {**addresses, **parts}
 
 
 def _mapped(
@@ -139,9 +155,11 @@ def _mapped(
 
 def _readers(workload: Workload, mappings: Sequence[Mapping], tensor: int) -> range:
     """The pods that hold a resident tensor: all from the first to the last that read it."""
+    whole = next((part.whole for part in workload.parts if part.tensor == tensor), tensor)
+    members = {*workload.members(whole)}
     pods = [
         mapping.pod_numbers
         for mapping, step in zip(mappings, workload.steps, strict=True)
-        if tensor in step.reads
+        if members & {*step.reads}
     ]
     return range(min(p.start for p in pods), max(p.stop for p in pods))

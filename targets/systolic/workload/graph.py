@@ -21,6 +21,7 @@ from motet.targets.systolic.workload.layers import (
     Softmax,
     TransposedConvolution,
 )
+from motet.targets.systolic.workload.parts import Part, Written, check_parts
 
 
 @dataclass(frozen=True)
@@ -91,23 +92,33 @@ class Workload:
     ----------
     tensors: arguments (INPUT, WEIGHT), INTERNAL values and OUTPUTs. A view of a tensor under
         another shape is the same tensor: layers only ask for the number of values.
-    steps: every INTERNAL and OUTPUT tensor is written by one step before others read it.
+    steps: every INTERNAL and OUTPUT tensor is written by one step before others read it; one
+        with parts may be written part by part, and read as others.
+    parts: tensors that are stretches of others.
     """
 
     tensors: tuple[Tensor, ...]
     steps: tuple[Step, ...]
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
-        known = {i for i, t in enumerate(self.tensors) if t.role in (Role.INPUT, Role.WEIGHT)}
+        check_parts(self.parts, self.tensors)
+        known = Written(self.tensors, self.parts)
+        for number, tensor in enumerate(self.tensors):
+            if tensor.role in (Role.INPUT, Role.WEIGHT):
+                known.write(number)
         for step in self.steps:
-            missing = [number for number in step.reads if number not in known]
-            if missing or step.output in known or step.output >= len(self.tensors):
+            is_ready = all(map(known.has, step.reads)) and step.output < len(self.tensors)
+            if not is_ready or not known.write(step.output):
                 raise CompileError(f"step {step.name!r} is out of order or writes a known tensor")
             if self.tensors[step.output].elements != math.prod(step.layer.output_shape):
                 raise CompileError(
                     f"step {step.name!r}: its output has another size than its layer"
                 )
-            known.add(step.output)
+
+    def members(self, tensor: int) -> tuple[int, ...]:
+        """``tensor``, and the parts that it has."""
+        return (tensor, *(part.tensor for part in self.parts if part.whole == tensor))
 
     @property
     def macs(self) -> int:

@@ -37,7 +37,7 @@ def in_format(workload: Workload, number_format: str) -> tuple[Workload, Format]
     ]
     steps = [_requantised(step, tensors) for step in workload.steps]
     for_timing = replace(made, accumulated=np.dtype("float32"))
-    return Workload(tuple(tensors), tuple(steps)), for_timing
+    return replace(workload, tensors=tuple(tensors), steps=tuple(steps)), for_timing
 
 
 def _is_bias(workload: Workload, tensor: int) -> bool:
