@@ -221,8 +221,11 @@ def _ring_cycles(
 ) -> Numbers:
     """A slot is taken for latency, transfer and use of its tile before the next can have it."""
     use = array / (rounds.tiles * rounds.deep)
-    per_word = asked.format.bits / 8 / asked.description.dram_bytes_per_cycle
+    word, links = asked.format.bits / 8, asked.description.interconnect.link_bytes
+    per_word = word / min(asked.description.dram_bytes_per_cycle, links)
+    per_word += word / made.pod.scratchpad.port_bytes  # the last of it is written after that
     late = asked.description.dram.latency_cycles + HANDOVER_CYCLES
+    late += made.pod.rows + made.pod.columns  # a product frees its operands when it is complete
     input_loads, weight_loads = _loads(made, asked, rounds)
     input_held, weight_held = _held(made, rounds)
     bound = _sum_ring_cycles(made, asked, rounds, use)

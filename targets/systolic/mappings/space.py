@@ -237,7 +237,7 @@ def _ring(kept: Ints, tiles: Ints, pinned: int | None, thorough: bool) -> Ints:
         return np.full((1, len(kept)), pinned)
     choices = [np.maximum(kept, 2), *(np.full(len(kept), slots) for slots in STREAM_SLOTS)]
     if thorough:
-        choices += [np.full(len(kept), 2), 2 * kept, kept + STREAM_SLOTS[-1]]
+        choices += [np.full(len(kept), 2), np.full(len(kept), 16), kept + STREAM_SLOTS[-1]]
     made: list[Ints] = []
     for choice in choices:
         slots = np.minimum(choice, np.maximum(2, tiles))
