@@ -7,13 +7,17 @@ host's kernels, most of a compilation's time, is left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from msgspec.structs import replace
 from tvm import IRModule, relax
 from tvm.ir import GlobalVar
 
 from motet.compiler.compile import CompileOptions, transformed
 from motet.compiler.dimensions import added, dimension_of
+from motet.compiler.frontend.load import ImportedModel
 from motet.compiler.kernels import region_binding
-from motet.compiler.spec import BundleSpec
+from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.passes.graph import bindings_of
 from motet.passes.macs import macs_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET
@@ -24,14 +28,39 @@ from motet.targets.systolic.workload.work import ModelWork, Stage
 def array_work(spec: BundleSpec, options: CompileOptions | None = None) -> list[ModelWork]:
     """The models of ``spec`` as stages; it must be for an array.
 
-    Raises what ``compile_bundle`` raises before it makes kernels.
+    Array programs have static shapes: sizes that the models and ``spec`` leave open are taken
+    as 1, and ``ModelWork.assumed`` says which. Raises what ``compile_bundle`` raises before it
+    makes kernels.
     """
-    done = transformed(spec, options or CompileOptions())
+    options = options or CompileOptions()
+    done = transformed(spec, options)
+    open_inputs = {model.name: _closed(model) for model in done.models}
+    if any(open_inputs.values()):
+        models = [_with_shapes(model, open_inputs[model.name]) for model in spec.models]
+        done = transformed(replace(spec, models=tuple(models)), options)
     placement = next((r.summary for r in done.records if r.name == "place"), "")
     return [
-        ModelWork(model.name, tuple(_stages(done.module, model.name)), placement)
+        ModelWork(
+            model.name,
+            tuple(_stages(done.module, model.name)),
+            placement,
+            open_inputs[model.name],
+        )
         for model in done.models
     ]
+
+
+def _closed(model: ImportedModel) -> dict[str, tuple[int, ...]]:
+    """The inputs with open sizes, and their shapes with 1 for each."""
+    return {
+        info.name: tuple(size if isinstance(size, int) else 1 for size in info.shape)
+        for info in model.inputs
+        if any(not isinstance(size, int) for size in info.shape)
+    }
+
+
+def _with_shapes(model: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
+    return replace(model, shapes={**model.shapes, **shapes}) if shapes else model
 
 
 def _stages(mod: IRModule, model: str) -> list[Stage]:

@@ -151,6 +151,8 @@ def simulated(work: Work, settings: Settings) -> Point:
     except MotetError as error:
         return Point(kept, error=str(error))
     totals = combined(models)
+    if not totals["array_macs"]:
+        return Point(kept, error="nothing of the models runs on it: motet inspect says why")
     seconds, joules = totals["seconds_simulated"], totals["energy_joules"]
     macs, cycles = totals["macs"], int(totals["cycles"])
     return Point(

@@ -118,10 +118,14 @@ def target_of(file: str, request: CompileRequest) -> str:
     return api.specification(file, request.target, {}, request.settings).target
 
 
-def check_destination(path: Path, option: str) -> Path:
-    """``path``, once it is sure that a file can be written there; ``option`` is who asks."""
+def check_destination(path: Path, option: str, made_of: str = "") -> Path:
+    """``path``, once it is sure that a file can be written there; ``option`` is who asks.
+
+    made_of: how files of this command begin; one that does may be written over though its
+    name is that of a specification.
+    """
     folder = path.parent
-    if is_source(str(path)):
+    if is_source(str(path)) and not (made_of and _begins(path, made_of)):
         raise SpecError(f"{option} {path}: this would overwrite a model or a specification")
     if path.exists() and not path.is_file():
         raise SpecError(f"{option} {path}: is not a regular file")
@@ -130,6 +134,16 @@ def check_destination(path: Path, option: str) -> Path:
     if not os.access(folder, os.W_OK):
         raise SpecError(f"{option} {path}: the folder {folder} is not writable")
     return path
+
+
+def _begins(path: Path, text: str) -> bool:
+    """Whether ``path`` is not there yet, or begins with ``text``."""
+    if path.suffix == ".onnx":
+        return False
+    try:
+        return not path.exists() or path.read_text(encoding="utf-8").startswith(text)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _warn_of_open_sizes(bundle: Bundle, is_spec: bool) -> None:

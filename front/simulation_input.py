@@ -90,7 +90,7 @@ def _topology(file: str, request: CompileRequest) -> Work:
     description = array_of(request.target or DEFAULT_ARRAY)
     stages = stages_of(read_topology(file))
     preferred = "int8" if "int8" in description.formats else description.formats[0]
-    return Work((ModelWork(Path(file).stem, stages, ""),), description, preferred)
+    return Work((ModelWork(Path(file).stem, stages),), description, preferred)
 
 
 def _source(file: str, request: CompileRequest, show: Show) -> Work:

@@ -19,13 +19,15 @@ from motet.commands.common import (
     print_as,
 )
 from motet.commands.simulate_tables import UTILISATION, print_closed_forms, print_models
-from motet.console import progress, without_tvm_warnings
+from motet.console import progress, warn, without_tvm_warnings
 from motet.opening import CompileRequest, check_destination
 from motet.runtime.errors import SpecError
 from motet.simulating import ArraySimulator, SimulatedModel, step_row
 from motet.simulation_input import Work, work_of
 
 TIMING = "timing"
+MAPPING_HEAD = "# Mappings by step"
+"""How the files of ``mappings.file`` begin."""
 PLOTS = ("timeline", "roofline")
 
 
@@ -41,7 +43,7 @@ class Files:
     def check(self) -> None:
         """Raise ``SpecError`` before time is spent where a file could not be written."""
         if self.save_mapping:
-            check_destination(Path(self.save_mapping), "--save-mapping")
+            check_destination(Path(self.save_mapping), "--save-mapping", MAPPING_HEAD)
         if self.trace:
             check_destination(Path(self.trace), "--trace")
         for plot in self.plots:
@@ -176,8 +178,14 @@ def simulate(
 def prepared(
     file: str, compiling: CompileRequest, model: str | None, number_format: str | None
 ) -> Work:
+    """What ``file`` gives the array to do; warns of sizes that were taken as 1."""
     with without_tvm_warnings(), progress("compile") as show:
-        return work_of(file, compiling, model, number_format, show)
+        work = work_of(file, compiling, model, number_format, show)
+    for one in work.models:
+        if one.assumed:
+            shapes = ", ".join(f"{n}:{'x'.join(map(str, s))}" for n, s in one.assumed.items())
+            warn(f"model {one.model!r}: open sizes are taken as 1 ({shapes}); --shape sets others")
+    return work
 
 
 def _constraints(path: str | None) -> Mapping[str, Any] | None:

@@ -26,7 +26,7 @@ from motet.targets.systolic.workload.work import ModelWork, stages_of
 
 def work() -> Work:
     layers = single(MatrixProduct(1, 20, 24, 28), "gemm")
-    models = (ModelWork("m", stages_of(layers), ""),)
+    models = (ModelWork("m", stages_of(layers)),)
     return Work(models, load_architecture("tiny-4x4"), "fp32")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from motet.targets.systolic.instructions.program import Role, SystolicProgram
 from motet.targets.systolic.workload.graph import Epilogue, Requantise, Step, Workload
@@ -26,11 +27,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class ModelWork:
-    """A model as stages; a loop or branch counts every stage once."""
+    """A model as stages; a loop or branch counts every stage once.
+
+    placement: what was placed where, and why. assumed: the shapes of inputs whose open sizes were
+    taken as 1.
+    """
 
     model: str
     stages: tuple[Stage, ...]
-    placement: str
+    placement: str = ""
+    assumed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def stages_of(workload: Workload) -> tuple[Stage, ...]:
