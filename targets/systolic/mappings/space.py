@@ -210,7 +210,8 @@ def _parts(size: int, least: int, run: int) -> list[int]:
 
 def _with_slots(shape: ProductShape, table: Ints, pinned: Pinned, thorough: bool) -> Ints:
     """``table`` [9, tiles] for every choice of (rows outermost, input, weight, sum slots)."""
-    _, _, row_pods, column_pods, _, _, rows, depth, columns = table
+    _, group_pods, row_pods, column_pods, _, _, rows, depth, columns = table
+    g_rounds = -(-shape.groups // group_pods)  # a ring goes on from one group to the next
     m_rounds = -(-shape.m // (rows * row_pods))
     n_rounds = -(-shape.n // (columns * column_pods))
     deep = -(-shape.k // depth)
@@ -222,8 +223,8 @@ def _with_slots(shape: ProductShape, table: Ints, pinned: Pinned, thorough: bool
         if "rows_outermost" not in pinned:  # where one loop has one turn, the order is the same
             which = (n_rounds == 1) | (m_rounds > 1) if order else (n_rounds > 1)
         held = (deep * (1 if order else m_rounds), deep * (n_rounds if order else 1))
-        inputs = _ring(held[0], m_rounds * deep, pinned.get("input_slots"), thorough)
-        weights = _ring(held[1], n_rounds * deep, pinned.get("weight_slots"), thorough)
+        inputs = _ring(held[0], g_rounds * m_rounds * deep, pinned.get("input_slots"), thorough)
+        weights = _ring(held[1], g_rounds * n_rounds * deep, pinned.get("weight_slots"), thorough)
         valid = which & (inputs[:, None] > 0) & (weights > 0)
         first, second, tile = np.nonzero(valid)
         slots = (np.full(len(tile), int(order)), inputs[first, tile], weights[second, tile])
