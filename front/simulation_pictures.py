@@ -65,7 +65,8 @@ def draw_pareto(path: Path, points: Sequence[Point], front: Sequence[Point]) -> 
         axes = figure.subplots()
         places = [(1e3 * (p.seconds_simulated or 0), scale * getattr(p, key)) for p in shown]
         watts = [point.watts or 0.0 for point in shown]
-        dots = axes.scatter(*zip(*places, strict=True), c=watts, cmap="viridis", s=36, zorder=3)
+        across, up = zip(*places, strict=True)
+        dots = axes.scatter(across, up, c=watts, cmap="viridis", s=36, zorder=3)
         _mark_front(axes, shown, places, front)
         if any(watts):
             figure.colorbar(dots, ax=axes, label="power, W")

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from motet.targets.systolic.mappings.mapping import Mapping
-from motet.targets.systolic.workload.graph import Step
-from motet.targets.systolic.workload.layers import Elementwise
 
 
 class Chunk(NamedTuple):
@@ -38,15 +36,3 @@ def chunks(mapping: Mapping, rows: int, columns: int) -> Iterator[Chunk]:
                 height = min(mapping.tile_rows, end - row)
                 yield Chunk(pod, number, row, column, height, width)
                 number += 1
-
-
-def elementwise_matrix(step: Step) -> tuple[int, int]:
-    """Rows and columns that an elementwise step is worked on as.
-
-    One long column where nothing depends on the last axis: chunks are then contiguous.
-    """
-    assert isinstance(step.layer, Elementwise)
-    shape, epilogue = step.layer.shape, step.epilogue
-    if step.layer.vector or epilogue.bias is not None or epilogue.requantise is not None:
-        return math.prod(shape[:-1]), shape[-1]
-    return math.prod(shape), 1

@@ -9,7 +9,7 @@ from motet.targets.systolic.architecture import ArrayDescription, Pod
 from motet.targets.systolic.formats import Format
 from motet.targets.systolic.instructions.addressing import View
 from motet.targets.systolic.instructions.program import Role, Tensor
-from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.workload.graph import Step, Workload
 
 
@@ -39,14 +39,6 @@ class ViewTable:
         if tensor not in self.staging:
             self.staging.append(tensor)
         return self.staging.index(tensor)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a resident tensor lies: at ``address`` (words) of the scratchpads of ``pods``."""
-
-    address: int
-    pods: range
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription
-from motet.targets.systolic.emit.context import Place, StepContext
+from motet.targets.systolic.emit.context import StepContext
 from motet.targets.systolic.emit.elementwise import emit_elementwise
 from motet.targets.systolic.emit.layer_norm import emit_layer_norm
 from motet.targets.systolic.emit.pooling import emit_pooling
@@ -22,7 +22,7 @@ from motet.targets.systolic.instructions.isa import Instructions
 from motet.targets.systolic.mappings.choose import choose
 from motet.targets.systolic.mappings.file import Constraints, constraints_of
 from motet.targets.systolic.mappings.line_plan import SPATIAL
-from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.plan import Priced
 from motet.targets.systolic.mappings.spatial_mapping import choose_spatial_mapping
 from motet.targets.systolic.mappings.vector_cost import vector_cycles

@@ -7,7 +7,7 @@ scratchpad or through a view of a resident tensor, and the epilogue follows.
 from __future__ import annotations
 
 from motet.runtime.errors import CompileError
-from motet.targets.systolic.emit.chunks import Chunk, chunks, elementwise_matrix
+from motet.targets.systolic.emit.chunks import Chunk, chunks
 from motet.targets.systolic.emit.context import StepContext
 from motet.targets.systolic.emit.recorder import Recorder, Room, Spot, Tile, VectorOperation
 from motet.targets.systolic.emit.tile_end import (
@@ -19,6 +19,7 @@ from motet.targets.systolic.emit.tile_end import (
 from motet.targets.systolic.instructions.addressing import Loop, View
 from motet.targets.systolic.instructions.isa import Function, Instructions
 from motet.targets.systolic.workload.layers import Elementwise
+from motet.targets.systolic.workload.lines import elementwise_matrix
 
 FUNCTIONS = {"add": Function.ADD, "multiply": Function.MULTIPLY, "maximum": Function.MAXIMUM}
 VECTOR_FUNCTIONS = {"add": Function.COLUMN_ADD, "multiply": Function.COLUMN_SCALE}

@@ -13,23 +13,17 @@ Integers: maxima are exact; an average rounds its sum / count half to even.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import groupby, product
 from typing import NamedTuple
 
 from motet.targets.systolic.emit.context import StepContext
 from motet.targets.systolic.emit.recorder import Recorder, Room, Spot, Tile, VectorOperation
-from motet.targets.systolic.emit.staging import (
-    Band,
-    Source,
-    Stage,
-    all_bands,
-    band_words,
-)
+from motet.targets.systolic.emit.staging import Band, Source, Stage, all_bands
 from motet.targets.systolic.emit.tile_end import TileEnd, check_activation, require_words
 from motet.targets.systolic.instructions.addressing import Loop, View, merged
 from motet.targets.systolic.instructions.isa import Flag, Function, Instructions
 from motet.targets.systolic.workload.layers import Pooling
+from motet.targets.systolic.workload.lines import along_lines, band_words, is_global
 
 
 class Region(NamedTuple):
@@ -55,30 +49,6 @@ def emit_pooling(context: StepContext) -> Instructions:
     if is_global(layer):
         return _Global(context, layer).emit()
     return _Windows(context, layer).emit()
-
-
-def along_lines(layer: Pooling) -> Pooling:
-    """A 1-D pooling turned into one along the other axis, the same values in memory.
-
-    Bands are cut along the first axis, and a line of height 1 may be long.
-    """
-    if layer.in_height > 1 or layer.kernel[0] > 1 or layer.padding[0] or layer.padding[2]:
-        return layer
-    return replace(
-        layer,
-        in_height=layer.in_width,
-        in_width=1,
-        kernel=layer.kernel[::-1],
-        stride=layer.stride[::-1],
-        padding=(layer.padding[1], 0, layer.padding[3], 0),
-        dilation=layer.dilation[::-1],
-    )
-
-
-def is_global(layer: Pooling) -> bool:
-    """Whether one window covers the whole image, without padding."""
-    sizes = (layer.in_height, layer.in_width)
-    return layer.kernel == sizes and not any(layer.padding) and layer.dilation == (1, 1)
 
 
 def regions(layer: Pooling) -> list[Region]:

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from motet.runtime.errors import CompileError
-from motet.targets.systolic.architecture import Pod
 from motet.targets.systolic.emit.context import StepContext
-from motet.targets.systolic.formats import Format
 from motet.targets.systolic.instructions.addressing import View
 from motet.targets.systolic.instructions.isa import (
     INSTRUCTION,
@@ -23,8 +21,7 @@ from motet.targets.systolic.instructions.isa import (
     Opcode,
     empty_instructions,
 )
-from motet.targets.systolic.instructions.synchronise import granule_words
-from motet.targets.systolic.mappings.memory import slot_words
+from motet.targets.systolic.mappings.memory import granules, slot_words
 
 _DEFAULTS: dict[str, Any] = dict(
     zip(INSTRUCTION.names or (), empty_instructions(1)[0].item(), strict=True)
@@ -148,14 +145,6 @@ class Recorder:
 
     def _place(self, view: View, spot: Spot) -> dict[str, Any]:
         return {"operand": self.context.views.number(view), **spot._asdict()}
-
-
-def granules(pod: Pod, number_format: Format) -> dict[str, int]:
-    """Words of each memory that are ordered as one."""
-    return {
-        "scratchpad": granule_words(pod.scratchpad_words(number_format.name)),
-        "accumulators": granule_words(pod.accumulator_words),
-    }
 
 
 class Room:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription
-from motet.targets.systolic.emit.context import Place
 from motet.targets.systolic.emit.dispatch import step_mapping
 from motet.targets.systolic.emit.plan_emission import emit_plan
 from motet.targets.systolic.formats import FORMATS, Format
 from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.mappings.file import Constraints
-from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.plan import Plan, Priced, make_plan
 from motet.targets.systolic.workload.graph import Step, Workload
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.emit.context import StepContext
 from motet.targets.systolic.emit.epilogue import WITH_ALPHA
-from motet.targets.systolic.emit.recorder import Recorder, Room, granules
+from motet.targets.systolic.emit.recorder import Recorder, Room
 from motet.targets.systolic.emit.staging import Band, Source, Stage, all_bands
 from motet.targets.systolic.emit.tile_end import check_activation, require_words
 from motet.targets.systolic.instructions.addressing import Loop, View, merged
@@ -39,6 +39,7 @@ from motet.targets.systolic.mappings.line_plan import (
     line_stride,
     plan_lines,
 )
+from motet.targets.systolic.mappings.memory import granules
 from motet.targets.systolic.workload.layers import Convolution
 
 

@@ -88,12 +88,6 @@ def input_rows(layer: Convolution | Pooling, first: int, rows: int) -> tuple[int
     return low, high - low + 1, max(0, low - begin), max(0, last - high)
 
 
-def band_words(layer: Convolution | Pooling, rows: int) -> int:
-    """Most words of scratchpad that one channel of a band of ``rows`` output rows takes."""
-    reach = (layer.kernel[0] - 1) * layer.dilation[0] + 1
-    return min(layer.in_height, (rows - 1) * layer.stride[0] + reach) * layer.in_width
-
-
 class Stage:
     """Brings bands to where windows can be read.
 

@@ -178,8 +178,8 @@ is padding; then ``height`` and ``width`` are the tensor's last two axes."""
 
 def _view_record(view: View, tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
     tensor = tensors[view.tensor]
-    height, width = ((1, 1) + view.shape)[-2:]
-    padded_height, padded_width = ((1, 1) + view.padded_shape)[-2:]
+    height, width = (1, 1, *view.shape)[-2:]
+    padded_height, padded_width = (1, 1, *view.padded_shape)[-2:]
     rows, columns = _aligned(view.rows), _aligned(view.columns)
     return (
         view.tensor,

@@ -17,11 +17,11 @@ from typing import Literal
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.array_intervals import stream_cycles
-from motet.targets.systolic.emit.staging import band_words
 from motet.targets.systolic.instructions.isa import Dataflow
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.memory import slot_words
 from motet.targets.systolic.workload.layers import Convolution
+from motet.targets.systolic.workload.lines import band_words
 
 _SPATIAL = int(Dataflow.SPATIAL_OUTPUT_STATIONARY)
 BANDS = 16

@@ -62,3 +62,11 @@ class Mapping:
         return {"rows": (0, inner, 1), "columns": (0, 1, inner), "groups": (inner, 1, 0)}[
             self.split
         ]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a resident tensor lies: at ``address`` (words) of the scratchpads of ``pods``."""
+
+    address: int
+    pods: range

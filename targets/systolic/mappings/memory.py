@@ -135,3 +135,11 @@ def rings(parts: Operands, mapping: Mapping, scratchpad: int, accumulators: int)
 
 def _stop(ring: Ring) -> int:
     return ring.address + ring.slots * ring.words
+
+
+def granules(pod: Pod, number_format: Format) -> dict[str, int]:
+    """Words of each memory that are ordered as one."""
+    return {
+        "scratchpad": granule_words(pod.scratchpad_words(number_format.name)),
+        "accumulators": granule_words(pod.accumulator_words),
+    }

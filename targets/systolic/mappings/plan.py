@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription
-from motet.targets.systolic.emit.context import Place
 from motet.targets.systolic.formats import Format
-from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.residency import may_be_resident
 from motet.targets.systolic.workload.graph import Step, Workload
 
@@ -111,7 +110,7 @@ def _lives(workload: Workload) -> list[Life]:
     """Of every tensor that may be resident; a part lives and lies in its whole."""
     parts = {part.tensor for part in workload.parts}
     written = dict.fromkeys(step.output for step in workload.steps)
-    found = []
+    found: list[Life] = []
     for tensor in (*written, *dict.fromkeys(part.whole for part in workload.parts)):
         members = workload.members(tensor)
         writers = [i for i, step in enumerate(workload.steps) if step.output in members]

@@ -7,11 +7,10 @@ from collections.abc import Mapping as Dict
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription, Pod
-from motet.targets.systolic.emit.context import Place
-from motet.targets.systolic.emit.recorder import granules
 from motet.targets.systolic.formats import Format
 from motet.targets.systolic.mappings.line_plan import SPATIAL, along, plan_lines
-from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.mapping import Mapping, Place
+from motet.targets.systolic.mappings.memory import granules
 from motet.targets.systolic.mappings.vector_mapping import pods_of
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import Convolution

@@ -13,20 +13,21 @@ from dataclasses import dataclass, replace
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription
-from motet.targets.systolic.emit.chunks import elementwise_matrix
-from motet.targets.systolic.emit.context import Place
-from motet.targets.systolic.emit.pooling import along_lines, is_global
-from motet.targets.systolic.emit.recorder import granules
-from motet.targets.systolic.emit.staging import band_words
 from motet.targets.systolic.formats import Format
-from motet.targets.systolic.mappings.mapping import Mapping
-from motet.targets.systolic.mappings.memory import slot_words
+from motet.targets.systolic.mappings.mapping import Mapping, Place
+from motet.targets.systolic.mappings.memory import granules, slot_words
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import (
     Elementwise,
     LayerNorm,
     Pooling,
     Softmax,
+)
+from motet.targets.systolic.workload.lines import (
+    along_lines,
+    band_words,
+    elementwise_matrix,
+    is_global,
 )
 
 CHUNKS = 24

@@ -15,11 +15,12 @@ from motet.targets.systolic.architecture import (
     Pod,
     VectorUnit,
 )
-from motet.targets.systolic.emit.context import Place, StepContext, ViewTable
+from motet.targets.systolic.emit.context import StepContext, ViewTable
 from motet.targets.systolic.formats import ACCUMULATOR_BYTES, FORMATS
 from motet.targets.systolic.instructions.checker import check_program
 from motet.targets.systolic.instructions.program import Element, Role, StepInfo, Tensor
 from motet.targets.systolic.instructions.synchronise import synchronise
+from motet.targets.systolic.mappings.mapping import Place
 from motet.targets.systolic.simulation.functional import Interpreter
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import Elementwise
