@@ -54,7 +54,7 @@ def compile_files(
     stray = next((f for f in files if Path(f).suffix != ".onnx"), None)
     if stray is not None and not is_spec:
         raise SpecError(f"{stray}: give one .toml specification or .onnx files")
-    _check_files(files)
+    check_files(files)
     shapes, values = parse_shapes(request.shapes), parse_values(request.values)
     api.compiler()
     from motet.compiler.compile import CompileOptions
@@ -81,7 +81,8 @@ def compile_files(
     return bundle
 
 
-def _check_files(files: Sequence[str]) -> None:
+def check_files(files: Sequence[str]) -> None:
+    """Raise ``SpecError`` for a path where no file is."""
     absent = next((f for f in files if not Path(f).is_file()), None)
     if absent is not None:
         why = "is not a file" if Path(absent).exists() else "there is no such file"
@@ -114,7 +115,7 @@ def is_source(file: str) -> bool:
 
 def target_of(file: str, request: CompileRequest) -> str:
     """The target that a model or specification will be compiled for."""
-    _check_files([file])
+    check_files([file])
     return api.specification(file, request.target, {}, request.settings).target
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from motet import api
-from motet.opening import CompileRequest, is_source
+from motet.opening import CompileRequest, check_files, is_source
 from motet.runtime.errors import SpecError
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.workload.work import ModelWork, Stage
@@ -95,6 +95,7 @@ def _topology(file: str, request: CompileRequest) -> Work:
 
 def _source(file: str, request: CompileRequest, show: Show) -> Work:
     api.compiler()
+    check_files([file])
     from motet.compiler.array_work import array_work
     from motet.compiler.compile import CompileOptions
 
@@ -110,6 +111,10 @@ def _source(file: str, request: CompileRequest, show: Show) -> Work:
     )
     if spec.target == "host" and Path(file).suffix == ".onnx" and target is None:
         spec = api.specification(spec, DEFAULT_ARRAY, {}, ())
+    if not config and spec.target == "host":
+        raise SpecError(
+            f"{file} is for the host: compile it for an array, as with --target {DEFAULT_ARRAY}"
+        )
     description = array_of(config or spec.target)
     models = array_work(spec, CompileOptions(progress=show))
     return Work(tuple(models), description, spec.array.format)
