@@ -26,13 +26,8 @@ class ProductShape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Convolution:
-    """2-D convolution (1-D: height 1).
-
-    Input [batch, in_channels, in_height, in_width] (NCHW), weight [out_channels,
-    in_channels / groups, *kernel] (OIHW), output NCHW. ``padding`` is (top, left,
-    bottom, right) in zeros; those with zeros count as multiply-accumulates.
-    """
+class _Filtered:
+    """What both kinds of convolution share; NCHW, ``padding`` is (top, left, bottom, right)."""
 
     batch: int
     in_channels: int
@@ -53,16 +48,13 @@ class Convolution:
         grouped = self.in_channels % self.groups or self.out_channels % self.groups
         _require(not grouped, self, "groups must divide both channel counts")
         _require(min(self.out_size) >= 1, self, "the padded input is smaller than the kernel")
-        top, left, bottom, right = self.padding
-        padded = (self.in_height + top + bottom) * (self.in_width + left + right)
-        _require_size(self.batch * self.in_channels * padded, self)
-        _require_size(math.prod(self.output_shape), self)
-        _require_size(math.prod(self.weight_shape), self)
+        for shape in (self.input_shape, self.weight_shape, self.output_shape):
+            _require_size(math.prod(shape), self)
 
     @property
     def out_size(self) -> tuple[int, int]:
         """Height and width of the output."""
-        return _window_out_size(self)
+        raise NotImplementedError
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -71,13 +63,39 @@ class Convolution:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the weight, OIHW."""
-        return self.out_channels, self.in_channels // self.groups, *self.kernel
+        """Shape of the weight."""
+        raise NotImplementedError
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output, NCHW."""
         return self.batch, self.out_channels, *self.out_size
+
+
+@dataclass(frozen=True)
+class Convolution(_Filtered):
+    """2-D convolution (1-D: height 1).
+
+    Input [batch, in_channels, in_height, in_width] (NCHW), weight [out_channels,
+    in_channels / groups, *kernel] (OIHW), output NCHW. ``padding`` is (top, left,
+    bottom, right) in zeros; those with zeros count as multiply-accumulates.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        top, left, bottom, right = self.padding
+        padded = (self.in_height + top + bottom) * (self.in_width + left + right)
+        _require_size(self.batch * self.in_channels * padded, self)
+
+    @property
+    def out_size(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        return _window_out_size(self)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight, OIHW."""
+        return self.out_channels, self.in_channels // self.groups, *self.kernel
 
     @property
     def is_depthwise(self) -> bool:
@@ -98,7 +116,7 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class TransposedConvolution:
+class TransposedConvolution(_Filtered):
     """2-D transposed convolution: the gradient of ``Convolution`` (1-D: height 1).
 
     Input [batch, in_channels, in_height, in_width], weight [in_channels, out_channels /
@@ -106,28 +124,11 @@ class TransposedConvolution:
     + dilation (kernel - 1) + 1 - paddings + output_padding.
     """
 
-    batch: int
-    in_channels: int
-    out_channels: int
-    groups: int
-    in_height: int
-    in_width: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilation: tuple[int, int] = (1, 1)
     output_padding: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        sizes = (self.batch, self.in_channels, self.out_channels, self.groups)
-        spatial = (self.in_height, self.in_width, *self.kernel, *self.stride, *self.dilation)
-        _require(min(sizes + spatial) >= 1, self, "sizes, strides and dilations must be positive")
-        _require(min(self.padding + self.output_padding) >= 0, self, "padding must not be negative")
-        grouped = self.in_channels % self.groups or self.out_channels % self.groups
-        _require(not grouped, self, "groups must divide both channel counts")
-        _require(min(self.out_size) >= 1, self, "the output is empty")
-        for shape in (self.input_shape, self.weight_shape, self.output_shape):
-            _require_size(math.prod(shape), self)
+        super().__post_init__()
+        _require(min(self.output_padding) >= 0, self, "padding must not be negative")
 
     @property
     def out_size(self) -> tuple[int, int]:
@@ -141,19 +142,9 @@ class TransposedConvolution:
         )
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input, NCHW."""
-        return self.batch, self.in_channels, self.in_height, self.in_width
-
-    @property
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weight, IOHW."""
         return self.in_channels, self.out_channels // self.groups, *self.kernel
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the output, NCHW."""
-        return self.batch, self.out_channels, *self.out_size
 
     @property
     def macs(self) -> int:
