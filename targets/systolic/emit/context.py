@@ -41,6 +41,18 @@ class ViewTable:
         return self.staging.index(tensor)
 
 
+@dataclass
+class Reach:
+    """The first words of each memory after all that a step's tiles took."""
+
+    scratchpad: int = 0
+    accumulators: int = 0
+
+    def note(self, memory: str, stop: int) -> None:
+        """``memory`` is taken up to word ``stop``."""
+        setattr(self, memory, max(stop, getattr(self, memory)))
+
+
 @dataclass(frozen=True)
 class StepContext:
     """One step, and the resources that it may use.
@@ -51,6 +63,7 @@ class StepContext:
     resident: places of the tensors that lie in scratchpads; all others are in DRAM.
     scratchpad: words [start, stop) of each pod's scratchpad that the step's tiles may use.
     accumulators: 32-bit words [start, stop) of each pod's accumulators, likewise.
+    reach: what emission took of them.
     """
 
     number: int
@@ -63,6 +76,7 @@ class StepContext:
     resident: Dict[int, Place]
     scratchpad: range
     accumulators: range
+    reach: Reach = field(default_factory=Reach)
 
     @property
     def pod(self) -> Pod:

@@ -1,4 +1,8 @@
-"""A plan to a program: the steps' instructions one after another, then semaphores."""
+"""A plan to a program: the steps' instructions one after another, then semaphores.
+
+The tiles of a step lie in memory after those of the step before, where they fit, so that its
+first loads need not wait until that step is done.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,25 @@ import numpy as np
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription
-from motet.targets.systolic.emit.context import StepContext, ViewTable
+from motet.targets.systolic.emit.context import Reach, StepContext, ViewTable
 from motet.targets.systolic.emit.dispatch import emit_step
+from motet.targets.systolic.emit.products import product_rings
 from motet.targets.systolic.formats import Format
 from motet.targets.systolic.instructions.addressing import View
 from motet.targets.systolic.instructions.isa import Instructions, empty_instructions
 from motet.targets.systolic.instructions.program import StepInfo, SystolicProgram, Tensor
 from motet.targets.systolic.instructions.synchronise import synchronise
+from motet.targets.systolic.mappings.line_plan import SPATIAL
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.plan import Plan
 from motet.targets.systolic.workload.graph import Step, Workload
+from motet.targets.systolic.workload.layers import Product
 from motet.targets.systolic.workload.parts import whole_view
 
 MAX_INSTRUCTIONS = 50_000_000
+AHEAD = 9
+"""Steps that a step's loads may run ahead, as far as places go: where tensors of these many
+steps before lie, it has no tiles unless it must."""
 
 
 def emit_plan(
@@ -29,7 +39,7 @@ def emit_plan(
     """The program that follows ``plan``."""
     views = ViewTable()
     parts: list[Instructions] = []
-    total = 0
+    total, before = 0, Reach()
     for number, (step, mapping) in enumerate(zip(workload.steps, plan.mappings, strict=True)):
         context = StepContext(
             number=number,
@@ -40,10 +50,12 @@ def emit_plan(
             mapping=mapping,
             views=views,
             resident=plan.resident,
-            scratchpad=range(plan.tile_words),
+            scratchpad=range(plan.tile_words[number]),
             accumulators=range(description.pod(mapping.first_pod).accumulator_words),
         )
+        context = _after(context, before, min(plan.tile_words[max(0, number - AHEAD) : number + 1]))
         parts.append(emit_step(context))
+        before = context.reach
         total += len(parts[-1])
         if total > MAX_INSTRUCTIONS:
             raise CompileError(
@@ -59,6 +71,31 @@ def emit_plan(
         [_info(step, mapping) for step, mapping in zip(workload.steps, plan.mappings, strict=True)],
         description.pod_count,
     )
+
+
+def _after(context: StepContext, before: Reach, free: int) -> StepContext:
+    """The step with its tiles from where those ``before`` end, in each memory, if they fit.
+
+    free: words of scratchpad that were free of tensors for some time.
+    """
+    trial = replace(context, views=ViewTable(), reach=Reach())
+    if isinstance(context.step.layer, Product) and context.mapping.dataflow != SPATIAL:
+        product_rings(trial)
+    else:
+        emit_step(trial)
+    taken, sums = trial.reach.scratchpad, context.accumulators
+    limit = free if taken <= free else context.scratchpad.stop
+    moved = {
+        "scratchpad": _moved(context.scratchpad, taken, before.scratchpad, limit),
+        "accumulators": _moved(sums, trial.reach.accumulators, before.accumulators, sums.stop),
+    }
+    reach = Reach(*(words.start for words in moved.values()))
+    return replace(context, reach=reach, **moved)
+
+
+def _moved(words: range, used: int, start: int, limit: int) -> range:
+    """``words``, or as many from ``start`` on where the ``used`` ones of them end by ``limit``."""
+    return range(start, start + len(words)) if start + used <= limit else words
 
 
 def _tensors(workload: Workload, plan: Plan, views: ViewTable) -> list[Tensor]:

@@ -94,10 +94,18 @@ def _nest(context: StepContext, views: ProductViews) -> Nest:
     )
 
 
-def _memories(context: StepContext, vectors: int) -> Memories:
+def product_rings(context: StepContext) -> Rings:
+    """Where the step's rings lie; ``context.reach`` has it then."""
     parts = operands(context.step, context.pod, context.format, context.resident)
     made = rings(parts, context.mapping, context.scratchpad.start, context.accumulators.start)
     _check_fits(context, made)
+    context.reach.note("scratchpad", made.scratchpad_stop)
+    context.reach.note("accumulators", made.accumulator_stop)
+    return made
+
+
+def _memories(context: StepContext, vectors: int) -> Memories:
+    made = product_rings(context)
     return Memories(
         _span(made.inputs),
         _span(made.weights),

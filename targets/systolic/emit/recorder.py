@@ -159,6 +159,7 @@ class Room:
         self._name, self._step = memory, context.step.name
         self._next = self._words.start
         self._granule = granules(context.pod, context.format)[memory]
+        self._reach = context.reach
 
     def take(self, words: int) -> int:
         """The address of ``words`` words that nothing else of the step uses."""
@@ -170,6 +171,7 @@ class Room:
                 f"{self._name}, {len(self._words)} are free; use smaller tiles or fewer slots "
                 "in the mapping, or a larger memory"
             )
+        self._reach.note(self._name, self._next)
         return address
 
     def ring(self, slots: int, words: int) -> tuple[int, ...]:

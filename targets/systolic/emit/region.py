@@ -14,6 +14,7 @@ from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.mappings.file import Constraints
 from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.plan import Plan, Priced, make_plan
+from motet.targets.systolic.mappings.prefetch import prefetched
 from motet.targets.systolic.workload.graph import Step, Workload
 
 MAX_STEPS = 60_000
@@ -74,7 +75,8 @@ def plan_workload(
             constraints=constraints,
         )
 
-    return make_plan(workload, description, number_format, mapper)
+    plan = make_plan(workload, description, number_format, mapper)
+    return prefetched(plan, workload, description, number_format, constraints)
 
 
 def _check(workload: Workload, description: ArrayDescription, number_format: Format) -> None:

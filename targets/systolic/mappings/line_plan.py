@@ -142,8 +142,8 @@ def _band(lines: Convolution, mapping: Mapping, free: int, resident: bool) -> tu
     rows = height
     if planes < mapping.pods:
         rows = math.ceil(height / math.ceil(mapping.pods / planes))
-    if resident:
-        return share, rows
+    if resident:  # nothing is loaded: as few bands as there are pods
+        return min(math.ceil(planes / mapping.pods), lines.in_channels), rows
     channels = min(share, free // band_words(lines, rows))
     if channels:
         return channels, rows

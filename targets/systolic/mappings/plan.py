@@ -1,9 +1,9 @@
 """The plan of a workload: which tensors stay in scratchpads, and every step's mapping.
 
-A scratchpad is split once per program: words [0, tile_words) hold the steps' tiles, the rest
-tensors that go from step to step without DRAM. For every split in ``SPLITS``, tensors are given
-places by what they save, the steps are mapped to what is left, and the split with the least
-estimated cycles is taken.
+A scratchpad is split once per program: the upper part may hold tensors that go from step to
+step without DRAM, from its end down. Words below all tensors that live during a step hold the
+step's tiles. For every split in ``SPLITS``, tensors are given places by what they save, the
+steps are mapped to what is left, and the split with the least estimated cycles is taken.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from motet.targets.systolic.mappings.residency import may_be_resident
 from motet.targets.systolic.workload.graph import Step, Workload
 
 SPLITS = (0.0, 0.25, 0.5, 0.75)
-"""Parts of a scratchpad that tensors may take."""
+"""Parts of a scratchpad that tensors may take at most."""
 ALIGNMENT = 64
 """Words; neighbours do not share what is ordered as one."""
 
@@ -39,11 +39,14 @@ Mapper = Callable[[int, Step, Dict[int, Place], int], Priced]
 
 @dataclass(frozen=True)
 class Plan:
-    """mappings: one per step. resident: places by tensor. tile_words: see the module."""
+    """mappings: one per step. resident: places by tensor.
+
+    tile_words: of each step, the words from 0 on that its tiles may take.
+    """
 
     mappings: tuple[Mapping, ...]
     resident: dict[int, Place]
-    tile_words: int
+    tile_words: tuple[int, ...]
     cycles: float
 
 
@@ -66,8 +69,9 @@ def make_plan(
     best: Plan | None = None
     refused: CompileError | None = None
     for split in SPLITS if lives else SPLITS[:1]:
-        tile_words = words - int(words * split) // ALIGNMENT * ALIGNMENT
-        addresses = _with_parts(workload, allocate(lives, tile_words, words))
+        least = words - int(words * split) // ALIGNMENT * ALIGNMENT
+        addresses = _with_parts(workload, allocate(lives, least, words))
+        tile_words = _free_words(lives, addresses, len(workload.steps), words)
         if split and not addresses:
             continue
         try:
@@ -86,8 +90,9 @@ def make_plan(
 def allocate(lives: Sequence[Life], start: int, stop: int) -> dict[int, int]:
     """Addresses in words [start, stop) for the tensors that save most traffic per word.
 
-    Tensors that live at the same time never overlap.
+    The first ones lie at the end. Tensors that live at the same time never overlap.
     """
+    stop = max(start, stop // ALIGNMENT * ALIGNMENT)
     placed: list[tuple[Life, int]] = []
     for life in sorted(lives, key=lambda x: (-(1 + x.reads) / (x.last - x.first), x.words)):
         size = -(-life.words // ALIGNMENT) * ALIGNMENT
@@ -103,7 +108,19 @@ def allocate(lives: Sequence[Life], start: int, stop: int) -> dict[int, int]:
             at = max(at, high)
         if at + size <= stop:
             placed.append((life, at))
-    return {life.tensor: at for life, at in placed}
+    sizes = {life.tensor: -(-life.words // ALIGNMENT) * ALIGNMENT for life, _ in placed}
+    return {life.tensor: start + stop - at - sizes[life.tensor] for life, at in placed}
+
+
+def _free_words(
+    lives: Sequence[Life], addresses: Dict[int, int], steps: int, words: int
+) -> tuple[int, ...]:
+    """Of each step, the words below all tensors that live during it."""
+    free = [words] * steps
+    for life in lives:
+        for step in range(life.first, life.last + 1):
+            free[step] = min(free[step], addresses.get(life.tensor, words))
+    return tuple(free)
 
 
 def _lives(workload: Workload) -> list[Life]:
@@ -137,13 +154,14 @@ def _mapped(
     workload: Workload,
     description: ArrayDescription,
     addresses: Dict[int, int],
-    tile_words: int,
+    tile_words: tuple[int, ...],
     mapper: Mapper,
 ) -> Plan:
     everywhere = range(description.pod_count)
     resident = {tensor: Place(at, everywhere) for tensor, at in addresses.items()}
     priced = [
-        mapper(number, step, resident, tile_words) for number, step in enumerate(workload.steps)
+        mapper(number, step, resident, tile_words[number])
+        for number, step in enumerate(workload.steps)
     ]
     mappings = tuple(one.mapping for one in priced)
     places = {
