@@ -23,7 +23,9 @@ from motet.runtime.errors import BundleError, UnsupportedOperatorError
 from motet.runtime.manifest import FixedInput, Manifest, ModelEntry, PassRecord, Source
 from motet.runtime.program import Program
 from motet.runtime.verify import verify_program
-from motet.targets.host.build import build_library
+from motet.targets.host.build import c_compiler, link
+from motet.targets.host.kernel_cache import KernelCache, cache_of_environment, is_enabled
+from motet.targets.host.kernel_objects import KernelObjects
 from motet.targets.host.machine import Machine, machine_for
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.architecture_file import load_architecture, to_json
@@ -38,10 +40,18 @@ def _silent(_line: str) -> None:
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What does not change the bundle: hooks around passes, and progress."""
+    """What does not change the bundle: hooks around passes, progress, processes, the cache.
+
+    jobs: processes that compile host kernels; None for one per usable CPU.
+    cache: keep compiled kernels, and take those that are kept, unless MOTET_CACHE=0 is set.
+    warn: told what the user should know though compiling goes on.
+    """
 
     hooks: Hooks = field(default_factory=Hooks)
     progress: Progress = _silent
+    jobs: int | None = None
+    cache: bool = True
+    warn: Progress = _silent
 
 
 @dataclass(frozen=True)
@@ -83,20 +93,39 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     machine = machine_for(spec.host.cpu)
     done = transformed(spec, options)
     mod, array, models = done.module, done.array, done.models
-    code = CodeMakers(
-        HostKernels(machine, lambda kind: options.progress(f"kernel {kind}")),
-        WeightPool(),
-        _array_programs(spec, array, options.progress),
-    )
-    programs = {
-        model.name: lower(mod, model.name, model.inputs, model.outputs, code) for model in models
-    }
-    code.host.raise_missing()
-    _check_own_work(programs, code)
-    options.progress(f"library of {len(code.host.functions)} kernels")
-    library = build_library(code.host.functions, machine) if code.host.functions else b""
+    with _kernel_objects(machine, options) as objects:
+        code = CodeMakers(
+            HostKernels(machine, lambda kind: options.progress(f"kernel {kind}"), objects.add),
+            WeightPool(),
+            _array_programs(spec, array, options.progress),
+        )
+        programs = {
+            model.name: lower(mod, model.name, model.inputs, model.outputs, code)
+            for model in models
+        }
+        code.host.raise_missing()
+        _check_own_work(programs, code)
+        options.progress(f"library of {len(code.host.functions)} kernels")
+        library = _library(objects)
     manifest = _manifest(spec, machine, array, models, [*done.records, _sharing(code)])
     return _bundle(manifest, programs, code, library, array)
+
+
+def _kernel_objects(machine: Machine, options: CompileOptions) -> KernelObjects:
+    cache = _cache() if options.cache else None
+    return KernelObjects(machine, options.jobs, cache, options.progress, options.warn)
+
+
+def _cache() -> KernelCache | None:
+    return cache_of_environment() if is_enabled() else None
+
+
+def _library(objects: KernelObjects) -> bytes:
+    """The shared object of all kernels; nothing where there are none."""
+    if not objects.count:
+        return b""
+    c_compiler()  # without one, no time is spent on compiling
+    return link(objects.finish())
 
 
 def _array_programs(

@@ -37,10 +37,15 @@ class HostKernel:
 
 @dataclass
 class HostKernels:
-    """Lowers units for the host; structurally equal units share one kernel."""
+    """Lowers units for the host; structurally equal units share one kernel.
+
+    on_unit: told the kind of a unit before it is lowered. on_kernel: given symbol and
+    scheduled kernel, so that it can be compiled while others are lowered.
+    """
 
     machine: Machine
     on_unit: Callable[[str], None] = lambda kind: None
+    on_kernel: Callable[[str, Any], None] = lambda symbol, kernel: None
     functions: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     requests: int = 0
@@ -84,6 +89,7 @@ class HostKernels:
         digest = hashlib.sha256(lowered.func.script(show_meta=True).encode()).hexdigest()
         symbol = f"{_short(kind)}_{digest[:16]}"
         self.functions[symbol] = lowered.func
+        self.on_kernel(symbol, lowered.func)
         return HostKernel(symbol, lowered)
 
 

@@ -1,9 +1,9 @@
-"""From PrimFuncs to one shared object that needs no TVM at run time.
+"""From kernels to one shared object that needs no TVM at run time.
 
-TVM compiles the kernels to one object file; the system's C compiler links it with the
-thread pool of ``threads.c`` and the scratch memory of ``workspace.c``. The same kernels give
-the same bytes: names inside the object do not depend on time or place, and the linker is told
-to add no build id.
+TVM compiles each kernel to an object file (``object_code``, ``kernel_objects``); the system's
+C compiler links them with the thread pool of ``threads.c`` and the scratch memory of
+``workspace.c``. The same kernels give the same bytes: names inside the objects do not depend
+on time or place, and the linker is told to add no build id.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import tvm
-from tvm.tirx import transform as tir
-
 from motet.runtime.errors import EnvironmentLackError
+from motet.targets.host.kernel_objects import KernelObjects
 from motet.targets.host.machine import Machine
-from motet.targets.host.target import tvm_target
 
 _SOURCES = ("threads.c", "workspace.c")
 _COMPILE_FLAGS = ("-std=c11", "-O2", "-g0", "-fPIC", "-pthread", "-fvisibility=hidden", "-c")
 _LINK_FLAGS = ("-shared", "-pthread", "-Wl,--build-id=none", "-Wl,-s")
+_ARGUMENTS = "objects.rsp"
 
 
 def c_compiler() -> str:
@@ -48,40 +46,6 @@ def c_compiler() -> str:
     )
 
 
-def _lower(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
-    passes = [
-        tir.BindTarget(target),
-        tir.StmtSimplify(),
-        tir.FlattenBuffer(),
-        tir.BF16ComputeLegalize(),
-        tir.NarrowDataType(32),
-        tir.VectorizeLoop(True),
-        tir.UnrollLoop(),
-        tir.StmtSimplify(),
-        tir.RemoveNoOp(),
-        tir.AnnotateEntryFunc(),
-        tir.SplitHostDevice(),
-        tir.MakePackedAPI(),
-        tir.BF16StorageLegalize(),
-        tir.LowerTVMBuiltin(),
-        tir.LowerIntrin(),
-    ]
-    with target:
-        return tvm.transform.Sequential(passes)(module)
-
-
-def compile_object(kernels: Mapping[str, Any], machine: Machine) -> bytes:
-    """The relocatable object file of ``kernels``, in the order of their names."""
-    target = tvm_target(machine)
-    functions = {n: kernels[n].with_attr("global_symbol", n) for n in sorted(kernels)}
-    module = _lower(tvm.IRModule(functions), target)
-    built = tvm.get_global_func("target.build.llvm")(module, target)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "kernels.o")
-        built.write_to_file(str(path))
-        return path.read_bytes()
-
-
 @cache
 def _support(compiler: str) -> dict[str, bytes]:
     """Object files of the C sources: name -> content. They are the same for every library."""
@@ -93,14 +57,20 @@ def _support(compiler: str) -> dict[str, bytes]:
         return {name: Path(folder, name).read_bytes() for name in objects}
 
 
-def link(kernels: bytes) -> bytes:
-    """A shared object of an object file and the thread pool."""
+def link(kernels: Mapping[str, bytes]) -> bytes:
+    """A shared object of the object files of kernels (symbol -> content) and the thread pool.
+
+    Raises ``EnvironmentLackError`` where no C compiler can be run.
+    """
     compiler = c_compiler()
-    objects = {**_support(compiler), "kernels.o": kernels}
+    own = {f"{number}.o": kernels[symbol] for number, symbol in enumerate(sorted(kernels))}
+    objects = {**_support(compiler), **own}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in objects.items():
             Path(folder, name).write_bytes(content)
-        command = [compiler, *_LINK_FLAGS, *objects, "-lm", "-o", "kernels.so"]
+        # A file of arguments: a command line may be too short for thousands of kernels.
+        Path(folder, _ARGUMENTS).write_text("\n".join(objects), encoding="utf-8")
+        command = [compiler, *_LINK_FLAGS, f"@{_ARGUMENTS}", "-lm", "-o", "kernels.so"]
         _run(command, folder, "link the kernels")
         return Path(folder, "kernels.so").read_bytes()
 
@@ -116,7 +86,7 @@ def _run(command: list[str], folder: str, what: str) -> None:
 
 
 def build_library(kernels: Mapping[str, Any], machine: Machine) -> bytes:
-    """One ELF shared object with a function per kernel.
+    """One ELF shared object with a function per kernel, made in this process and not kept.
 
     Parameters
     ----------
@@ -137,4 +107,7 @@ def build_library(kernels: Mapping[str, Any], machine: Machine) -> bytes:
         Where no C compiler can be run.
     """
     c_compiler()
-    return link(compile_object(kernels, machine))
+    with KernelObjects(machine, jobs=1) as objects:
+        for symbol, kernel in kernels.items():
+            objects.add(symbol, kernel)
+        return link(objects.finish())

@@ -17,10 +17,10 @@ from tvm.ir.expr import Var
 from tvm.ir.transform import Sequential
 
 from motet.runtime.errors import UnsupportedOperatorError
-from motet.targets.host.build import compile_object
 from motet.targets.host.interface import tensors_only
 from motet.targets.host.loops import Buffer, Stmt, seq
 from motet.targets.host.machine import Machine
+from motet.targets.host.object_code import compile_kernel
 
 KERNEL = "motet.kernel"
 """Attribute of a call that holds its kernel."""
@@ -63,7 +63,7 @@ def lower_user_kernel(unit: relax.Function, call: relax.Call, machine: Machine) 
         tensors, body = tensors_only(*_with_parameters(_without_blocks(kernel), unit, call))
         result = tirx.PrimFunc(tensors, body).with_attr("tirx.noalias", True)
         _refuse_foreign_calls(result, name)
-        compile_object({"kernel": result}, machine)
+        compile_kernel("kernel", result, machine)
     except UnsupportedOperatorError:
         raise
     except Exception as error:  # TVM raises every kind
