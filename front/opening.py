@@ -23,7 +23,7 @@ Accept = Callable[[str], None]
 
 @dataclass(frozen=True)
 class CompileRequest:
-    """The compile options of a command line."""
+    """The compile options of a command line; ``jobs`` and ``cache`` as in ``CompileOptions``."""
 
     target: str | None = None
     shapes: tuple[str, ...] = ()
@@ -32,6 +32,8 @@ class CompileRequest:
     operators: tuple[str, ...] = ()
     print_ir_after: tuple[str, ...] = ()
     verify_passes: bool = False
+    jobs: int | None = None
+    cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def compile_files(
             values=values,
             settings=request.settings,
             operators=request.operators,
-            options=CompileOptions(hooks, show),
+            options=CompileOptions(hooks, show, request.jobs, request.cache, warn),
         )
     _warn_of_open_sizes(bundle, is_spec)
     return bundle

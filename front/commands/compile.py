@@ -37,6 +37,14 @@ from motet.runtime.errors import SpecError
 @click.option(
     "--verify-passes", is_flag=True, help="Check after every pass that the module is well formed."
 )
+@click.option(
+    "--jobs", type=click.IntRange(1, 1024), metavar="N",
+    help="Processes that compile host kernels. Default: one per CPU.",
+)  # fmt: skip
+@click.option(
+    "--no-cache", is_flag=True,
+    help="Compile every kernel anew and keep none (motet cache shows what is kept).",
+)  # fmt: skip
 @json_option
 def compile(  # noqa: A001 - named after its command
     request: CompileRequest,
@@ -45,6 +53,8 @@ def compile(  # noqa: A001 - named after its command
     print_ir_after: tuple[str, ...],
     time_passes: bool,
     verify_passes: bool,
+    jobs: int | None,
+    no_cache: bool,
     as_json: bool,
 ) -> None:
     """Compile ONNX models, or a specification, into a bundle."""
@@ -52,7 +62,13 @@ def compile(  # noqa: A001 - named after its command
     if folder is not None:
         raise SpecError(f"{folder} is a folder: give one .toml specification or .onnx files")
     path = check_destination(Path(out or Path(files[0]).with_suffix(".motet").name), "--output")
-    request = replace(request, print_ir_after=print_ir_after, verify_passes=verify_passes)
+    request = replace(
+        request,
+        print_ir_after=print_ir_after,
+        verify_passes=verify_passes,
+        jobs=jobs,
+        cache=not no_cache,
+    )
     insight, started = Insight(), time.perf_counter()
     try:
         bundle = compile_files(files, request, insight)
