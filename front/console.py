@@ -169,12 +169,22 @@ def _let_go(error: BaseException | None) -> None:
     gc.collect()
 
 
+_LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SMALL = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p"))
+
+
 def quantity(number: float, unit: str = "") -> str:
-    """``12.3 k``, ``4.56 M`` and so on, three significant digits, with the unit."""
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    """``12.3 k``, ``4.56 MB``, ``118 uJ`` and so on, three significant digits, with the unit.
+
+    What has no unit is a count, which is never below one; less than a pico is in picos.
+    """
+    prefixes = (*_LARGE, *_SMALL) if unit and number else _LARGE
+    for factor, prefix in prefixes:
         if abs(number) >= 0.9995 * factor:
             return f"{_three_digits(number / factor)} {prefix}{unit}".rstrip()
-    return f"{_three_digits(number)} {unit}".rstrip()
+    if not number or not unit:
+        return f"{_three_digits(number)} {unit}".rstrip()
+    return f"{_three_digits(number / 1e-12)} p{unit}"
 
 
 def seconds(value: float) -> str:

@@ -182,23 +182,23 @@ class ArraySimulator:
     ----------
     number_format: "fp32", or what the models would be quantised to; "int8" and "int4" are
         what-ifs for float models (``workload.what_if``).
-    constraints: what a mapping file pins. programs, mappings: by region's operator name, filled as
-        models are simulated.
+    constraints: what a mapping file pins, by model. programs: by region's operator name; mappings:
+        by model and layer; both are filled as models are simulated.
     """
 
     description: ArrayDescription
     number_format: str = "fp32"
-    constraints: Constraints | None = None
+    constraints: Mapping[str, Constraints] = field(default_factory=dict)
     programs: dict[str, SystolicProgram] = field(default_factory=dict)
-    mappings: dict[str, TileMapping] = field(default_factory=dict)
-    _known: dict[Workload, tuple[Any, ProgramCounts]] = field(default_factory=dict)
+    mappings: dict[str, dict[str, TileMapping]] = field(default_factory=dict)
+    _known: dict[tuple[str, Workload], tuple[Any, ProgramCounts]] = field(default_factory=dict)
 
     def model(self, work: ModelWork, show: Show = lambda line: None) -> SimulatedModel:
         """Every region of a model; raises ``CompileError`` where one does not fit the array."""
         stages = []
         for stage in work.stages:
             show(f"{work.model}: {stage.op}")
-            counts = self.stage(stage)
+            counts = self._stage(work.model, stage)
             stages.append(
                 SimulatedStage(stage.op, stage.kind, stage.onnx_nodes, stage.macs, counts)
             )
@@ -212,30 +212,36 @@ class ArraySimulator:
             work.placement,
         )
 
-    def stage(self, stage: Stage) -> ProgramCounts | None:
+    def _stage(self, model: str, stage: Stage) -> ProgramCounts | None:
         """The counts of a stage of the array; None for an operator of the host."""
         from motet.targets.systolic.simulation.counts import program_counts
 
         if stage.program is not None:
             self.programs[stage.op] = stage.program
             return program_counts(stage.program, self.description)
-        return None if stage.workload is None else self.region(stage.op, stage.workload)
+        return None if stage.workload is None else self._region(model, stage.op, stage.workload)
 
-    def region(self, name: str, workload: Workload) -> ProgramCounts:
-        """The counts of one workload."""
+    def _region(self, model: str, name: str, workload: Workload) -> ProgramCounts:
+        """The counts of one workload; models without constraints share what is known."""
+        constraints = self.constraints.get(model)
+        key = (model if constraints else "", workload)
+        if key not in self._known:
+            self._known[key] = self._compiled(workload, constraints)
+        compiled, counts = self._known[key]
+        self.programs[name] = compiled.program
+        self.mappings.setdefault(model, {}).update(compiled.mappings)
+        return counts
+
+    def _compiled(
+        self, workload: Workload, constraints: Constraints | None
+    ) -> tuple[Any, ProgramCounts]:
         from motet.targets.systolic.emit.region import compile_workload
         from motet.targets.systolic.simulation.counts import program_counts
         from motet.targets.systolic.workload.what_if import in_format
 
-        if workload not in self._known:
-            changed, made = in_format(workload, self.number_format)
-            compiled = compile_workload(changed, self.description, made, self.constraints)
-            counts = program_counts(compiled.program, self.description)
-            self._known[workload] = (compiled, counts)
-        compiled, counts = self._known[workload]
-        self.programs[name] = compiled.program
-        self.mappings.update(compiled.mappings)
-        return counts
+        changed, made = in_format(workload, self.number_format)
+        compiled = compile_workload(changed, self.description, made, constraints)
+        return compiled, program_counts(compiled.program, self.description)
 
 
 def combined(models: Sequence[SimulatedModel]) -> dict[str, float]:

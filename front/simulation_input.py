@@ -6,8 +6,8 @@ are, a SCALE-Sim topology becomes one stage per layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,28 @@ Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """How often a model runs; ``follows``: others go before it, by ``after`` or along wires."""
+
+    rate_hz: float | None = None
+    deadline_ms: float | None = None
+    priority: int = 0
+    follows: bool = False
+
+
+@dataclass(frozen=True)
 class Work:
-    """Models, the array that they are for, and the number format."""
+    """Models, the array that they are for, the number format, and what is known of schedules."""
 
     models: tuple[ModelWork, ...]
     description: ArrayDescription
     number_format: str
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the work is programs, which have their mappings and format."""
+        return any(stage.program is not None for model in self.models for stage in model.stages)
 
 
 def work_of(
@@ -49,6 +65,11 @@ def work_of(
         made = _source(file, request, show)
     else:
         made = _bundle(file, request)
+    if made.is_compiled and number_format not in (None, made.number_format):
+        raise SpecError(
+            f"--format {number_format}: the programs of {file} are in {made.number_format}; "
+            "give the model or specification that it was made of"
+        )
     chosen = tuple(work for work in made.models if model in (None, work.model))
     if not chosen:
         names = ", ".join(work.model for work in made.models)
@@ -117,7 +138,14 @@ def _source(file: str, request: CompileRequest, show: Show) -> Work:
         )
     description = array_of(config or spec.target)
     models = array_work(spec, CompileOptions(progress=show))
-    return Work(tuple(models), description, spec.array.format)
+    schedules = {model.name: _schedule(model, model.inputs) for model in spec.models}
+    return Work(tuple(models), description, spec.array.format, schedules)
+
+
+def _schedule(model: Any, wires: Mapping[str, str]) -> Schedule:
+    """The schedule of a model of a specification or of a bundle."""
+    follows = bool(model.after or wires)
+    return Schedule(model.rate_hz, model.deadline_ms, model.priority, follows)
 
 
 def _bundle(file: str, request: CompileRequest) -> Work:
@@ -152,4 +180,6 @@ def _bundle(file: str, request: CompileRequest) -> Work:
         placed = [r.summary for r in bundle.manifest.passes if r.name == "place"]
         models.append(ModelWork(name, tuple(stages), "; ".join(placed)))
     formats = {program.format for program in programs.values()}
-    return Work(tuple(models), description, next(iter(formats), description.formats[0]))
+    number_format = next(iter(formats), description.formats[0])
+    schedules = {entry.name: _schedule(entry, entry.wires) for entry in bundle.manifest.models}
+    return Work(tuple(models), description, number_format, schedules)

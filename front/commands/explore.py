@@ -32,7 +32,9 @@ from motet.exploring import (
 from motet.exploring import (
     explore as explore_points,
 )
+from motet.extras import naming_extras
 from motet.opening import CompileRequest, check_destination
+from motet.runtime.errors import SpecError
 
 
 @click.command(epilog="Examples:\n\n"
@@ -100,18 +102,23 @@ def explore(
     if plot is not None:
         check_destination(Path(plot), "--plot")
     points = grid(parse_sweeps(sweeps))
-    work = prepared(file, compiling, model, number_format)
-    for settings in points[:1]:
-        described(work.description, settings)  # a wrong key is an error, not a point
-    with progress("explore", total=len(points)) as show:
-        done = explore_points(
-            work, points, Workers(jobs, backend, address), store, lambda p: show(_named(p))
-        )
-    front = pareto(done)
-    if plot is not None:
-        from motet.simulation_pictures import draw_pareto
+    with naming_extras():
+        work = prepared(file, compiling, model, number_format)
+        if work.is_compiled:
+            raise SpecError(
+                f"{file}: its programs are for one array; give the models that it was made of"
+            )
+        for settings in points[:1]:
+            described(work.description, settings)  # a wrong key is an error, not a point
+        with progress("explore", total=len(points)) as show:
+            done = explore_points(
+                work, points, Workers(jobs, backend, address), store, lambda p: show(_named(p))
+            )
+        front = pareto(done)
+        if plot is not None:
+            from motet.simulation_pictures import draw_pareto
 
-        draw_pareto(Path(plot), done, front)
+            draw_pareto(Path(plot), done, front)
     facts = [{**asdict(point), "pareto": point in front} for point in done]
     rows = [{**fact.pop("settings"), **fact} for fact in (dict(f) for f in facts)]
     print_as(form, facts, lambda: _print(done, front), rows)

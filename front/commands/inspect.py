@@ -11,6 +11,7 @@ import click
 from motet.commands.common import compile_options, file_argument, json_option, model_option
 from motet.console import output, print_json, quantity, table
 from motet.description import describe
+from motet.extras import naming_extras
 from motet.opening import CompileRequest, open_or_compile
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import InputError
@@ -48,7 +49,8 @@ def inspect(
     as_json: bool,
 ) -> None:
     """Show what a bundle holds: models, memory, code, passes."""
-    bundle = open_or_compile(file, request)
+    with naming_extras():
+        bundle = open_or_compile(file, request)
     if asm is not None:
         _print_assembly(bundle, asm)
         return
@@ -75,8 +77,9 @@ def _print_assembly(bundle: Bundle, name: str) -> None:
     if not chosen:
         known = ", ".join(names) or "none: the bundle is for the host"
         raise InputError(f"--asm {name}: no such array program; there are {known}")
-    from motet.targets.systolic.instructions.assembly import disassembled_lines
-    from motet.targets.systolic.instructions.encoding import decode
+    with naming_extras():
+        from motet.targets.systolic.instructions.assembly import disassembled_lines
+        from motet.targets.systolic.instructions.encoding import decode
 
     for one in chosen:
         click.echo(f"; {one}")

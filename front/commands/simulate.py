@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import wraps
-from pathlib import Path
-from typing import Any
-
 import click
 
-from motet.closed_forms import MODES, closed_form_rows
+from motet.closed_forms import DATAFLOWS, MODES, closed_form_rows
 from motet.commands.common import (
     Format,
     compile_options,
@@ -18,92 +12,17 @@ from motet.commands.common import (
     model_option,
     print_as,
 )
+from motet.commands.seconds_tables import print_seconds
+from motet.commands.simulate_files import Files, file_options
 from motet.commands.simulate_tables import UTILISATION, print_closed_forms, print_models
-from motet.console import progress, warn, without_tvm_warnings
-from motet.opening import CompileRequest, check_destination
+from motet.console import print_json, progress, warn, without_tvm_warnings
+from motet.extras import naming_extras
+from motet.opening import CompileRequest
 from motet.runtime.errors import SpecError
 from motet.simulating import ArraySimulator, SimulatedModel, step_row
 from motet.simulation_input import Work, work_of
 
 TIMING = "timing"
-MAPPING_HEAD = "# Mappings by step"
-"""How the files of ``mappings.file`` begin."""
-PLOTS = ("timeline", "roofline")
-
-
-@dataclass(frozen=True)
-class Files:
-    """What to write beside the report; None for nothing."""
-
-    mapping: str | None
-    save_mapping: str | None
-    trace: str | None
-    plots: tuple[str, ...]
-
-    def check(self) -> None:
-        """Raise ``SpecError`` before time is spent where a file could not be written."""
-        if self.save_mapping:
-            check_destination(Path(self.save_mapping), "--save-mapping", MAPPING_HEAD)
-        if self.trace:
-            check_destination(Path(self.trace), "--trace")
-        for plot in self.plots:
-            check_destination(Path(plot), "--plot")
-            plot_kind(plot)
-
-    @property
-    def wants_timing(self) -> bool:
-        """Whether something is drawn of single instructions."""
-        return bool(self.trace or self.plots)
-
-
-def plot_kind(path: str) -> str:
-    """The plot that a file's name asks for."""
-    kinds = [kind for kind in PLOTS if kind in Path(path).stem]
-    if len(kinds) != 1 or Path(path).suffix not in (".svg", ".png", ".pdf"):
-        raise SpecError(
-            f"--plot {path}: the name says what to draw: timeline.svg or roofline.svg "
-            "(also as .png or .pdf; faces-timeline.svg is a timeline too)"
-        )
-    return kinds[0]
-
-
-_FILE_OPTIONS = (
-    click.option(
-        "--mapping", metavar="FILE.toml", type=click.Path(exists=True, dir_okay=False),
-        help="Tiles, dataflows and pods by layer name; what it leaves out is searched.",
-    ),
-    click.option(
-        "--save-mapping", metavar="FILE.toml",
-        help="Write the mapping that was used; edit it and give it to --mapping.",
-    ),
-    click.option(
-        "--trace", metavar="OUT.json",
-        help="Write what every engine, DMA request and link did; opens in Perfetto.",
-    ),
-    click.option(
-        "--plot", "plots", multiple=True, metavar="timeline.svg|roofline.svg",
-        help="Draw the pods over time, or the layers under the roofline.",
-    ),
-)  # fmt: skip
-
-
-def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that name files; the command gets ``files``."""
-
-    @wraps(command)
-    def gathered(
-        *arguments: Any,
-        mapping: str | None,
-        save_mapping: str | None,
-        trace: str | None,
-        plots: tuple[str, ...],
-        **others: Any,
-    ) -> Any:
-        return command(*arguments, files=Files(mapping, save_mapping, trace, plots), **others)
-
-    for option in reversed(_FILE_OPTIONS):
-        gathered = option(gathered)
-    return gathered
 
 
 @click.command(epilog="Examples:\n\n"
@@ -113,6 +32,7 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "  motet simulate headset.motet --model faces --csv > layers.csv\n"
     "  motet simulate model.onnx --target edge-64x64 --mode scalesim --json\n"
     "  motet simulate resnet18.csv --target scale.cfg\n"
+    "  motet simulate headset.toml --seconds 2\n"
     "\n" + UTILISATION + "\n"
 )  # fmt: skip
 @compile_options
@@ -133,8 +53,14 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--dataflow",
-    type=click.Choice(["weight-stationary", "output-stationary", "input-stationary"]),
+    type=click.Choice(DATAFLOWS),
     help="Dataflow of the closed forms; all that the mode has where absent.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="T",
+    help="Run the models together for T simulated seconds, by rate_hz, deadline_ms and priority.",
 )
 @file_options
 @format_options
@@ -145,34 +71,51 @@ def simulate(
     number_format: str | None,
     mode: str,
     dataflow: str | None,
+    seconds: float | None,
     files: Files,
     form: Format,
 ) -> None:
     """Cycles, bytes and energy of models on a simulated array.
 
     A model is for edge-64x64 unless --target says otherwise. No value is computed: motet run
-    and motet check do that. A SCALE-Sim topology (.csv) is run as it is, and --target takes a
-    SCALE-Sim .cfg file too.
+    and motet check do that. Operators of the host are listed and take no time: motet bench
+    measures them. A SCALE-Sim topology (.csv) is run as it is, and --target takes a SCALE-Sim
+    .cfg file too.
     """
     files.check()
-    work = prepared(file, compiling, model, number_format)
-    if mode != TIMING:
-        _closed_forms(work, mode, dataflow, files, form)
+    _check_options(mode, dataflow, seconds, files)
+    with naming_extras():
+        work = prepared(file, compiling, model, number_format)
+        if mode != TIMING:
+            _closed_forms(work, mode, dataflow, form)
+            return
+        if work.is_compiled:
+            files.refuse_mappings(f"the programs of {file} have their mappings")
+        simulator = ArraySimulator(work.description, work.number_format, files.constraints(work))
+        with progress("simulate") as show:
+            results = [simulator.model(model, show) for model in work.models]
+        files.write(simulator, results)
+        if seconds is None:
+            _print(results, form)
+        else:
+            _print_together(work, results, seconds, form)
+
+
+def _check_options(mode: str, dataflow: str | None, seconds: float | None, files: Files) -> None:
+    """Raise ``SpecError`` for options that do not go together."""
+    if seconds is not None:
+        files.refuse_pictures("--seconds")
+    if mode == TIMING:
+        if dataflow is not None:
+            raise SpecError(
+                "--dataflow is for closed forms; pin dataflows with --mapping "
+                '(a table ["*"] with dataflow = "..." is for all layers)'
+            )
         return
-    if dataflow is not None:
-        raise SpecError(
-            "--dataflow is for closed forms; pin dataflows with --mapping "
-            '(a table ["*"] with dataflow = "..." is for all layers)'
-        )
-    simulator = ArraySimulator(work.description, work.number_format, _constraints(files.mapping))
-    results = _simulated(work, simulator)
-    _write(files, simulator, results)
-    print_as(
-        form,
-        [result.to_dict() for result in results],
-        lambda: print_models(results),
-        [step_row(result.model, step) for result in results for step in result.steps],
-    )
+    files.refuse_pictures(f"--mode {mode}")
+    files.refuse_mappings(f"--mode {mode} has no mapping")
+    if seconds is not None:
+        raise SpecError(f"--seconds counts memories too: leave --mode {mode} out")
 
 
 def prepared(
@@ -188,36 +131,27 @@ def prepared(
     return work
 
 
-def _constraints(path: str | None) -> Mapping[str, Any] | None:
-    if path is None:
-        return None
-    from motet.targets.systolic.mappings.file import load_mappings
-
-    return load_mappings(path)
-
-
-def _simulated(work: Work, simulator: ArraySimulator) -> list[SimulatedModel]:
-    with progress("simulate") as show:
-        return [simulator.model(model, show) for model in work.models]
-
-
-def _closed_forms(work: Work, mode: str, dataflow: str | None, files: Files, form: Format) -> None:
-    if files.mapping or files.save_mapping or files.wants_timing:
-        raise SpecError(f"--mode {mode} has no mapping, trace or plot: leave these options out")
-    rows = closed_form_rows(work.models, work.description, mode, dataflow)
+def _closed_forms(work: Work, mode: str, dataflow: str | None, form: Format) -> None:
+    rows = closed_form_rows(work, mode, dataflow)
     print_as(form, rows, lambda: print_closed_forms(rows, mode, work.description.name))
 
 
-def _write(files: Files, simulator: ArraySimulator, results: Sequence[SimulatedModel]) -> None:
-    if files.save_mapping:
-        from motet.targets.systolic.mappings.file import save_mappings
+def _print(results: list[SimulatedModel], form: Format) -> None:
+    facts = [result.to_dict() for result in results]
+    rows = [step_row(result.model, step) for result in results for step in result.steps]
+    print_as(form, facts, lambda: print_models(results), rows)
 
-        save_mappings(files.save_mapping, simulator.mappings)
-    if not files.wants_timing:
-        return
-    from motet.simulation_pictures import draw, write_trace
 
-    if files.trace:
-        write_trace(Path(files.trace), simulator)
-    for plot in files.plots:
-        draw(plot_kind(plot), Path(plot), simulator, results)
+def _print_together(
+    work: Work, results: list[SimulatedModel], seconds: float, form: Format
+) -> None:
+    from motet.bundle_seconds import bundle_seconds
+
+    found = bundle_seconds(work, results, seconds)
+    if any(work.schedules[m.model].follows for m in results if m.model in work.schedules):
+        warn("every model is released on its own: 'after' and wires between models are left out")
+    facts = found.to_dict()
+    if form is Format.JSON:
+        print_json(facts)
+    else:
+        print_as(form, facts["models"], lambda: print_seconds(found))

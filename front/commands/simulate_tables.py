@@ -22,8 +22,9 @@ COLUMNS = (
 )  # fmt: skip
 LEFT_OUT = (1, 3, 7)
 """Columns that a narrow terminal has no room for; ``--csv`` has everything."""
-ROOM = 120
-SHOWN_HOST = 6
+ROOM, WIDE = 120, 200
+"""Columns of a terminal below which a table lacks columns, and shortens names."""
+SHOWN_HOST = 3
 
 
 def print_models(models: Sequence[SimulatedModel]) -> None:
@@ -31,10 +32,12 @@ def print_models(models: Sequence[SimulatedModel]) -> None:
     console = output()
     for model in models:
         columns = _fitting(COLUMNS, console.width)
-        rows = [_fitting(_row(step), console.width) for step in model.steps]
+        rows = [_fitting(_row(step, console.width), console.width) for step in model.steps]
         title = f"{model.model} on {model.array} in {model.number_format} (simulated)"
         console.print(table(title, columns, rows))
         _print_totals(console, model)
+    for placement in dict.fromkeys(model.placement for model in models if model.placement):
+        console.print(f"placement: {placement}")
     console.print(f"{UTILISATION}; speed of light: the largest bound, in cycles")
 
 
@@ -42,9 +45,9 @@ def _fitting(row: Sequence[str], width: int) -> list[str]:
     return [cell for number, cell in enumerate(row) if width >= ROOM or number not in LEFT_OUT]
 
 
-def _row(step: StepCounts) -> list[str]:
+def _row(step: StepCounts, width: int) -> list[str]:
     return [
-        step.name,
+        step.name if width >= WIDE else first_of(step.name),
         step.kind,
         step.dataflow,
         str(step.pods),
@@ -55,6 +58,12 @@ def _row(step: StepCounts) -> list[str]:
         f"{step.speed_of_light:,}",
         bound_of(step),
     ]
+
+
+def first_of(name: str) -> str:
+    """``conv1 +2 more`` for what was fused from three: ``conv1+norm1+relu1``."""
+    first, *others = name.split("+")
+    return f"{first} +{len(others)} more" if others else name
 
 
 def bound_of(step: StepCounts) -> str:
@@ -101,27 +110,30 @@ def shares(parts: Mapping[str, float], what: str) -> str:
 
 def host_line(model: SimulatedModel) -> str:
     """What the host runs, by kind; not timed here."""
-    kinds = Counter(stage.kind for stage in model.host)
-    named = [f"{count} x {kind}" for kind, count in kinds.most_common(SHOWN_HOST)]
-    more = len(kinds) - len(named)
-    rest = f" and {more} kinds more" if more > 0 else ""
-    return f"on the host, not timed: {', '.join(named)}{rest}; {model.placement}"
+    kinds = Counter(first_of(stage.kind) for stage in model.host).most_common()
+    named = [f"{count} x {kind}" for kind, count in kinds[:SHOWN_HOST]]
+    if rest := sum(count for _, count in kinds[SHOWN_HOST:]):
+        named.append(f"{rest} others")
+    return f"on the host, not timed: {', '.join(named)}"
 
 
 def print_closed_forms(rows: Sequence[Mapping[str, Any]], mode: str, array: str) -> None:
-    """A row per layer, and the sums."""
-    names = [key for key in rows[0] if key.endswith("_cycles")] if rows else []
+    """A row per layer, and the sums over the layers that a dataflow computes."""
+    cycles = [key for key in rows[0] if key.endswith("_cycles")] if rows else []
+    names = [name for name in cycles if any(row[name] is not None for row in rows)]
     columns = ["model", "layer", ">groups", ">M", ">N", ">K", *(f">{n}" for n in names)]
     body = [
         [
             str(row["model"]),
             str(row["layer"]),
             *(f"{row[key]:,}" for key in ("groups", "m", "n", "k")),
-            *(f"{row[name]:,}" for name in names),
+            *("" if row[name] is None else f"{row[name]:,}" for name in names),
         ]
         for row in rows
     ]
     console = output()
     console.print(table(f"compute cycles on {array}, mode {mode}", columns, body))
     for name in names:
-        console.print(f"{name}: {sum(row[name] for row in rows):,} in all")
+        has_form = [row[name] for row in rows if row[name] is not None]
+        which = "in all" if len(has_form) == len(rows) else f"in the {len(has_form)} layers it has"
+        console.print(f"{name}: {sum(has_form):,} {which}")
