@@ -10,9 +10,12 @@ from tvm import IRModule, relax, transform
 
 from motet.compiler.spec import PassesSpec
 from motet.passes.canonicalize import canonicalize, decompose
+from motet.passes.dead_code import dead_code
 from motet.passes.fold_batch_norm import fold_batch_norm
 from motet.passes.fuse import AcceptsEpilogue, fuse
 from motet.passes.graph import bindings_of
+from motet.passes.join_gelu import join_gelu
+from motet.passes.join_silu import join_silu
 from motet.passes.names import OP, names_of
 from motet.passes.place import Placement, place
 from motet.passes.regions import regions
@@ -62,13 +65,15 @@ def _unless_pinned(options: PassesSpec) -> AcceptsEpilogue:
 
 
 def _placement(options: PassesSpec, array: ArrayDescription, number_format: str) -> Step:
+    """Activations that are written out become one call first: the array has them as one."""
     placement = Placement()
-    apply = place(
+    chosen = place(
         lambda call: refusal(call, array, number_format),
         options.place.host_ops,
         placement,
         _unless_pinned(options),
     )
+    apply = transform.Sequential([join_silu, join_gelu, dead_code, chosen])
     return Step("place", apply, lambda: _placed(placement))
 
 

@@ -1,8 +1,7 @@
 """Brings an imported module into the one form that the later passes read (exact).
 
 In order: constants are folded, bounds on one value become one clip, transposes that move
-nothing become reshapes, x sigmoid(x) becomes silu, equal calls are computed once, aliases
-and dead values go.
+nothing become reshapes, equal calls are computed once, aliases and dead values go.
 ``decompose`` also turns what remains of batch-norm into arithmetic.
 """
 
@@ -15,7 +14,6 @@ from motet.passes.dead_code import dead_code
 from motet.passes.decompose_batch_norm import decompose_batch_norm
 from motet.passes.fold_constants import fold_constants
 from motet.passes.join_bounds import join_bounds
-from motet.passes.join_silu import join_silu
 from motet.passes.trivial_transposes import trivial_transposes
 
 
@@ -27,7 +25,6 @@ def canonicalize(mod: IRModule, _context: transform.PassContext) -> IRModule:
             fold_constants,
             join_bounds,
             trivial_transposes,
-            join_silu,
             common_subexpressions,
             relax.transform.CanonicalizeBindings(),
             dead_code,
