@@ -36,6 +36,8 @@ from motet.targets.systolic.instructions.isa import (
 from motet.targets.systolic.mappings.line_plan import (
     SPATIAL,
     LinePlan,
+    joined_pitch,
+    joined_width,
     line_stride,
     plan_lines,
 )
@@ -92,6 +94,7 @@ class _Emitter:
         self._plan = _plan(context, layer)
         self._layer = self._plan.layer
         self._filters = layer.out_channels // layer.in_channels
+        self._width = joined_width(self._layer, self._plan.joined)
         self._recorder = Recorder(context)
         mapping, rows = context.mapping, context.mapping.tile_rows
         sums, scratch = Room(context, "accumulators"), Room(context, "scratchpad")
@@ -115,14 +118,15 @@ class _Emitter:
             self._layer, plan.channels, plan.rows, self._mapping.pod_numbers
         ):
             source = self._stage.source(pod, band)
-            for position in range(0, self._layer.out_size[1], plan.positions):
+            for position in range(0, self._width, plan.positions):
                 self._stretch(pod, band, source, position)
         return self._recorder.instructions
 
     def _stretch(self, pod: int, band: Band, source: Source, position: int) -> None:
         """All lines of a band, from ``position`` on."""
-        positions = min(self._plan.positions, self._layer.out_size[1] - position)
-        total, height = band.channels * self._filters * band.rows, self._mapping.tile_rows
+        positions = min(self._plan.positions, self._width - position)
+        lines = band.rows // self._plan.joined
+        total, height = band.channels * self._filters * lines, self._mapping.tile_rows
         whole, rest = divmod(total, height)
         for first, count, lines in ((0, whole, height), (whole * height, min(rest, 1), rest)):
             if count:
@@ -165,13 +169,14 @@ class _Emitter:
 
     def _line(self, tiles: _Tiles, channel: int) -> NDArray[np.int64]:
         """Numbers of the tiles' first lines, in lines of channels from ``channel`` on."""
-        return channel * self._filters * tiles.band.rows + tiles.first
+        return channel * self._filters * (tiles.band.rows // self._plan.joined) + tiles.first
 
     def _line_vector(self, tensor: int, tiles: _Tiles, loops: tuple[Loop, ...]) -> View:
         """A view whose rows are lines and whose values depend on the channel only."""
         channels = self._layer.out_channels
         size = math.prod(loop.extent for loop in loops)
-        rows = merged((Loop(channels, size), Loop(tiles.band.rows, 0)))
+        lines = tiles.band.rows // self._plan.joined
+        rows = merged((Loop(channels, size), Loop(lines, 0)))
         shape = self._context.workload.tensors[tensor].shape
         return View(tensor, shape, Loop(1, 0), rows, merged(loops))
 
@@ -181,11 +186,12 @@ class _Emitter:
         shape, steps = layer.output_shape, (width, 1)
         if self._plan.is_turned:
             shape, steps = (*shape[:2], width, height), (1, height)
+        joined = self._plan.joined
         rows = (
             Loop(layer.batch * layer.out_channels, height * width),
-            Loop(band.rows, steps[0]),
+            Loop(band.rows // joined, joined * steps[0]),
         )
-        columns = (Loop(width, steps[1]),)
+        columns = merged((Loop(joined, steps[0]), Loop(width, steps[1])))
         return View(tensor, shape, Loop(1, 0), merged(rows), columns, offset=band.first * steps[0])
 
     def _spot(self, tiles: _Tiles) -> dict[str, Any]:
@@ -245,14 +251,18 @@ class _Emitter:
     def _lines(self, tiles: _Tiles) -> View:
         """The staged or resident input: rows are lines, columns an interleaved line."""
         layer, source = self._layer, tiles.source
+        joined, row_step = self._plan.joined, layer.stride[0] * source.row_step
         rows = (
             Loop(source.planes, source.plane_step),
             Loop(self._filters, 0),
-            Loop(tiles.band.rows, layer.stride[0] * source.row_step),
+            Loop(tiles.band.rows // joined, joined * row_step),
         )
         (down, across), width = layer.kernel, layer.out_size[1]
         inner = Loop(down, layer.dilation[0] * source.row_step)
         outer = [Loop((width - 1) * layer.stride[1] + across, source.column_step)]
+        if joined > 1:
+            pitch = joined_pitch(layer) * layer.stride[1]
+            outer = [Loop(joined, row_step), Loop(pitch, source.column_step)]
         if layer.dilation[1] > 1:
             outer = [
                 Loop(width, layer.stride[1] * source.column_step),
@@ -283,7 +293,7 @@ class _Emitter:
             if not made or epilogue.activation in WITH_ALPHA:
                 made.append(self._vector(tiles, Function.NONE, alpha=epilogue.alpha))
             made[-1]["activation"] = epilogue.activation
-        return [*made, self._store(tiles)]
+        return [*made, *self._stores(tiles)]
 
     def _vector(self, tiles: _Tiles, function: Function, **fields: Any) -> Instructions:
         place = {"function": function, "accumulator_address": tiles.sums}
@@ -297,19 +307,28 @@ class _Emitter:
         added = self._vector(tiles, Function.ADD, alpha=1.0, second_address=tiles.residuals)
         return [load, added]
 
-    def _store(self, tiles: _Tiles) -> Instructions:
+    def _stores(self, tiles: _Tiles) -> list[Instructions]:
+        """The tile to where it belongs; output rows that are joined to a line one by one."""
+        width, joined = self._layer.out_size[1], self._plan.joined
+        if joined == 1:
+            return [self._store(tiles, tiles.positions, 0, tiles.position)]
+        pitch = joined_pitch(self._layer)
+        return [self._store(tiles, width, row * pitch, row * width) for row in range(joined)]
+
+    def _store(self, tiles: _Tiles, positions: int, begin: int, column: int) -> Instructions:
+        """Positions [begin, begin + positions) of the tile, to the output from ``column`` on."""
         step = self._context.step
         place = self._context.resident.get(step.output)
         low, high = step.epilogue.clamp or (-np.inf, np.inf)
         made = self._made(
             tiles,
             Opcode.STORE if place is None else Opcode.TRANSFER,
-            tiles.positions,
+            positions,
             operand=self._number(self._output(step.output, tiles)),
-            accumulator_address=tiles.sums,
+            accumulator_address=tiles.sums + begin * tiles.lines,
             low=low,
             high=high,
-            **self._spot(tiles),
+            **{**self._spot(tiles), "column": column},
         )
         if place is not None:
             made["target_pod"], made["target_pods"] = place.pods.start, len(place.pods)
@@ -328,5 +347,6 @@ def _plan(context: StepContext, layer: Convolution) -> LinePlan:
         columns=context.pod.columns,
         resident=context.step.inputs[0] in context.resident,
         streamed=residual is not None and residual not in context.resident,
+        may_join=residual is None,
         granule=granules(context.pod, context.format),
     )

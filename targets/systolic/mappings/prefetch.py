@@ -14,7 +14,7 @@ from dataclasses import replace
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.formats import Format
 from motet.targets.systolic.mappings.file import Constraints, constraints_of
-from motet.targets.systolic.mappings.line_plan import SPATIAL, along
+from motet.targets.systolic.mappings.line_plan import SPATIAL
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.memory import (
     granules,
@@ -23,12 +23,13 @@ from motet.targets.systolic.mappings.memory import (
     slot_words,
 )
 from motet.targets.systolic.mappings.plan import Plan
+from motet.targets.systolic.mappings.spatial_mapping import joined_of
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import Convolution, MatrixProduct
 
 SHARE = 0.5
 """Of the words for tiles."""
-VECTOR_SHARE = 0.25
+VECTOR_SHARE = 0.125
 """Of the accumulators: a tile of lines has vectors of its own beside its weights."""
 
 
@@ -60,7 +61,7 @@ def _deepened(
     """``mapping`` with its rings in ``words`` * SHARE words."""
     layer = step.layer
     if isinstance(layer, Convolution) and mapping.dataflow == SPATIAL:
-        slots = _line_slots(layer, mapping, words, description, number_format)
+        slots = _line_slots(step, mapping, words, description, number_format)
     elif isinstance(layer, (Convolution, MatrixProduct)):
         slots = _tile_slots(step, mapping, plan, words, description, number_format)
     else:
@@ -91,7 +92,7 @@ def _tile_slots(
 
 
 def _line_slots(
-    layer: Convolution,
+    step: Step,
     mapping: Mapping,
     words: int,
     description: ArrayDescription,
@@ -99,11 +100,11 @@ def _line_slots(
 ) -> int:
     """Tiles of lines that one pod computes, or as many as fit."""
     pod = description.pod(mapping.first_pod)
-    lines = along(layer, pod.rows, pod.columns)[0]
-    count = lines.batch * lines.out_channels * lines.out_size[0]
+    lines, joined = joined_of(step, pod, pod.accumulator_words, mapping.pods)
+    count = lines.batch * lines.out_channels * lines.out_size[0] // joined
     tiles = math.ceil(count / (mapping.tile_rows * mapping.pods))
     granule = granules(pod, number_format)
-    weights = slot_words(mapping.tile_rows * math.prod(layer.kernel), granule["scratchpad"])
+    weights = slot_words(mapping.tile_rows * math.prod(lines.kernel), granule["scratchpad"])
     vectors = slot_words(2 * mapping.tile_rows, granule["accumulators"])
     return min(
         tiles,

@@ -8,7 +8,14 @@ from collections.abc import Mapping as Dict
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription, Pod
 from motet.targets.systolic.formats import Format
-from motet.targets.systolic.mappings.line_plan import SPATIAL, along, plan_lines
+from motet.targets.systolic.mappings.line_plan import (
+    SPATIAL,
+    LinePlan,
+    along,
+    joined_rows,
+    joined_width,
+    plan_lines,
+)
 from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.memory import granules
 from motet.targets.systolic.mappings.vector_mapping import pods_of
@@ -44,22 +51,36 @@ def choose_spatial_mapping(
         taken = sum(workload.tensors[n].elements for n in resident)
         scratchpad_words = pod.scratchpad_words(number_format.name) - taken
     sums = pod.accumulator_words if accumulator_words is None else accumulator_words
-    refused = None
+    refused: CompileError | None = None
+    shorter: Mapping | None = None
     for slots in LINE_SLOTS:
-        made = _mapping(layer, where, pod, slots)
+        made = _mapping(step, where, pod, slots, sums)
         try:
-            _check(step, layer, made, pod, number_format, resident, scratchpad_words, sums)
+            plan = _plan(step, layer, made, pod, number_format, resident, scratchpad_words, sums)
         except CompileError as error:
             refused = refused or error
-        else:
+            continue
+        if plan.joined == joined_of(step, pod, sums, len(where))[1]:
             return made
-    assert refused is not None
-    raise refused
+        shorter = shorter or made
+    if shorter is None:
+        assert refused is not None
+        raise refused
+    return shorter
 
 
-def _mapping(layer: Convolution, where: range, pod: Pod, slots: tuple[int, int, int]) -> Mapping:
-    lines = along(layer, pod.rows, pod.columns)[0]
-    count = lines.batch * lines.out_channels * lines.out_size[0]
+def joined_of(step: Step, pod: Pod, sums: int, pods: int) -> tuple[Convolution, int]:
+    """The layer as lines are cut from it, and how many output rows make a line."""
+    assert isinstance(step.layer, Convolution)
+    lines = along(step.layer, pod.rows, pod.columns)[0]
+    if step.epilogue.residual is not None or lines.batch * lines.in_channels < pods:
+        return lines, 1
+    return lines, joined_rows(lines, pod.rows, pod.columns, sums, pods)
+
+
+def _mapping(step: Step, where: range, pod: Pod, slots: tuple[int, int, int], sums: int) -> Mapping:
+    lines, joined = joined_of(step, pod, sums, len(where))
+    count = lines.batch * lines.out_channels * lines.out_size[0] // joined
     return Mapping(
         dataflow=SPATIAL,
         first_pod=where.start,
@@ -67,7 +88,7 @@ def _mapping(layer: Convolution, where: range, pod: Pod, slots: tuple[int, int, 
         split="rows",
         tile_rows=min(pod.rows, count),
         tile_depth=math.prod(lines.kernel),
-        tile_columns=min(pod.columns, lines.out_size[1]),
+        tile_columns=min(pod.columns, joined_width(lines, joined)),
         rows_outermost=True,
         input_slots=slots[2],
         weight_slots=slots[1],
@@ -75,7 +96,7 @@ def _mapping(layer: Convolution, where: range, pod: Pod, slots: tuple[int, int, 
     )
 
 
-def _check(
+def _plan(
     step: Step,
     layer: Convolution,
     mapping: Mapping,
@@ -84,10 +105,10 @@ def _check(
     resident: Dict[int, Place],
     scratchpad: int,
     sums: int,
-) -> None:
-    """Raise ``CompileError`` where a mapping's lines do not fit."""
+) -> LinePlan:
+    """A mapping's lines; raises ``CompileError`` where they do not fit."""
     residual = step.epilogue.residual
-    plan_lines(
+    return plan_lines(
         step.name,
         layer,
         mapping,
@@ -97,5 +118,6 @@ def _check(
         columns=pod.columns,
         resident=step.inputs[0] in resident,
         streamed=residual is not None and residual not in resident,
+        may_join=residual is None,
         granule=granules(pod, number_format),
     )

@@ -13,8 +13,9 @@ from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.formats import ACCUMULATOR_BYTES, Format
 from motet.targets.systolic.instructions.isa import Activation
 from motet.targets.systolic.instructions.program import Element
-from motet.targets.systolic.mappings.line_plan import SPATIAL, along, line_cycles
+from motet.targets.systolic.mappings.line_plan import SPATIAL, line_cycles
 from motet.targets.systolic.mappings.mapping import Mapping
+from motet.targets.systolic.mappings.spatial_mapping import joined_of
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import Convolution, Elementwise, Pooling, Softmax
 
@@ -42,8 +43,8 @@ def vector_cycles(
         operations *= math.prod(step.layer.kernel)
     busy = operations / (pod.vector.lanes * mapping.pods)
     if mapping.dataflow == SPATIAL and isinstance(step.layer, Convolution):
-        lines = along(step.layer, pod.rows, pod.columns)[0]
-        busy = max(busy, line_cycles(lines, pod.rows, pod.columns) / mapping.pods)
+        lines, joined = joined_of(step, pod, pod.accumulator_words, mapping.pods)
+        busy = max(busy, line_cycles(lines, pod.rows, pod.columns, joined, mapping.pods))
     latency = description.dram.latency_cycles + pod.vector.latency_cycles
     return max(moved / description.dram_bytes_per_cycle, busy) + latency
 
