@@ -3,9 +3,9 @@
     python -m motet.benchmarks.zoo NAME [--variant V] [--seed N] -o x.onnx
     python -m motet.benchmarks.zoo --list
 
-A variant is a name that the family knows, ``@SIZE`` for the edge of the image, or both:
-``--variant 1.0``, ``--variant @64``, ``--variant 1.0@64``. The same seed gives the same
-bytes.
+A variant is a name that the family knows, ``@SIZE`` for the edge of the image or the length
+of the sequence, or both: ``--variant 1.0``, ``--variant @64``, ``--variant 1.0@64``. The
+same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from . import figures, registry
 
 @click.command(help=__doc__)
 @click.argument("name", required=False)
-@click.option("--variant", help="Of the family, @SIZE of the image, or both; see above.")
+@click.option("--variant", help="Of the family, @SIZE, or both; see above.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), metavar="FILE.onnx")
 @click.option("--list", "listed", is_flag=True, help="Say which networks there are.")

@@ -11,7 +11,9 @@ does not depend on what was built before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -29,6 +31,18 @@ RESIDUAL = 0.3
 
 Pair = int | tuple[int, int]
 Floats = NDArray[np.float32]
+
+_OUTLINE: ContextVar[bool] = ContextVar("outline", default=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Inside, models get weights that have shapes and no values: to count, not to run."""
+    token = _OUTLINE.set(True)
+    try:
+        yield
+    finally:
+        _OUTLINE.reset(token)
 
 
 @dataclass(frozen=True)
@@ -88,11 +102,15 @@ class GraphBuilder:
 
     def normal(self, name: str, shape: Sequence[int], deviation: float, mean: float = 0.0) -> Value:
         """An initializer of N(mean, deviation^2), float32."""
+        if _OUTLINE.get():
+            return self._outlined(name, shape)
         drawn = self._generator(name).standard_normal(tuple(shape), dtype=np.float32)
         return self.constant(name, drawn * np.float32(deviation) + np.float32(mean))
 
     def uniform(self, name: str, shape: Sequence[int], low: float, high: float) -> Value:
         """An initializer of U(low, high), float32."""
+        if _OUTLINE.get():
+            return self._outlined(name, shape)
         drawn = self._generator(name).random(tuple(shape), dtype=np.float32)
         return self.constant(name, drawn * np.float32(high - low) + np.float32(low))
 
@@ -106,11 +124,24 @@ class GraphBuilder:
         **attributes: Any,
     ) -> Value:
         """Any operator with one output of ``shape``; an input of None is left out."""
+        return self.nodes(op_type, inputs, name, [shape], domain, **attributes)[0]
+
+    def nodes(
+        self,
+        op_type: str,
+        inputs: Sequence[Value | None],
+        name: str,
+        shapes: Sequence[Sequence[int | str]],
+        domain: str = "",
+        **attributes: Any,
+    ) -> list[Value]:
+        """The same with an output for each of ``shapes``: ``name``, ``name.1``, ``name.2``."""
         names = [value.name if value else "" for value in inputs]
+        outputs = [f"{name}.{index}" if index else name for index in range(len(shapes))]
         self._nodes.append(
-            helper.make_node(op_type, names, [name], name=name, domain=domain, **attributes)
+            helper.make_node(op_type, names, outputs, name=name, domain=domain, **attributes)
         )
-        return Value(name, tuple(shape))
+        return [Value(out, tuple(shape)) for out, shape in zip(outputs, shapes, strict=True)]
 
     def conv(
         self,
@@ -225,6 +256,16 @@ class GraphBuilder:
             inputs.append(self.normal(f"{name}.bias", [features], 0.05))
         return self.node("Gemm", inputs, name, (x.shape[0], features), transB=1)
 
+    def reshape(self, x: Value, name: str, shape: Sequence[int]) -> Value:
+        """The same values in another shape."""
+        return self.node(
+            "Reshape", [x, self.constant(f"{name}.shape", np.array(shape))], name, shape
+        )
+
+    def transpose(self, x: Value, name: str, axes: Sequence[int]) -> Value:
+        """Axis i of the result is axis ``axes[i]`` of ``x``."""
+        return self.node("Transpose", [x], name, [x.shape[axis] for axis in axes], perm=axes)
+
     def model(self, **outputs: Value) -> onnx.ModelProto:
         """The model whose outputs have these names; checked by onnx."""
         infos = []
@@ -240,8 +281,14 @@ class GraphBuilder:
             opset_imports=[helper.make_opsetid("", self.opset)],
             ir_version=8,
         )
-        onnx.checker.check_model(model, full_check=True)
+        if not _OUTLINE.get():
+            onnx.checker.check_model(model, full_check=True)
         return model
+
+    def _outlined(self, name: str, shape: Sequence[int]) -> Value:
+        tensor = onnx.TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT)
+        self._initializers.append(tensor)
+        return Value(name, tuple(shape))
 
     def _generator(self, name: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, crc32(name.encode())])

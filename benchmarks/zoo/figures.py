@@ -10,7 +10,10 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DO
 
 
 def parameters(model: onnx.ModelProto) -> int:
-    """Trained values: weights, biases, scales; not the running mean and variance."""
+    """Trained values: weights, biases, scales; not the running mean and variance.
+
+    A constant of no dimensions, as a bound of a Clip or the 0.5 of a GELU, is not trained.
+    """
     running = {
         name
         for node in model.graph.node
@@ -20,12 +23,12 @@ def parameters(model: onnx.ModelProto) -> int:
     return sum(
         math.prod(tensor.dims)
         for tensor in model.graph.initializer
-        if tensor.data_type in _FLOATS and tensor.name not in running
+        if tensor.data_type in _FLOATS and tensor.dims and tensor.name not in running
     )
 
 
 def macs(model: onnx.ModelProto) -> int:
-    """Multiply-accumulates of convolutions and matrix products of a model of static shapes.
+    """Multiply-accumulates of convolutions, matrix products and LSTMs, of static shapes.
 
     One per output element and element of the reduction; biases do not count, padding does.
     """
@@ -47,4 +50,7 @@ def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     if node.op_type == "Gemm":
         transposed = any(a.name == "transA" and a.i for a in node.attribute)
         return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
+    if node.op_type == "LSTM":
+        steps, batch, _ = shapes[node.input[0]]
+        return steps * batch * sum(math.prod(shapes[name]) for name in node.input[1:3])
     return 0

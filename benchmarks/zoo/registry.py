@@ -15,8 +15,10 @@ import onnx
 
 from motet.runtime.errors import SpecError
 
+from .building import without_weights
+
 PACKAGE = "motet.benchmarks.zoo"
-_NO_FAMILIES = ("__main__", "building", "figures", "registry", "variants")
+_NO_FAMILIES = ("__main__", "building", "figures", "registry", "transformer", "variants")
 
 
 def families() -> dict[str, ModuleType]:
@@ -50,3 +52,9 @@ def build(name: str, variant: str | None = None, seed: int = 0) -> onnx.ModelPro
         raise SpecError(f"the zoo has no network {name!r}; it has {', '.join(found)}")
     model: onnx.ModelProto = found[name].build(variant_of(name, variant), seed)
     return model
+
+
+def outline(name: str, variant: str | None = None) -> onnx.ModelProto:
+    """The same model with weights that have shapes and no values: for ``figures``."""
+    with without_weights():
+        return build(name, variant)

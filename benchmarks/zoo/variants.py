@@ -1,4 +1,7 @@
-"""Variants as text: ``NAME``, ``@SIZE`` or ``NAME@SIZE``, the size being the image's edge."""
+"""Variants as text: ``NAME``, ``@SIZE`` or ``NAME@SIZE``.
+
+The size is the edge of the image, or the length of the sequence.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from motet.runtime.errors import SpecError
 def parse(
     family: str, variant: str | None, known: Iterable[str], default: str, size: int
 ) -> tuple[str, int]:
-    """The variant's name and the edge of its square image, in pixels.
+    """The variant's name, and the edge of its square image in pixels or its sequence's length.
 
     Parameters
     ----------
