@@ -11,8 +11,8 @@ queues do to different memory runs at the same time.
   takes the place of an earlier one waits until nobody uses that any more.
 * Resident tensors that LOADs fill (staging): as tiles, always whole.
 
-A wait that an earlier one of the same queue implies is left out. An instruction that
-somebody waits for gets a SIGNAL behind it.
+A wait that others imply (``implied``) is left out. An instruction that somebody still waits
+for gets a SIGNAL behind it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from motet.runtime.errors import ProgramError
 from motet.targets.systolic.instructions.addressing import View
+from motet.targets.systolic.instructions.hazards import GRANULES, find_waits
+from motet.targets.systolic.instructions.implied import without_implied
 from motet.targets.systolic.instructions.isa import (
     ENGINE_OF,
     ENGINES,
     NO_OPERAND,
     Flag,
-    Function,
     Instructions,
     Opcode,
     empty_instructions,
 )
 from motet.targets.systolic.instructions.program import Role, StepInfo, SystolicProgram, Tensor
-from motet.targets.systolic.instructions.regions import bucket_box, grids_of
-
-GRANULES = 1024
-"""Granules of a memory at most; tiles that share one are ordered though they need not be."""
+from motet.targets.systolic.instructions.regions import grids_of
 
 
 def synchronise(
@@ -57,7 +56,11 @@ def synchronise(
     sequence: instructions of dtype ``INSTRUCTION``, in a legal order.
     number_format: name of the format. tensors, views, steps: of the program.
     pods: how many pods have queues; all that ``sequence`` names.
+
+    Raises ``ProgramError`` where ``sequence`` names a pod that is not there, or an opcode that
+    is none or that only this function may place.
     """
+    _check(sequence, pods)
     draft = SystolicProgram(
         number_format,
         sequence,
@@ -74,12 +77,34 @@ def synchronise(
     )
 
 
+def _check(sequence: Instructions, pods: int) -> None:
+    """What compiled code could not survive."""
+    moving = np.isin(sequence["opcode"], [Opcode.LOAD, Opcode.TRANSFER])
+    stop = sequence["target_pod"].astype(np.int64) + sequence["target_pods"]
+    foreign = np.flatnonzero((sequence["pod"] >= pods) | (moving & (stop > pods)))
+    if len(foreign):
+        i = int(foreign[0])
+        named = max(int(sequence["pod"][i]), int(stop[i]) - 1 if moving[i] else 0)
+        raise ProgramError(
+            f"array program: instruction {i} of the sequence names pod {named}, but the program "
+            f"has queues for {pods} pods: give it more, or place the step on fewer"
+        )
+    unknown = np.flatnonzero(~np.isin(sequence["opcode"], list(ENGINE_OF)))
+    if len(unknown):
+        i = int(unknown[0])
+        raise ProgramError(
+            f"array program: instruction {i} of the sequence has opcode "
+            f"{int(sequence['opcode'][i])}: WAIT and SIGNAL are placed here, others do not exist"
+        )
+
+
 def _queues(sequence: Instructions) -> NDArray[np.int64]:
     """The queue of every instruction."""
     engines = np.zeros(256, np.int64)
     for opcode, engine in ENGINE_OF.items():
         engines[opcode] = engine
-    return sequence["pod"].astype(np.int64) * ENGINES + engines[sequence["opcode"]]
+    pods: NDArray[np.int64] = sequence["pod"].astype(np.int64)
+    return pods * ENGINES + engines[sequence["opcode"]]
 
 
 def _waits(draft: SystolicProgram, queues: NDArray[np.int64], pods: int) -> NDArray[np.int64]:
@@ -91,7 +116,7 @@ def _waits(draft: SystolicProgram, queues: NDArray[np.int64], pods: int) -> NDAr
     written = np.array([t.role in (Role.INTERNAL, Role.OUTPUT) for t in draft.tensors], bool)
     staging = written & _staging(draft)
     resident = [t.resident is not None for t in draft.tensors]
-    return _find_waits(  # type: ignore[no-any-return]
+    found = find_waits(
         draft.instructions,
         queues,
         draft.view_table,
@@ -104,6 +129,7 @@ def _waits(draft: SystolicProgram, queues: NDArray[np.int64], pods: int) -> NDAr
         granule_words(scratchpad, _bases(draft, "address", "second_address")),
         granule_words(accumulators, _bases(draft, "accumulator_address", "third_address")),
     )
+    return without_implied(found, queues)
 
 
 def _staging(draft: SystolicProgram) -> NDArray[np.bool_]:
@@ -170,306 +196,47 @@ def _replaced(tensors: Sequence[Tensor]) -> NDArray[np.int64]:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-_LOAD, _MATMUL, _CONV1D = int(Opcode.LOAD), int(Opcode.MATMUL), int(Opcode.CONV1D)
-_VECTOR, _STORE, _TRANSFER = int(Opcode.VECTOR), int(Opcode.STORE), int(Opcode.TRANSFER)
-_ACCUMULATE, _BIAS = int(Flag.ACCUMULATE), int(Flag.BIAS)
-_RESIDENT, _IN_ACCUMULATORS = int(Flag.RESIDENT), int(Flag.ACCUMULATORS)
-_COPY, _MAXIMUM = int(Function.COPY), int(Function.MAXIMUM)
-_COLUMN_SCALE, _COLUMN_ADD = int(Function.COLUMN_SCALE), int(Function.COLUMN_ADD)
-_REQUANTISE = int(Function.REQUANTISE)
-_ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
-_ROW_MAXIMUM, _ROW_SUM_SQUARES = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
-_ROW_MULTIPLY = int(Function.ROW_MULTIPLY)
-_NONE = NO_OPERAND
-
-
-@njit(cache=True, nogil=True)
-def _need(needed, touched, count, queues, own, other):  # type: ignore[no-untyped-def]
-    """Note that the instruction needs ``other`` complete; the number of queues noted."""
-    if other < 0:
-        return count
-    queue = queues[other]
-    if queue == own:
-        return count
-    if needed[queue] < 0:
-        touched[count] = queue
-        count += 1
-    if needed[queue] < other:
-        needed[queue] = other
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _tile(  # type: ignore[no-untyped-def]
-    needed, touched, count, queues, own, i, uses, pod, engine, low, high, granule, writes
-):
-    """Hazards of a tile at words [low, high) of one pod's memory; notes the access.
-
-    ``uses`` [pods, granules, 5]: the last reader of each engine, then the last writer.
-    """
-    a, b, c, d, w = -1, -1, -1, -1, -1  # neighbours mostly have the same uses: ask once
-    for g in range(low // granule, (max(high, low + 1) - 1) // granule + 1):
-        use = uses[pod, g]
-        if use[4] != w:
-            w = use[4]
-            count = _need(needed, touched, count, queues, own, w)
-        if not writes:
-            use[engine] = i
-            continue
-        if use[0] != a:
-            a = use[0]
-            count = _need(needed, touched, count, queues, own, a)
-        if use[1] != b:
-            b = use[1]
-            count = _need(needed, touched, count, queues, own, b)
-        if use[2] != c:
-            c = use[2]
-            count = _need(needed, touched, count, queues, own, c)
-        if use[3] != d:
-            d = use[3]
-            count = _need(needed, touched, count, queues, own, d)
-        use[0], use[1], use[2], use[3], use[4] = -1, -1, -1, -1, i
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _read_tensor(  # type: ignore[no-untyped-def]
-    needed, touched, count, queues, own, box, grid, heads, nodes
-):
-    """Wait for the writers of a box of buckets."""
-    for sheet in range(box[0], box[1]):
-        for position in range(box[2], box[3]):
-            node = heads[grid.first + sheet * grid.across + position]
-            while node >= 0:
-                count = _need(needed, touched, count, queues, own, nodes[node, 0])
-                node = nodes[node, 1]
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _write_tensor(i, queues, box, grid, heads, nodes, used):  # type: ignore[no-untyped-def]
-    """Note ``i`` as a writer of a box of buckets; each queue's last one is kept."""
-    for sheet in range(box[0], box[1]):
-        for position in range(box[2], box[3]):
-            bucket = grid.first + sheet * grid.across + position
-            node = heads[bucket]
-            while node >= 0 and queues[nodes[node, 0]] != queues[i]:
-                node = nodes[node, 1]
-            if node >= 0:
-                nodes[node, 0] = i
-                continue
-            if used == len(nodes):
-                larger = np.empty((2 * used, 2), np.int64)
-                larger[:used] = nodes
-                nodes = larger
-            nodes[used, 0], nodes[used, 1] = i, heads[bucket]
-            heads[bucket] = used
-            used += 1
-    return nodes, used
-
-
-@njit(cache=True, nogil=True)
-def _find_waits(  # type: ignore[no-untyped-def]
-    code, queues, views, grids, buckets, written, staging, replaced, pods, granule, acc_granule
-):
-    """See ``_waits``. ``last_use`` [resident tensors' numbers, queues]: for places used again."""
-    queue_count = 4 * pods
-    pads = np.full((pods, GRANULES + 2, 5), -1, np.int32)
-    accumulators = np.full((pods, GRANULES + 2, 5), -1, np.int32)
-    heads = np.full(buckets + 1, -1, np.int64)
-    nodes = np.empty((1024, 2), np.int64)
-    used = 0
-    tracked = len(grids) if len(replaced) else 0
-    last_use = np.full((tracked, queue_count), -1, np.int32)
-    known = np.full((queue_count, queue_count), -1, np.int32)
-    needed = np.full(queue_count, -1, np.int64)
-    touched = np.empty(queue_count, np.int64)
-    box = np.empty(4, np.int64)
-    waits = np.empty((len(code) + 16, 2), np.int64)
-    found = 0
-    for i in range(len(code)):
-        c = code[i]
-        own, pod, n = queues[i], int(c.pod), 0
-        engine = own % 4
-        rows, columns, depth = int(c.rows), int(c.columns), int(c.depth)
-        flags, function = int(c.flags), int(c.function)
-        address, second = int(c.address), int(c.second_address)
-        third, acc = int(c.third_address), int(c.accumulator_address)
-        tile = rows * columns
-        first_target, targets = int(c.target_pod), int(c.target_pods)
-        reads_view = c.opcode == _LOAD or (flags & _RESIDENT) != 0
-        writes_view = (c.opcode == _STORE or c.opcode == _TRANSFER) and c.operand != _NONE
-        if reads_view or writes_view:
-            tensor = views[c.operand].tensor
-            if staging[tensor] and flags & _RESIDENT:
-                place = views[c.operand].resident
-                n = _tile(needed, touched, n, queues, own, i, pads,
-                          pod, engine, place, place + grids[tensor].elements,
-                          granule, False)  # fmt: skip
-            elif written[tensor]:
-                wide = columns
-                if c.opcode == _MATMUL:
-                    wide = depth
-                elif c.opcode == _CONV1D:
-                    wide = (columns - 1) * int(c.value) + depth
-                bucket_box(
-                    views, grids, c.operand, int(c.group), int(c.row), int(c.column),
-                    rows, wide, box,
-                )  # fmt: skip
-                if reads_view:
-                    n = _read_tensor(
-                        needed, touched, n, queues, own, box, grids[tensor], heads, nodes
-                    )
-                else:
-                    nodes, used = _write_tensor(i, queues, box, grids[tensor], heads, nodes, used)
-                if tracked:
-                    last_use[tensor, own] = i
-                    if writes_view:
-                        for r in range(len(replaced)):
-                            if replaced[r, 0] == tensor:
-                                for q in range(queue_count):
-                                    n = _need(
-                                        needed, touched, n, queues, own, last_use[replaced[r, 1], q]
-                                    )
-        if c.opcode == _LOAD:
-            for target in range(first_target, first_target + targets):
-                if flags & _IN_ACCUMULATORS:
-                    n = _tile(needed, touched, n, queues, own, i, accumulators,
-                              target, engine, acc, acc + tile, acc_granule, True)  # fmt: skip
-                else:
-                    n = _tile(needed, touched, n, queues, own, i, pads,
-                              target, engine, address, address + tile, granule, True)  # fmt: skip
-        elif c.opcode == _MATMUL or c.opcode == _CONV1D:
-            wide = depth
-            weights = depth * columns
-            vector = columns
-            if c.opcode == _CONV1D:
-                wide = (columns - 1) * int(c.value) + depth
-                weights = rows * depth
-                vector = rows
-            if not flags & _RESIDENT:
-                n = _tile(needed, touched, n, queues, own, i, pads,
-                          pod, engine, address, address + rows * wide, granule, False)  # fmt: skip
-            n = _tile(needed, touched, n, queues, own, i, pads,
-                      pod, engine, second, second + weights, granule, False)  # fmt: skip
-            if flags & _BIAS:
-                n = _tile(needed, touched, n, queues, own, i, accumulators,
-                          pod, engine, third, third + vector, acc_granule, False)  # fmt: skip
-            n = _tile(needed, touched, n, queues, own, i, accumulators,
-                      pod, engine, acc, acc + tile, acc_granule, True)  # fmt: skip
-        elif c.opcode == _VECTOR:
-            if function >= _COPY and function <= _MAXIMUM and not flags & _RESIDENT:
-                if flags & _IN_ACCUMULATORS:
-                    n = _tile(needed, touched, n, queues, own, i, accumulators,
-                              pod, engine, second, second + tile, acc_granule, False)  # fmt: skip
-                else:
-                    n = _tile(needed, touched, n, queues, own, i, pads,
-                              pod, engine, second, second + tile, granule, False)  # fmt: skip
-            by_column = function in (_COLUMN_SCALE, _COLUMN_ADD, _REQUANTISE)
-            by_row = function >= _ROW_MAXIMUM and function <= _ROW_MULTIPLY
-            by_row = by_row or function == _ROW_REQUANTISE
-            if by_column or by_row:
-                length = columns if by_column else rows
-                n = _tile(needed, touched, n, queues, own, i, accumulators,
-                          pod, engine, third, third + length, acc_granule,
-                          _ROW_MAXIMUM <= function <= _ROW_SUM_SQUARES)  # fmt: skip
-            n = _tile(needed, touched, n, queues, own, i, accumulators,
-                      pod, engine, acc, acc + tile, acc_granule, True)  # fmt: skip
-        elif c.opcode == _STORE or (c.opcode == _TRANSFER and c.operand != _NONE):
-            n = _tile(needed, touched, n, queues, own, i, accumulators,
-                      pod, engine, acc, acc + tile, acc_granule, False)  # fmt: skip
-        elif c.opcode == _TRANSFER:
-            moved_acc = flags & _IN_ACCUMULATORS
-            if moved_acc:
-                n = _tile(needed, touched, n, queues, own, i, accumulators,
-                          pod, engine, acc, acc + tile, acc_granule, False)  # fmt: skip
-            else:
-                n = _tile(needed, touched, n, queues, own, i, pads,
-                          pod, engine, second, second + tile, granule, False)  # fmt: skip
-            for target in range(first_target, first_target + targets):
-                if moved_acc:
-                    n = _tile(needed, touched, n, queues, own, i, accumulators,
-                              target, engine, third, third + tile, acc_granule, True)  # fmt: skip
-                else:
-                    n = _tile(needed, touched, n, queues, own, i, pads,
-                              target, engine, address, address + tile, granule, True)  # fmt: skip
-        for t in range(n):
-            queue = touched[t]
-            other = needed[queue]
-            needed[queue] = -1
-            if known[own, queue] >= other:
-                continue
-            known[own, queue] = other
-            if found == len(waits):
-                larger_waits = np.empty((2 * found, 2), np.int64)
-                larger_waits[:found] = waits
-                waits = larger_waits
-            waits[found, 0], waits[found, 1] = i, other
-            found += 1
-    return waits[:found]
-
-
 def _laid_out(
     sequence: Instructions, queues: NDArray[np.int64], waits: NDArray[np.int64], pods: int
 ) -> tuple[Instructions, NDArray[np.int64]]:
     """Queue after queue: WAITs before, SIGNALs behind the instructions that they belong to."""
     signalled = np.zeros(len(sequence), bool)
     signalled[waits[:, 1]] = True
-    order = np.argsort(queues, kind="stable")
-    waits_of = np.bincount(waits[:, 0], minlength=len(sequence))[order]
-    signals = signalled[order]
-    ends = np.cumsum(waits_of + 1 + signals)
-    places = np.empty(len(sequence), np.int64)
-    places[order] = ends - 1 - signals
-    total = int(ends[-1]) if len(ends) else 0
-    made = empty_instructions(total)
-    made[places] = sequence
-    per_queue = np.bincount(queues, minlength=pods * ENGINES).astype(np.int64)
-    bounds = np.concatenate([[0], np.cumsum(per_queue)])
-    starts = np.concatenate([[0], ends])[bounds].astype(np.int64)
-    _place_signals(made, sequence, signalled, places)
-    _place_waits(made, sequence, waits, places, _semaphore_values(order, signals, bounds), queues)
+    total = pods * ENGINES
+    lengths = np.bincount(queues, minlength=total) + np.bincount(queues[signalled], minlength=total)
+    lengths += np.bincount(queues[waits[:, 0]], minlength=total)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    blank = empty_instructions(2)
+    blank["opcode"] = Opcode.WAIT, Opcode.SIGNAL
+    made = np.empty(int(starts[-1]), sequence.dtype)
+    _place(made, sequence, queues, waits, signalled, blank, starts[:-1].copy())
     return made, starts
 
 
-def _semaphore_values(
-    order: NDArray[np.int64], signals: NDArray[np.bool_], bounds: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Per instruction: its queue's semaphore once its SIGNAL, if it has one, is done."""
-    counted = np.cumsum(signals)
-    before = np.concatenate([[0], counted])[bounds[:-1]]
-    values = np.empty(len(order), np.int64)
-    values[order] = counted - np.repeat(before, np.diff(bounds))
-    return values
-
-
-def _place_signals(
-    made: Instructions,
-    sequence: Instructions,
-    signalled: NDArray[np.bool_],
-    places: NDArray[np.int64],
+@njit(cache=True, nogil=True)
+def _place(
+    made: Any, sequence: Any, queues: Any, waits: Any, signalled: Any, blank: Any, at: Any
 ) -> None:
-    at = places[signalled] + 1
-    made["opcode"][at] = Opcode.SIGNAL
-    made["pod"][at], made["step"][at] = sequence["pod"][signalled], sequence["step"][signalled]
-
-
-def _place_waits(
-    made: Instructions,
-    sequence: Instructions,
-    waits: NDArray[np.int64],
-    places: NDArray[np.int64],
-    values: NDArray[np.int64],
-    queues: NDArray[np.int64],
-) -> None:
-    """The waits of an instruction stand right before it."""
-    if not len(waits):
-        return
-    waiting, awaited = waits[:, 0], waits[:, 1]
-    firsts = np.flatnonzero(np.concatenate([[True], waiting[1:] != waiting[:-1]]))
-    counts = np.diff(np.concatenate([firsts, [len(waits)]]))
-    number = np.arange(len(waits)) - np.repeat(firsts, counts)
-    at = places[waiting] - np.repeat(counts, counts) + number
-    made["opcode"][at] = Opcode.WAIT
-    made["pod"][at], made["step"][at] = sequence["pod"][waiting], sequence["step"][waiting]
-    made["semaphore"][at], made["value"][at] = queues[awaited], values[awaited]
+    """Fill ``made``; ``at`` [queues]: where each queue begins. ``blank``: a WAIT, a SIGNAL."""
+    semaphores = np.zeros(len(at), np.int64)
+    values = np.zeros(len(sequence), np.uint32)  # of its queue's semaphore behind an instruction
+    w = 0
+    for i in range(len(sequence)):
+        queue, pod, step = queues[i], sequence[i].pod, sequence[i].step
+        place = at[queue]
+        while w < len(waits) and waits[w, 0] == i:
+            made[place] = blank[0]
+            made[place].pod, made[place].step = pod, step
+            made[place].semaphore = queues[waits[w, 1]]
+            made[place].value = values[waits[w, 1]]
+            place += 1
+            w += 1
+        made[place] = sequence[i]
+        place += 1
+        if signalled[i]:
+            semaphores[queue] += 1
+            values[i] = semaphores[queue]
+            made[place] = blank[1]
+            made[place].pod, made[place].step = pod, step
+            place += 1
+        at[queue] = place

@@ -7,7 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from motet.runtime.errors import ProgramError
 from motet.targets.systolic.instructions.addressing import Loop, View
+from motet.targets.systolic.instructions.hazards import GRANULES
+from motet.targets.systolic.instructions.implied import without_implied
 from motet.targets.systolic.instructions.isa import (
     ENGINE_OF,
     ENGINES,
@@ -16,7 +19,7 @@ from motet.targets.systolic.instructions.isa import (
     empty_instructions,
 )
 from motet.targets.systolic.instructions.program import Role, StepInfo, Tensor
-from motet.targets.systolic.instructions.synchronise import GRANULES, granule_words, synchronise
+from motet.targets.systolic.instructions.synchronise import granule_words, synchronise
 
 PODS = 3
 SIDE = 12
@@ -220,3 +223,79 @@ def test_work_on_different_memory_is_not_ordered():
 @pytest.mark.parametrize("words", [1, 16, 1023, 1024, 1025, 100_000, 2**31])
 def test_granules_cover_the_memory(words):
     assert words <= granule_words(words) * GRANULES
+
+
+def random_waits(rng: np.random.Generator, count: int, queues: int) -> tuple[np.ndarray, ...]:
+    """Queues of instructions; pairs (instruction, an earlier one of another queue) as hazards."""
+    queue = rng.integers(0, queues, count)
+    pairs = []
+    for i in range(count):
+        for other in range(queues):
+            before = np.flatnonzero(queue[:i] == other)
+            if other != queue[i] and len(before) and rng.random() < 0.3:
+                pairs.append((i, int(rng.choice(before[-6:]))))
+    return queue, np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def complete_before(queue: np.ndarray, waits: np.ndarray) -> np.ndarray:
+    """[a, b]: whether a is complete before b starts, by the queues and by waits alone."""
+    made = np.zeros((len(queue), len(queue)), bool)
+    for i in range(len(queue)):
+        direct = [*np.flatnonzero(queue[:i] == queue[i])[-1:], *waits[waits[:, 0] == i, 1]]
+        for other in direct:
+            made[:, i] |= made[:, other]
+            made[other, i] = True
+    return made
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_only_waits_that_nothing_implies_are_kept(seed):
+    rng = np.random.default_rng(seed)
+    queue, waits = random_waits(rng, 80, 5)
+    kept = without_implied(waits.copy(), queue)
+    whole = complete_before(queue, waits)
+    assert 0 < len(kept) < len(waits)
+    np.testing.assert_array_equal(complete_before(queue, kept), whole)
+    for i in range(len(kept)):
+        fewer = complete_before(queue, np.delete(kept, i, axis=0))
+        assert not fewer[kept[i, 1], kept[i, 0]], "a wait that others imply was kept"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_small_table_of_clocks_only_keeps_more_waits(seed):
+    queue, waits = random_waits(np.random.default_rng(seed), 150, 5)
+    best = without_implied(waits.copy(), queue)
+    kept = without_implied(waits.copy(), queue, max_words=0)
+    assert len(best) < len(kept) < len(waits)
+    whole = complete_before(queue, waits)
+    np.testing.assert_array_equal(complete_before(queue, kept), whole)
+
+
+def test_every_signal_is_waited_for():
+    code = random_sequence(np.random.default_rng(3), 200)
+    program = synchronise(code, "fp32", TENSORS, VIEWS, (), PODS)
+    made = program.instructions
+    waits, signals = (made[made["opcode"] == opcode] for opcode in (Opcode.WAIT, Opcode.SIGNAL))
+    awaited = set(zip(waits["semaphore"].tolist(), waits["value"].tolist(), strict=True))
+    assert len(awaited) == len(signals) > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("pod", PODS), ("target_pod", PODS), ("target_pods", PODS + 1)]
+)
+def test_a_pod_without_queues_is_refused(field, value):
+    code = empty_instructions(2)
+    code["opcode"] = Opcode.LOAD
+    code["operand"] = 0
+    code["rows"] = code["columns"] = 4
+    code[field][1] = value
+    with pytest.raises(ProgramError, match=rf"instruction 1 .*names pod {PODS}.*{PODS} pods"):
+        synchronise(code, "fp32", TENSORS, VIEWS, (), PODS)
+
+
+@pytest.mark.parametrize("opcode", [0, Opcode.WAIT, Opcode.SIGNAL, 77])
+def test_a_sequence_with_semaphores_of_its_own_is_refused(opcode):
+    code = empty_instructions(1)
+    code["opcode"] = opcode
+    with pytest.raises(ProgramError, match=r"instruction 0 .*placed here"):
+        synchronise(code, "fp32", TENSORS, VIEWS, (), PODS)
