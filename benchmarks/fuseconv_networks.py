@@ -170,7 +170,7 @@ class _Builder:
         down = MatrixProduct(1, 1, squeezed, x.channels)
         inner = self.product(f"{name}.reduce", down, pooled, RELU)
         up = MatrixProduct(1, 1, x.channels, squeezed)
-        gate = Epilogue(activation=Activation.HARD_SIGMOID)
+        gate = Epilogue(activation=Activation.HARD_SIGMOID, alpha=1 / 6)
         gates = self.product(f"{name}.expand", up, inner, gate)
         scale = Elementwise("multiply", (x.size**2, x.channels), vector=True)
         return x._replace(tensor=self.step(f"{name}.scale", scale, (x.tensor, gates)))

@@ -28,9 +28,6 @@ from motet.targets.systolic.workload.layers import Product
 from motet.targets.systolic.workload.parts import whole_view
 
 MAX_INSTRUCTIONS = 50_000_000
-AHEAD = 9
-"""Steps that a step's loads may run ahead, as far as places go: where tensors of these many
-steps before lie, it has no tiles unless it must."""
 
 
 def emit_plan(
@@ -50,10 +47,10 @@ def emit_plan(
             mapping=mapping,
             views=views,
             resident=plan.resident,
-            scratchpad=range(plan.tile_words[number]),
+            scratchpad=range(plan.tile_words),
             accumulators=range(description.pod(mapping.first_pod).accumulator_words),
         )
-        context = _after(context, before, min(plan.tile_words[max(0, number - AHEAD) : number + 1]))
+        context = _after(context, before)
         parts.append(emit_step(context))
         before = context.reach
         total += len(parts[-1])
@@ -73,29 +70,27 @@ def emit_plan(
     )
 
 
-def _after(context: StepContext, before: Reach, free: int) -> StepContext:
-    """The step with its tiles from where those ``before`` end, in each memory, if they fit.
-
-    free: words of scratchpad that were free of tensors for some time.
-    """
+def _after(context: StepContext, before: Reach) -> StepContext:
+    """The step with its tiles from where those ``before`` end, in each memory, if they fit."""
     trial = replace(context, views=ViewTable(), reach=Reach())
     if isinstance(context.step.layer, Product) and context.mapping.dataflow != SPATIAL:
         product_rings(trial)
     else:
         emit_step(trial)
-    taken, sums = trial.reach.scratchpad, context.accumulators
-    limit = free if taken <= free else context.scratchpad.stop
     moved = {
-        "scratchpad": _moved(context.scratchpad, taken, before.scratchpad, limit),
-        "accumulators": _moved(sums, trial.reach.accumulators, before.accumulators, sums.stop),
+        memory: _moved(getattr(context, memory), getattr(trial.reach, memory), start)
+        for memory, start in (
+            ("scratchpad", before.scratchpad),
+            ("accumulators", before.accumulators),
+        )
     }
     reach = Reach(*(words.start for words in moved.values()))
     return replace(context, reach=reach, **moved)
 
 
-def _moved(words: range, used: int, start: int, limit: int) -> range:
-    """``words``, or as many from ``start`` on where the ``used`` ones of them end by ``limit``."""
-    return range(start, start + len(words)) if start + used <= limit else words
+def _moved(words: range, used: int, start: int) -> range:
+    """``words``, or as many from ``start`` on where the ``used`` ones of them then fit."""
+    return range(start, start + len(words)) if start + used <= words.stop else words
 
 
 def _tensors(workload: Workload, plan: Plan, views: ViewTable) -> list[Tensor]:

@@ -1,9 +1,9 @@
 """The plan of a workload: which tensors stay in scratchpads, and every step's mapping.
 
-A scratchpad is split once per program: the upper part may hold tensors that go from step to
-step without DRAM, from its end down. Words below all tensors that live during a step hold the
-step's tiles. For every split in ``SPLITS``, tensors are given places by what they save, the
-steps are mapped to what is left, and the split with the least estimated cycles is taken.
+A scratchpad is split once per program: tensors that go from step to step without DRAM lie at its
+end, words [0, tile_words) below them hold the steps' tiles. For every split in ``SPLITS``,
+tensors are given places by what they save, the steps are mapped to what is left, and the split
+with the least estimated cycles is taken.
 """
 
 from __future__ import annotations
@@ -39,14 +39,11 @@ Mapper = Callable[[int, Step, Dict[int, Place], int], Priced]
 
 @dataclass(frozen=True)
 class Plan:
-    """mappings: one per step. resident: places by tensor.
-
-    tile_words: of each step, the words from 0 on that its tiles may take.
-    """
+    """mappings: one per step. resident: places by tensor. tile_words: see the module."""
 
     mappings: tuple[Mapping, ...]
     resident: dict[int, Place]
-    tile_words: tuple[int, ...]
+    tile_words: int
     cycles: float
 
 
@@ -71,7 +68,7 @@ def make_plan(
     for split in SPLITS if lives else SPLITS[:1]:
         least = words - int(words * split) // ALIGNMENT * ALIGNMENT
         addresses = _with_parts(workload, allocate(lives, least, words))
-        tile_words = _free_words(lives, addresses, len(workload.steps), words)
+        tile_words = min(addresses.values(), default=words)
         if split and not addresses:
             continue
         try:
@@ -112,17 +109,6 @@ def allocate(lives: Sequence[Life], start: int, stop: int) -> dict[int, int]:
     return {life.tensor: start + stop - at - sizes[life.tensor] for life, at in placed}
 
 
-def _free_words(
-    lives: Sequence[Life], addresses: Dict[int, int], steps: int, words: int
-) -> tuple[int, ...]:
-    """Of each step, the words below all tensors that live during it."""
-    free = [words] * steps
-    for life in lives:
-        for step in range(life.first, life.last + 1):
-            free[step] = min(free[step], addresses.get(life.tensor, words))
-    return tuple(free)
-
-
 def _lives(workload: Workload) -> list[Life]:
     """Of every tensor that may be resident; a part lives and lies in its whole."""
     parts = {part.tensor for part in workload.parts}
@@ -154,14 +140,13 @@ def _mapped(
     workload: Workload,
     description: ArrayDescription,
     addresses: Dict[int, int],
-    tile_words: tuple[int, ...],
+    tile_words: int,
     mapper: Mapper,
 ) -> Plan:
     everywhere = range(description.pod_count)
     resident = {tensor: Place(at, everywhere) for tensor, at in addresses.items()}
     priced = [
-        mapper(number, step, resident, tile_words[number])
-        for number, step in enumerate(workload.steps)
+        mapper(number, step, resident, tile_words) for number, step in enumerate(workload.steps)
     ]
     mappings = tuple(one.mapping for one in priced)
     places = {

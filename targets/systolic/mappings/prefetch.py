@@ -44,8 +44,8 @@ def prefetched(
     mappings = tuple(
         mapping
         if "weight_slots" in constraints_of(constraints, step.name)
-        else _deepened(step, mapping, plan, words, description, number_format)
-        for step, mapping, words in zip(workload.steps, plan.mappings, plan.tile_words, strict=True)
+        else _deepened(step, mapping, plan, description, number_format)
+        for step, mapping in zip(workload.steps, plan.mappings, strict=True)
     )
     return replace(plan, mappings=mappings)
 
@@ -54,16 +54,15 @@ def _deepened(
     step: Step,
     mapping: Mapping,
     plan: Plan,
-    words: int,
     description: ArrayDescription,
     number_format: Format,
 ) -> Mapping:
-    """``mapping`` with its rings in ``words`` * SHARE words."""
+    """``mapping`` with its rings in SHARE of the words for tiles."""
     layer = step.layer
     if isinstance(layer, Convolution) and mapping.dataflow == SPATIAL:
-        slots = _line_slots(step, mapping, words, description, number_format)
+        slots = _line_slots(step, mapping, plan, description, number_format)
     elif isinstance(layer, (Convolution, MatrixProduct)):
-        slots = _tile_slots(step, mapping, plan, words, description, number_format)
+        slots = _tile_slots(step, mapping, plan, description, number_format)
     else:
         return mapping
     return replace(mapping, weight_slots=max(slots, mapping.weight_slots))
@@ -73,7 +72,6 @@ def _tile_slots(
     step: Step,
     mapping: Mapping,
     plan: Plan,
-    words: int,
     description: ArrayDescription,
     number_format: Format,
 ) -> int:
@@ -88,13 +86,13 @@ def _tile_slots(
     size = (mapping.tile_rows, mapping.tile_depth, mapping.tile_columns)
     taken = scratchpad_words(parts, size, mapping.input_slots, 0, mapping.accumulator_slots)
     one = slot_words(mapping.tile_depth * mapping.tile_columns, parts.scratchpad_granule)
-    return min(tiles, (int(words * SHARE) - int(taken)) // int(one))
+    return min(tiles, (int(plan.tile_words * SHARE) - int(taken)) // int(one))
 
 
 def _line_slots(
     step: Step,
     mapping: Mapping,
-    words: int,
+    plan: Plan,
     description: ArrayDescription,
     number_format: Format,
 ) -> int:
@@ -108,6 +106,6 @@ def _line_slots(
     vectors = slot_words(2 * mapping.tile_rows, granule["accumulators"])
     return min(
         tiles,
-        int(words * SHARE / 2) // int(weights),
+        int(plan.tile_words * SHARE / 2) // int(weights),
         int(pod.accumulator_words * VECTOR_SHARE) // int(vectors),
     )
