@@ -24,7 +24,7 @@ from motet.targets.host.kernel_cache import KernelCache, cache_of_environment, i
 @click.option("--clear", is_flag=True, help="Remove every kernel that is kept.")
 @json_option
 def cache(clear: bool, as_json: bool) -> None:
-    """Show, or clear, the compiled host kernels that are kept between compilations."""
+    """Show or clear the compiled host kernels that are kept."""
     kept = cache_of_environment()
     facts = _cleared(kept) if clear else _facts(kept)
     if as_json:

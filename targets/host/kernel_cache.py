@@ -63,9 +63,12 @@ def cache_of_environment() -> KernelCache:
     Raises ``SpecError`` where ``MOTET_CACHE_BYTES`` is no size, or there is no home folder.
     """
     named = os.environ.get("MOTET_CACHE_DIR")
-    folder = Path(named).expanduser() if named else platformdirs.user_cache_path("motet")
-    if not named and not folder.is_absolute():
-        raise SpecError("there is no home folder to keep kernels in: set MOTET_CACHE_DIR")
+    try:
+        folder = Path(named).expanduser() if named else platformdirs.user_cache_path("motet")
+    except RuntimeError as error:
+        raise SpecError(
+            "there is no home folder to keep kernels in: name a folder with MOTET_CACHE_DIR"
+        ) from error
     return KernelCache(folder.absolute(), _limit())
 
 

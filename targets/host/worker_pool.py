@@ -24,7 +24,6 @@ import msgspec
 
 from motet.runtime.errors import CompileError
 from motet.targets.host.machine import Machine
-from motet.targets.host.worker import STARTED
 
 _AHEAD = 2
 """Jobs that a process has at once: it never waits while this one is busy itself."""
@@ -148,7 +147,7 @@ class WorkerPool:
         if not content:
             raise _died(worker)
         *lines, worker.unread = (worker.unread + content).split(b"\n")
-        return [self._answer(worker, line.decode()) for line in lines if line.decode() != STARTED]
+        return [self._answer(worker, line.decode()) for line in lines]
 
     def _answer(self, worker: _Worker, line: str) -> Answer:
         number, job = worker.jobs.popleft()

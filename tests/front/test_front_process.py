@@ -64,6 +64,7 @@ def test_interrupted_while_compiling(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", f"{code}cli.main()"],
         cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "MOTET_CACHE": "0"},
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
