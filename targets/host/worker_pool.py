@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 from types import TracebackType
@@ -78,7 +80,7 @@ class WorkerPool:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = msgspec.json.encode(machine).decode()
-        self._folder = tempfile.TemporaryDirectory(prefix="motet-")
+        self._folders = ExitStack()
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._numbers = 0
@@ -97,7 +99,13 @@ class WorkerPool:
         for worker in self._workers:
             worker.process.communicate()
         self._selector.close()
-        self._folder.cleanup()
+        self._folders.close()
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Where kernels and objects pass; made with the first process."""
+        made = tempfile.TemporaryDirectory(prefix="motet-kernels-")
+        return Path(self._folders.enter_context(made))
 
     @property
     def size(self) -> int:
@@ -112,7 +120,7 @@ class WorkerPool:
     def grow(self, size: int) -> None:
         """Start processes until there are ``size``; they get ready while this one goes on."""
         while len(self._workers) < size:
-            worker = _Worker(_started(self._folder.name, self._machine))
+            worker = _Worker(_started(str(self._folder), self._machine))
             self._workers.append(worker)
             self._selector.register(worker.output, selectors.EVENT_READ, worker)
 
@@ -124,7 +132,7 @@ class WorkerPool:
         """Give ``job`` to the process that has least to do."""
         worker = min(self._workers, key=lambda each: len(each.jobs))
         self._numbers += 1
-        path = Path(self._folder.name, f"{self._numbers}.json")
+        path = self._folder / f"{self._numbers}.json"
         path.write_text(job.text, encoding="utf-8")
         worker.jobs.append((self._numbers, job))
         try:
@@ -153,7 +161,7 @@ class WorkerPool:
         number, job = worker.jobs.popleft()
         answered, outcome = line.split()
         assert int(answered) == number, "a worker answers in order"
-        path = Path(self._folder.name, f"{number}.o")
+        path = self._folder / f"{number}.o"
         return Answer(job, path.read_bytes() if outcome == "done" else None)
 
 

@@ -137,7 +137,7 @@ def test_workers_end_with_the_compiler(sent: signal.Signals, tmp_path: Path) -> 
     process.wait(timeout=60)
     _wait_for(lambda: not Path(f"/proc/{worker}").exists() or None)
     assert list(tmp_path.iterdir()) == [temporary]
-    assert not list(temporary.glob("motet-*"))
+    assert not list(temporary.glob("motet-kernels-*"))
 
 
 def _children(parent: int) -> list[int]:

@@ -171,7 +171,7 @@ def assert_gone(objects: KernelObjects) -> None:
     assert worker.process.returncode is not None
     with pytest.raises(ChildProcessError):
         os.waitpid(worker.process.pid, os.WNOHANG)
-    assert not Path(objects._pool._folder.name).exists()
+    assert not objects._pool._folder.exists()
 
 
 def test_no_process_cannot_compile():
