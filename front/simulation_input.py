@@ -110,8 +110,12 @@ def _topology(file: str, request: CompileRequest) -> Work:
         raise SpecError(f"{file}: a topology has no --shape, --value, --operator-file or --set")
     description = array_of(request.target or DEFAULT_ARRAY)
     stages = stages_of(read_topology(file))
-    preferred = "int8" if "int8" in description.formats else description.formats[0]
-    return Work((ModelWork(Path(file).stem, stages),), description, preferred)
+    return Work((ModelWork(Path(file).stem, stages),), description, _preferred(description))
+
+
+def _preferred(description: ArrayDescription) -> str:
+    """The format where nothing asks for one: SCALE-Sim's words have no type, and are a byte."""
+    return "int8" if "int8" in description.formats else description.formats[0]
 
 
 def _source(file: str, request: CompileRequest, show: Show) -> Work:
@@ -139,7 +143,8 @@ def _source(file: str, request: CompileRequest, show: Show) -> Work:
     description = array_of(config or spec.target)
     models = array_work(spec, CompileOptions(progress=show))
     schedules = {model.name: _schedule(model, model.inputs) for model in spec.models}
-    return Work(tuple(models), description, spec.array.format, schedules)
+    number_format = _preferred(description) if config else spec.array.format
+    return Work(tuple(models), description, number_format, schedules)
 
 
 def _schedule(model: Any, wires: Mapping[str, str]) -> Schedule:

@@ -19,11 +19,16 @@ from motet.tensors import parse_all_inputs
 
 Command = Callable[..., Any]
 
+_TARGET = click.option(
+    "--target", metavar="host|NAME|FILE.toml",
+    help="host, a shipped array (motet targets lists them), or an array description.",
+)  # fmt: skip
+_ARRAY = click.option(
+    "--target", metavar="NAME|FILE.toml|FILE.cfg",
+    help="A shipped array (motet targets lists them), an array description, or a SCALE-Sim "
+    "configuration; where absent a specification's own, or edge-64x64.",
+)  # fmt: skip
 _COMPILE_OPTIONS = (
-    click.option(
-        "--target", metavar="host|NAME|FILE.toml",
-        help="host, a shipped array (motet targets lists them), or an array description.",
-    ),
     click.option(
         "--shape", "shapes", multiple=True, metavar="INPUT:1x3x224x224",
         help="Size of an input whose shape is open; MODEL.INPUT:... with several models.",
@@ -115,7 +120,15 @@ def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
 
 def compile_options(command: Command) -> Command:
     """The options that say what to compile; the command gets a ``CompileRequest`` first."""
+    return _compile_options(command, _TARGET)
 
+
+def array_options(command: Command) -> Command:
+    """``compile_options`` of commands that only know arrays as targets."""
+    return _compile_options(command, _ARRAY)
+
+
+def _compile_options(command: Command, target_option: Callable[[Command], Command]) -> Command:
     @wraps(command)
     def gathered(
         target: str | None,
@@ -127,7 +140,7 @@ def compile_options(command: Command) -> Command:
     ) -> Any:
         return command(CompileRequest(target, shapes, settings, values, operator_files), **others)
 
-    return _with(gathered, *_COMPILE_OPTIONS)
+    return _with(gathered, target_option, *_COMPILE_OPTIONS)
 
 
 def run_options(command: Command) -> Command:

@@ -11,7 +11,7 @@ import click
 
 from motet.commands.common import (
     Format,
-    compile_options,
+    array_options,
     format_options,
     model_option,
     print_as,
@@ -48,7 +48,7 @@ from motet.runtime.errors import SpecError
     "description, as pods.0.scratchpad.ports. A point is on the Pareto front where no other is "
     "better in latency, energy or power without being worse in another of them.\n"
 )  # fmt: skip
-@compile_options
+@array_options
 @click.argument("file", metavar="MODEL.onnx | SPEC.toml | TOPOLOGY.csv")
 @model_option
 @click.option(

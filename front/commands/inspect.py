@@ -77,9 +77,8 @@ def _print_assembly(bundle: Bundle, name: str) -> None:
     if not chosen:
         known = ", ".join(names) or "none: the bundle is for the host"
         raise InputError(f"--asm {name}: no such array program; there are {known}")
-    with naming_extras():
-        from motet.targets.systolic.instructions.assembly import disassembled_lines
-        from motet.targets.systolic.instructions.encoding import decode
+    from motet.targets.systolic.instructions.assembly import disassembled_lines
+    from motet.targets.systolic.instructions.encoding import decode
 
     for one in chosen:
         click.echo(f"; {one}")

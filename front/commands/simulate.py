@@ -7,7 +7,7 @@ import click
 from motet.closed_forms import DATAFLOWS, MODES, closed_form_rows
 from motet.commands.common import (
     Format,
-    compile_options,
+    array_options,
     format_options,
     model_option,
     print_as,
@@ -35,7 +35,7 @@ TIMING = "timing"
     "  motet simulate headset.toml --seconds 2\n"
     "\n" + UTILISATION + "\n"
 )  # fmt: skip
-@compile_options
+@array_options
 @click.argument("file", metavar="MODEL.onnx | SPEC.toml | BUNDLE.motet | TOPOLOGY.csv")
 @model_option
 @click.option(
@@ -49,11 +49,13 @@ TIMING = "timing"
     type=click.Choice([TIMING, *MODES]),
     default=TIMING,
     show_default=True,
-    help="timing: events, memories included. The others: compute cycles in closed form.",
+    metavar="NAME",
+    help=f"timing: events, memories included. Compute cycles in closed form: {', '.join(MODES)}.",
 )
 @click.option(
     "--dataflow",
     type=click.Choice(DATAFLOWS),
+    metavar="NAME",
     help="Dataflow of the closed forms; all that the mode has where absent.",
 )
 @click.option(
@@ -77,10 +79,8 @@ def simulate(
 ) -> None:
     """Cycles, bytes and energy of models on a simulated array.
 
-    A model is for edge-64x64 unless --target says otherwise. No value is computed: motet run
-    and motet check do that. Operators of the host are listed and take no time: motet bench
-    measures them. A SCALE-Sim topology (.csv) is run as it is, and --target takes a SCALE-Sim
-    .cfg file too.
+    No value is computed: motet run and motet check do that. Operators of the host are listed
+    and take no time: motet bench measures them. A SCALE-Sim topology (.csv) is run as it is.
     """
     files.check()
     _check_options(mode, dataflow, seconds, files)

@@ -135,5 +135,7 @@ def print_closed_forms(rows: Sequence[Mapping[str, Any]], mode: str, array: str)
     console.print(table(f"compute cycles on {array}, mode {mode}", columns, body))
     for name in names:
         has_form = [row[name] for row in rows if row[name] is not None]
-        which = "in all" if len(has_form) == len(rows) else f"in the {len(has_form)} layers it has"
+        which = (
+            "in all" if len(has_form) == len(rows) else f"in {len(has_form)} of {len(rows)} layers"
+        )
         console.print(f"{name}: {sum(has_form):,} {which}")

@@ -41,6 +41,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for make in ("affine", "half", "counts", "picture", "logarithm", "negative", "unsupported"):
         getattr(front_models, make)(folder / f"{make}.onnx")
     front_models.affine(folder / "open.onnx", "N")
+    front_models.layers(folder / "layers.onnx")
+    front_models.layers(folder / "open_layers.onnx", "N")
     return folder
 
 

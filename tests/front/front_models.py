@@ -96,6 +96,30 @@ def digits(path: Path) -> Path:
     return write(path, nodes, [image], [("logits", TensorProto.FLOAT, ["N", 10])], w=weights)
 
 
+def layers(path: Path, batch: int | str = 1) -> Path:
+    """Products of every sort, then a cosine, which no array computes: waves [N, 5]."""
+    random = np.random.default_rng(0)
+    weights = {
+        "w1": random.standard_normal((8, 4, 3, 3)),
+        "w2": random.standard_normal((8, 4, 3, 3)),
+        "w3": random.standard_normal((8, 1, 1, 3)),
+        "w4": random.standard_normal((288, 5)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "w1"], ["a"], "conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"], "relu1"),
+        helper.make_node("Conv", ["b", "w2"], ["c"], "grouped", group=2, pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["c", "w3"], ["d"], "line", group=8, pads=[0, 1, 0, 1]),
+        helper.make_node("Flatten", ["d"], ["e"], "flatten"),
+        helper.make_node("MatMul", ["e", "w4"], ["f"], "dense"),
+        helper.make_node("Cos", ["f"], ["waves"], "cosine"),
+    ]
+    image: Tensor = ("image", TensorProto.FLOAT, [batch, 4, 6, 6])
+    waves: Tensor = ("waves", TensorProto.FLOAT, [batch, 5])
+    small = {name: (0.1 * weight).astype("float32") for name, weight in weights.items()}
+    return write(path, nodes, [image], [waves], **small)
+
+
 def unsupported(path: Path) -> Path:
     """An operator that nothing lowers."""
     node = helper.make_node("Upsample", ["x"], ["y"], "stranger", domain="org.example")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from motet.exploring import (
@@ -73,6 +73,7 @@ def test_unknown_keys_are_named(key):
 numbers = st.floats(0.1, 10.0)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(numbers, numbers, numbers), max_size=12))
 def test_no_point_of_the_front_is_beaten_and_every_other_one_is(figures):
     points = [
