@@ -182,11 +182,16 @@ class _Builder:
         )
 
 
-def workload(network: Network, variant: Variant, replaced: frozenset[int]) -> Workload:
-    """``network`` with the blocks ``replaced`` in ``variant``; "base" replaces none."""
+def workload(
+    network: Network, variant: Variant, replaced: frozenset[int], edge: int = EDGE
+) -> Workload:
+    """``network`` with the blocks ``replaced`` in ``variant``; "base" replaces none.
+
+    edge: of the square image, in pixels.
+    """
     make = _Builder()
-    start = make.tensor((1, 3, EDGE, EDGE), Role.INPUT, name="image")
-    x = make.dense("stem", Image(start, 3, EDGE), network.stem, 3, 2, network.ends)
+    start = make.tensor((1, 3, edge, edge), Role.INPUT, name="image")
+    x = make.dense("stem", Image(start, 3, edge), network.stem, 3, 2, network.ends)
     for number, block in enumerate(network.blocks):
         is_replaced = variant != "base" and number in replaced
         kind = variant.removesuffix("50") if is_replaced else "base"
