@@ -18,7 +18,7 @@ from typing import Any
 from motet.runtime.errors import SpecError
 from motet.targets.host.kernel_cache import KernelCache
 from motet.targets.host.machine import Machine, usable_cores
-from motet.targets.host.object_code import compile_encoded, encoded, object_key
+from motet.targets.host.object_code import compile_kernel, encoded, object_key
 from motet.targets.host.worker_pool import Job, WorkerPool
 
 KERNELS_PER_WORKER = 8
@@ -48,7 +48,7 @@ class KernelObjects:
     warn: Report = _ignore
     hits: int = 0
     _objects: dict[str, bytes] = field(default_factory=dict)
-    _known: set[str] = field(default_factory=set)
+    _kernels: dict[str, Any] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
     _pending: deque[Job] = field(default_factory=deque)
     _resources: ExitStack = field(default_factory=ExitStack)
@@ -73,13 +73,13 @@ class KernelObjects:
     @property
     def count(self) -> int:
         """Kernels that were added."""
-        return len(self._known)
+        return len(self._kernels)
 
     def add(self, symbol: str, kernel: Any) -> None:
         """``kernel`` (a ``tirx.PrimFunc``) belongs to the library; a known symbol is skipped."""
-        if symbol in self._known:
+        if symbol in self._kernels:
             return
-        self._known.add(symbol)
+        self._kernels[symbol] = kernel
         job = Job(symbol, encoded(symbol, kernel))
         if not self._take_kept(job):
             self._pending.append(job)
@@ -129,7 +129,8 @@ class KernelObjects:
             self._pool.submit(self._pending.popleft())
 
     def _compile_here(self, job: Job) -> None:
-        self._made(job, compile_encoded(job.text, self.machine))
+        kernel = self._kernels[job.symbol]
+        self._made(job, compile_kernel(job.symbol, kernel, self.machine))
 
     def _made(self, job: Job, data: bytes) -> None:
         self._objects[job.symbol] = data

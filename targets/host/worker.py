@@ -1,6 +1,6 @@
 """A process that compiles kernels for the one that started it (``worker_pool``).
 
-It reads the number of a job from its standard input, a line each, compiles
+It says ``ready``, reads the number of a job from its standard input, a line each, compiles
 ``FOLDER/NUMBER.json`` to ``FOLDER/NUMBER.o`` and answers ``NUMBER done`` or ``NUMBER failed``.
 It ends when its input does, so it cannot outlive the process that started it for longer than
 one kernel; that process was then killed, and its folder is removed.
@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 
 from motet.targets.host.machine import Machine
+
+READY = "ready"
 
 
 def serve(folder: str, machine: str) -> None:
@@ -33,6 +35,7 @@ def serve(folder: str, machine: str) -> None:
 def _compile_all(folder: Path, machine: Machine, answers: int) -> None:
     from motet.targets.host.object_code import compile_encoded
 
+    os.write(answers, f"{READY}\n".encode())
     for line in sys.stdin:
         job = folder / line.strip()
         try:

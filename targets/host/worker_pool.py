@@ -26,6 +26,7 @@ import msgspec
 
 from motet.runtime.errors import CompileError
 from motet.targets.host.machine import Machine
+from motet.targets.host.worker import READY
 
 _AHEAD = 2
 """Jobs that a process has at once: it never waits while this one is busy itself."""
@@ -58,8 +59,13 @@ class _Worker:
     """One process: its jobs in the order in which it does them."""
 
     process: subprocess.Popen[bytes]
+    ready: bool = False
     jobs: deque[tuple[int, Job]] = field(default_factory=deque)
     unread: bytes = b""
+
+    @property
+    def has_room(self) -> bool:
+        return self.ready and len(self.jobs) < _AHEAD
 
     @property
     def input(self) -> int:
@@ -125,12 +131,16 @@ class WorkerPool:
             self._selector.register(worker.output, selectors.EVENT_READ, worker)
 
     def has_room(self) -> bool:
-        """Whether ``submit`` may be called."""
-        return any(len(worker.jobs) < _AHEAD for worker in self._workers)
+        """Whether ``submit`` may be called: not before a process is ready.
+
+        So nobody waits for one that still imports TVM while this one could compile.
+        """
+        return any(worker.has_room for worker in self._workers)
 
     def submit(self, job: Job) -> None:
         """Give ``job`` to the process that has least to do."""
-        worker = min(self._workers, key=lambda each: len(each.jobs))
+        ready = (worker for worker in self._workers if worker.has_room)
+        worker = min(ready, key=lambda each: len(each.jobs))
         self._numbers += 1
         path = self._folder / f"{self._numbers}.json"
         path.write_text(job.text, encoding="utf-8")
@@ -155,7 +165,9 @@ class WorkerPool:
         if not content:
             raise _died(worker)
         *lines, worker.unread = (worker.unread + content).split(b"\n")
-        return [self._answer(worker, line.decode()) for line in lines]
+        texts = [line.decode() for line in lines]
+        worker.ready = worker.ready or READY in texts
+        return [self._answer(worker, text) for text in texts if text != READY]
 
     def _answer(self, worker: _Worker, line: str) -> Answer:
         number, job = worker.jobs.popleft()
@@ -183,6 +195,6 @@ def _died(worker: _Worker) -> CompileError:
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     what = f"kernel '{worker.jobs[0][1].symbol}'" if worker.jobs else "kernels"
     return CompileError(
-        f"{what}: the process that compiled it {how}; where memory is short, compile with "
+        f"{what}: a process that compiles kernels {how}; where memory is short, compile with "
         "fewer jobs (--jobs 1)"
     )

@@ -46,6 +46,8 @@ def objects_of(objects: KernelObjects, kernels: dict[str, Any]) -> dict[str, byt
     with objects:
         for symbol, kernel in kernels.items():
             objects.add(symbol, kernel)
+        while objects._pool.size and not objects._pool.has_room():
+            assert objects._pool.answers(wait=True) == []
         return objects.finish()
 
 
@@ -136,15 +138,16 @@ def test_a_kernel_that_cannot_be_compiled_is_an_error_here(jobs: int):
 @pytest.mark.usefixtures("eager_workers")
 @pytest.mark.parametrize(
     ("program", "how"),
-    [("import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 9)", "killed by signal 9"),
-     ("raise SystemExit(7)", "ended with code 7")],
+    [("print('ready', flush=True); input(); os.kill(os.getpid(), 9)",
+      "kernel 'product': a process that compiles kernels was killed by signal 9"),
+     ("raise SystemExit(7)", "kernels: a process that compiles kernels ended with code 7")],
 )  # fmt: skip
 def test_a_process_that_dies_is_named_by_its_kernel(
     program: str, how: str, kernels: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(worker_pool, "_PROGRAM", program)
+    monkeypatch.setattr(worker_pool, "_PROGRAM", f"import os; {program}")
     objects = KernelObjects(MACHINE, jobs=2)
-    with pytest.raises(CompileError, match=f"kernel 'product'.*{how}.*--jobs 1"):
+    with pytest.raises(CompileError, match=f"{how}.*--jobs 1"):
         objects_of(objects, kernels)
     assert_gone(objects)
 
