@@ -16,6 +16,7 @@ from motet.targets.systolic.workload.layers import (
     Pooling,
     Softmax,
 )
+from motet.targets.systolic.workload.moves import Concat, Permute, Slice
 
 ACTIVATIONS = {
     Activation.NONE: lambda x, alpha: x,
@@ -44,11 +45,27 @@ def evaluate(workload, arguments):
         if tensor.role in (Role.INPUT, Role.WEIGHT):
             values[number] = np.asarray(next(given), np.float64).reshape(tensor.shape)
     assert next(given, None) is None
+    parts = {part.tensor: part for part in workload.parts}
     for step in workload.steps:
+        for number in step.reads:
+            if number in parts:
+                values[number] = stretch(workload, values, parts[number])
         made = layer_values(step.layer, [values[number] for number in step.inputs])
         made = with_epilogue(step, made.reshape(step.layer.output_shape), values)
-        values[step.output] = made.reshape(workload.tensors[step.output].shape)
+        if step.output in parts:
+            stretch(workload, values, parts[step.output])[...] = made.reshape(
+                workload.tensors[step.output].shape
+            )
+        else:
+            values[step.output] = made.reshape(workload.tensors[step.output].shape)
     return [values[i] for i, t in enumerate(workload.tensors) if t.role is Role.OUTPUT]
+
+
+def stretch(workload, values, part):
+    """The values of a part, in its whole."""
+    shape = workload.tensors[part.tensor].shape
+    whole = values.setdefault(part.whole, np.zeros(workload.tensors[part.whole].shape))
+    return whole.reshape(-1)[part.offset : part.offset + math.prod(shape)].reshape(shape)
 
 
 def with_epilogue(step, value, values):
@@ -74,6 +91,15 @@ def layer_values(layer, inputs):
         return pooling(layer, inputs[0].reshape(layer.input_shape))
     if isinstance(layer, Elementwise):
         return elementwise(layer, inputs)
+    if isinstance(layer, Permute):
+        return inputs[0].reshape(layer.shape).transpose(layer.axes)
+    if isinstance(layer, Concat):
+        return np.concatenate(
+            [x.reshape(s) for x, s in zip(inputs, layer.input_shapes, strict=True)], axis=1
+        )
+    if isinstance(layer, Slice):
+        cuts = zip(layer.begins, layer.lengths, layer.steps, strict=True)
+        return inputs[0].reshape(layer.shape)[np.ix_(*(b + np.arange(n) * s for b, n, s in cuts))]
     if isinstance(layer, Softmax):
         rows = inputs[0].reshape(layer.output_shape)
         powers = np.exp(rows - rows.max(axis=1, keepdims=True))

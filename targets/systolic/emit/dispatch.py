@@ -12,6 +12,7 @@ from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.emit.context import StepContext
 from motet.targets.systolic.emit.elementwise import emit_elementwise
 from motet.targets.systolic.emit.layer_norm import emit_layer_norm
+from motet.targets.systolic.emit.moves import emit_move
 from motet.targets.systolic.emit.pooling import emit_pooling
 from motet.targets.systolic.emit.products import emit_product
 from motet.targets.systolic.emit.softmax import emit_softmax
@@ -37,14 +38,18 @@ from motet.targets.systolic.workload.layers import (
     Softmax,
     TransposedConvolution,
 )
+from motet.targets.systolic.workload.moves import Concat, Permute, Slice
 from motet.targets.systolic.workload.transposed import largest_phase
 
 FAMILIES: dict[type, Callable[[StepContext], Instructions]] = {
+    Concat: emit_move,
     Convolution: emit_product,
     Elementwise: emit_elementwise,
     LayerNorm: emit_layer_norm,
     MatrixProduct: emit_product,
+    Permute: emit_move,
     Pooling: emit_pooling,
+    Slice: emit_move,
     Softmax: emit_softmax,
     TransposedConvolution: emit_transposed,
 }
@@ -69,6 +74,7 @@ def step_mapping(
     *,
     scratchpad_words: int | None = None,
     constraints: Constraints | None = None,
+    pods: range | None = None,
 ) -> Priced:
     """The mapping of any step with the least estimated cycles, and those cycles.
 
@@ -77,6 +83,7 @@ def step_mapping(
     resident: places of the tensors that lie in scratchpads.
     scratchpad_words: what its tiles may take of each pod's scratchpad.
     constraints: by step name, fields of ``Mapping`` that are given.
+    pods: those that may be used, from 0 on; default all.
 
     Raises ``CompileError`` where nothing fits.
     """
@@ -91,7 +98,7 @@ def step_mapping(
     found, refused = [], None
     for option in options:
         try:
-            found.append(option(*given, resident, scratchpad_words, pins))
+            found.append(option(*given, resident, scratchpad_words, pins, pods))
         except CompileError as error:
             refused = refused or error
     if not found:
@@ -114,6 +121,7 @@ def _product(
     resident: Dict[int, Place],
     words: int | None,
     pins: Pins,
+    pods: range | None,
 ) -> Priced:
     scale = 1.0
     if isinstance(step.layer, TransposedConvolution):
@@ -127,6 +135,7 @@ def _product(
         number_format,
         resident=resident,
         constraints=pins,
+        pods=pods,
         scratchpad_words=words,
     )
     return Priced(made.mapping, made.cycles * scale)
@@ -140,9 +149,16 @@ def _spatial(
     resident: Dict[int, Place],
     words: int | None,
     pins: Pins,
+    pods: range | None,
 ) -> Priced:
     made = choose_spatial_mapping(
-        step, workload, description, number_format, resident, scratchpad_words=words
+        step,
+        workload,
+        description,
+        number_format,
+        resident,
+        pods=_first_kind(description, pods),
+        scratchpad_words=words,
     )
     return _priced(step, workload, description, number_format, resident, replace(made, **pins))
 
@@ -155,11 +171,23 @@ def _vector(
     resident: Dict[int, Place],
     words: int | None,
     pins: Pins,
+    pods: range | None,
 ) -> Priced:
     made = choose_vector_mapping(
-        step, workload, description, number_format, resident, scratchpad_words=words
+        step,
+        workload,
+        description,
+        number_format,
+        resident,
+        pods=_first_kind(description, pods),
+        scratchpad_words=words,
     )
     return _priced(step, workload, description, number_format, resident, replace(made, **pins))
+
+
+def _first_kind(description: ArrayDescription, pods: range | None) -> range | None:
+    """Of ``pods`` those of the first kind, which all steps but products use."""
+    return None if pods is None else range(min(pods.stop, description.pods[0].count))
 
 
 def _priced(

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from motet.runtime.errors import CompileError
-
-MAX_ELEMENTS = 2**31 - 1
+from motet.targets.systolic.workload.limits import require as _require
+from motet.targets.systolic.workload.limits import require_size as _require_size
+from motet.targets.systolic.workload.moves import Move
 
 
 class ProductShape(NamedTuple):
@@ -327,7 +327,7 @@ class LayerNorm:
 
 
 Product = Convolution | TransposedConvolution | MatrixProduct
-Layer = Product | Pooling | Elementwise | Softmax | LayerNorm
+Layer = Product | Pooling | Elementwise | Softmax | LayerNorm | Move
 
 
 def _window_out_size(layer: Convolution | Pooling) -> tuple[int, int]:
@@ -339,12 +339,3 @@ def _window_out_size(layer: Convolution | Pooling) -> tuple[int, int]:
         for size, reach, stride in zip(sizes, reaches, layer.stride, strict=True)
     )
     return height, width
-
-
-def _require(condition: bool, layer: object, rule: str) -> None:
-    if not condition:
-        raise CompileError(f"{rule}: {layer}")
-
-
-def _require_size(elements: int, layer: object) -> None:
-    _require(elements <= MAX_ELEMENTS, layer, "a tensor may hold at most 2**31 - 1 values")
