@@ -1,4 +1,7 @@
-"""A workload to a program: the plan, and the program that follows it."""
+"""A workload to a program: the plan, and the program that follows it.
+
+On an array of several pods there are plans for fewer of them too (``pod_limits``).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.emit.dispatch import step_mapping
 from motet.targets.systolic.emit.plan_emission import emit_plan
+from motet.targets.systolic.emit.pod_limits import fastest, limited_plans
 from motet.targets.systolic.formats import FORMATS, Format
 from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.mappings.file import Constraints
@@ -35,7 +39,7 @@ def compile_workload(
     number_format: str | Format = "fp32",
     constraints: Constraints | None = None,
 ) -> CompiledWorkload:
-    """The program of ``workload`` on all of ``description``'s pods.
+    """The program of ``workload``, on the pods of ``description`` that make it fastest.
 
     Parameters
     ----------
@@ -49,8 +53,11 @@ def compile_workload(
         ``MAX_INSTRUCTIONS``.
     """
     made = FORMATS[number_format] if isinstance(number_format, str) else number_format
-    plan = plan_workload(workload, description, made, constraints)
-    program = emit_plan(workload, description, made, plan)
+    plan, program = fastest(
+        _plans(workload, description, made, constraints),
+        description,
+        lambda plan: emit_plan(workload, description, made, plan),
+    )
     names = [step.name for step in workload.steps]
     return CompiledWorkload(program, plan, dict(zip(names, plan.mappings, strict=True)))
 
@@ -61,8 +68,33 @@ def plan_workload(
     number_format: Format,
     constraints: Constraints | None = None,
 ) -> Plan:
-    """The plan that ``compile_workload`` follows, with its estimated cycles."""
+    """The plan with the least estimated cycles; ``compile_workload`` follows it or a faster one."""
+    return _plans(workload, description, number_format, constraints)[0]
+
+
+def _plans(
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    constraints: Constraints | None,
+) -> list[Plan]:
+    """The plans that may be the fastest, the one with the least estimated cycles first."""
     _check(workload, description, number_format)
+
+    def planned(pods: range) -> Plan:
+        return _planned(workload, description, number_format, constraints, pods)
+
+    return limited_plans(description, sum(step.layer.macs for step in workload.steps), planned)
+
+
+def _planned(
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    constraints: Constraints | None,
+    pods: range,
+) -> Plan:
+    """The best plan that uses ``pods`` only."""
 
     def mapper(number: int, step: Step, resident: Dict[int, Place], tile_words: int) -> Priced:
         return step_mapping(
@@ -73,6 +105,7 @@ def plan_workload(
             resident,
             scratchpad_words=tile_words,
             constraints=constraints,
+            pods=pods,
         )
 
     plan = make_plan(workload, description, number_format, mapper)

@@ -103,8 +103,9 @@ def _queues(sequence: Instructions) -> NDArray[np.int64]:
     engines = np.zeros(256, np.int64)
     for opcode, engine in ENGINE_OF.items():
         engines[opcode] = engine
-    pods: NDArray[np.int64] = sequence["pod"].astype(np.int64)
-    return pods * ENGINES + engines[sequence["opcode"]]
+    made: NDArray[np.int64] = sequence["pod"].astype(np.int64) * ENGINES
+    made += engines[sequence["opcode"]]
+    return made
 
 
 def _waits(draft: SystolicProgram, queues: NDArray[np.int64], pods: int) -> NDArray[np.int64]:
