@@ -34,7 +34,7 @@ def _layers(model: ModelWork) -> list[str]:
 
 
 def _of_model(content: Constraints, model: str, layers: Sequence[str]) -> Constraints:
-    pinned: dict[str, dict[str, Any]] = {EVERY_STEP: content.get(EVERY_STEP, {})}
+    pinned: dict[str, dict[str, Any]] = {EVERY_STEP: {**content.get(EVERY_STEP, {})}}
     for layer in layers:
         pinned[layer] = {**content.get(layer, {}), **content.get(f"{model}:{layer}", {})}
     return {name: table for name, table in pinned.items() if table}

@@ -30,7 +30,9 @@ class Files:
     plots: tuple[str, ...]
 
     def check(self) -> None:
-        """Raise ``SpecError`` before time is spent where a file could not be written."""
+        """Raise ``SpecError`` before time is spent where a file cannot be read or written."""
+        if self.mapping and not Path(self.mapping).is_file():
+            raise SpecError(f"--mapping {self.mapping}: there is no such file")
         if self.save_mapping:
             check_destination(Path(self.save_mapping), "--save-mapping", MAPPING_HEAD)
         if self.trace:
@@ -91,7 +93,7 @@ def plot_kind(path: str) -> str:
 
 _FILE_OPTIONS = (
     click.option(
-        "--mapping", metavar="FILE.toml", type=click.Path(exists=True, dir_okay=False),
+        "--mapping", metavar="FILE.toml",
         help="Tiles, dataflows and pods by layer name; what it leaves out is searched.",
     ),
     click.option(

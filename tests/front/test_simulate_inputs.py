@@ -194,6 +194,7 @@ def test_a_bundle_keeps_its_format_and_mappings(run_motet: Motet, inception: Pat
         ("--mode fuseconv --dataflow weight-stationary", "--mode fuseconv has the dataflows"),
         ("--seconds 1 --plot timeline.svg", "--seconds has no trace or plot"),
         ("--seconds 0", "--seconds"),
+        ("--mapping nowhere.toml", "--mapping nowhere.toml: there is no such file"),
         ("--plot picture.svg", "the name says what to draw"),
         ("--trace nowhere/t.json", "there is no folder nowhere"),
     ],
