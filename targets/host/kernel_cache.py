@@ -17,7 +17,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,9 @@ _KEPT_OF_LIMIT = 0.9
 """What eviction leaves of the limit, so that it does not run at every compilation."""
 _ABANDONED_SECONDS = 3600.0
 """Age of a half-written file whose writer must have been killed."""
+_ENTRY = ".o"
 _HALF_WRITTEN = ".half-"
+_File = tuple[str, os.stat_result]
 _OFF = ("0", "off", "no", "false")
 
 
@@ -111,6 +113,14 @@ class KernelCache:
         sizes = [found.st_size for _, found in self._entries()]
         return Usage(len(sizes), sum(sizes))
 
+    def evict_after(self, keys: Iterable[str]) -> int:
+        """``evict``, for about one in 16 of the ``keys`` that were put.
+
+        Looking at every entry takes a while in a full folder (0.3 s for 40,000), and keys are
+        digests: so the limit is passed by few entries at most, whoever writes them.
+        """
+        return self.evict() if any(key.startswith("0") for key in keys) else 0
+
     def evict(self) -> int:
         """Where the limit is passed, remove what was used least recently; how many went."""
         entries = sorted(self._entries(), key=lambda entry: entry[1].st_mtime_ns)
@@ -122,7 +132,7 @@ class KernelCache:
         for path, found in entries:
             if size <= _KEPT_OF_LIMIT * self.limit_bytes:
                 break
-            _remove(path)
+            _remove(Path(path))
             size -= found.st_size
             removed += 1
         return removed
@@ -131,7 +141,7 @@ class KernelCache:
         """Remove every entry; what there was."""
         entries = list(self._entries())
         for path, _ in entries:
-            path.unlink(missing_ok=True)
+            Path(path).unlink(missing_ok=True)
         self._last.unlink(missing_ok=True)
         return Usage(len(entries), sum(found.st_size for _, found in entries))
 
@@ -155,16 +165,16 @@ class KernelCache:
         return self.folder / "last_compile.json"
 
     def _path(self, key: str) -> Path:
-        return self._objects / f"{key}.o"
+        return self._objects / f"{key}{_ENTRY}"
 
-    def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
+    def _entries(self) -> Iterator[_File]:
         """Files of entries; those that another process removes meanwhile are left out."""
-        yield from _files(self._objects, "*.o")
+        yield from _files(self._objects, lambda name: name.endswith(_ENTRY))
 
     def _remove_abandoned(self) -> None:
-        for path, found in _files(self._objects, f"{_HALF_WRITTEN}*"):
+        for path, found in _files(self._objects, lambda name: name.startswith(_HALF_WRITTEN)):
             if time.time() - found.st_mtime > _ABANDONED_SECONDS:
-                _remove(path)
+                _remove(Path(path))
 
     def _write(self, path: Path, content: bytes) -> None:
         """The whole file or none, whoever reads or writes it at the same time."""
@@ -179,12 +189,18 @@ class KernelCache:
             raise
 
 
-def _files(folder: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
-    for path in folder.glob(pattern):
-        try:
-            yield path, path.stat()
-        except OSError:
-            continue
+def _files(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[_File]:
+    """Files whose name is wanted; none where there is no such folder."""
+    try:
+        found = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in found:
+        if is_wanted(entry.name):
+            try:
+                yield entry.path, entry.stat()
+            except OSError:
+                continue
 
 
 def _remove(path: Path) -> None:

@@ -50,6 +50,7 @@ class KernelObjects:
     _objects: dict[str, bytes] = field(default_factory=dict)
     _kernels: dict[str, Any] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
+    _written: list[str] = field(default_factory=list)
     _pending: deque[Job] = field(default_factory=deque)
     _resources: ExitStack = field(default_factory=ExitStack)
 
@@ -137,11 +138,11 @@ class KernelObjects:
         self.progress(f"{len(self._objects)} of {self.count} kernels compiled")
         if self.cache is not None:
             self._tried(lambda cache: cache.put(self._keys[job.symbol], data))
+            self._written.append(self._keys[job.symbol])
 
     def _close_cache(self) -> None:
         """Leave the cache within its limit, and with a note of what it was good for."""
-        if self.count > self.hits:
-            self._tried(lambda cache: cache.evict())
+        self._tried(lambda cache: cache.evict_after(self._written))
         self._tried(lambda cache: cache.note(self.count, self.hits))
 
     def _tried(self, write: Callable[[KernelCache], object]) -> None:

@@ -91,6 +91,15 @@ def test_what_was_used_least_recently_goes_first(tmp_path: Path):
     assert cache.evict() == 0
 
 
+def test_full_folders_are_looked_at_now_and_then(tmp_path: Path):
+    cache = KernelCache(tmp_path, limit_bytes=0)
+    cache.put("1a", DATA)
+    assert cache.evict_after(["1a", "f0"]) == 0
+    cache.put("0a", DATA)
+    assert cache.evict_after(["1a", "0a"]) == 2
+    assert entries(cache) == []
+
+
 def test_half_written_files_of_killed_processes_go(tmp_path: Path):
     cache = KernelCache(tmp_path)
     cache.put("a", DATA)
