@@ -77,15 +77,10 @@ def _after(context: StepContext, before: Reach) -> StepContext:
         product_rings(trial)
     else:
         emit_step(trial)
-    moved = {
-        memory: _moved(getattr(context, memory), getattr(trial.reach, memory), start)
-        for memory, start in (
-            ("scratchpad", before.scratchpad),
-            ("accumulators", before.accumulators),
-        )
-    }
-    reach = Reach(*(words.start for words in moved.values()))
-    return replace(context, reach=reach, **moved)
+    scratchpad = _moved(context.scratchpad, trial.reach.scratchpad, before.scratchpad)
+    sums = _moved(context.accumulators, trial.reach.accumulators, before.accumulators)
+    reach = Reach(scratchpad.start, sums.start)
+    return replace(context, reach=reach, scratchpad=scratchpad, accumulators=sums)
 
 
 def _moved(words: range, used: int, start: int) -> range:

@@ -55,26 +55,27 @@ def _tile(  # type: ignore[no-untyped-def]
     """
     a, b, c, d, w = -1, -1, -1, -1, -1  # neighbours mostly have the same uses: ask once
     for g in range(low // granule, (max(high, low + 1) - 1) // granule + 1):
-        use = uses[pod, g]
-        if use[4] != w:
-            w = use[4]
+        if uses[pod, g, 4] != w:
+            w = uses[pod, g, 4]
             count = _need(needed, touched, count, queues, own, w)
         if not writes:
-            use[engine] = i
+            uses[pod, g, engine] = i
             continue
-        if use[0] != a:
-            a = use[0]
+        if uses[pod, g, 0] != a:
+            a = uses[pod, g, 0]
             count = _need(needed, touched, count, queues, own, a)
-        if use[1] != b:
-            b = use[1]
+        if uses[pod, g, 1] != b:
+            b = uses[pod, g, 1]
             count = _need(needed, touched, count, queues, own, b)
-        if use[2] != c:
-            c = use[2]
+        if uses[pod, g, 2] != c:
+            c = uses[pod, g, 2]
             count = _need(needed, touched, count, queues, own, c)
-        if use[3] != d:
-            d = use[3]
+        if uses[pod, g, 3] != d:
+            d = uses[pod, g, 3]
             count = _need(needed, touched, count, queues, own, d)
-        use[0], use[1], use[2], use[3], use[4] = -1, -1, -1, -1, i
+        for user in range(4):
+            uses[pod, g, user] = -1
+        uses[pod, g, 4] = i
     return count
 
 
