@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tvm import IRModule, relax
 from tvm.ir import GlobalVar
 
-from motet.compiler.compile import CompileOptions, transformed
+from motet.compiler.compile import CompileOptions, Transformed, transformed
 from motet.compiler.dimensions import added, dimension_of
 from motet.compiler.frontend.load import ImportedModel
 from motet.compiler.kernels import region_binding
@@ -21,6 +21,7 @@ from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.passes.graph import bindings_of
 from motet.passes.macs import macs_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET
+from motet.runtime.errors import CompileError, ModelError, SpecError
 from motet.runtime.shapes import Dimension
 from motet.targets.systolic.workload.work import ModelWork, Stage
 
@@ -36,8 +37,7 @@ def array_work(spec: BundleSpec, options: CompileOptions | None = None) -> list[
     done = transformed(spec, options)
     open_inputs = {model.name: _closed(model) for model in done.models}
     if any(open_inputs.values()):
-        models = [_with_shapes(model, open_inputs[model.name]) for model in spec.models]
-        done = transformed(replace(spec, models=tuple(models)), options)
+        done = _transformed_closed(spec, options, open_inputs)
     placement = next((r.summary for r in done.records if r.name == "place"), "")
     return [
         ModelWork(
@@ -48,6 +48,25 @@ def array_work(spec: BundleSpec, options: CompileOptions | None = None) -> list[
         )
         for model in done.models
     ]
+
+
+def _transformed_closed(
+    spec: BundleSpec, options: CompileOptions, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
+) -> Transformed:
+    """``spec`` with open sizes taken as 1; says so where a model does not take them."""
+    models = tuple(_with_shapes(model, shapes[model.name]) for model in spec.models)
+    try:
+        return transformed(replace(spec, models=models), options)
+    except (ModelError, CompileError) as error:
+        assumed = ", ".join(
+            f"{name}:{'x'.join(map(str, shape))}"
+            for inputs in shapes.values()
+            for name, shape in inputs.items()
+        )
+        raise SpecError(
+            f"open sizes were taken as 1 ({assumed}), and that does not work: give others with "
+            f"--shape. {error}"
+        ) from error
 
 
 def _closed(model: ImportedModel) -> dict[str, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ LEFT_OUT = (1, 3, 7)
 ROOM, WIDE = 120, 200
 """Columns of a terminal below which a table lacks columns, and shortens names."""
 SHOWN_HOST = 3
+_CALLS = re.compile("^[0-9]+ calls -> [0-9]+; ")
+"""How the records of all passes begin."""
 
 
 def print_models(models: Sequence[SimulatedModel]) -> None:
@@ -34,10 +37,10 @@ def print_models(models: Sequence[SimulatedModel]) -> None:
         columns = _fitting(COLUMNS, console.width)
         rows = [_fitting(_row(step, console.width), console.width) for step in model.steps]
         title = f"{model.model} on {model.array} in {model.number_format} (simulated)"
-        console.print(table(title, columns, rows))
+        console.print(table(title, columns, rows) if rows else title)
         _print_totals(console, model)
     for placement in dict.fromkeys(model.placement for model in models if model.placement):
-        console.print(f"placement: {placement}")
+        console.print(f"placement: {_CALLS.sub('', placement)}")
     console.print(f"{UTILISATION}; speed of light: the largest bound, in cycles")
 
 
@@ -90,12 +93,15 @@ def _print_totals(console: Console, model: SimulatedModel) -> None:
 
 def totals(model: SimulatedModel) -> str:
     """The array's share, cycles, how near the bound, time and traffic."""
-    near = model.speed_of_light / model.cycles if model.cycles else 0.0
+    share = f"{100 * model.array_share:.1f} % of {quantity(model.macs)} MACs on the array"
+    if not model.cycles:
+        return share
+    near = model.speed_of_light / model.cycles
+    time = f"{seconds(model.seconds)} at {quantity(model.clock_hz, 'Hz')}"
     return (
-        f"{100 * model.array_share:.1f} % of {quantity(model.macs)} MACs on the array: "
-        f"{model.cycles:,} cycles, {seconds(model.seconds)} at {quantity(model.clock_hz, 'Hz')} "
-        f"(simulated), utilisation {100 * model.utilisation:.1f} %; speed of light "
-        f"{model.speed_of_light:,} cycles ({100 * near:.0f} % of it reached); "
+        f"{share}: {model.cycles:,} cycles, {time} (simulated), utilisation "
+        f"{100 * model.utilisation:.1f} %; speed of light {model.speed_of_light:,} cycles "
+        f"({100 * near:.0f} % of it reached); "
         f"{quantity(model.dram_bytes, 'B')} from and to DRAM"
     )
 

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from front_models import write
 from front_outcome import Motet, assert_plain, rows_of
+from onnx import TensorProto, helper
 
 TOPOLOGY = """Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, \
 Num Filter, Strides,
@@ -149,12 +152,28 @@ def test_open_sizes_are_one(run_motet: Motet, models: Path) -> None:
     assert json.loads(two.out)[0]["macs"] == 2 * report["macs"]
 
 
+def test_sizes_that_cannot_be_one(run_motet: Motet) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], "product")
+    tensors = ([(name, TensorProto.FLOAT, [2, size])] for name, size in (("x", "T"), ("y", 3)))
+    write(Path("eight.onnx"), [node], *tensors, w=np.ones((8, 3), "float32"))
+    outcome = run_motet("simulate", "eight.onnx", "--target", "tiny-4x4")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "open sizes were taken as 1 (x:2x1), and that does not work" in outcome.err
+    assert "give others with --shape" in outcome.err
+    [report] = reports(run_motet, "eight.onnx", "--target", "tiny-4x4", "--shape", "x:2x8")
+    assert report["macs"] == 2 * 3 * 8
+
+
 def test_nothing_on_the_array(run_motet: Motet, models: Path) -> None:
     arguments = ("simulate", models / "logarithm.onnx", "--target", "tiny-4x4")
     [report] = json.loads(run_motet(*arguments, "--json").out)
     assert (report["cycles"], report["layers"], report["array_share"]) == (0, [], 0.0)
     assert run_motet(*arguments, "--csv").out == ""
-    assert "on the host, not timed: 1 x log" in run_motet(*arguments).out
+    text = run_motet(*arguments).out
+    assert text.startswith(
+        "logarithm on tiny-4x4 in fp32 (simulated)\n0.0 % of 0 MACs on the array\n"
+        "on the host, not timed: 1 x log\n"
+    )
     for option in ("--trace=t.json", "--plot=timeline.svg", "--plot=roofline.svg"):
         outcome = run_motet(*arguments, option)
         assert outcome.code == 2
