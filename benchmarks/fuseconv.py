@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 import click
 import msgspec
 
-from motet.benchmarks.fuseconv_networks import NETWORKS, fuse_workload, variants_of
+from motet.benchmarks.fuseconv_networks import NETWORKS, Variant, fuse_workload, variants_of
 from motet.console import output, print_json, table
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.architecture_file import load_architecture
@@ -131,22 +131,24 @@ def plain(array: ArrayDescription) -> ArrayDescription:
 def network_rows(name: str, array: ArrayDescription, number_format: str) -> Iterator[Row]:
     """The rows of one network: base, its variants, and base with the spatial dataflow."""
     pod, first = array.pods[0], None
-    for variant in (*variants_of(name), "base, spatial"):
-        workload = fuse_workload(name, "base" if variant == "base, spatial" else variant)
-        machine = plain(array) if variant == "base" else array
+    runs: list[tuple[str, Variant]] = [(variant, variant) for variant in variants_of(name)]
+    runs.append(("base, spatial", "base"))
+    for label, variant in runs:
+        workload = fuse_workload(name, variant)
+        machine = plain(array) if label == "base" else array
         closed = closed_form_cycles(workload, pod.rows, pod.columns)
         timed = timing_cycles(workload, machine, number_format)
         first = first or (closed, timed)
         yield Row(
             name,
-            variant,
+            label,
             workload.macs,
             closed,
             first[0] / closed,
             timed,
             first[1] / timed,
             workload.macs / (timed * array.elements),
-            PUBLISHED[name].get(variant),
+            PUBLISHED[name].get(label),
         )
 
 

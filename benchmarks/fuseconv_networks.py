@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 
 from motet.targets.systolic.instructions.isa import Activation
 from motet.targets.systolic.instructions.program import Element, Role, Tensor
-from motet.targets.systolic.workload.graph import Epilogue, Part, Step, Workload
+from motet.targets.systolic.workload.graph import Epilogue, Step, Workload
 from motet.targets.systolic.workload.layers import (
     Convolution,
     Elementwise,
@@ -32,6 +32,7 @@ from motet.targets.systolic.workload.layers import (
     MatrixProduct,
     Pooling,
 )
+from motet.targets.systolic.workload.parts import Part
 
 Variant = Literal["base", "full", "half", "full50", "half50"]
 VARIANTS: tuple[Variant, ...] = ("base", "full", "half", "full50", "half50")

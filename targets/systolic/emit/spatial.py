@@ -125,8 +125,8 @@ class _Emitter:
     def _stretch(self, pod: int, band: Band, source: Source, position: int) -> None:
         """All lines of a band, from ``position`` on."""
         positions = min(self._plan.positions, self._width - position)
-        lines = band.rows // self._plan.joined
-        total, height = band.channels * self._filters * lines, self._mapping.tile_rows
+        lines, height = band.rows // self._plan.joined, self._mapping.tile_rows
+        total = band.channels * self._filters * lines
         whole, rest = divmod(total, height)
         for first, count, lines in ((0, whole, height), (whole * height, min(rest, 1), rest)):
             if count:
@@ -175,8 +175,7 @@ class _Emitter:
         """A view whose rows are lines and whose values depend on the channel only."""
         channels = self._layer.out_channels
         size = math.prod(loop.extent for loop in loops)
-        lines = tiles.band.rows // self._plan.joined
-        rows = merged((Loop(channels, size), Loop(lines, 0)))
+        rows = merged((Loop(channels, size), Loop(tiles.band.rows // self._plan.joined, 0)))
         shape = self._context.workload.tensors[tensor].shape
         return View(tensor, shape, Loop(1, 0), rows, merged(loops))
 
@@ -320,15 +319,15 @@ class _Emitter:
         step = self._context.step
         place = self._context.resident.get(step.output)
         low, high = step.epilogue.clamp or (-np.inf, np.inf)
+        opcode = Opcode.STORE if place is None else Opcode.TRANSFER
+        fields = {**self._spot(tiles), "column": column, "low": low, "high": high}
         made = self._made(
             tiles,
-            Opcode.STORE if place is None else Opcode.TRANSFER,
+            opcode,
             positions,
             operand=self._number(self._output(step.output, tiles)),
             accumulator_address=tiles.sums + begin * tiles.lines,
-            low=low,
-            high=high,
-            **{**self._spot(tiles), "column": column},
+            **fields,
         )
         if place is not None:
             made["target_pod"], made["target_pods"] = place.pods.start, len(place.pods)
