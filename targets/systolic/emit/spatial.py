@@ -319,11 +319,10 @@ class _Emitter:
         step = self._context.step
         place = self._context.resident.get(step.output)
         low, high = step.epilogue.clamp or (-np.inf, np.inf)
-        opcode = Opcode.STORE if place is None else Opcode.TRANSFER
         fields = {**self._spot(tiles), "column": column, "low": low, "high": high}
         made = self._made(
             tiles,
-            opcode,
+            Opcode.STORE if place is None else Opcode.TRANSFER,
             positions,
             operand=self._number(self._output(step.output, tiles)),
             accumulator_address=tiles.sums + begin * tiles.lines,
