@@ -19,6 +19,7 @@ from motet.passes.join_silu import join_silu
 from motet.passes.names import OP, names_of
 from motet.passes.place import Placement, place
 from motet.passes.regions import regions
+from motet.passes.split_to_slices import split_to_slices
 from motet.runtime.errors import CompileError, SpecError
 from motet.runtime.manifest import PassRecord
 from motet.targets.systolic.architecture import ArrayDescription
@@ -65,7 +66,7 @@ def _unless_pinned(options: PassesSpec) -> AcceptsEpilogue:
 
 
 def _placement(options: PassesSpec, array: ArrayDescription, number_format: str) -> Step:
-    """Activations that are written out become one call first: the array has them as one."""
+    """First, activations that are written out become one call, and splits become slices."""
     placement = Placement()
     chosen = place(
         lambda call: refusal(call, array, number_format),
@@ -73,7 +74,7 @@ def _placement(options: PassesSpec, array: ArrayDescription, number_format: str)
         placement,
         _unless_pinned(options),
     )
-    apply = transform.Sequential([join_silu, join_gelu, dead_code, chosen])
+    apply = transform.Sequential([join_silu, join_gelu, split_to_slices, dead_code, chosen])
     return Step("place", apply, lambda: _placed(placement))
 
 

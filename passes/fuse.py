@@ -32,6 +32,7 @@ from motet.passes.op_kinds import Kind, kind_of, label, op_name
 from motet.passes.options import FuseOptions
 from motet.passes.outline import Outliner
 from motet.passes.typing import with_type
+from motet.targets.systolic.from_relax.values import swaps_last_axes
 
 TRANSPOSE = "relax.permute_dims"
 
@@ -65,7 +66,7 @@ class Group:
 
     @property
     def is_transpose(self) -> bool:
-        """Whether it is a transpose on the array, which only its product can take in."""
+        """Whether it is a transpose on the array."""
         return self.target == ARRAY and op_name(self.calls[-1]) == TRANSPOSE
 
     def absorb(self, other: Group) -> None:
@@ -108,12 +109,19 @@ class _Grouper:
         return group
 
     def take_transpose(self, group: Group, binding: relax.VarBinding) -> None:
-        """Rule 4; placement puts a transpose on the array only where it holds."""
+        """Rule 4; any other transpose on the array is a unit of its own."""
         for variable in dict.fromkeys(variables_in(binding.value)):
             other = self.by_result.get(variable)
-            if other is not None and other.is_transpose:
+            if other is not None and self.is_right_side(other, binding.value):
                 group.absorb(other)
                 del self.by_result[variable]
+
+    def is_right_side(self, group: Group, call: relax.Call) -> bool:
+        """Whether ``group`` is the transpose of what ``call`` multiplies with."""
+        if not group.is_transpose or len(group.bindings) > 1 or op_name(call) != "relax.matmul":
+            return False
+        is_only = self.uses[group.result] == 1 and call.args[1].same_as(group.result)
+        return is_only and swaps_last_axes(group.calls[0])
 
     def join(self, group: Group, binding: relax.VarBinding) -> None:
         candidates = [

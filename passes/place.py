@@ -4,7 +4,8 @@ Rules, for calls that the array accepts and of which no ONNX node is pinned to t
 
 1. Convolutions and matrix products run on the array. The transpose of the last two axes
    of a product's right side does too, where nothing else reads it.
-2. Pooling, softmax, layer normalisation and elementwise work do where an input is computed
+2. Pooling, softmax, layer normalisation, elementwise work and what only moves values
+   (concatenations, slices, transposes) do where an input is computed
    there and none has to wait for the host to finish with the array's results (the levels
    of ``regions``): data does not go back and forth for nothing.
 
@@ -79,6 +80,10 @@ VECTOR_WORK = {
 """What follows products, beside elementwise work: rule 2."""
 
 
+MOVES = {"relax.concat", "relax.strided_slice", TRANSPOSE}
+"""What moves values, and may go along with them: rule 2."""
+
+
 class _Marker(Rewriter):
     """Marks one function.
 
@@ -150,7 +155,7 @@ class _Marker(Rewriter):
     ) -> bool:
         """Rules 1 and 2; takes down what was decided."""
         if not is_product(call):
-            follows = kind_of(call) is Kind.ELEMENTWISE or op_name(call) in VECTOR_WORK
+            follows = kind_of(call) is Kind.ELEMENTWISE or op_name(call) in VECTOR_WORK | MOVES
             if not follows or not any(here for _, here in inputs):
                 return False
         why = self.refusal(call)

@@ -31,7 +31,7 @@ class Chain:
             product = R.matmul(before, R.const(WEIGHT))
             flat = R.reshape(product, (16,))
             after = R.nn.softmax(flat)
-            turned = R.permute_dims(product)
+            turned = R.flip(product, 0)
             last = R.nn.relu(turned)
             y = (after, last)
             R.output(y)
@@ -56,7 +56,7 @@ class Sums:
             host = R.exp(x)
             first = R.matmul(x, R.const(WEIGHT))
             early = R.add(first, host)
-            late = R.permute_dims(early)
+            late = R.flip(early, 0)
             waits = R.add(early, late)
             second = R.matmul(waits, R.const(WEIGHT))
             y = R.add(second, waits)
@@ -92,3 +92,25 @@ def test_what_an_anchor_takes_in_is_computed_there_too() -> None:
     assert [target_of(value) for value in values] == ["array", "host", "array"]
     assert placement.on_array == [("conv",), ("y",)]
     assert placement.refused == []
+
+
+@I.ir_module
+class Moves:
+    @R.function
+    def main(x: R.Tensor((4, 4), "float32")):
+        with R.dataflow():
+            early = R.permute_dims(x)
+            product = R.matmul(early, R.const(WEIGHT))
+            half = R.strided_slice(product, [0], [0], [2])
+            turned = R.permute_dims(half)
+            joined = R.concat([turned, turned], axis=1)
+            y = R.matmul(joined, R.const(WEIGHT))
+            R.output(y)
+        return y
+
+
+def test_moves_follow_and_alone_stay() -> None:
+    assert on_array(Moves) == {"product", "half", "turned", "joined", "y"}
+    placement = Placement()
+    assert on_array(Moves, "turned", placement=placement) == {"product", "half", "y"}
+    assert placement.refused == [(("turned",), "pinned to the host")]

@@ -12,7 +12,7 @@ from motet.targets.systolic.workload.layers import Layer
 class Anchor:
     """A call as a layer.
 
-    operands: which arguments of the call the layer reads, in the layer's order.
+    operands: which arguments of the call (``operands_of``) the layer reads, in the layer's order.
     vectors: which of the operands are vectors over the last axis, kept in fp32 always.
     epilogue: what the call itself does to the layer's output (an activation alone is
         the identity with an epilogue); it names no tensors.

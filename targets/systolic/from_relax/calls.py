@@ -14,6 +14,7 @@ from tvm import relax
 from tvm.tirx import FloatImm, IntImm
 
 from motet.targets.systolic.from_relax.anchor import Anchor
+from motet.targets.systolic.from_relax.moves import concatenation, permutation, slicing
 from motet.targets.systolic.from_relax.pooling import global_pooling, pooling
 from motet.targets.systolic.from_relax.products import (
     convolution_1d,
@@ -193,6 +194,9 @@ _ANCHORS: dict[str, Callable[[relax.Call], Anchor]] = {
     "relax.nn.adaptive_avg_pool1d": lambda call: global_pooling(call, "average"),
     "relax.mean": lambda call: global_pooling(call, "average"),
     "relax.max": lambda call: global_pooling(call, "max"),
+    "relax.permute_dims": permutation,
+    "relax.concat": concatenation,
+    "relax.strided_slice": slicing,
     "relax.nn.softmax": _softmax,
     "relax.nn.layer_norm": _layer_norm,
     **{name: lambda call: _binary(call, _BINARY[name_of(call)]) for name in _BINARY},

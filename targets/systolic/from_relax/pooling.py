@@ -10,6 +10,7 @@ from tvm import relax
 from motet.targets.systolic.from_relax.anchor import Anchor
 from motet.targets.systolic.from_relax.values import (
     RefusedError,
+    Shape,
     four,
     ints,
     name_of,
@@ -47,9 +48,11 @@ def pooling(call: relax.Call, kind: Literal["max", "average"]) -> Anchor:
 
 
 def global_pooling(call: relax.Call, kind: Literal["max", "average"]) -> Anchor:
-    """All of the spatial axes: adaptive pooling to 1 x 1, or a reduction over them."""
+    """Adaptive pooling to 1 x 1, or a reduction over all spatial axes or over outer ones."""
     shape = shape_of(call.args[0])
     axes = getattr(call.attrs, "axis", None)
+    if axes is not None and (made := _over_outer_axes(shape, ints(axes), kind)):
+        return Anchor(made, (0,))
     if hasattr(call.attrs, "output_size"):
         require_layout(call.attrs, "NCHW" if len(shape) == 4 else "NCW")
         if math.prod(shape_of(call)[2:]) != 1:
@@ -61,3 +64,15 @@ def global_pooling(call: relax.Call, kind: Literal["max", "average"]) -> Anchor:
     batch, channels, *spatial = shape
     height, width = (1, *spatial)[-2:]
     return Anchor(Pooling(kind, batch, channels, height, width, (height, width)), (0,))
+
+
+def _over_outer_axes(
+    shape: Shape, axes: list[int], kind: Literal["max", "average"]
+) -> Pooling | None:
+    """A reduction over neighbouring axes that others follow: columns of images of one channel."""
+    reduced = sorted(axis % len(shape) for axis in axes)
+    if not reduced or reduced != list(range(reduced[0], reduced[-1] + 1)):
+        return None
+    outer, inner = math.prod(shape[: reduced[0]]), math.prod(shape[reduced[-1] + 1 :])
+    height = math.prod(shape[axis] for axis in reduced)
+    return Pooling(kind, 1, outer, height, inner, (height, 1)) if inner > 1 else None

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from tvm import relax
 
 from motet.runtime.errors import CompileError
-from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.architecture import ArrayDescription, Pod
 from motet.targets.systolic.from_relax.anchor import Anchor
 from motet.targets.systolic.from_relax.calls import anchor_of, follower, is_channel_vector
 from motet.targets.systolic.from_relax.values import RefusedError, name_of, shape_of
 from motet.targets.systolic.instructions.isa import Activation
 from motet.targets.systolic.workload.graph import Epilogue
 from motet.targets.systolic.workload.layers import Elementwise, Pooling, Product
+from motet.targets.systolic.workload.lines import along_lines, band_words, is_global
 
 
 def refusal(
@@ -26,10 +27,20 @@ def refusal(
     if number_format not in description.formats:
         return f"array {description.name!r} has no pod for {number_format}"
     try:
-        anchor_of(call)
+        made = anchor_of(call)
+        if isinstance(made.layer, Pooling):
+            _require_room(along_lines(made.layer), description.pods[0], number_format)
     except (RefusedError, CompileError) as error:
         return str(error)
     return None
+
+
+def _require_room(layer: Pooling, pod: Pod, number_format: str) -> None:
+    """Raise ``RefusedError`` where a line of windows and its inputs do not fit the memories."""
+    words = pod.scratchpad_words(number_format)
+    fits = band_words(layer, 1) <= words and layer.out_size[1] <= pod.accumulator_words
+    if not fits and not is_global(layer):
+        raise RefusedError("its smallest tile does not fit the array's memories")
 
 
 def accepts_epilogue(

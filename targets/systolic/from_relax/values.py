@@ -51,10 +51,21 @@ def tensors_of(call: relax.Call) -> list[relax.Expr]:
     return [value for value in call.args if isinstance(value.ty, relax.TensorType)]
 
 
+def operands_of(call: relax.Call) -> list[relax.Expr]:
+    """The arguments, those in a tuple (of a concatenation) one by one."""
+    first = call.args[0]
+    return list(first.fields if isinstance(first, relax.Tuple) else call.args)
+
+
+def order_of(call: relax.Call) -> list[int]:
+    """Which axis of its argument each axis of a ``permute_dims`` is."""
+    rank, axes = int(call.ty.ndim), call.attrs.axes
+    return list(range(rank))[::-1] if axes is None else [int(axis) % rank for axis in axes]
+
+
 def swaps_last_axes(call: relax.Call) -> bool:
     """Whether a ``permute_dims`` exchanges the last two axes and leaves the others."""
-    rank, axes = int(call.ty.ndim), call.attrs.axes
-    order = list(range(rank))[::-1] if axes is None else [int(axis) % rank for axis in axes]
+    rank, order = int(call.ty.ndim), order_of(call)
     return rank >= 2 and order == [*range(rank - 2), rank - 1, rank - 2]
 
 

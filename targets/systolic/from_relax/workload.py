@@ -23,11 +23,13 @@ from motet.targets.systolic.from_relax.rules import accepts_epilogue
 from motet.targets.systolic.from_relax.values import (
     RefusedError,
     name_of,
+    operands_of,
     shape_of,
     swaps_last_axes,
 )
 from motet.targets.systolic.instructions.program import MAX_RANK, Element, Role, Tensor
 from motet.targets.systolic.workload.graph import Epilogue, Step, Workload
+from motet.targets.systolic.workload.join_parts import with_parts
 
 UnitOf = Callable[[GlobalVar], relax.Function]
 NameOf = Callable[[relax.Function], str]
@@ -153,7 +155,7 @@ class _Builder:
         for number in self.returned:
             self.tensors[number] = replace(self.tensors[number], role=Role.OUTPUT)
         results = tuple(self.returned.index(number) for number in sorted(self.returned))
-        workload = Workload(tuple(self.tensors), tuple(self.steps))
+        workload = with_parts(Workload(tuple(self.tensors), tuple(self.steps)))
         return RegionBinding(workload, tuple(self.params), results)
 
 
@@ -181,7 +183,8 @@ class _UnitReader:
         transpose = self.bindings.pop(0) if self._starts_with_transpose() else None
         anchor, *following = self.bindings
         made = anchor_of(anchor.value, rhs_transposed=transpose is not None)
-        operands = [anchor.value.args[index] for index in made.operands]
+        arguments = operands_of(anchor.value)
+        operands = [arguments[index] for index in made.operands]
         if transpose is not None:
             operands[1] = transpose.value.args[0]
         inputs = tuple(

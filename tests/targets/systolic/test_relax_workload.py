@@ -268,7 +268,8 @@ SYMBOL = tvm.tirx.Var("n", "int64")
         (nn.max_pool2d(P["image"], 2, 2, ceil_mode=True), "rounded up"),
         (nn.max_pool2d(P["image"], 2, 2, padding=2), "in the padding alone"),
         (nn.adaptive_avg_pool2d(P["image"], (3, 3)), "not to one value"),
-        (op.mean(P["image"], [1]), "other axes than an image's"),
+        (op.mean(P["image"], [1, 3]), "other axes than an image's"),
+        (op.mean(P["image"], [3]), "other axes than an image's"),
         (nn.softmax(P["rows"], 1), "another axis than the last"),
         (
             nn.layer_norm(P["rows"], tensor("g", 5), tensor("h", 5), [1]),
