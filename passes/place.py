@@ -80,7 +80,7 @@ VECTOR_WORK = {
 """What follows products, beside elementwise work: rule 2."""
 
 
-MOVES = {"relax.concat", "relax.strided_slice", TRANSPOSE}
+MOVES = {"relax.concat", "relax.strided_slice", "relax.image.resize2d", TRANSPOSE}
 """What moves values, and may go along with them: rule 2."""
 
 

@@ -16,7 +16,7 @@ from motet.targets.systolic.workload.layers import (
     Pooling,
     Softmax,
 )
-from motet.targets.systolic.workload.moves import Concat, Permute, Slice
+from motet.targets.systolic.workload.moves import Concat, Permute, Slice, Upsample
 
 ACTIVATIONS = {
     Activation.NONE: lambda x, alpha: x,
@@ -100,6 +100,9 @@ def layer_values(layer, inputs):
     if isinstance(layer, Slice):
         cuts = zip(layer.begins, layer.lengths, layer.steps, strict=True)
         return inputs[0].reshape(layer.shape)[np.ix_(*(b + np.arange(n) * s for b, n, s in cuts))]
+    if isinstance(layer, Upsample):
+        rows = inputs[0].reshape(*layer.input_shapes[0]).repeat(layer.factors[0], axis=1)
+        return rows.repeat(layer.factors[1], axis=2)
     if isinstance(layer, Softmax):
         rows = inputs[0].reshape(layer.output_shape)
         powers = np.exp(rows - rows.max(axis=1, keepdims=True))

@@ -38,7 +38,7 @@ from motet.targets.systolic.workload.layers import (
     Softmax,
     TransposedConvolution,
 )
-from motet.targets.systolic.workload.moves import Concat, Permute, Slice
+from motet.targets.systolic.workload.moves import Concat, Permute, Slice, Upsample
 from motet.targets.systolic.workload.transposed import largest_phase
 
 FAMILIES: dict[type, Callable[[StepContext], Instructions]] = {
@@ -52,6 +52,7 @@ FAMILIES: dict[type, Callable[[StepContext], Instructions]] = {
     Slice: emit_move,
     Softmax: emit_softmax,
     TransposedConvolution: emit_transposed,
+    Upsample: emit_move,
 }
 
 Pins = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Steps that move values: permutations, concatenations along inner axes, slices.
+"""Steps that move values: permutations, concatenations along inner axes, slices, upsampling.
 
 Tiles of every piece come through a view of the input, and go through one of the output.
 """
@@ -13,19 +13,19 @@ from motet.targets.systolic.emit.recorder import Recorder, Room, Spot, Tile
 from motet.targets.systolic.emit.tile_end import TileEnd, check_activation, require_words
 from motet.targets.systolic.instructions.addressing import Loop, View
 from motet.targets.systolic.instructions.isa import Instructions
-from motet.targets.systolic.workload.moves import Concat, Permute, Slice
+from motet.targets.systolic.workload.moves import Move
 
 Walk = tuple[int, tuple[Loop, ...], tuple[Loop, ...]]
 
 
 def emit_move(context: StepContext) -> Instructions:
-    """Instructions of a ``Permute``, ``Concat`` or ``Slice`` step.
+    """Instructions of a ``Permute``, ``Concat``, ``Slice`` or ``Upsample`` step.
 
     Raises ``CompileError`` for an activation in an integer format, and for a tensor of other
     elements than the format's words.
     """
     step, mapping = context.step, context.mapping
-    assert isinstance(step.layer, (Permute, Concat, Slice))
+    assert isinstance(step.layer, Move)
     check_activation(context)
     require_words(context, *step.inputs, step.output)
     recorder, made = Recorder(context), Counter[int]()

@@ -14,7 +14,7 @@ from tvm import relax
 from tvm.tirx import FloatImm, IntImm
 
 from motet.targets.systolic.from_relax.anchor import Anchor
-from motet.targets.systolic.from_relax.moves import concatenation, permutation, slicing
+from motet.targets.systolic.from_relax.moves import concatenation, permutation, slicing, upsampling
 from motet.targets.systolic.from_relax.pooling import global_pooling, pooling
 from motet.targets.systolic.from_relax.products import (
     convolution_1d,
@@ -197,6 +197,7 @@ _ANCHORS: dict[str, Callable[[relax.Call], Anchor]] = {
     "relax.permute_dims": permutation,
     "relax.concat": concatenation,
     "relax.strided_slice": slicing,
+    "relax.image.resize2d": upsampling,
     "relax.nn.softmax": _softmax,
     "relax.nn.layer_norm": _layer_norm,
     **{name: lambda call: _binary(call, _BINARY[name_of(call)]) for name in _BINARY},

@@ -1,4 +1,4 @@
-"""Calls that move values: transposes, concatenations, slices."""
+"""Calls that move values: transposes, concatenations, slices, upsampling."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from tvm import relax
 from tvm.tirx import IntImm
 
 from motet.targets.systolic.from_relax.anchor import Anchor
-from motet.targets.systolic.from_relax.values import RefusedError, order_of, shape_of
-from motet.targets.systolic.workload.moves import Concat, Permute, Slice
+from motet.targets.systolic.from_relax.values import (
+    RefusedError,
+    order_of,
+    require_layout,
+    shape_of,
+)
+from motet.targets.systolic.workload.moves import Concat, Permute, Slice, Upsample
 
 
 def permutation(call: relax.Call) -> Anchor:
@@ -39,6 +44,28 @@ def slicing(call: relax.Call) -> Anchor:
         first[axis] = min(max(place, 0), size - (step < 0))
         strides[axis] = step
     return Anchor(Slice(shape, tuple(first), lengths, tuple(strides)), (0,))
+
+
+_EVERY_VALUE_AGAIN = {
+    ("asymmetric", "floor"),
+    *(("half_pixel", f"round{preferred}") for preferred in ("", "_prefer_floor", "_prefer_ceil")),
+}
+"""Places and roundings by which nearest neighbours at whole factors are repetitions."""
+
+
+def upsampling(call: relax.Call) -> Anchor:
+    """``image.resize2d`` to the nearest value, by whole factors."""
+    attrs = call.attrs
+    require_layout(attrs, "NCHW")
+    batch, channels, height, width = shape_of(call.args[0])
+    factors = [divmod(m, n) for m, n in zip(shape_of(call)[2:], (height, width), strict=True)]
+    how = (str(attrs.coordinate_transformation_mode), str(attrs.rounding_method))
+    if attrs.method != "nearest_neighbor" or how not in _EVERY_VALUE_AGAIN:
+        raise RefusedError(f"it resizes by {attrs.method}, {', '.join(how)}")
+    if any(rest for _, rest in factors):
+        raise RefusedError("it resizes by factors that are not whole")
+    repeats = (factors[0][0], factors[1][0])
+    return Anchor(Upsample(batch * channels, height, width, repeats), (0,))
 
 
 def _known(values: relax.Expr) -> list[int]:

@@ -78,7 +78,7 @@ def require_layouts(attrs: Any, data: str, kernel: str) -> None:
 
 def require_layout(attrs: Any, data: str) -> None:
     """Raise ``RefusedError`` unless data is laid out so."""
-    if attrs.layout != data or (attrs.out_layout or data) != data:
+    if attrs.layout != data or (getattr(attrs, "out_layout", "") or data) != data:
         raise RefusedError(f"its layout is {attrs.layout}, not {data}")
 
 

@@ -18,7 +18,7 @@ from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.spatial_mapping import joined_of
 from motet.targets.systolic.workload.graph import Step, Workload
 from motet.targets.systolic.workload.layers import Convolution, Elementwise, Pooling, Softmax
-from motet.targets.systolic.workload.moves import Concat, Permute, Slice
+from motet.targets.systolic.workload.moves import Move
 
 SOFTMAX_PASSES = 4
 LAYER_NORM_PASSES = 6
@@ -69,6 +69,6 @@ def _passes(step: Step, resident: Container[int]) -> int:
         return max(made + (layer.kind != "identity"), int(activated)) + (step.inputs[0] in resident)
     if isinstance(layer, Pooling):
         return 1
-    if isinstance(layer, (Concat, Permute, Slice)):
+    if isinstance(layer, Move):
         return max(made, int(activated)) + any(number in resident for number in step.inputs)
     return made + (SOFTMAX_PASSES if isinstance(layer, Softmax) else LAYER_NORM_PASSES)

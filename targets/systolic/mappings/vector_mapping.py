@@ -29,7 +29,7 @@ from motet.targets.systolic.workload.lines import (
     elementwise_matrix,
     is_global,
 )
-from motet.targets.systolic.workload.moves import Concat, Permute, Slice
+from motet.targets.systolic.workload.moves import Move
 
 CHUNKS = 24
 """Tiles per pod that a step is cut into at least, where it is long enough."""
@@ -153,7 +153,7 @@ def _needs(step: Step, resident: Dict[int, Place]) -> Needs:
         return Needs(*size, lambda r, c: (r * c,) * streamed, vectors=vectors)
     if isinstance(layer, Pooling):
         return _pooling_needs(along_lines(layer), vectors, streamed, step.inputs[0] in resident)
-    if isinstance(layer, (Concat, Permute, Slice)):
+    if isinstance(layer, Move):
         largest = max(layer.pieces, key=lambda piece: piece.rows * piece.columns)
         return Needs(largest.rows, largest.columns, lambda r, c: (r * c,) * streamed)
     assert isinstance(layer, (Softmax, LayerNorm))
@@ -182,7 +182,7 @@ def _largest(step: Step, needs: Needs, sums: int, scratch: int) -> tuple[int, in
     Row-wise steps and poolings would rather have whole rows (of images: whole planes) than
     several slots; others would rather have slots.
     """
-    whole_first = not isinstance(step.layer, (Concat, Elementwise, Permute, Slice))
+    whole_first = not isinstance(step.layer, Elementwise | Move)
     for whole in (True, False) if whole_first else (False,):
         for slots, inputs in SLOTS:
             found = _tile(step, needs, slots, inputs, sums, scratch, whole=whole)

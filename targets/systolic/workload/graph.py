@@ -21,7 +21,7 @@ from motet.targets.systolic.workload.layers import (
     Softmax,
     TransposedConvolution,
 )
-from motet.targets.systolic.workload.moves import Concat, Permute, Slice
+from motet.targets.systolic.workload.moves import Move
 from motet.targets.systolic.workload.parts import Part, Written, check_parts
 
 
@@ -164,7 +164,7 @@ def channels_of(layer: Layer) -> int:
 def _input_shapes(layer: Layer) -> list[tuple[int, ...]]:
     if isinstance(layer, Pooling):
         return [layer.input_shape]
-    if isinstance(layer, (Concat, Permute, Slice)):
+    if isinstance(layer, Move):
         return [*layer.input_shapes]
     if isinstance(layer, Softmax):
         return [layer.output_shape]

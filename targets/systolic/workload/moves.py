@@ -176,7 +176,43 @@ class Slice:
         return (_piece(0, self.lengths, (self.offset, source), target),)
 
 
-Move = Permute | Concat | Slice
+@dataclass(frozen=True)
+class Upsample:
+    """Every value of [planes, height, width] ``factors`` times along height and width."""
+
+    planes: int
+    height: int
+    width: int
+    factors: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        _require_positive((self.planes, self.height, self.width, *self.factors), self)
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the inputs."""
+        return ((self.planes, self.height, self.width),)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output."""
+        return self.planes, self.height * self.factors[0], self.width * self.factors[1]
+
+    @property
+    def macs(self) -> int:
+        """None."""
+        return 0
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All of it is one; loops of stride 0 read a value again."""
+        (down, across), wide = self.factors, self.output_shape[-1]
+        extents = (self.planes * self.height, down, self.width, across)
+        target = [down * wide, wide, across, 1]
+        return (_piece(0, extents, (0, [self.width, 0, 1, 0]), (0, target)),)
+
+
+Move = Permute | Concat | Slice | Upsample
 
 
 def _strides(shape: Sequence[int]) -> list[int]:
@@ -201,11 +237,16 @@ def _piece(number: int, extents: Sequence[int], source: Walk, target: Walk) -> P
     cut = max(1, min(len(joined) - 1, MAX_LOOPS))
     sides = [joined[:cut], joined[cut:] or [(1, 0, 0)]]
     sides.sort(key=lambda side: -math.prod(loop[0] for loop in side))
-    walks = [
-        tuple(tuple(Loop(loop[0], loop[which]) for loop in side) for side in sides)
-        for which in (1, 2)
-    ]
-    return Piece(number, (source[0], *walks[0]), (target[0], *walks[1]))
+    rows, columns = sides
+    return Piece(
+        number,
+        (source[0], _loops(rows, 1), _loops(columns, 1)),
+        (target[0], _loops(rows, 2), _loops(columns, 2)),
+    )
+
+
+def _loops(joined: Sequence[tuple[int, int, int]], stride: int) -> tuple[Loop, ...]:
+    return tuple(Loop(loop[0], loop[stride]) for loop in joined)
 
 
 def _require_positive(sizes: Sequence[int], layer: Move) -> None:

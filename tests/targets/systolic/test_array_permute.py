@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from test_array_vector_steps import MACHINES, run
 
 from motet.runtime.errors import CompileError
+from motet.targets.systolic.emit.region import compile_workload
+from motet.targets.systolic.simulation.costs import instruction_costs
+from motet.targets.systolic.simulation.machine import pod_table
 from motet.targets.systolic.workload.graph import single
-from motet.targets.systolic.workload.moves import Concat, Permute, Slice
+from motet.targets.systolic.workload.moves import Concat, Permute, Slice, Upsample
 
 SHAPES = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 
@@ -66,6 +69,25 @@ def test_concatenations_agree_with_numpy(outer, sizes, array):
         [a.reshape(shape) for a, shape in zip(arguments, layer.input_shapes, strict=True)], 1
     )
     np.testing.assert_array_equal(made.reshape(wanted.shape), wanted)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 5), st.integers(1, 6), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3),
+    MACHINES, st.booleans(),
+)  # fmt: skip
+def test_upsampling_agrees_with_numpy(planes, height, width, down, across, array, resident):
+    layer = Upsample(planes, height, width, (down, across))
+    made, (x, *_) = run(single(layer), array, resident=resident)
+    wanted = x.reshape(planes, height, width).repeat(down, 1).repeat(across, 2)
+    np.testing.assert_array_equal(made.reshape(wanted.shape), wanted)
+
+
+def test_a_value_that_is_repeated_is_read_once():
+    """By a tile: those that cut a line read its values again."""
+    program = compile_workload(single(Upsample(3, 4, 4, (2, 2))), machine()).program
+    costs = instruction_costs(program, pod_table(machine(), "fp32"))
+    assert 48 <= costs["values"].sum() < 64
 
 
 def test_six_axes_that_lie_apart_are_the_most():

@@ -10,11 +10,22 @@ from tvm import relax
 
 from motet.targets.systolic.from_relax.rules import accepts_epilogue, refusal
 from motet.targets.systolic.workload.layers import Pooling
-from motet.targets.systolic.workload.moves import Concat, Permute, Slice
+from motet.targets.systolic.workload.moves import Concat, Permute, Slice, Upsample
 
 op = relax.op
 X = tensor("x", 2, 3, 4, 5)
 Y = tensor("y", 2, 6, 4, 5)
+
+
+def nearest(size, where, rounding):
+    return op.image.resize2d(
+        X,
+        relax.ShapeExpr(size),
+        layout="NCHW",
+        method="nearest_neighbor",
+        coordinate_transformation_mode=where,
+        rounding_method=rounding,
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,6 +44,8 @@ Y = tensor("y", 2, 6, 4, 5)
             op.strided_slice(X, [2, 3], [1, 4], [4, -6], [2, -2]),
             Slice((2, 3, 4, 5), (0, 0, 1, 4), (2, 3, 2, 3), (1, 1, 2, -2)),
         ),
+        (nearest((8, 15), "asymmetric", "floor"), Upsample(6, 4, 5, (2, 3))),
+        (nearest((8, 10), "half_pixel", "round"), Upsample(6, 4, 5, (2, 2))),
         (op.mean(X, [1]), Pooling("average", 1, 2, 3, 20, (3, 1))),
         (op.max(X, [0, 1], keepdims=True), Pooling("max", 1, 1, 6, 20, (6, 1))),
     ],
@@ -52,6 +65,8 @@ def test_calls_become_layers_with_the_same_values(call, layer):
     [
         (op.permute_dims(tensor("x", *(2,) * 7)), "more than six axes"),
         (op.strided_slice(X, [1], [2], [1]), "sizes must be positive"),
+        (nearest((9, 10), "asymmetric", "floor"), "not whole"),
+        (nearest((8, 10), "align_corners", "round"), "align_corners, round"),
         (op.mean(tensor("x", 1, 500, 400), [1]), "smallest tile does not fit"),
     ],
 )
