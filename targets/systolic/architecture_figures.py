@@ -47,7 +47,10 @@ class Figure(Frozen, frozen=True):
 
 
 class Energy(Frozen, frozen=True):
-    """Energy per event, in picojoules, and power at rest, in watts, by component."""
+    """Energy per event and cycle, in picojoules, and leakage, in watts, by component.
+
+    No figure is a machine's total, so that other counts, sizes and clocks scale what they cost.
+    """
 
     mac_pj: Annotated[
         dict[FormatName, Figure],
@@ -80,13 +83,27 @@ class Energy(Frozen, frozen=True):
         Figure,
         Meta(description="A byte to or from DRAM, interface included.", extra=unit("pJ/byte")),
     ]
-    leakage_watts: Annotated[
+    leakage_watts_per_element: Annotated[
         Figure,
-        Meta(description="Leakage of all pods' memories and logic, always.", extra=unit("W")),
+        Meta(
+            description="Leakage of a processing element with its registers, always.",
+            extra=unit("W"),
+        ),
     ]
-    idle_watts: Annotated[
+    leakage_watts_per_mebibyte: Annotated[
         Figure,
-        Meta(description="The clock of one pod, whether it works or not.", extra=unit("W")),
+        Meta(
+            description="Leakage of 2^20 bytes of scratchpad or accumulators, always.",
+            extra=unit("W/MiB"),
+        ),
+    ]
+    idle_pj_per_element_cycle: Annotated[
+        Figure,
+        Meta(
+            description="The clock of a processing element's registers in a cycle, whether it"
+            " works or not.",
+            extra=unit("pJ/cycle"),
+        ),
     ]
     register_pj_per_byte: Annotated[
         Figure | None,

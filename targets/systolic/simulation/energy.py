@@ -1,4 +1,4 @@
-"""Energy of a run: events times energy per event, and power at rest times seconds.
+"""Energy of a run: events times energy per event, leakage times seconds, idle clock by cycle.
 
 Each figure is the description's, with node, voltage and source; nothing is scaled here.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from motet.targets.systolic.architecture import ArrayDescription, Energy
 from motet.targets.systolic.interconnect_cost import description_links_per_byte
+from motet.targets.systolic.simulation.area import MEBIBYTE
 from motet.targets.systolic.simulation.events import EventCounts
 
 PICO = 1e-12
@@ -36,8 +37,8 @@ def energy_joules(
         return {}
     links = description_links_per_byte(description)
     at_rest = {
-        "leakage": energy.leakage_watts.value * seconds,
-        "idle": energy.idle_watts.value * description.pod_count * seconds,
+        "leakage": _leakage_watts(energy, description) * seconds,
+        "idle": _idle_pj_per_cycle(energy, description) * PICO * description.clock_hz * seconds,
     }
     return {name: pj * PICO for name, pj in _event_pj(events, energy, links).items()} | at_rest
 
@@ -45,6 +46,20 @@ def energy_joules(
 def average_watts(joules: dict[str, float], seconds: float) -> float:
     """Power of a run, in watts; 0 for a run of no time."""
     return sum(joules.values()) / seconds if seconds else 0.0
+
+
+def _leakage_watts(energy: Energy, description: ArrayDescription) -> float:
+    memories = sum(
+        pod.count * (pod.scratchpad.bytes + pod.accumulators.bytes) for pod in description.pods
+    )
+    return (
+        description.elements * energy.leakage_watts_per_element.value
+        + memories / MEBIBYTE * energy.leakage_watts_per_mebibyte.value
+    )
+
+
+def _idle_pj_per_cycle(energy: Energy, description: ArrayDescription) -> float:
+    return description.elements * energy.idle_pj_per_element_cycle.value
 
 
 def _event_pj(events: EventCounts, energy: Energy, links: float) -> dict[str, float]:

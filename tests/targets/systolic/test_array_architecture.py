@@ -157,6 +157,11 @@ def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
             None,
             ["energy.vector_pj.source is missing", "a string, not empty"],
         ),
+        (
+            "energy.leakage_watts",
+            0.5,
+            ["energy.leakage_watts: there is no such key", "did you mean leakage_watts_per_"],
+        ),
         ("energy.vector_pj.source", " ", ['energy.vector_pj.source = " "', "not empty"]),
         (
             "pods.0.dataflows",

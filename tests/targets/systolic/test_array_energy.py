@@ -12,7 +12,8 @@ from array_random_programs import accesses, description, random_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motet.targets.systolic.architecture import Figure, PerVector
+from motet.exploring import described
+from motet.targets.systolic.architecture import ArrayDescription, Figure, PerVector
 from motet.targets.systolic.architecture_file import load_architecture
 from motet.targets.systolic.formats import FORMATS
 from motet.targets.systolic.instructions.isa import (
@@ -252,12 +253,60 @@ def test_energy_by_hand() -> None:
     )
     assert joules["dram"] == pytest.approx(15e-6 * 162.5)
     assert joules["registers"] == pytest.approx(9e-6 * energy.register_pj_per_byte.value)
-    assert joules["leakage"] == pytest.approx(2 * energy.leakage_watts.value)
-    assert joules["idle"] == pytest.approx(2 * energy.idle_watts.value)
+    assert joules["leakage"] == pytest.approx(2 * (256 * 8.71e-5 + 0.3125 * 0.1552))
+    assert joules["idle"] == pytest.approx(2 * 1e9 * 256 * 0.07622e-12)
     assert average_watts(joules, 2.0) == pytest.approx(sum(joules.values()) / 2)
 
 
-def test_a_byte_pays_for_the_links_it_drives_and_idle_for_each_pod() -> None:
+def at_rest(machine: ArrayDescription) -> dict[str, float]:
+    """Watts of a machine that does nothing, by component."""
+    joules = energy_joules(EventCounts(), machine, 1.0)
+    return {name: joules[name] for name in ("leakage", "idle")}
+
+
+@pytest.mark.parametrize(
+    ("name", "leakage", "idle"),
+    [
+        ("edge-64x64", 1.133, 0.2498),
+        ("gemmini-16x16", 0.07083, 0.01951),
+        ("mixed-64x64-4x16x16", 1.029, 5 * 0.04371),
+        ("single-32x32", 0.4773, 0.05464),
+        ("sosa-256x32x32", 32.81, 256 * 0.05464),
+        ("tiny-4x4", 0.002912, 0.000122),
+        ("tpu-128x128", 5.775, 0.6119),
+    ],
+)
+def test_power_at_rest_of_the_shipped_machines(name: str, leakage: float, idle: float) -> None:
+    """Totals from the 40 nm table over each machine's bits and elements, in watts."""
+    found = at_rest(load_architecture(name))
+    assert found == pytest.approx({"leakage": leakage, "idle": idle}, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["gemmini-16x16", "mixed-64x64-4x16x16", "sosa-256x32x32"])
+def test_twice_the_pods_have_twice_the_power_at_rest(name: str) -> None:
+    machine = load_architecture(name)
+    twice = described(machine, {f"pods.{n}.count": 2 * p.count for n, p in enumerate(machine.pods)})
+    assert at_rest(twice) == pytest.approx({key: 2 * w for key, w in at_rest(machine).items()})
+
+
+def test_a_sweep_scales_power_at_rest_with_what_it_changes() -> None:
+    machine = load_architecture("edge-64x64")
+    base = at_rest(machine)
+    for size in (16, 32, 128):
+        found = at_rest(described(machine, {"size": size}))
+        more = size**2 - 64**2
+        assert found["leakage"] - base["leakage"] == pytest.approx(more * 8.71e-5)
+        assert found["idle"] == pytest.approx(base["idle"] * size**2 / 64**2)
+    for key in ("scratchpad_bytes", "accumulator_bytes"):
+        found = at_rest(described(machine, {key: 8 * 2**20}))
+        mebibytes = 8 - (4 if key == "scratchpad_bytes" else 1)
+        assert found["leakage"] - base["leakage"] == pytest.approx(mebibytes * 0.1552)
+        assert found["idle"] == base["idle"]
+    fast = at_rest(described(machine, {"clock_hz": 1.6e9}))
+    assert fast == pytest.approx({"leakage": base["leakage"], "idle": 2 * base["idle"]})
+
+
+def test_a_byte_pays_for_the_links_it_drives_and_idle_for_each_element() -> None:
     machine = load_architecture("sosa-256x32x32")
     assert machine.energy
     unit = machine.energy.interconnect_pj_per_byte_stage.value
@@ -265,11 +314,10 @@ def test_a_byte_pays_for_the_links_it_drives_and_idle_for_each_pod() -> None:
     assert joules["interconnect"] == pytest.approx(1e-6 * unit * 2 * 8)
     assert joules["registers"] == 0
     assert sum(joules.values()) == pytest.approx(joules["interconnect"])
-    warm = msgspec.structs.replace(
-        machine.energy, idle_watts=Figure(value=0.5, node_nm=28, volts=0.9, source="a test")
-    )
-    idle = energy_joules(EventCounts(), msgspec.structs.replace(machine, energy=warm), 1.0)["idle"]
-    assert idle == pytest.approx(128)
+    half = Figure(value=0.5, node_nm=28, volts=0.9, source="a test")
+    warm = msgspec.structs.replace(machine.energy, idle_pj_per_element_cycle=half)
+    idle = at_rest(msgspec.structs.replace(machine, energy=warm))["idle"]
+    assert idle == pytest.approx(256 * 1024 * 0.5e-12 * 1e9)
 
 
 def test_without_figures_there_is_no_energy_and_no_area() -> None:
