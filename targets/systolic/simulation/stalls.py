@@ -4,7 +4,8 @@ Time in which tiles stream is *busy*. A gap between two tiles is split at the mo
 it: a wait for a scratchpad port, a capture or drain that nothing hides, and waits for other
 queues. A wait is put down to what held the awaited instruction up at that time: its DRAM
 transfer, the links, a port, its own engine, or, before it began, what *it* waited for. A LOAD
-that waits for the array or the vector unit to be done with a buffer is a full scratchpad.
+that waits for the array or the vector unit to be done with a buffer is a full scratchpad; one
+that waits for what another pod's array, vector unit or STORE has yet to make waits for that pod.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Cause(enum.IntEnum):
     other tile. WEIGHTS_LATE, INPUTS_LATE: by the DRAM's bandwidth, latency or requests in flight
     (inputs: also biases). INTERCONNECT: its links. PORTS: a scratchpad's. SCRATCHPAD_FULL: a
     load waits for a buffer. ACCUMULATORS_LATE: results wait for the vector unit, or to be stored.
-    OTHER_PODS: another pod's array has not yet made what this one needs. NO_MORE_WORK: after the
-    last tile. OTHER_MODEL: another model has the array (``bundle_time``).
+    OTHER_PODS: another pod has not yet made or stored what this one needs. NO_MORE_WORK: after
+    the last tile; all the time of a pod without any. OTHER_MODEL: another model has the array (``bundle_time``).
     """
 
     BUSY = 0
@@ -169,10 +170,12 @@ def _before(
     at, queue = j - 1, state.costs[j].queue
     while high > low and at >= 0 and state.costs[at].queue == queue:
         opcode = state.instructions[at].opcode
-        if opcode != _WAIT and opcode != _SIGNAL:
-            break
         waited = state.records[at]
-        if opcode == _WAIT and waited.other >= 0 and waited.start < high:
+        if opcode != _WAIT and opcode != _SIGNAL:  # its queue had got as far as this
+            reached = min(max(waited.start, low), high)
+            _engine(state, j, product, pod, high - reached, counts)
+            high = reached
+        elif opcode == _WAIT and waited.other >= 0 and waited.start < high:
             begin, end = max(waited.start, low), min(waited.end, high)
             if end > begin:
                 _engine(state, j, product, pod, high - end, counts)
@@ -199,10 +202,15 @@ def _push(
     spans: Any,
     count: int,
 ) -> int:
-    """``j`` waited for ``awaited`` in [low, high): a full scratchpad, or looked into later."""
-    engine = state.costs[awaited].queue % ENGINES
-    if state.instructions[j].opcode == _LOAD and engine in (_ARRAY, _VECTORS):
+    """``j`` waited for ``awaited`` in [low, high): a cause, or looked into later."""
+    engine, maker = state.costs[awaited].queue % ENGINES, state.costs[awaited].queue // ENGINES
+    by = state.instructions[j]
+    fills = by.opcode == _LOAD and by.target_pod <= maker < by.target_pod + by.target_pods
+    if fills and (engine == _ARRAY or engine == _VECTORS):
         counts[_FULL] += high - low
+        return count
+    if maker != pod and engine != _LOADS:
+        counts[_PODS] += high - low
         return count
     if count == _DEPTH:
         _engine(state, awaited, product, pod, high - low, counts)
@@ -220,7 +228,7 @@ def _engine(state: State, j: int, product: int, pod: int, cycles: int, counts: A
     elif engine == _ARRAY:
         counts[_FILL if state.costs[j].queue // ENGINES == pod else _PODS] += cycles
     else:
-        counts[_RESULTS] += cycles
+        counts[_RESULTS if state.costs[j].queue // ENGINES == pod else _PODS] += cycles
 
 
 @kernel

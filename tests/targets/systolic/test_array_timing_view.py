@@ -184,6 +184,28 @@ def test_waiting_for_another_pod_is_named():
     assert timing.stalls[1, Cause.INTERCONNECT] + timing.stalls[1, Cause.PORTS] > 0
 
 
+@pytest.mark.parametrize("other_load_first", [False, True])
+def test_a_load_of_what_another_pod_stores_waits_for_that_pod(other_load_first):
+    """As a layer on pod 1 whose input pod 0 pools and stores; pod 2 has nothing to do."""
+    ahead = [load(2, address=128, target_pod=1)] if other_load_first else []
+    queues = {
+        (0, ARRAY): [matmul(50), signal()],
+        (0, VECTOR): [wait(ARRAY, 1), vector(200), signal()],
+        (0, STORE): [wait(VECTOR, 1), store(8), signal()],
+        (1, LOAD): [wait(STORE, 1), *ahead, load(8, target_pod=1), signal()],
+        (1, ARRAY): [wait(LOAD, 1, 1), matmul(8)],
+    }
+    timing = simulate(program(queues, pods=3), machine(pods=3))
+    stored = timing.end[
+        [i for i, o in enumerate(timing.start) if timing.costs["queue"][i] == STORE]
+    ]
+    stalls = timing.stalls
+    assert stalls.sum(axis=1).tolist() == [timing.cycles] * 3
+    assert stalls[1, Cause.OTHER_PODS] == max(stored) > 250
+    assert stalls[1, [Cause.ACCUMULATORS_LATE, Cause.FILL_AND_DRAIN]].tolist() == [0, 4 + 6]
+    assert stalls[2, Cause.NO_MORE_WORK] == timing.cycles
+
+
 def test_a_deadlock_names_the_instruction():
     queues = {(0, LOAD): [wait(ARRAY, 1), load(4), signal()], (0, ARRAY): [wait(LOAD, 1), signal()]}
     with pytest.raises(ProgramError, match=r"instruction 0 \(WAIT in the LOAD queue of pod 0\)"):
