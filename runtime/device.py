@@ -15,8 +15,11 @@ Array = NDArray[Any]
 class StepCounts:
     """What one step (layer) of an array program costs.
 
-    start_cycle, end_cycle: from its first instruction's start to its last one's end; steps
-        overlap. array_cycles: cycles in which some pod's array worked for it, summed over pods.
+    start_cycle, end_cycle: from the first cycle in which an array streams a tile or a vector unit
+        works for it (for a step that only moves data: its first instruction's start) to its last
+        instruction's end, stores included. Loads ahead of that are not in it; steps overlap, as
+        the next may work while this one's last results are stored.
+    array_cycles: cycles in which some pod's array worked for it, summed over pods.
     macs: useful multiply-accumulates (no padding of tiles).
     utilisation: macs / (array_cycles x rows x columns of a pod), 0 to 1.
     compute_bound, scratchpad_bound, dram_bound: cycles that peak arithmetic, scratchpad ports

@@ -102,7 +102,8 @@ class _StepSums:
     def __init__(self, program: SystolicProgram, steps: int) -> None:
         self.step = program.instructions["step"].astype(np.int64)
         self.steps = steps
-        self.works = program.instructions["opcode"] < Opcode.SIGNAL
+        self.opcode = program.instructions["opcode"]
+        self.works = self.opcode < Opcode.SIGNAL
 
     def of(self, values: NDArray[Any], which: NDArray[np.bool_]) -> list[int]:
         """``values`` of the instructions ``which``, summed by step (exact below 2**53)."""
@@ -110,12 +111,36 @@ class _StepSums:
         return [int(total) for total in sums]
 
     def spans(self, timing: Timing) -> tuple[list[int], list[int]]:
-        """First start and last end of each step; 0 for a step without instructions."""
-        starts = np.full(self.steps, np.iinfo(np.int64).max)
+        """Start of work and last end of each step; 0 for a step without instructions."""
+        begun = work_starts(self.step, self.opcode, timing, self.steps)
         ends = np.zeros(self.steps, np.int64)
-        np.minimum.at(starts, self.step[self.works], timing.start[self.works])
         np.maximum.at(ends, self.step[self.works], timing.end[self.works])
-        return np.minimum(starts, ends).tolist(), ends.tolist()
+        return np.minimum(begun, ends).tolist(), ends.tolist()
+
+
+def work_starts(step: Ints, opcode: Ints, timing: Timing, steps: int) -> Ints:
+    """First cycle in which an array streams a tile or a vector unit works for each step.
+
+    int64 [steps]. Loads and captures do not count: those of weights run ahead, behind the step
+    before. A step that only moves data starts with its first instruction; one without
+    instructions is at the largest int64.
+    """
+    products = (opcode == Opcode.MATMUL) | (opcode == Opcode.CONV1D)
+    found = np.minimum(
+        _first(step, products, timing.records["second_begin"], steps),
+        _first(step, opcode == Opcode.VECTOR, timing.records["first_begin"], steps),
+    )
+    moves = _first(step, opcode < Opcode.SIGNAL, timing.start, steps)
+    return np.where(found == _NEVER, moves, found)
+
+
+_NEVER = np.iinfo(np.int64).max
+
+
+def _first(step: Ints, which: NDArray[np.bool_], at: Ints, steps: int) -> Ints:
+    first = np.full(steps, _NEVER)
+    np.minimum.at(first, step[which], at[which])
+    return first
 
 
 def _elements(program: SystolicProgram, description: ArrayDescription) -> Ints:

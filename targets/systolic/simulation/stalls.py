@@ -31,7 +31,8 @@ class Cause(enum.IntEnum):
     (inputs: also biases). INTERCONNECT: its links. PORTS: a scratchpad's. SCRATCHPAD_FULL: a
     load waits for a buffer. ACCUMULATORS_LATE: results wait for the vector unit, or to be stored.
     OTHER_PODS: another pod has not yet made or stored what this one needs. NO_MORE_WORK: after
-    the last tile; all the time of a pod without any. OTHER_MODEL: another model has the array (``bundle_time``).
+    the last tile; all the time of a pod without any. OTHER_MODEL: another model has the array
+    (``bundle_time``).
     """
 
     BUSY = 0
@@ -206,7 +207,7 @@ def _push(
     engine, maker = state.costs[awaited].queue % ENGINES, state.costs[awaited].queue // ENGINES
     by = state.instructions[j]
     fills = by.opcode == _LOAD and by.target_pod <= maker < by.target_pod + by.target_pods
-    if fills and (engine == _ARRAY or engine == _VECTORS):
+    if fills and engine in (_ARRAY, _VECTORS):
         counts[_FULL] += high - low
         return count
     if maker != pod and engine != _LOADS:
