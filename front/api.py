@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Union
 
+from motet.placement_words import idle_models
 from motet.runtime.bundle import Bundle, open_bundle
 from motet.runtime.device import Accelerator
 from motet.runtime.errors import EnvironmentLackError
@@ -55,6 +57,9 @@ def compile(  # noqa: A001 - the name that users of compilers expect
         that the specification names (``motet.operators``).
     options: progress and hooks around passes; they do not change the bundle.
 
+    Warns (``UserWarning``) where nothing of a model runs on the array that is its target;
+    ``options`` with a ``warn`` of their own leave that to their owner.
+
     Raises
     ------
     SpecError, ModelError (UnsupportedOperatorError), CompileError
@@ -64,6 +69,9 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     """
     wanted = specification(models, target, shapes or {}, settings, values or {}, operators)
     bundle: Bundle = compiler().compile_bundle(wanted, options)
+    if options is None or options.warn is type(options).warn:
+        for line in idle_models(bundle).values():
+            warnings.warn(line, UserWarning, stacklevel=2)
     return bundle
 
 

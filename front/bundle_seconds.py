@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from motet.placement_words import nothing_line
 from motet.runtime.errors import SpecError
 from motet.simulating import SimulatedModel
 from motet.simulation_input import Schedule, Work
@@ -96,8 +97,8 @@ def _load(model: SimulatedModel, schedule: Schedule) -> ModelLoad:
     stages = tuple(Stage("array", region.cycles) for region in model.regions)
     if not stages:
         raise SpecError(
-            f"model {model.model!r}: nothing of it runs on the array, so it has no time there; "
-            f"choose others with --model ({model.placement or 'motet inspect says why'})"
+            f"{nothing_line(f'model {model.model!r}', repr(model.array), model.placement)}; "
+            "it has no time there: choose others with --model"
         )
     late = None if schedule.deadline_ms is None else schedule.deadline_ms / 1e3
     return ModelLoad(model.model, stages, schedule.rate_hz, late, schedule.priority)

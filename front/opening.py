@@ -9,6 +9,7 @@ from pathlib import Path
 
 from motet import api
 from motet.console import progress, warn, without_tvm_warnings
+from motet.placement_words import idle_models
 from motet.runtime.bundle import Bundle, open_bundle
 from motet.runtime.errors import BundleError, SpecError
 from motet.runtime.late import late_symbols
@@ -154,6 +155,7 @@ def _warn_of_open_sizes(bundle: Bundle, is_spec: bool) -> None:
     if not any(record.name == "place" for record in bundle.manifest.passes):
         return
     several = len(bundle.manifest.models) > 1
+    idle = idle_models(bundle)
     for entry in bundle.manifest.models:
         program = bundle.programs[entry.name]
         late = late_symbols(program)
@@ -161,7 +163,12 @@ def _warn_of_open_sizes(bundle: Bundle, is_spec: bool) -> None:
         kept = sum(bool(symbols) and symbols.isdisjoint(late) for symbols in on_host)
         by_data = sum(not symbols.isdisjoint(late) for symbols in on_host)
         if kept:
-            warn(_open_sizes(entry, program, kept, several, is_spec))
+            whose = f"model {entry.name!r}, input"
+            if entry.name in idle:
+                whose = f"nothing of model {entry.name!r} runs on the array: its input"
+            warn(f"{whose} {_open_sizes(entry, program, kept, several, is_spec)}")
+        elif entry.name in idle:
+            warn(idle[entry.name])
         if by_data:
             warn(
                 f"model {entry.name!r}: the sizes of {by_data} of its products depend on data, so "
@@ -180,6 +187,6 @@ def _open_sizes(
     if is_spec:
         remedy += f", or shapes = {{ {given.name!r} = {sizes} }} in [models.{entry.name}]"
     return (
-        f"model {entry.name!r}, input {given.name!r} ({render_shape(given.shape)}) has open sizes, "
+        f"{given.name!r} ({render_shape(given.shape)}) has open sizes, "
         f"so {kept} of its products stay on the host: fix them, as in {remedy}"
     )

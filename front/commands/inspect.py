@@ -13,6 +13,7 @@ from motet.console import output, print_json, quantity, table
 from motet.description import describe
 from motet.extras import naming_extras
 from motet.opening import CompileRequest, open_or_compile
+from motet.placement_words import idle_models
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import InputError
 
@@ -74,9 +75,11 @@ def _print_assembly(bundle: Bundle, name: str) -> None:
     """The text of program ``name``, of all whose names begin so, or of every program."""
     names = sorted(bundle.array_programs)
     chosen = [one for one in names if name == EVERY_PROGRAM or one.startswith(name)]
+    if not names:
+        idle = next(iter(idle_models(bundle).values()), "the bundle is for the host")
+        raise InputError(f"--asm: there are no array programs: {idle}")
     if not chosen:
-        known = ", ".join(names) or "none: the bundle is for the host"
-        raise InputError(f"--asm {name}: no such array program; there are {known}")
+        raise InputError(f"--asm {name}: no such array program; there are {', '.join(names)}")
     from motet.targets.systolic.instructions.assembly import disassembled_lines
     from motet.targets.systolic.instructions.encoding import decode
 

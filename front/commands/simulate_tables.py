@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from motet.console import output, quantity, seconds, table
+from motet.placement_words import nothing_line, refused_line
 from motet.runtime.device import StepCounts
 from motet.simulating import SimulatedModel
 
@@ -17,17 +17,19 @@ UTILISATION = (
     "utilisation = multiply-accumulates of the layer / (cycles that its pods' arrays worked for "
     "it x rows x columns); of a model: / (all cycles x processing elements of all pods)"
 )
+EXPLAINED = (
+    f"{UTILISATION}; cycles: from the layer's start to its end, in which others may run too; "
+    "speed of light: the largest bound, in cycles"
+)
 COLUMNS = (
-    "layer", "kind", "dataflow", ">pods", ">MACs", ">array\ncycles", ">utili-\nsation",
-    ">bytes from\nand to DRAM", ">speed of\nlight", "bound by",
+    "layer", "kind", "dataflow", ">pods", ">MACs", ">cycles", ">array\ncycles",
+    ">utili-\nsation", ">bytes from\nand to DRAM", ">speed of\nlight", "bound by",
 )  # fmt: skip
-LEFT_OUT = (1, 3, 7)
+LEFT_OUT = (1, 3, 8)
 """Columns that a narrow terminal has no room for; ``--csv`` has everything."""
 ROOM, WIDE = 120, 200
 """Columns of a terminal below which a table lacks columns, and shortens names."""
 SHOWN_HOST = 3
-_CALLS = re.compile("^[0-9]+ calls -> [0-9]+; ")
-"""How the records of all passes begin."""
 
 
 def print_models(models: Sequence[SimulatedModel]) -> None:
@@ -40,8 +42,10 @@ def print_models(models: Sequence[SimulatedModel]) -> None:
         console.print(table(title, columns, rows) if rows else title)
         _print_totals(console, model)
     for placement in dict.fromkeys(model.placement for model in models if model.placement):
-        console.print(f"placement: {_CALLS.sub('', placement)}")
-    console.print(f"{UTILISATION}; speed of light: the largest bound, in cycles")
+        if any(model.regions for model in models) and (line := refused_line(placement)):
+            console.print(line)
+    if any(model.regions for model in models):
+        console.print(EXPLAINED)
 
 
 def _fitting(row: Sequence[str], width: int) -> list[str]:
@@ -55,6 +59,7 @@ def _row(step: StepCounts, width: int) -> list[str]:
         step.dataflow,
         str(step.pods),
         f"{step.macs:,}" if step.macs else "",
+        f"{step.end_cycle - step.start_cycle:,}",
         f"{step.array_cycles:,}" if step.macs else "",
         f"{100 * step.utilisation:.1f} %" if step.macs else "",
         f"{step.dram_read_bytes + step.dram_write_bytes:,}",
@@ -93,6 +98,8 @@ def _print_totals(console: Console, model: SimulatedModel) -> None:
 
 def totals(model: SimulatedModel) -> str:
     """The array's share, cycles, how near the bound, time and traffic."""
+    if not model.regions:
+        return nothing_line(f"model {model.model!r}", repr(model.array), model.placement)
     share = f"{100 * model.array_share:.1f} % of {quantity(model.macs)} MACs on the array"
     if not model.cycles:
         return share

@@ -66,7 +66,7 @@ def test_open_sizes_on_an_array_are_warned_of(
     outcome = run_motet("compile", *files, "--target", "tiny-4x4", "-o", "x.motet", "--json")
     assert outcome.code == 0
     assert outcome.err.count("\n") == 1
-    assert "warning: model 'open', input 'x' (N x 4) has open sizes" in outcome.err
+    assert "of model 'open' runs on the array: its input 'x' (N x 4) has open sizes" in outcome.err
     assert "--shape open.x:1x4" in outcome.err
     assert ("[models.open]" in outcome.err) is as_spec
     remedied = run_motet(
@@ -131,7 +131,7 @@ def test_inspect_json(run_motet: Motet, inception: Path, mobile: Path) -> None:
     assert model["inputs"] == [{"name": "image", "dtype": "float32", "shape": [1, 1, 32, 32]}]
     assert model["array_macs"] <= model["macs"]
     assert model["arena_bytes"] > 0
-    assert len(model["operator_list"]) == model["operators"] > model["array_operators"] > 0
+    assert len(model["operator_list"]) == model["operators"] >= model["array_operators"] > 0
     called = sum(program["calls"] for program in facts["array_programs"])
     assert called == model["array_operators"]
     [symbolic] = json.loads(run_motet("inspect", mobile, "--json").out)["models"]
