@@ -57,8 +57,11 @@ class SimulatedModel:
 
     @property
     def steps(self) -> list[StepCounts]:
-        """The steps of all regions, in order."""
-        return [step for region in self.regions for step in region.steps]
+        """The steps of all regions, in order; their cycles count on from region to region."""
+        from motet.targets.systolic.simulation.sequence import counts_together
+
+        regions = self.regions
+        return list(counts_together(regions).steps) if regions else []
 
     @property
     def host(self) -> list[SimulatedStage]:

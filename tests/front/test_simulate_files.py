@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from front_models import write
 from front_outcome import Motet
+from onnx import TensorProto, helper
 
 DATAFLOWS = ("weight-stationary", "output-stationary", "input-stationary")
 
@@ -126,3 +129,24 @@ def test_both_plots(simulate: Any) -> None:
         content = Path(name).read_text()
         assert "<svg" in content
         assert "conv1" in content
+
+
+def test_layers_of_several_programs_count_on(simulate: Any, tmp_path: Path) -> None:
+    """The host's operator between two products makes two programs, one after the other."""
+    weight = np.eye(8, dtype=np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "before"),
+        helper.make_node("Sin", ["a"], ["b"], "host"),
+        helper.make_node("MatMul", ["b", "w"], ["y"], "after"),
+    ]
+    tensors = [(name, TensorProto.FLOAT, [8, 8]) for name in "xy"]
+    path = write(tmp_path / "two.onnx", nodes, tensors[:1], tensors[1:], w=weight)
+    [report] = simulate("--trace", "two.json", file=path)
+    assert len(report["host_operators"]) == 1
+    before, after = report["layers"]
+    assert 0 < before["start_cycle"] < before["end_cycle"] <= after["start_cycle"]
+    assert after["end_cycle"] == report["cycles"]
+    events = json.loads(Path("two.json").read_text())["traceEvents"]
+    for layer in (before, after):
+        streams = [e for e in events if e.get("cat") == "array" and e["name"] == layer["layer"]]
+        assert layer["start_cycle"] == min(event["args"]["cycle"] for event in streams)
