@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from motet.opening import check_destination
-from motet.runtime.errors import SpecError
+from motet.runtime.errors import CompileError, SpecError
 from motet.simulating import ArraySimulator, SimulatedModel
 from motet.simulation_input import Work
 
@@ -64,6 +65,16 @@ class Files:
 
         return read_mapping_file(self.mapping, work.models)
 
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Name the mapping file where no mapping is as it asks."""
+        try:
+            yield
+        except CompileError as error:
+            if self.mapping is None:
+                raise
+            raise SpecError(f"--mapping {self.mapping}: {error}") from error
+
     def write(self, simulator: ArraySimulator, models: Sequence[SimulatedModel]) -> None:
         """Write what was asked for, once ``models`` are simulated."""
         if self.save_mapping:
@@ -75,7 +86,7 @@ class Files:
         from motet.simulation_pictures import draw, write_trace
 
         if self.trace:
-            write_trace(Path(self.trace), simulator)
+            write_trace(Path(self.trace), simulator, models)
         for plot in self.plots:
             draw(plot_kind(plot), Path(plot), simulator, models)
 

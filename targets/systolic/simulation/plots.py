@@ -15,6 +15,8 @@ from motet.runtime.errors import EnvironmentLackError
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.instructions.isa import Opcode
 from motet.targets.systolic.instructions.program import SystolicProgram
+from motet.targets.systolic.simulation.counts import work_starts
+from motet.targets.systolic.simulation.labels import place_labels
 from motet.targets.systolic.simulation.spans import Track, tracks
 from motet.targets.systolic.simulation.stalls import Cause
 from motet.targets.systolic.simulation.timing import Timing
@@ -39,13 +41,18 @@ _STYLE: Any = {
 
 
 def timeline(
-    path: Path, program: SystolicProgram, description: ArrayDescription, timing: Timing
+    path: Path,
+    program: SystolicProgram,
+    description: ArrayDescription,
+    timing: Timing,
+    title: str = "",
 ) -> None:
     """Write what every engine, DRAM channel and link did over time; the suffix says the format.
 
-    Above, when each step ran; below, a row per track, darker where it was busy. Tracks beyond
-    ``MAX_ROWS`` are left out, those of the last pods first. Without matplotlib:
-    ``EnvironmentLackError``.
+    title: what ran (the array's name where empty). Above, the span of each step as
+    ``StepCounts`` has it, lighter where only its loads ran ahead; below, a row per track,
+    darker where it was busy. Tracks beyond ``MAX_ROWS`` are left out, those of the last pods
+    first. Without matplotlib: ``EnvironmentLackError``.
     """
     figure_of = _figure_class()
     rows = _rows(tracks(program, description, timing), timing.cycles)
@@ -55,15 +62,21 @@ def timeline(
         ratios = (1.6, 0.16 * len(rows) + 0.6)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=ratios)
         _draw_steps(above, program, timing, description)
+        busy = timing.stalls[:, Cause.BUSY].sum() / max(timing.cycles * len(timing.stalls), 1)
+        facts = f"{timing.cycles:,} cycles, arrays busy {busy:.1%}"
+        above.set_title(f"{title or description.name}: {facts}")
         _draw_rows(figure, below, rows, timing, description)
         _save(figure, path)
 
 
-def roofline(path: Path, counts: ProgramCounts, description: ArrayDescription) -> None:
+def roofline(
+    path: Path, counts: ProgramCounts, description: ArrayDescription, title: str = ""
+) -> None:
     """Write multiply-accumulates per second over those per byte of DRAM, a point per step.
 
-    The roof is the array's peak and the DRAM's bandwidth. A step's time is that from its first
-    instruction's start to its last one's end. Without matplotlib: ``EnvironmentLackError``.
+    title: what ran (the array's name where empty). The roof is the array's peak and the DRAM's
+    bandwidth. A step's time is the span of its ``StepCounts``: weights loaded ahead of it can put
+    it above the slope of the DRAM. Without matplotlib: ``EnvironmentLackError``.
     """
     figure_of = _figure_class()
     steps = [step for step in counts.steps if step.macs]
@@ -72,11 +85,14 @@ def roofline(path: Path, counts: ProgramCounts, description: ArrayDescription) -
         axes = figure.subplots()
         _draw_roof(axes, steps, description)
         _draw_points(axes, steps, description)
-        axes.set_title(f"Roofline of {description.name}")
+        axes.set_title(f"Roofline: {title or description.name}")
         axes.set_xlabel("multiply-accumulates per byte of DRAM")
         axes.set_ylabel("10$^9$ multiply-accumulates per second")
         axes.grid(which="both", alpha=0.18, linewidth=0.6)
-        axes.legend(frameon=False, loc="lower right")
+        legend = axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
+        for handle in legend.legend_handles:
+            handle.set_sizes([36])
+        _name_largest(figure, axes, steps, description)
         _save(figure, path)
 
 
@@ -146,26 +162,47 @@ def _draw_rows(
 def _draw_steps(
     axes: Any, program: SystolicProgram, timing: Timing, description: ArrayDescription
 ) -> None:
-    """One bar for each step, over eight lines in turn; names where they have room."""
+    """A bar for each step, over eight lines in turn; names where they have room."""
     micro = description.seconds(1) * 1e6
     total = max(timing.cycles, 1)
     colours = _colours([step.kind for step in program.steps])
-    for number, step in enumerate(program.steps):
-        mine = (program.instructions["step"] == number) & (timing.costs["bytes"] >= 0)
-        mine &= program.instructions["opcode"] < Opcode.SIGNAL
-        if not mine.any():
+    spans = _step_spans(program, timing)
+    for number, (step, (loads, begin, end)) in enumerate(zip(program.steps, spans, strict=True)):
+        if end < 0:
             continue
-        begin, end = int(timing.start[mine].min()), int(timing.end[mine].max())
-        place, width = begin * micro, max(end - begin, total // 2000) * micro
-        axes.barh(-(number % 8), width, 0.8, place, color=colours[step.kind], linewidth=0)
+        line, colour = -(number % 8), colours[step.kind]
+        axes.barh(line, (begin - loads) * micro, 0.3, loads * micro, color=colour, alpha=0.3)
+        width = max(end - begin, total // 2000) * micro
+        axes.barh(line, width, 0.8, begin * micro, color=colour, linewidth=0)
         if (end - begin) * 150 > total * len(step.name):
-            middle = place + width / 2
-            axes.text(middle, -(number % 8), step.name, ha="center", va="center", fontsize=6.5)
+            middle = begin * micro + width / 2
+            axes.text(middle, line, step.name, ha="center", va="center", fontsize=6.5)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.tick_params(labelbottom=False)
-    busy = timing.stalls[:, Cause.BUSY].sum() / max(total * len(timing.stalls), 1)
-    axes.set_title(f"{description.name}: {timing.cycles:,} cycles, arrays busy {busy:.1%}")
+    _kinds_legend(axes, colours)
+
+
+def _step_spans(program: SystolicProgram, timing: Timing) -> list[tuple[int, int, int]]:
+    """First load, start of work and end of each step; end -1 for a step without instructions."""
+    step, opcode = program.instructions["step"].astype(np.int64), program.instructions["opcode"]
+    moves, steps = opcode < Opcode.SIGNAL, len(program.steps)
+    first = np.full(steps, np.iinfo(np.int64).max)
+    last = np.full(steps, -1)
+    np.minimum.at(first, step[moves], timing.start[moves])
+    np.maximum.at(last, step[moves], timing.end[moves])
+    work = work_starts(step, opcode, timing, steps)
+    return list(zip(first.tolist(), work.tolist(), last.tolist(), strict=True))
+
+
+def _kinds_legend(axes: Any, colours: dict[str, str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(color=colour, label=kind) for kind, colour in colours.items()]
+    handles.append(Patch(color=_GREY, alpha=0.3, label="its loads ahead"))
+    axes.legend(
+        handles=handles, frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.05)
+    )
 
 
 def _colours(kinds: list[str]) -> dict[str, str]:
@@ -194,21 +231,36 @@ def _draw_roof(axes: Any, steps: list[StepCounts], description: ArrayDescription
 
 
 def _draw_points(axes: Any, steps: list[StepCounts], description: ArrayDescription) -> None:
-    """Area by the step's share of all cycles; names of the four largest."""
+    """Area by the step's share of all cycles."""
     colours = _colours([step.kind for step in steps])
     spans = {step: max(step.end_cycle - step.start_cycle, 1) for step in steps}
     longest = max(spans.values(), default=1)
     for kind, colour in colours.items():
         mine = [step for step in steps if step.kind == kind]
-        rates = [step.macs / description.seconds(spans[step]) / 1e9 for step in mine]
-        sizes = [12 + 160 * spans[step] / longest for step in mine]
-        places = [_intensity(step) for step in mine]
         axes.scatter(
-            places, rates, sizes, color=colour, alpha=0.75, edgecolor="white", label=kind, zorder=3
-        )
-    for step in sorted(steps, key=spans.__getitem__, reverse=True)[:4]:
-        rate = step.macs / description.seconds(spans[step]) / 1e9
-        axes.annotate(
-            step.name, (_intensity(step), rate), xytext=(5, -10), textcoords="offset points",
-            fontsize=7, color=_GREY,
+            [_intensity(step) for step in mine],
+            [_rate(step, description) for step in mine],
+            [12 + 160 * spans[step] / longest for step in mine],
+            color=colour, alpha=0.75, edgecolor="white", label=kind, zorder=3,
         )  # fmt: skip
+
+
+def _rate(step: StepCounts, description: ArrayDescription) -> float:
+    """10^9 multiply-accumulates per second over the step's span."""
+    return step.macs / description.seconds(max(step.end_cycle - step.start_cycle, 1)) / 1e9
+
+
+def _name_largest(
+    figure: Any, axes: Any, steps: list[StepCounts], description: ArrayDescription
+) -> None:
+    """Names of up to ``NAMED`` steps, those of the longest spans that have room."""
+    ordered = sorted(steps, key=lambda step: step.end_cycle - step.start_cycle, reverse=True)
+    labels = [(_short(step.name), (_intensity(step), _rate(step, description))) for step in ordered]
+    place_labels(figure, axes, labels, NAMED)
+
+
+NAMED = 5
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else name.split("+")[0][:27] + "\N{HORIZONTAL ELLIPSIS}"

@@ -7,7 +7,7 @@ DRAM channel and link. Times are microseconds of the array's clock.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,15 @@ def trace_events(
 ) -> Iterator[dict[str, Any]]:
     """Events of a trace: names of processes and threads ("M"), and complete spans ("X").
 
-    A span's arguments are its cycles, and how many instructions of one step it joins.
+    Spans of no duration are left out. A span's arguments are its cycles, and how many
+    instructions of one step it joins.
     """
     groups: dict[str, int] = {}
     for thread, track in enumerate(tracks(program, description, timing)):
         if track.group not in groups:
             groups[track.group] = len(groups) + 1
             process = groups[track.group]
-            yield _metadata("process_name", track.group, process, 0)
+            yield _metadata("process_name", _group(track.group, description), process, 0)
             yield _metadata("process_sort_index", process, process, 0)
         process = groups[track.group]
         yield _metadata("thread_name", _label(track), process, thread)
@@ -40,12 +41,17 @@ def trace_events(
 
 
 def write_trace(
-    path: Path, program: SystolicProgram, description: ArrayDescription, timing: Timing
+    path: Path,
+    program: SystolicProgram,
+    description: ArrayDescription,
+    timing: Timing,
+    facts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the trace of a run as JSON; an event a line."""
+    """Write the trace of a run as JSON, an event a line; ``facts`` (of the model) go with it."""
+    about = {"array": description.name, "cycles": timing.cycles, **(facts or {})}
     with path.open("w", encoding="utf-8") as file:
         file.write('{"displayTimeUnit": "ns", "otherData": ')
-        file.write(json.dumps({"machine": description.name, "cycles": timing.cycles}))
+        file.write(json.dumps(about))
         file.write(', "traceEvents": [\n')
         for number, event in enumerate(trace_events(program, description, timing)):
             file.write((",\n" if number else "") + json.dumps(event))
@@ -53,7 +59,13 @@ def write_trace(
 
 
 def _label(track: Track) -> str:
-    return track.name if track.lane < 0 else f"{track.name} {track.lane}"
+    return track.name if track.lane < 0 else f"{track.name}, in flight {track.lane}"
+
+
+def _group(group: str, description: ArrayDescription) -> str:
+    """The name of a process: a pod's with its rows and columns."""
+    sizes = [f"{pod.rows}x{pod.columns}" for pod in description.pods for _ in range(pod.count)]
+    return f"{group} ({sizes[int(group[4:])]})" if group.startswith("pod ") else group
 
 
 def _metadata(kind: str, value: str | int, process: int, thread: int) -> dict[str, Any]:
@@ -70,6 +82,8 @@ def _spans(
         strict=True,
     )  # fmt: skip
     for begin, end, step, count in rows:
+        if end == begin:
+            continue
         yield {
             "ph": "X",
             "name": names[step] if step < len(names) else f"step {step}",

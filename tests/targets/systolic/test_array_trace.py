@@ -79,7 +79,7 @@ def test_tracks_are_pods_channels_and_links(events):
     names = {(e["pid"], e["tid"]): e["args"]["name"] for e in made if e["name"] == "thread_name"}
     groups = {e["pid"]: e["args"]["name"] for e in made if e["name"] == "process_name"}
     found = {(groups[pid], name) for (pid, _), name in names.items()}
-    assert {("pod 0", "array"), ("DRAM", "channel 0"), ("DRAM", "channel 1")} <= found
+    assert {("pod 0 (4x4)", "array"), ("DRAM", "channel 0"), ("DRAM", "channel 1")} <= found
     is_bus = description.interconnect.kind == "bus"
     link = "bus" if is_bus else "into pod 1"
     assert ("interconnect", link) in found
