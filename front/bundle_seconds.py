@@ -15,7 +15,7 @@ import numpy as np
 from motet.placement_words import nothing_line
 from motet.runtime.errors import SpecError
 from motet.simulating import SimulatedModel
-from motet.simulation_input import Schedule, Work
+from motet.simulation_input import Schedule, Show, Work
 from motet.targets.systolic.simulation.bundle_time import (
     ModelLoad,
     ModelTiming,
@@ -72,14 +72,22 @@ class BundleSeconds:
         return {**asdict(self), "models": [asdict(model) for model in self.models]}
 
 
-def bundle_seconds(work: Work, models: Sequence[SimulatedModel], seconds: float) -> BundleSeconds:
+def bundle_seconds(
+    work: Work,
+    models: Sequence[SimulatedModel],
+    seconds: float,
+    show: Show = lambda line: None,
+) -> BundleSeconds:
     """``models``, the simulated ones of ``work``, for ``seconds`` with their schedules.
 
-    Raises ``SpecError`` where a model has nothing on the array, or ``seconds`` is not positive.
+    ``show`` is told how many simulated seconds are done.
+
+    Raises ``SpecError`` where a model has nothing on the array, or ``seconds`` is too little or
+    too much.
     """
     schedules = [work.schedules.get(model.model, Schedule()) for model in models]
     loads = [_load(m, schedule) for m, schedule in zip(models, schedules, strict=True)]
-    timing = simulate_bundle(loads, work.description, seconds)
+    timing = simulate_bundle(loads, work.description, seconds, show)
     macs = sum(m.array_macs * t.finished for m, t in zip(models, timing.models, strict=True))
     return BundleSeconds(
         array=work.description.name,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 
-from motet.closed_forms import DATAFLOWS, MODES, closed_form_rows
+from motet.closed_forms import DATAFLOWS, MODES, OF_MODE, closed_form_rows
 from motet.commands.common import (
     Format,
     array_options,
@@ -18,7 +21,7 @@ from motet.commands.simulate_tables import UTILISATION, print_closed_forms, prin
 from motet.console import print_json, progress, warn, without_tvm_warnings
 from motet.extras import naming_extras
 from motet.opening import CompileRequest
-from motet.runtime.errors import SpecError
+from motet.runtime.errors import CompileError, SpecError
 from motet.simulating import ArraySimulator, SimulatedModel, step_row
 from motet.simulation_input import Work, work_of
 
@@ -87,12 +90,12 @@ def simulate(
     with naming_extras():
         work = prepared(file, compiling, model, number_format)
         if mode != TIMING:
-            _closed_forms(work, mode, dataflow, form)
+            _closed_forms(work, mode, dataflow or _configured(compiling, work, mode), form)
             return
         if work.is_compiled:
             files.refuse_mappings(f"the programs of {file} have their mappings")
         simulator = ArraySimulator(work.description, work.number_format, files.constraints(work))
-        with progress("simulate") as show:
+        with progress("simulate") as show, _naming_mapping(files):
             results = [simulator.model(model, show) for model in work.models]
         files.write(simulator, results)
         if seconds is None:
@@ -131,6 +134,25 @@ def prepared(
     return work
 
 
+@contextmanager
+def _naming_mapping(files: Files) -> Iterator[None]:
+    """Name the mapping file where no mapping is as it asks."""
+    try:
+        yield
+    except CompileError as error:
+        if files.mapping is None:
+            raise
+        raise SpecError(f"--mapping {files.mapping}: {error}") from error
+
+
+def _configured(compiling: CompileRequest, work: Work, mode: str) -> str | None:
+    """The dataflow that a SCALE-Sim configuration sets, where ``mode`` has it."""
+    if not (compiling.target or "").endswith(".cfg"):
+        return None
+    [flow] = work.description.pods[0].dataflows
+    return flow if flow in OF_MODE[mode] else None
+
+
 def _closed_forms(work: Work, mode: str, dataflow: str | None, form: Format) -> None:
     rows = closed_form_rows(work, mode, dataflow)
     print_as(form, rows, lambda: print_closed_forms(rows, mode, work.description.name))
@@ -147,7 +169,8 @@ def _print_together(
 ) -> None:
     from motet.bundle_seconds import bundle_seconds
 
-    found = bundle_seconds(work, results, seconds)
+    with progress("simulate") as show:
+        found = bundle_seconds(work, results, seconds, show)
     if any(work.schedules[m.model].follows for m in results if m.model in work.schedules):
         warn("every model is released on its own: 'after' and wires between models are left out")
     facts = found.to_dict()

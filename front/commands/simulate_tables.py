@@ -91,6 +91,8 @@ def _print_totals(console: Console, model: SimulatedModel) -> None:
     if model.energy_joules:
         total = sum(model.energy_joules.values())
         console.print(f"energy {quantity(total, 'J')}: " + shares(model.energy_joules, ""))
+    elif model.regions:
+        console.print("energy: none; the array's description has no [energy] figures")
     if model.host:
         console.print(host_line(model))
     console.print()

@@ -17,6 +17,12 @@ import msgspec
 
 from motet.runtime.errors import SpecError
 
+ALIASES = {
+    "ws": "weight-stationary",
+    "os": "output-stationary",
+    "is": "input-stationary",
+}
+"""Short names that people write, for the nearest known one."""
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -58,6 +64,8 @@ def wrong(where: str, path: str, value: Any, rule: str) -> SpecError:
 def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean "..."?`` where some known name is near, else nothing."""
     choices = list(known)
+    if ALIASES.get(name.lower()) in choices:
+        return f"; did you mean {ALIASES[name.lower()]}?"
     found = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     found = found or [choice for choice in choices if len(name) > 1 and name in choice]
     return f"; did you mean {found[0]}?" if found else ""
@@ -196,7 +204,11 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value as TOML writes it, cut where it is long."""
+    """A value as TOML writes it, cut where it is long; of tables only that they are some."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return "a list of tables"
     if isinstance(value, bool):
         return "true" if value else "false"
     text = f'"{value}"' if isinstance(value, str) else repr(value)

@@ -79,3 +79,16 @@ def test_a_topology(run_motet: Motet) -> None:
     for flow in PRODUCTS:
         want = gemm_cycles(20, 24, 28, 4, 4, flow)
         assert row[f"{flow.replace('-', '_')}_cycles"] == want
+
+
+def test_a_configuration_has_its_dataflow_and_no_energy(run_motet: Motet) -> None:
+    Path("net.csv").write_text("Layer, M, N, K,\nproduct, 20, 24, 28,\n")
+    Path("scale.cfg").write_text(
+        "[architecture_presets]\nArrayHeight: 4\nArrayWidth: 4\nIfmapSramSzkB: 16\n"
+        "FilterSramSzkB: 16\nOfmapSramSzkB: 16\nBandwidth: 10\nDataflow : ws\n"
+    )
+    arguments = ("simulate", "net.csv", "--target", "scale.cfg")
+    [row] = json.loads(run_motet(*arguments, "--mode", "scalesim", "--json").out)
+    flows = {key for key in row if key.endswith("_cycles")}
+    assert flows == {"weight_stationary_cycles"}
+    assert "\nenergy: none; the array's description has no [energy]" in run_motet(*arguments).out

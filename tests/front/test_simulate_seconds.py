@@ -103,3 +103,21 @@ def test_no_run_finishes(run_motet: Motet, models: Path) -> None:
     [model] = simulated(run_motet, "--seconds", "1e-6")["models"]
     assert (model["released"], model["finished"]) == (1, 0)
     assert model["mean_latency_seconds"] is None
+
+
+def test_too_many_runs_are_refused_with_what_would_do(run_motet: Motet, models: Path) -> None:
+    write(models, a="rate_hz = 100", b="")
+    outcome = run_motet("simulate", "spec.toml", "--seconds", "1e9")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "at most 10,000,000 are simulated: give at most " in outcome.err
+
+
+def test_a_mapping_that_the_array_cannot_meet(run_motet: Motet, models: Path) -> None:
+    Path("m.toml").write_text("[dense]\ndataflow = 'weight-stationary'\npods = 8\n")
+    outcome = run_motet(
+        "simulate", models / "layers.onnx", "--target", "tiny-4x4", "--mapping", "m.toml"
+    )
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--mapping m.toml: step 'dense' on array 'tiny-4x4': no mapping has pods = 8" in (
+        outcome.err
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterable
+from collections.abc import Callable, Container, Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +111,12 @@ def choose(
         if len(_found) >= MAX_FOUND:
             _found.clear()
         _found[key] = _search(step, description, number_format, resident, pinned, pods, free)
+        if isinstance(_found[key], str) and pinned:
+            _found[key] = _unmet(
+                _found[key],
+                pinned,
+                lambda p: _search(step, description, number_format, resident, p, pods, free),
+            )
     found = _found[key]
     if isinstance(found, str):
         raise CompileError(f"step {step.name!r} on array {description.name!r}: {found}")
@@ -153,6 +159,23 @@ def _search(
     if best is not None:
         return best[1]
     return problems[0] if problems else _no_candidate(description, number_format, pinned)
+
+
+def _unmet(why: str, pinned: Pinned, search: Callable[[Pinned], Choice | str]) -> str:
+    """A key that cannot be met alone, else the first without which there is one, else ``why``."""
+    for key, value in pinned.items():
+        if isinstance(search({key: value}), str):
+            return f"no mapping has {key} = {value!r}; leave it out or change it"
+    for key, value in pinned.items():
+        others = {name: given for name, given in pinned.items() if name != key}
+        if isinstance(search(others), Choice):
+            return f"no mapping has {key} = {value!r}{_beside(others)}; leave it out or change it"
+    return why
+
+
+def _beside(others: Pinned) -> str:
+    given = ", ".join(f"{key} = {value!r}" for key, value in others.items())
+    return f" beside {given}" if given else ""
 
 
 def _kinds(

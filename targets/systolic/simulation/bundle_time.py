@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -28,6 +28,10 @@ from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.simulation.timing import simulate
 
 Resource = Literal["array", "host"]
+MAX_STAGES = 10_000_000
+"""Stages served in one simulation: about two minutes."""
+SHOWN_EVERY = 1 << 15
+"""Events between two lines of progress."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +123,24 @@ class ProgramCycles:
 
 
 def simulate_bundle(
-    models: Sequence[ModelLoad], description: ArrayDescription, seconds: float
+    models: Sequence[ModelLoad],
+    description: ArrayDescription,
+    seconds: float,
+    show: Callable[[str], None] = lambda line: None,
 ) -> BundleTiming:
     """Run ``models`` together for ``seconds`` of simulated time.
 
-    Runs that have not ended by then are not among the finished ones. A model without stages, or
-    whose stages take no time though it runs back to back, raises ``SpecError``.
+    Runs that have not ended by then are not among the finished ones. ``show`` is told how far it
+    is. A model without stages, or whose stages take no time though it runs back to back, and more
+    than ``MAX_STAGES`` stages, raise ``SpecError``.
     """
     cycles = math.ceil(seconds * description.clock_hz)
     if cycles <= 0:
         raise SpecError(f"simulated seconds must be positive, not {seconds}")
     for load in models:
         _check(load)
-    simulation = _Simulation(models, description.clock_hz, cycles)
+    _check_length(models, seconds, cycles)
+    simulation = _Simulation(models, description.clock_hz, cycles, show)
     simulation.run()
     return BundleTiming(cycles, tuple(simulation.result(i) for i in range(len(models))))
 
@@ -143,6 +152,23 @@ def _check(load: ModelLoad) -> None:
         raise SpecError(f"model {load.name!r}: back to back needs stages that take time")
     if (load.rate_hz is not None and load.rate_hz <= 0) or load.in_flight < 1:
         raise SpecError(f"model {load.name!r}: rate_hz and in_flight must be positive")
+
+
+def _check_length(models: Sequence[ModelLoad], seconds: float, cycles: int) -> None:
+    """Refuse more stages than can be simulated in minutes; says how long would do."""
+    unpaced = sum(load.rate_hz is None for load in models)
+    total = 0.0
+    for load in models:
+        if load.rate_hz is not None:
+            runs = load.rate_hz * seconds
+        else:
+            runs = cycles / sum(stage.cycles for stage in load.stages) / unpaced
+        total += runs * len(load.stages)
+    if total > MAX_STAGES:
+        raise SpecError(
+            f"{seconds:g} simulated seconds are about {total:.2g} stages of models; at most "
+            f"{MAX_STAGES:,} are simulated: give at most {seconds * MAX_STAGES / total:.2g} seconds"
+        )
 
 
 @dataclass
@@ -188,8 +214,16 @@ class _Model:
 class _Simulation:
     """Releases and ends of stages, in order of time, then of their creation."""
 
-    def __init__(self, loads: Sequence[ModelLoad], clock_hz: float, cycles: int) -> None:
+    def __init__(
+        self,
+        loads: Sequence[ModelLoad],
+        clock_hz: float,
+        cycles: int,
+        show: Callable[[str], None],
+    ) -> None:
         self.loads = loads
+        self.show = show
+        self.worked_off = 0
         self.clock_hz = clock_hz
         self.cycles = cycles
         self.models = [_Model() for _ in loads]
@@ -205,6 +239,7 @@ class _Simulation:
                 self._schedule(0, number, None)
         while self.events and self.events[0][0] < self.cycles:
             now, _, model, run = heapq.heappop(self.events)
+            self._tell(now)
             if run is None:
                 self._release(now, model)
             else:
@@ -213,6 +248,13 @@ class _Simulation:
             resource = self.loads[run.model].stages[run.stage].resource
             self._account(self.servers[resource], self.cycles)
         self._settle()
+
+    def _tell(self, now: int) -> None:
+        """Say how far it is, now and then."""
+        self.worked_off += 1
+        if self.worked_off % SHOWN_EVERY == 0:
+            done, all_of_it = now / self.clock_hz, self.cycles / self.clock_hz
+            self.show(f"{done:.3g} of {all_of_it:.3g} simulated seconds")
 
     def result(self, number: int) -> ModelTiming:
         """The figures of one model."""

@@ -129,7 +129,7 @@ def test_pins_hold_and_the_rest_is_searched():
 
 def test_impossible_pins_are_named():
     pins = {"dataflow": "weight-stationary", "tile_columns": 5}
-    with pytest.raises(CompileError, match=r"'layer'.*no mapping has .*tile_columns = 5; give"):
+    with pytest.raises(CompileError, match=r"'layer'.*no mapping has .*tile_columns = 5; leave"):
         chosen(MatrixProduct(1, 40, 40, 40), machine(), constraints=pins)
 
 
