@@ -256,7 +256,7 @@ def _name_largest(
     """Names of up to ``NAMED`` steps, those of the longest spans that have room."""
     ordered = sorted(steps, key=lambda step: step.end_cycle - step.start_cycle, reverse=True)
     labels = [(_short(step.name), (_intensity(step), _rate(step, description))) for step in ordered]
-    place_labels(figure, axes, labels, NAMED)
+    place_labels(figure, axes, labels, NAMED, radius=6.0)
 
 
 NAMED = 5
