@@ -99,14 +99,21 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(default_factory=dict)
     rate_hz: Annotated[
         Positive | None,
-        Meta(description="Runs per second, in Hz; on demand where absent."),
+        Meta(
+            description="Runs per second, in Hz, in simulate --seconds; back to back where absent."
+        ),
     ] = None
     deadline_ms: Annotated[
         Positive | None,
         Meta(description="Latest end after a run's release, in milliseconds; none where absent."),
     ] = None
     priority: Annotated[
-        int, Meta(ge=-1000, le=1000, description="Larger goes first when models compete.")
+        int,
+        Meta(
+            ge=-1000,
+            le=1000,
+            description="Larger goes first where models share an array, in simulate --seconds.",
+        ),
     ] = 0
     after: Annotated[
         tuple[ModelName, ...], Meta(description="Models that run before this one.")
