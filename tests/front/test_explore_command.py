@@ -71,7 +71,7 @@ def test_a_plot(explore: Any) -> None:
     assert explore("--sweep", "size=4,8", "--plot", "pareto.svg").code == 0
     content = Path("pareto.svg").read_text()
     assert "<svg" in content
-    assert "latency, ms (simulated)" in content
+    assert "latency, us (simulated)" in content
 
 
 def test_a_point_that_cannot_work_is_left_out(explore: Any) -> None:
