@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from motet.opening import check_destination
-from motet.runtime.errors import CompileError, SpecError
+from motet.runtime.errors import SpecError
 from motet.simulating import ArraySimulator, SimulatedModel
 from motet.simulation_input import Work
 
@@ -64,16 +63,6 @@ class Files:
         from motet.mapping_files import read_mapping_file
 
         return read_mapping_file(self.mapping, work.models)
-
-    @contextmanager
-    def named_in_errors(self) -> Iterator[None]:
-        """Name the mapping file where no mapping is as it asks."""
-        try:
-            yield
-        except CompileError as error:
-            if self.mapping is None:
-                raise
-            raise SpecError(f"--mapping {self.mapping}: {error}") from error
 
     def write(self, simulator: ArraySimulator, models: Sequence[SimulatedModel]) -> None:
         """Write what was asked for, once ``models`` are simulated."""
