@@ -20,7 +20,7 @@ def write_trace(path: Path, simulator: ArraySimulator, models: Sequence[Simulate
     """Every engine, DMA request and link over time, all regions one after another."""
     ran = _run(simulator)
     facts = {"model": ", ".join(model.model for model in models)}
-    write_timing(path, *ran, {**facts, "number_format": simulator.number_format})
+    write_timing(path, *ran, facts={**facts, "number_format": simulator.number_format})
 
 
 def draw(
