@@ -18,9 +18,10 @@ from motet.targets.systolic.simulation.trace import write_trace as write_timing
 
 def write_trace(path: Path, simulator: ArraySimulator, models: Sequence[SimulatedModel]) -> None:
     """Every engine, DMA request and link over time, all regions one after another."""
-    ran = _run(simulator)
-    facts = {"model": ", ".join(model.model for model in models)}
-    write_timing(path, *ran, facts={**facts, "number_format": simulator.number_format})
+    program, description, timing = _run(simulator)
+    names = ", ".join(model.model for model in models)
+    facts = {"model": names, "number_format": simulator.number_format}
+    write_timing(path, program, description, timing, facts)
 
 
 def draw(
