@@ -23,6 +23,9 @@ from motet.targets.systolic.simulation.bundle_time import (
     simulate_bundle,
 )
 
+MAX_STAGES = 10_000_000
+"""Stages served in one simulation: about two minutes."""
+
 
 @dataclass(frozen=True)
 class ModelSeconds:
@@ -87,6 +90,7 @@ def bundle_seconds(
     """
     schedules = [work.schedules.get(model.model, Schedule()) for model in models]
     loads = [_load(m, schedule) for m, schedule in zip(models, schedules, strict=True)]
+    _check_length(loads, seconds, work.description.clock_hz)
     timing = simulate_bundle(loads, work.description, seconds, show)
     macs = sum(m.array_macs * t.finished for m, t in zip(models, timing.models, strict=True))
     return BundleSeconds(
@@ -110,6 +114,23 @@ def _load(model: SimulatedModel, schedule: Schedule) -> ModelLoad:
         )
     late = None if schedule.deadline_ms is None else schedule.deadline_ms / 1e3
     return ModelLoad(model.model, stages, schedule.rate_hz, late, schedule.priority)
+
+
+def _check_length(loads: Sequence[ModelLoad], seconds: float, clock_hz: float) -> None:
+    """Refuse more stages than can be simulated in minutes; says how long would do."""
+    unpaced = sum(load.rate_hz is None for load in loads)
+    total = 0.0
+    for load in loads:
+        if load.rate_hz is not None:
+            runs = load.rate_hz * seconds
+        else:
+            runs = seconds * clock_hz / sum(stage.cycles for stage in load.stages) / unpaced
+        total += runs * len(load.stages)
+    if total > MAX_STAGES:
+        raise SpecError(
+            f"{seconds:g} simulated seconds are about {total:.2g} stages of models; at most "
+            f"{MAX_STAGES:,} are simulated: give at most {seconds * MAX_STAGES / total:.2g} seconds"
+        )
 
 
 def _results(

@@ -110,13 +110,12 @@ def choose(
     if key not in _found:
         if len(_found) >= MAX_FOUND:
             _found.clear()
-        _found[key] = _search(step, description, number_format, resident, pinned, pods, free)
-        if isinstance(_found[key], str) and pinned:
-            _found[key] = _unmet(
-                _found[key],
-                pinned,
-                lambda p: _search(step, description, number_format, resident, p, pods, free),
-            )
+
+        def search(pins: Pinned) -> Choice | str:
+            return _search(step, description, number_format, resident, pins, pods, free)
+
+        made = search(pinned)
+        _found[key] = _unmet(made, pinned, search) if isinstance(made, str) else made
     found = _found[key]
     if isinstance(found, str):
         raise CompileError(f"step {step.name!r} on array {description.name!r}: {found}")

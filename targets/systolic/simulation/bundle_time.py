@@ -28,8 +28,6 @@ from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.simulation.timing import simulate
 
 Resource = Literal["array", "host"]
-MAX_STAGES = 10_000_000
-"""Stages served in one simulation: about two minutes."""
 SHOWN_EVERY = 1 << 15
 """Events between two lines of progress."""
 
@@ -131,15 +129,14 @@ def simulate_bundle(
     """Run ``models`` together for ``seconds`` of simulated time.
 
     Runs that have not ended by then are not among the finished ones. ``show`` is told how far it
-    is. A model without stages, or whose stages take no time though it runs back to back, and more
-    than ``MAX_STAGES`` stages, raise ``SpecError``.
+    is. A model without stages, or whose stages take no time though it runs back to back, raises
+    ``SpecError``.
     """
     cycles = math.ceil(seconds * description.clock_hz)
     if cycles <= 0:
         raise SpecError(f"simulated seconds must be positive, not {seconds}")
     for load in models:
         _check(load)
-    _check_length(models, seconds, cycles)
     simulation = _Simulation(models, description.clock_hz, cycles, show)
     simulation.run()
     return BundleTiming(cycles, tuple(simulation.result(i) for i in range(len(models))))
@@ -152,23 +149,6 @@ def _check(load: ModelLoad) -> None:
         raise SpecError(f"model {load.name!r}: back to back needs stages that take time")
     if (load.rate_hz is not None and load.rate_hz <= 0) or load.in_flight < 1:
         raise SpecError(f"model {load.name!r}: rate_hz and in_flight must be positive")
-
-
-def _check_length(models: Sequence[ModelLoad], seconds: float, cycles: int) -> None:
-    """Refuse more stages than can be simulated in minutes; says how long would do."""
-    unpaced = sum(load.rate_hz is None for load in models)
-    total = 0.0
-    for load in models:
-        if load.rate_hz is not None:
-            runs = load.rate_hz * seconds
-        else:
-            runs = cycles / sum(stage.cycles for stage in load.stages) / unpaced
-        total += runs * len(load.stages)
-    if total > MAX_STAGES:
-        raise SpecError(
-            f"{seconds:g} simulated seconds are about {total:.2g} stages of models; at most "
-            f"{MAX_STAGES:,} are simulated: give at most {seconds * MAX_STAGES / total:.2g} seconds"
-        )
 
 
 @dataclass
