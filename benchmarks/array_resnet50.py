@@ -24,6 +24,7 @@ import click
 from motet.benchmarks.zoo import registry
 from motet.console import output, print_json, quantity, table
 from motet.opening import CompileRequest
+from motet.runtime.errors import MotetError
 from motet.simulation_input import work_of
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.emit.region import compile_workload
@@ -31,8 +32,6 @@ from motet.targets.systolic.simulation.counts import program_counts
 from motet.targets.systolic.simulation.timing import simulate
 from motet.targets.systolic.workload.graph import Workload
 from motet.targets.systolic.workload.what_if import in_format
-
-SHAPE = "{name}:{batch}x3x224x224"
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ def workload(batch: int, array: str) -> tuple[Workload, ArrayDescription]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "resnet50.onnx")
         model = registry.build("resnet50")
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = batch
         path.write_bytes(model.SerializeToString())
-        name = model.graph.input[0].name
-        request = CompileRequest(array, (SHAPE.format(name=name, batch=batch),))
-        work = work_of(str(path), request)
+        work = work_of(str(path), CompileRequest(array))
     regions = [stage.workload for stage in work.models[0].stages if stage.workload is not None]
     if len(regions) != 1:
         raise click.ClickException(f"{array} takes ResNet-50 in {len(regions)} regions, not one")
@@ -106,7 +105,10 @@ def measure(batch: int, array: str, number_format: str) -> Result:
 @click.option("--json", "as_json", is_flag=True)
 def main(arrays: tuple[str, ...], batch: int, number_format: str, as_json: bool) -> None:
     """Measure and print."""
-    results = [measure(batch, array, number_format) for array in arrays]
+    try:
+        results = [measure(batch, array, number_format) for array in arrays]
+    except MotetError as error:
+        raise click.ClickException(str(error)) from error
     if as_json:
         print_json([asdict(result) for result in results])
         return
