@@ -10,22 +10,25 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from motet.targets.systolic.instructions.isa import NO_OPERAND, Flag, Function, Opcode
+from motet.targets.systolic.instructions.accesses import (
+    HIGH,
+    LOW,
+    MAX_ACCESSES,
+    MEMORY,
+    ON_TARGETS,
+    SCRATCHPAD,
+    WRITES,
+    tile_accesses,
+    view_columns,
+)
+from motet.targets.systolic.instructions.isa import NO_OPERAND, Flag, Opcode
 from motet.targets.systolic.instructions.regions import bucket_box
 
 GRANULES = 1024
 """Granules of a memory at most; tiles that share one are ordered though they need not be."""
 
-_LOAD, _MATMUL, _CONV1D = int(Opcode.LOAD), int(Opcode.MATMUL), int(Opcode.CONV1D)
-_VECTOR, _STORE, _TRANSFER = int(Opcode.VECTOR), int(Opcode.STORE), int(Opcode.TRANSFER)
-_ACCUMULATE, _BIAS = int(Flag.ACCUMULATE), int(Flag.BIAS)
-_RESIDENT, _IN_ACCUMULATORS = int(Flag.RESIDENT), int(Flag.ACCUMULATORS)
-_COPY, _MAXIMUM = int(Function.COPY), int(Function.MAXIMUM)
-_COLUMN_SCALE, _COLUMN_ADD = int(Function.COLUMN_SCALE), int(Function.COLUMN_ADD)
-_REQUANTISE = int(Function.REQUANTISE)
-_ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
-_ROW_MAXIMUM, _ROW_SUM_SQUARES = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
-_ROW_MULTIPLY = int(Function.ROW_MULTIPLY)
+_LOAD, _STORE, _TRANSFER = int(Opcode.LOAD), int(Opcode.STORE), int(Opcode.TRANSFER)
+_RESIDENT = int(Flag.RESIDENT)
 _NONE = NO_OPERAND
 
 
@@ -135,18 +138,14 @@ def find_waits(  # type: ignore[no-untyped-def]
     needed = np.full(queue_count, -1, np.int64)
     touched = np.empty(queue_count, np.int64)
     box = np.empty(4, np.int64)
+    tiles = np.empty((MAX_ACCESSES, 5), np.int64)
     waits = np.empty((len(code) + 16, 2), np.int64)
     found = 0
     for i in range(len(code)):
         c = code[i]
         own, pod, n = queues[i], int(c.pod), 0
         engine = own % 4
-        rows, columns, depth = int(c.rows), int(c.columns), int(c.depth)
-        flags, function = int(c.flags), int(c.function)
-        address, second = int(c.address), int(c.second_address)
-        third, acc = int(c.third_address), int(c.accumulator_address)
-        tile = rows * columns
-        first_target, targets = int(c.target_pod), int(c.target_pods)
+        flags = int(c.flags)
         reads_view = c.opcode == _LOAD or (flags & _RESIDENT) != 0
         writes_view = (c.opcode == _STORE or c.opcode == _TRANSFER) and c.operand != _NONE
         if reads_view or writes_view:
@@ -157,14 +156,9 @@ def find_waits(  # type: ignore[no-untyped-def]
                           pod, engine, place, place + grids[tensor].elements,
                           granule, False)  # fmt: skip
             elif written[tensor]:
-                wide = columns
-                if c.opcode == _MATMUL:
-                    wide = depth
-                elif c.opcode == _CONV1D:
-                    wide = (columns - 1) * int(c.value) + depth
                 bucket_box(
                     views, grids, c.operand, int(c.group), int(c.row), int(c.column),
-                    rows, wide, box,
+                    int(c.rows), view_columns(c), box,
                 )  # fmt: skip
                 if reads_view:
                     n = _read_tensor(
@@ -181,68 +175,15 @@ def find_waits(  # type: ignore[no-untyped-def]
                                     n = _need(
                                         needed, touched, n, queues, own, last_use[replaced[r, 1], q]
                                     )
-        if c.opcode == _LOAD:
-            for target in range(first_target, first_target + targets):
-                if flags & _IN_ACCUMULATORS:
-                    n = _tile(needed, touched, n, queues, own, i, accumulators,
-                              target, engine, acc, acc + tile, acc_granule, True)  # fmt: skip
-                else:
-                    n = _tile(needed, touched, n, queues, own, i, pads,
-                              target, engine, address, address + tile, granule, True)  # fmt: skip
-        elif c.opcode == _MATMUL or c.opcode == _CONV1D:
-            wide = depth
-            weights = depth * columns
-            vector = columns
-            if c.opcode == _CONV1D:
-                wide = (columns - 1) * int(c.value) + depth
-                weights = rows * depth
-                vector = rows
-            if not flags & _RESIDENT:
-                n = _tile(needed, touched, n, queues, own, i, pads,
-                          pod, engine, address, address + rows * wide, granule, False)  # fmt: skip
-            n = _tile(needed, touched, n, queues, own, i, pads,
-                      pod, engine, second, second + weights, granule, False)  # fmt: skip
-            if flags & _BIAS:
-                n = _tile(needed, touched, n, queues, own, i, accumulators,
-                          pod, engine, third, third + vector, acc_granule, False)  # fmt: skip
-            n = _tile(needed, touched, n, queues, own, i, accumulators,
-                      pod, engine, acc, acc + tile, acc_granule, True)  # fmt: skip
-        elif c.opcode == _VECTOR:
-            if function >= _COPY and function <= _MAXIMUM and not flags & _RESIDENT:
-                if flags & _IN_ACCUMULATORS:
-                    n = _tile(needed, touched, n, queues, own, i, accumulators,
-                              pod, engine, second, second + tile, acc_granule, False)  # fmt: skip
-                else:
-                    n = _tile(needed, touched, n, queues, own, i, pads,
-                              pod, engine, second, second + tile, granule, False)  # fmt: skip
-            by_column = function in (_COLUMN_SCALE, _COLUMN_ADD, _REQUANTISE)
-            by_row = function >= _ROW_MAXIMUM and function <= _ROW_MULTIPLY
-            by_row = by_row or function == _ROW_REQUANTISE
-            if by_column or by_row:
-                length = columns if by_column else rows
-                n = _tile(needed, touched, n, queues, own, i, accumulators,
-                          pod, engine, third, third + length, acc_granule,
-                          _ROW_MAXIMUM <= function <= _ROW_SUM_SQUARES)  # fmt: skip
-            n = _tile(needed, touched, n, queues, own, i, accumulators,
-                      pod, engine, acc, acc + tile, acc_granule, True)  # fmt: skip
-        elif c.opcode == _STORE or (c.opcode == _TRANSFER and c.operand != _NONE):
-            n = _tile(needed, touched, n, queues, own, i, accumulators,
-                      pod, engine, acc, acc + tile, acc_granule, False)  # fmt: skip
-        elif c.opcode == _TRANSFER:
-            moved_acc = flags & _IN_ACCUMULATORS
-            if moved_acc:
-                n = _tile(needed, touched, n, queues, own, i, accumulators,
-                          pod, engine, acc, acc + tile, acc_granule, False)  # fmt: skip
-            else:
-                n = _tile(needed, touched, n, queues, own, i, pads,
-                          pod, engine, second, second + tile, granule, False)  # fmt: skip
-            for target in range(first_target, first_target + targets):
-                if moved_acc:
-                    n = _tile(needed, touched, n, queues, own, i, accumulators,
-                              target, engine, third, third + tile, acc_granule, True)  # fmt: skip
-                else:
-                    n = _tile(needed, touched, n, queues, own, i, pads,
-                              target, engine, address, address + tile, granule, True)  # fmt: skip
+        for k in range(tile_accesses(c, tiles)):
+            memory, low, high = tiles[k, MEMORY], tiles[k, LOW], tiles[k, HIGH]
+            uses, size = (pads, granule) if memory == SCRATCHPAD else (accumulators, acc_granule)
+            first, last = pod, pod + 1
+            if tiles[k, ON_TARGETS]:
+                first, last = int(c.target_pod), int(c.target_pod) + int(c.target_pods)
+            for target in range(first, last):
+                n = _tile(needed, touched, n, queues, own, i, uses,
+                          target, engine, low, high, size, tiles[k, WRITES] != 0)  # fmt: skip
         for t in range(n):
             queue = touched[t]
             other = needed[queue]
