@@ -142,48 +142,25 @@ def _product(
     return Priced(made.mapping, made.cycles * scale)
 
 
-def _spatial(
-    step: Step,
-    workload: Workload,
-    description: ArrayDescription,
-    number_format: Format,
-    resident: Dict[int, Place],
-    words: int | None,
-    pins: Pins,
-    pods: range | None,
-) -> Priced:
-    made = choose_spatial_mapping(
-        step,
-        workload,
-        description,
-        number_format,
-        resident,
-        pods=_first_kind(description, pods),
-        scratchpad_words=words,
-    )
-    return _priced(step, workload, description, number_format, resident, replace(made, **pins))
+def _by(chooser: Callable[..., Mapping]) -> Callable[..., Priced]:
+    """The option of a family that is mapped to pods of the first kind."""
 
+    def option(
+        step: Step,
+        workload: Workload,
+        description: ArrayDescription,
+        number_format: Format,
+        resident: Dict[int, Place],
+        words: int | None,
+        pins: Pins,
+        pods: range | None,
+    ) -> Priced:
+        given = (step, workload, description, number_format, resident)
+        first = _first_kind(description, pods)
+        made = replace(chooser(*given, pods=first, scratchpad_words=words), **pins)
+        return Priced(made, vector_cycles(*given, made))
 
-def _vector(
-    step: Step,
-    workload: Workload,
-    description: ArrayDescription,
-    number_format: Format,
-    resident: Dict[int, Place],
-    words: int | None,
-    pins: Pins,
-    pods: range | None,
-) -> Priced:
-    made = choose_vector_mapping(
-        step,
-        workload,
-        description,
-        number_format,
-        resident,
-        pods=_first_kind(description, pods),
-        scratchpad_words=words,
-    )
-    return _priced(step, workload, description, number_format, resident, replace(made, **pins))
+    return option
 
 
 def _first_kind(description: ArrayDescription, pods: range | None) -> range | None:
@@ -191,13 +168,4 @@ def _first_kind(description: ArrayDescription, pods: range | None) -> range | No
     return None if pods is None else range(min(pods.stop, description.pods[0].count))
 
 
-def _priced(
-    step: Step,
-    workload: Workload,
-    description: ArrayDescription,
-    number_format: Format,
-    resident: Dict[int, Place],
-    mapping: Mapping,
-) -> Priced:
-    cycles = vector_cycles(step, workload, description, number_format, resident, mapping)
-    return Priced(mapping, cycles)
+_spatial, _vector = _by(choose_spatial_mapping), _by(choose_vector_mapping)

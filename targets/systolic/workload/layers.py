@@ -278,8 +278,8 @@ class Elementwise:
 
 
 @dataclass(frozen=True)
-class Softmax:
-    """Softmax over the last axis of [rows, columns]."""
+class _Rows:
+    """A layer over the last axis of [rows, columns]."""
 
     rows: int
     columns: int
@@ -300,30 +300,19 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class LayerNorm:
+class Softmax(_Rows):
+    """Softmax over the last axis of [rows, columns]."""
+
+
+@dataclass(frozen=True)
+class LayerNorm(_Rows):
     """Normalisation over the last axis of [rows, columns], then scale [columns], shift [columns].
 
     Inputs: the tensor, the scale, and with ``shifted`` the shift.
     """
 
-    rows: int
-    columns: int
     epsilon: float
     shifted: bool = True
-
-    def __post_init__(self) -> None:
-        _require(min(self.rows, self.columns) >= 1, self, "sizes must be positive")
-        _require_size(self.rows * self.columns, self)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the output."""
-        return self.rows, self.columns
-
-    @property
-    def macs(self) -> int:
-        """None: not counted."""
-        return 0
 
 
 Product = Convolution | TransposedConvolution | MatrixProduct
