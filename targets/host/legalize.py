@@ -14,6 +14,7 @@ from typing import Any
 from tvm import relax, te, tirx
 
 from motet.targets.host import elementwise, indexing, narrow, pooling, quantization, statistics
+from motet.targets.host.blocked import legalize_blocked
 from motet.targets.host.defaults import by_tvm
 from motet.targets.host.elementwise import broadcast_index
 from motet.targets.host.kernels import arg_extreme, recurrence, selection
@@ -105,8 +106,8 @@ def convolution(layouts: tuple[str, str]) -> Callable[[_Builder, _Call], relax.E
 
     def legalize(builder: _Builder, call: _Call) -> relax.Expr:
         attrs = call.attrs
-        if (attrs.data_layout, attrs.kernel_layout) != layouts:
-            return by_tvm(builder, call)
+        if (attrs.data_layout, attrs.kernel_layout) != layouts or attrs.out_layout != layouts[0]:
+            return legalize_blocked(builder, call) or by_tvm(builder, call)
         rank = len(layouts[0]) - 2
         pads = _ints(attrs.padding)
         dtype = call.ty.dtype

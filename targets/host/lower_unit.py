@@ -19,6 +19,7 @@ from motet.runtime.errors import UnsupportedOperatorError
 from motet.targets.host.fast_math import with_fast_math
 from motet.targets.host.interface import tensors_only
 from motet.targets.host.kernels.anchor import EmittedAnchor
+from motet.targets.host.kernels.blocked_conv.family import emit_blocked_convolution
 from motet.targets.host.kernels.conv import emit_convolution
 from motet.targets.host.kernels.generic import emit_as_it_came
 from motet.targets.host.kernels.injective import emit_injective
@@ -27,13 +28,18 @@ from motet.targets.host.kernels.reduction import emit_reduction
 from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
+from motet.targets.host.options import KernelOptions
 from motet.targets.host.stages import Stage, StagedFunction, inline_injective, read_stages
 from motet.targets.host.user_kernel import kernel_of, lower_user_kernel
 from motet.targets.host.widen import widen
 
 Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
 
-_ANCHORS = {"conv": emit_convolution, "matmul": emit_matmul}
+_ANCHORS = {
+    "blocked_conv": emit_blocked_convolution,
+    "conv": emit_convolution,
+    "matmul": emit_matmul,
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,10 @@ def _output_count(unit: relax.Function) -> int:
 
 
 def lower_unit(
-    unit: relax.Function, constant_params: frozenset[int], machine: Machine
+    unit: relax.Function,
+    constant_params: frozenset[int],
+    machine: Machine,
+    options: KernelOptions | None = None,
 ) -> LoweredUnit:
     """Schedules a unit for a machine.
 
@@ -98,6 +107,8 @@ def lower_unit(
         Positions of parameters whose values are known at compile time.
     machine : Machine
         What the kernel is tiled for.
+    options : KernelOptions, optional
+        What the specification asks of kernels.
 
     Raises
     ------
@@ -109,12 +120,13 @@ def lower_unit(
         return LoweredUnit(lower_user_kernel(unit, calls[0], machine))
     func = inline_injective(read_stages(fuse(unit), _output_count(unit)))
     func = replace(func, stages=tuple(with_fast_math(s) for s in func.stages))
-    return _with_anchors(func, constant_params, machine)
+    return _with_anchors(func, constant_params, machine, options or KernelOptions())
 
 
 def _with_anchors(
-    func: StagedFunction, constant_params: frozenset[int], machine: Machine
-) -> LoweredUnit:
+    func: StagedFunction, constant_params: frozenset[int], machine: Machine,
+    options: KernelOptions,
+) -> LoweredUnit:  # fmt: skip
     """Every stage as a nest of its own; those around an anchor become part of it."""
     constants = [func.params[i] for i in sorted(constant_params)]
     body: list[Stmt] = []
@@ -124,7 +136,7 @@ def _with_anchors(
     for stage in func.stages:
         anchor = str(stage.attrs.get("motet.anchor", ""))
         if anchor:
-            made = _ANCHORS[anchor](stage, func, constants, machine)
+            made = _ANCHORS[anchor](stage, func, constants, machine, options)
             emitted[id(stage)] = made
             consumed.update(id(s) for s in made.consumed)
             repacked.update(made.repacked)

@@ -64,6 +64,7 @@ from motet.targets.host.loops import (
     store,
 )  # fmt: skip
 from motet.targets.host.machine import Machine
+from motet.targets.host.options import KernelOptions
 from motet.targets.host.stages import Stage, StagedFunction
 
 
@@ -248,8 +249,9 @@ def _with_local_copy(nest_: _Nest, pad: Stage, lanes: int) -> Stmt:
 
 
 def emit_convolution(
-    anchor: Stage, func: StagedFunction, constants: Sequence[Buffer], machine: Machine
-) -> EmittedAnchor:
+    anchor: Stage, func: StagedFunction, constants: Sequence[Buffer], machine: Machine,
+    _options: KernelOptions,
+) -> EmittedAnchor:  # fmt: skip
     """The nest of a convolution with its padding and its epilogue."""
     left, right = operand_buffers(anchor)
     x, w = find_operand(left, anchor, func), find_operand(right, anchor, func)

@@ -60,6 +60,7 @@ from motet.targets.host.loops import (
     store,
 )  # fmt: skip
 from motet.targets.host.machine import Machine
+from motet.targets.host.options import KernelOptions
 from motet.targets.host.stages import Stage, StagedFunction
 
 PARALLEL_FLOPS = 1_000_000
@@ -275,8 +276,9 @@ def _pack_at_run_time(
 
 
 def emit_matmul(
-    anchor: Stage, func: StagedFunction, constants: Sequence[Buffer], machine: Machine
-) -> EmittedAnchor:
+    anchor: Stage, func: StagedFunction, constants: Sequence[Buffer], machine: Machine,
+    _options: KernelOptions,
+) -> EmittedAnchor:  # fmt: skip
     """The nest of a matrix product with its epilogue."""
     left, right = operand_buffers(anchor)
     a, b = find_operand(left, anchor, func), find_operand(right, anchor, func)

@@ -1,0 +1,1 @@
+"""Kernels of convolutions in the blocked layout."""
