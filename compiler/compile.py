@@ -27,6 +27,7 @@ from motet.targets.host.build import c_compiler, link
 from motet.targets.host.kernel_cache import KernelCache, cache_of_environment, is_enabled
 from motet.targets.host.kernel_objects import KernelObjects
 from motet.targets.host.machine import Machine, machine_for
+from motet.targets.host.options import KernelOptions
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.architecture_file import load_architecture, to_json
 
@@ -78,7 +79,9 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
         models = _import(_in_run_order(spec), options.progress)
     check_wires(spec, models)
     options.progress("passes")
-    steps = steps_for(spec.passes, array, spec.array.format)
+    steps = steps_for(
+        spec.passes, array, spec.array.format, machine_for(spec.host.cpu).vector_bytes // 4
+    )
     mod, records = run(merge(models), steps, options.hooks)
     return Transformed(mod, tuple(models), tuple(records), array)
 
@@ -95,7 +98,12 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     mod, array, models = done.module, done.array, done.models
     with _kernel_objects(machine, options) as objects:
         code = CodeMakers(
-            HostKernels(machine, lambda kind: options.progress(f"kernel {kind}"), objects.add),
+            HostKernels(
+                machine,
+                KernelOptions(spec.host.reassociate),
+                lambda kind: options.progress(f"kernel {kind}"),
+                objects.add,
+            ),
             WeightPool(),
             _array_programs(spec, array, options.progress),
         )

@@ -15,6 +15,7 @@ from motet.passes.names import KIND, ONNX_NODES, OP, UNIT_MARKS, WEIGHTS
 from motet.runtime.errors import EnvironmentLackError, UnsupportedOperatorError
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
+from motet.targets.host.options import KernelOptions
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.from_relax.workload import RegionBinding, workload_of
 from motet.targets.systolic.workload.graph import Workload
@@ -44,6 +45,7 @@ class HostKernels:
     """
 
     machine: Machine
+    options: KernelOptions = field(default_factory=KernelOptions)
     on_unit: Callable[[str], None] = lambda kind: None
     on_kernel: Callable[[str, Any], None] = lambda symbol, kernel: None
     functions: dict[str, Any] = field(default_factory=dict)
@@ -85,7 +87,7 @@ class HostKernels:
             raise UnsupportedOperatorError("; ".join(self.missing))
 
     def _lower(self, unit: relax.Function, constants: frozenset[int], kind: str) -> HostKernel:
-        lowered = lower_unit(without_marks(unit), constants, self.machine)
+        lowered = lower_unit(without_marks(unit), constants, self.machine, self.options)
         digest = hashlib.sha256(lowered.func.script(show_meta=True).encode()).hexdigest()
         symbol = f"{_short(kind)}_{digest[:16]}"
         self.functions[symbol] = lowered.func

@@ -16,6 +16,7 @@ from motet.passes.fuse import AcceptsEpilogue, fuse
 from motet.passes.graph import bindings_of
 from motet.passes.join_gelu import join_gelu
 from motet.passes.join_silu import join_silu
+from motet.passes.layout import layout
 from motet.passes.names import OP, names_of
 from motet.passes.place import Placement, place
 from motet.passes.regions import regions
@@ -40,15 +41,23 @@ class Step:
 
 
 def steps_for(
-    options: PassesSpec, array: ArrayDescription | None, number_format: str = "fp32"
+    options: PassesSpec,
+    array: ArrayDescription | None,
+    number_format: str = "fp32",
+    lanes: int = 8,
 ) -> list[Step]:
-    """The pipeline: what runs for ``options``, in order. number_format: the array's."""
+    """The pipeline: what runs for ``options``, in order.
+
+    number_format: the array's. lanes: float32 values in a vector of the host.
+    """
     steps = [Step("canonicalize", canonicalize)]
     if options.fold_batch_norm.enabled:
         steps.append(Step("fold_batch_norm", fold_batch_norm))
     steps.append(Step("decompose", decompose))
     if array is not None and options.place.enabled:
         steps.append(_placement(options, array, number_format))
+    if options.layout.enabled:
+        steps.append(Step("layout", transform.Sequential([split_to_slices, layout(lanes)])))
     steps.append(Step("fuse", fuse(options.fuse, _unless_pinned(options))))
     if array is not None and options.place.enabled:
         steps.append(Step("regions", regions(options.regions)))
@@ -87,7 +96,7 @@ def _placed(placement: Placement) -> str:
     return placement.summary
 
 
-PASS_NAMES = ("canonicalize", "fold_batch_norm", "decompose", "place", "fuse", "regions")
+PASS_NAMES = ("canonicalize", "fold_batch_norm", "decompose", "place", "layout", "fuse", "regions")
 
 
 @dataclass(frozen=True)

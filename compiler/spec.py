@@ -20,6 +20,7 @@ from msgspec.structs import force_setattr
 from motet.passes.options import (
     FoldBatchNormOptions,
     FuseOptions,
+    LayoutOptions,
     PlaceOptions,
     RegionsOptions,
 )
@@ -48,6 +49,13 @@ class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Annotated[int, Meta(ge=1, le=1024)] | None,
         Meta(description="Threads of the kernels; all CPUs of the process where absent."),
     ] = None
+    reassociate: Annotated[
+        bool,
+        Meta(
+            description="Whether kernels may compute by another formula with a stated error bound:"
+            " Winograd's convolution, 1e-5 of the largest output."
+        ),
+    ] = True
 
 
 class ArrayOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +75,7 @@ class PassesSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     fold_batch_norm: FoldBatchNormOptions = field(default_factory=FoldBatchNormOptions)
     fuse: FuseOptions = field(default_factory=FuseOptions)
+    layout: LayoutOptions = field(default_factory=LayoutOptions)
     place: PlaceOptions = field(default_factory=PlaceOptions)
     regions: RegionsOptions = field(default_factory=RegionsOptions)
 

@@ -27,6 +27,12 @@ class FuseOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = 32
 
 
+class LayoutOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keep feature maps of the host in blocks of channels from one convolution to the next."""
+
+    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = False
+
+
 class PlaceOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Place each operator on the array or on the host."""
 
