@@ -6,7 +6,8 @@ has them.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,6 +138,21 @@ class ModelSession:
         finally:
             self._vm.release(shapes, frame)
 
+    @contextmanager
+    def bound(self, inputs: Mapping[str, Any] | None = None) -> Iterator[Frame]:
+        """A frame that holds ``inputs``, to run as often as wanted; random ones (seed 0) if None.
+
+        The frame is the caller's alone until the context ends.
+        """
+        arrays = self.check_inputs(inputs if inputs is not None else self.random_inputs())
+        shapes = tuple(array.shape for array in arrays.values())
+        frame = self._vm.acquire(shapes)
+        try:
+            fill(frame, arrays)
+            yield frame
+        finally:
+            self._vm.release(shapes, frame)
+
     def copy_outputs(self, frame: Frame) -> dict[str, Array]:
         """The frame's outputs by name, copied out of its arena."""
         named = zip(self.program.outputs, frame.outputs, strict=True)
@@ -148,16 +164,10 @@ class ModelSession:
 
     def simulate(self, inputs: Mapping[str, Any] | None = None) -> RunReport:
         """Run once and report every operator. Without inputs: random ones (seed 0)."""
-        arrays = self.check_inputs(inputs if inputs is not None else self.random_inputs())
-        shapes = tuple(array.shape for array in arrays.values())
-        frame = self._vm.acquire(shapes)
-        try:
-            fill(frame, arrays)
+        with self.bound(inputs) as frame:
             frame.run()  # a first run would be timed with cold caches and sleeping threads
             times = frame.run_timed()
-        finally:
-            self._vm.release(shapes, frame)
-        layers = tuple(self._layer(frame, step, seconds) for step, seconds in times)
+            layers = tuple(self._layer(frame, step, seconds) for step, seconds in times)
         accelerator = self._machine.accelerator
         clock = accelerator.clock_hz if accelerator is not None else None
         target = "array" if any(layer.array for layer in layers) else "host"

@@ -204,6 +204,12 @@ class Frame:
 
         self._run_stages(lambda stage: stage.walk(observed))
 
+    def operands(self, instruction: Instruction) -> tuple[list[Array], list[Array]]:
+        """What an instruction of the last run read, and what it wrote, in their order."""
+        read, written = registers_of(instruction)
+        arrays = self._last.arrays
+        return [arrays[register] for register in read], [arrays[register] for register in written]
+
     def macs(self, operator: int) -> int:
         """Multiply-accumulates of operator number ``operator`` in the last run."""
         return evaluate(self._program.operators[operator].macs, self._last.bindings)

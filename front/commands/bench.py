@@ -11,9 +11,11 @@ import click
 import numpy as np
 
 from motet.commands.common import Format, RunRequest, format_options, print_as, run_options
+from motet.commands.profiles import print_profiles
 from motet.console import Show, output, progress, seconds, table
 from motet.runtime.device import Array
 from motet.runtime.errors import SpecError
+from motet.runtime.profiler import DEFAULT_SECONDS, Profile, profile
 from motet.runtime.session import ModelSession
 
 
@@ -42,6 +44,7 @@ class Latency:
     "  motet bench headset.motet\n"
     "  motet bench model.onnx --shape image:8x3x224x224 --threads 1 --duration 10\n"
     "  motet bench headset.motet --model faces --iterations 1000 --json\n"
+    "  motet bench model.onnx --threads 1 --profile --top 20\n"
     "\n"
     "A run is what session.run does: inputs copied in, kernels, outputs copied out. Percentiles "
     "are over single runs. A model is measured for --duration or --iterations, whichever ends "
@@ -57,6 +60,15 @@ class Latency:
 @click.option(
     "--warmup", default=10, show_default=True, type=click.IntRange(0), help="Runs not counted."
 )
+@click.option(
+    "--profile",
+    "profiling",
+    is_flag=True,
+    help="Time every kernel call in its place in the run instead.",
+)
+@click.option(
+    "--top", type=click.IntRange(1), metavar="N", help="Rows of --profile's table, dearest first."
+)
 @run_options
 @format_options
 def bench(
@@ -64,18 +76,43 @@ def bench(
     iterations: int | None,
     duration: float | None,
     warmup: int,
+    profiling: bool,
+    top: int | None,
     form: Format,
 ) -> None:
-    """Measure latency on this CPU: median and percentiles."""
+    """Measure latency on this CPU: percentiles, or a profile."""
+    if top is not None and not profiling:
+        raise click.UsageError("--top goes with --profile")
     if iterations is None and duration is None:
-        duration = 3.0
+        duration = DEFAULT_SECONDS
     models = request.models(request.load(partial(_refuse_array, request.file)))
     arrays = request.arrays(models)
+    if profiling:
+        print_profiles(form, _profiles(models, arrays, warmup, iterations, duration), top)
+        return
     with progress("bench", total=len(models)) as show:
         found = [
             measure(one, arrays[one.name], warmup, iterations, duration, show) for one in models
         ]
     print_as(form, [asdict(latency) for latency in found], lambda: _print(found))
+
+
+def _profiles(
+    models: Sequence[ModelSession],
+    arrays: Mapping[str, Mapping[str, Array]],
+    warmup: int,
+    iterations: int | None,
+    duration: float | None,
+) -> list[Profile]:
+    found = []
+    with progress("profile", total=len(models)) as show:
+        for one in models:
+            show(one.name)
+            inputs = arrays[one.name]
+            found.append(
+                profile(one, inputs, warmup=warmup, iterations=iterations, duration=duration)
+            )
+    return found
 
 
 def _refuse_array(file: str, target: str) -> None:

@@ -178,6 +178,7 @@ def test_one_line_that_says_what_is_wrong(
         ("run small.motet --threads 0", "0 is not in the range 1<=x<=1024"),
         ("check small.motet --atol -1", "-1.0 is not in the range x>=0"),
         ("bench small.motet --iterations 0", "0 is not in the range x>=1"),
+        ("bench small.motet --top 3", "--top goes with --profile"),
         ("bench small.motet --duration 0", "0.0 is not in the range x>0"),
         ("bench small.motet --json --csv", "--json and --csv exclude each other"),
         ("check small.motet --json --csv", "--json and --csv exclude each other"),

@@ -53,6 +53,21 @@ def test_bench(run_motet: Motet, mobile: Path) -> None:
     assert int(row["runs"]) >= 1
 
 
+def test_bench_tells_where_the_time_goes(run_motet: Motet, mobile: Path) -> None:
+    arguments = ("bench", mobile, "--profile", "--iterations", "3")
+    [found] = json.loads(run_motet(*arguments, "--json").out)
+    assert (found["model"], found["runs"]) == ("digits_mobile", 3)
+    assert sum(call["macs"] for call in found["calls"]) == 4_086_272
+    assert sum(call["share"] for call in found["calls"]) == pytest.approx(1)
+    rows = rows_of(run_motet(*arguments, "--csv").out)
+    assert [row["op"] for row in rows] == [call["op"] for call in found["calls"]]
+    outcome = run_motet(*arguments, "--top", "2")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert_plain(outcome.out)
+    shown = [line for line in outcome.out.splitlines() if line.startswith("digits_mobile/")]
+    assert len(shown) == 2
+
+
 def test_bench_refuses_an_array(run_motet: Motet, inception: Path) -> None:
     outcome = run_motet("bench", inception)
     assert outcome.code == 2
