@@ -46,6 +46,8 @@ class Plan:
 
 def _rows_per_block(conv: Convolution, tile: Tile) -> Expr:
     total, pitch = constant_of(conv.outputs[0]), constant_of(conv.pitches[0])
+    if total == 0:  # nothing to cut: the kernel is empty
+        return index(1)
     if conv.direct or total is None or pitch is None:
         block = 8 * tile.columns if len(conv.outputs) == 1 else 4
         return index(block if total is None else min(total, _direct_block(conv, tile, total)))

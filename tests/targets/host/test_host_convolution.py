@@ -121,6 +121,18 @@ def test_open_width_and_height(tmp_path: Path):
     assert np.abs(y - expected).max() <= 2e-5
 
 
+@pytest.mark.parametrize("spatial", [(2, 8), (8, 2), (2,)])
+def test_input_smaller_than_the_kernel_gives_an_empty_output(
+    spatial: tuple[int, ...], tmp_path: Path
+):
+    ones = (1,) * len(spatial)
+    case = Case((1, 4, *spatial), 6, (3,) * len(spatial), ones, (0,) * 2 * len(spatial), ones)
+    like = np.zeros((1, 6, *(d - 2 for d in spatial)), np.float32)
+    (y,) = run_unit(tmp_path, layer(case), list(arrays(case)), [like], (1,))
+    assert y.shape == like.shape
+    assert not y.size
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
 def test_transposed_convolution(strides: tuple[int, int], groups: int, tmp_path: Path):
