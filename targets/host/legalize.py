@@ -107,7 +107,8 @@ def convolution(layouts: tuple[str, str]) -> Callable[[_Builder, _Call], relax.E
     def legalize(builder: _Builder, call: _Call) -> relax.Expr:
         attrs = call.attrs
         if (attrs.data_layout, attrs.kernel_layout) != layouts or attrs.out_layout != layouts[0]:
-            return legalize_blocked(builder, call) or by_tvm(builder, call)
+            made = legalize_blocked(builder, call)
+            return by_tvm(builder, call) if made is None else made
         rank = len(layouts[0]) - 2
         pads = _ints(attrs.padding)
         dtype = call.ty.dtype
