@@ -21,6 +21,7 @@ from motet.passes.names import OP, names_of
 from motet.passes.place import Placement, place
 from motet.passes.regions import regions
 from motet.passes.split_to_slices import split_to_slices
+from motet.passes.take_to_slices import take_to_slices
 from motet.runtime.errors import CompileError, SpecError
 from motet.runtime.manifest import PassRecord
 from motet.targets.systolic.architecture import ArrayDescription
@@ -57,11 +58,21 @@ def steps_for(
     if array is not None and options.place.enabled:
         steps.append(_placement(options, array, number_format))
     if options.layout.enabled:
-        steps.append(Step("layout", transform.Sequential([split_to_slices, layout(lanes)])))
-    steps.append(Step("fuse", fuse(options.fuse, _unless_pinned(options))))
+        steps.append(
+            Step("layout", transform.Sequential([split_to_slices, take_to_slices, layout(lanes)]))
+        )
+    steps.append(Step("fuse", _fusion(options)))
     if array is not None and options.place.enabled:
         steps.append(Step("regions", regions(options.regions)))
     return steps
+
+
+def _fusion(options: PassesSpec) -> transform.Pass:
+    """First, activations that are written out become one call, which joins its producer."""
+    fused = fuse(options.fuse, _unless_pinned(options))
+    if not options.fuse.enabled:
+        return fused
+    return transform.Sequential([join_silu, join_gelu, dead_code, fused])
 
 
 def _unless_pinned(options: PassesSpec) -> AcceptsEpilogue:

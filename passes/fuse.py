@@ -12,6 +12,9 @@ Rules, over the bindings of a block in order:
    is not joins one of the array only where no other tensor of its size comes in. A sum of
    two units joins the one that is computed last.
 4. The transpose of the right side of a product, both on the array, is in the product's unit.
+5. Cheap elementwise calls of one tensor (a scale and a shift per channel, a gate, a clamp)
+   whose result only a blocked convolution of the host reads are in that convolution's unit:
+   it copies its input in any case, or is glad to.
 
 A unit never has more than ``max_ops`` calls. Weights become parameters, so that
 equal kernels are compiled once; single values stay inside. Exact: nothing is changed.
@@ -31,6 +34,7 @@ from motet.passes.names import ARRAY, KIND, ONNX_NODES, TARGET, merged_names, ta
 from motet.passes.op_kinds import Kind, kind_of, label, op_name
 from motet.passes.options import FuseOptions
 from motet.passes.outline import Outliner
+from motet.passes.prologue import is_blocked_convolution, is_cheap_map
 from motet.passes.typing import with_type
 from motet.targets.systolic.from_relax.values import swaps_last_axes
 
@@ -105,6 +109,8 @@ class _Grouper:
             self.join(group, binding)
         elif group.target == ARRAY:
             self.take_transpose(group, binding)
+        elif self.options.enabled and is_blocked_convolution(binding.value):
+            self.take_prologue(group, binding.value.args[0])
         self.by_result[binding.var] = group
         return group
 
@@ -115,6 +121,15 @@ class _Grouper:
             if other is not None and self.is_right_side(other, binding.value):
                 group.absorb(other)
                 del self.by_result[variable]
+
+    def take_prologue(self, group: Group, data: relax.Expr) -> None:
+        """Rule 5."""
+        other = self.by_result.get(data) if isinstance(data, relax.Var) else None
+        if other is None or self.uses[other.result] != 1 or other.target == ARRAY:
+            return
+        if len(other.bindings) < self.options.max_ops and is_cheap_map(other.calls, data):
+            group.absorb(other)
+            del self.by_result[data]
 
     def is_right_side(self, group: Group, call: relax.Call) -> bool:
         """Whether ``group`` is the transpose of what ``call`` multiplies with."""

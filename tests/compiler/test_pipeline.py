@@ -179,6 +179,7 @@ def test_one_unit_a_layer_on_the_host() -> None:
         "canonicalize",
         "fold_batch_norm",
         "decompose",
+        "layout",
         "fuse",
     ]
     assert [record.summary for record in records] == [
@@ -214,6 +215,7 @@ def test_steps_that_options_leave_out() -> None:
     assert [step.name for step in steps_for(options, ARRAY)] == [
         "canonicalize",
         "decompose",
+        "layout",
         "fuse",
     ]
     assert [step.name for step in steps_for(PassesSpec(), ARRAY)] == list(PASS_NAMES)
