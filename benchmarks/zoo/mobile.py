@@ -1,0 +1,103 @@
+"""What networks for phones are made of: normalised convolutions and inverted residual blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .building import RESIDUAL, GraphBuilder, Value
+
+Activation = Callable[[GraphBuilder, Value, str], Value]
+
+
+def relu(graph: GraphBuilder, x: Value, name: str) -> Value:
+    """max(x, 0)."""
+    return graph.relu(x, name)
+
+
+def relu6(graph: GraphBuilder, x: Value, name: str) -> Value:
+    """min(max(x, 0), 6)."""
+    return graph.relu6(x, name)
+
+
+def hard_swish(graph: GraphBuilder, x: Value, name: str) -> Value:
+    """Each value times relu6(value + 3) / 6: one operator since operator set 14."""
+    return graph.node("HardSwish", [x], name, x.shape)
+
+
+@dataclass(frozen=True)
+class Block:
+    """An inverted residual block: expand with 1x1, depthwise, project with 1x1.
+
+    expanded: channels between; channels: of the result; squeezed: channels of the
+    squeeze-and-excitation behind the depthwise layer, 0 for none.
+    """
+
+    kernel: int
+    expanded: int
+    channels: int
+    stride: int
+    activation: Activation
+    squeezed: int = 0
+
+
+def normed(
+    graph: GraphBuilder,
+    x: Value,
+    name: str,
+    channels: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    activation: Activation | None,
+    groups: int = 1,
+    damping: float = 1.0,
+    epsilon: float = 1e-5,
+) -> Value:
+    """Convolution without bias, batch normalisation, activation or none."""
+    gain = 2.0 if activation else 1.0
+    x = graph.conv(x, name, channels, kernel, stride, kernel // 2, groups=groups, gain=gain)
+    x = graph.batch_norm(x, f"{name}.norm", damping, epsilon)
+    return activation(graph, x, f"{name}.activation") if activation else x
+
+
+def inverted_residual(
+    graph: GraphBuilder, x: Value, name: str, block: Block, epsilon: float = 1e-5
+) -> Value:
+    """``block`` on x, with a shortcut where shapes allow; no expansion where it adds nothing."""
+    y = x
+    act = block.activation
+    if block.expanded != x.channels:
+        expand = f"{name}.expand"
+        y = normed(graph, y, expand, block.expanded, 1, activation=act, epsilon=epsilon)
+    y = normed(
+        graph, y, f"{name}.depthwise", y.channels, block.kernel, block.stride,
+        activation=act, groups=y.channels, epsilon=epsilon,
+    )  # fmt: skip
+    if block.squeezed:
+        y = squeeze_excite(graph, y, f"{name}.se", block.squeezed)
+    shortcut = block.stride == 1 and x.channels == block.channels
+    damping = RESIDUAL if shortcut else 1.0
+    y = normed(
+        graph, y, f"{name}.project", block.channels, 1,
+        activation=None, damping=damping, epsilon=epsilon,
+    )  # fmt: skip
+    return graph.add(x, y, f"{name}.add") if shortcut else y
+
+
+def squeeze_excite(graph: GraphBuilder, x: Value, name: str, squeezed: int) -> Value:
+    """Scale channels by hard_sigmoid of two layers on their means (Howard et al. 2019, 5.3)."""
+    y = graph.global_average_pool(x, f"{name}.avgpool")
+    y = graph.relu(graph.conv(y, f"{name}.fc1", squeezed, 1, bias=True), f"{name}.relu")
+    y = graph.conv(y, f"{name}.fc2", x.channels, 1, bias=True, gain=1.0)
+    y = graph.node("HardSigmoid", [y], f"{name}.scale", y.shape, alpha=1 / 6, beta=0.5)
+    return graph.node("Mul", [y, x], f"{name}.mul", x.shape)
+
+
+def divisible(channels: float, divisor: int = 8) -> int:
+    """``channels`` rounded to a multiple of ``divisor``, never below 90 % of what it was.
+
+    As the authors' code has it (``_make_divisible`` of TensorFlow's models).
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
