@@ -38,6 +38,46 @@ class Machine:
     arch: str = "x86_64"
 
 
+@dataclass(frozen=True)
+class Caches:
+    """Data caches in bytes: the first and second level of a core, the last that cores share."""
+
+    l1: int = 32 * 2**10
+    l2: int = 512 * 2**10
+    l3: int = 16 * 2**20
+
+
+def native_caches(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> Caches:
+    """The caches of this machine; a level that the system does not tell has a common size."""
+    sizes: dict[str, int] = {}
+    for entry in sorted(folder.glob("index*")):
+        try:
+            level, kind, size = (
+                (entry / name).read_text(encoding="utf-8").strip()
+                for name in ("level", "type", "size")
+            )
+        except OSError:
+            continue
+        if kind != "Instruction" and size[:-1].isdecimal() and size.endswith("K"):
+            sizes[f"l{level}"] = 1024 * int(size[:-1])
+    known = {name: size for name, size in sizes.items() if name in ("l1", "l2", "l3") and size}
+    return Caches(**known)
+
+
+def cpu_name() -> str:
+    """What this CPU calls itself, with family, model and stepping where they are told."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.machine()
+    first = text.split("\n\n", 1)[0]
+    fields = (line.partition(":") for line in first.splitlines())
+    known = {key.strip(): value.strip() for key, _, value in fields}
+    name = known.get("model name") or platform.machine()
+    numbers = [known[key] for key in ("cpu family", "model", "stepping") if key in known]
+    return f"{name} ({'.'.join(numbers)})" if numbers else name
+
+
 def usable_cores() -> int:
     """CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):

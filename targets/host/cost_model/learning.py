@@ -1,0 +1,116 @@
+"""From a data set to a cost model, and to predictions of problems that were held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motet.targets.host.cost_model import training
+from motet.targets.host.cost_model.dataset import DataSet, Sample
+from motet.targets.host.cost_model.features import Situation, ideal_seconds, point_features
+from motet.targets.host.cost_model.forest import Forest
+from motet.targets.host.cost_model.model import CostModel
+from motet.targets.host.space import Family, Problem
+
+FOLDS = 5
+_NO_SHAPE = ("batch", "prologue", "constant", "reassociate", "block", "block_in", "block_out")
+"""Sizes in which problems of one shape differ: these never straddle folds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """One sample with its features: rows of ``table`` belong to its points, in order.
+
+    target: log2(seconds / ideal seconds).
+    """
+
+    sample: Sample
+    rows: tuple[Mapping[str, float], ...]
+    target: NDArray[np.float64]
+
+
+def groups_of(data: DataSet, families: Mapping[str, Family]) -> list[Group]:
+    """The samples with their features; points that the space no longer has are left out."""
+    return [group for group in map(_grouping(data, families), data.samples) if group is not None]
+
+
+def _grouping(data: DataSet, families: Mapping[str, Family]):  # type: ignore[no-untyped-def]
+    machine = data.host.machine
+
+    def group(sample: Sample) -> Group | None:
+        family, problem = families.get(sample.problem.family), sample.problem
+        if family is None:
+            return None
+        legal = set(family.points(problem, machine))
+        kept = [(p, s) for p, s in zip(sample.points, sample.seconds, strict=True) if p in legal]
+        if not kept:
+            return None
+        points, seconds = zip(*kept, strict=True)
+        situation = Situation(machine, data.host.caches, sample.threads)
+        rows = tuple(point_features(family, problem, point, situation) for point in points)
+        nests = [family.describe(problem, point, machine) for point in points]
+        ideal = np.array([ideal_seconds(nest, situation) for nest in nests])
+        target = np.log2(np.array(seconds) / ideal)
+        return Group(Sample(problem, sample.threads, points, seconds), rows, target)
+
+    return group
+
+
+def shape_of(problem: Problem) -> str:
+    """What problems that are the same operator have in common."""
+    sizes = [f"{name}={size}" for name, size in problem.sizes if name not in _NO_SHAPE]
+    return f"{problem.family}:{','.join(sizes)}"
+
+
+def fold_of(problem: Problem) -> int:
+    """Which fold holds the problem out; the same for equal shapes, whatever else there is."""
+    return int(hashlib.sha256(shape_of(problem).encode()).hexdigest(), 16) % FOLDS
+
+
+def fit_family(groups: Sequence[Group], rounds: int = training.ROUNDS) -> Forest:
+    """The forest of one family."""
+    names = sorted({name for group in groups for row in group.rows for name in row})
+    table = np.asarray([[row.get(n, -1.0) for n in names] for g in groups for row in g.rows])
+    target = np.concatenate([group.target for group in groups])
+    weight = np.concatenate([_weight(group) for group in groups])
+    return training.fit(
+        table.astype(np.float32), target.astype(np.float32), weight.astype(np.float32), names,
+        rounds,
+    )  # fmt: skip
+
+
+def _weight(group: Group) -> NDArray[np.float64]:
+    """Points near the best of their problem count most: they are what a choice is between."""
+    behind = group.target - group.target.min()
+    return np.exp2(-2.0 * behind) + 0.1
+
+
+def by_family(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    """The groups of every family, by name."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.sample.problem.family, []).append(group)
+    return dict(sorted(found.items()))
+
+
+def train(data: DataSet, families: Mapping[str, Family]) -> CostModel:
+    """The model of everything that was measured."""
+    found = by_family(groups_of(data, families))
+    return CostModel(data.host, {name: fit_family(groups) for name, groups in found.items()})
+
+
+def held_out(groups: Sequence[Group]) -> Iterator[tuple[Group, NDArray[np.float32]]]:
+    """Every group of one family with what a model says that never saw its shape."""
+    for fold in range(FOLDS):
+        unseen = [group for group in groups if fold_of(group.sample.problem) == fold]
+        seen = [group for group in groups if fold_of(group.sample.problem) != fold]
+        if not unseen or not seen:
+            continue
+        forest = fit_family(seen)
+        for group in unseen:
+            table = [[row.get(name, -1.0) for name in forest.names] for row in group.rows]
+            yield group, forest.predict(np.asarray(table, np.float32))

@@ -1,0 +1,81 @@
+"""Predicts the time of a point, and ranks the points of a problem.
+
+One forest per family: knobs and sizes mean different things in different families. It
+predicts ``log2(seconds / ideal seconds)``. Only machines whose vectors are as wide as those of
+the measured one are predicted: on others a knob such as the rows of a tile means something else.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motet.targets.host.cost_model.dataset import Host, host_of
+from motet.targets.host.cost_model.features import Situation, feature_matrix, ideal_seconds
+from motet.targets.host.cost_model.forest import Forest
+from motet.targets.host.machine import Machine
+from motet.targets.host.space import Family, Point, Problem
+
+MODEL_FILE = "model.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class CostModel:
+    """host: what it was measured on. forests: by family. digest: names this model."""
+
+    host: Host
+    forests: Mapping[str, Forest]
+
+    def knows(self, family: Family, machine: Machine) -> bool:
+        """Whether points of ``family`` on ``machine`` can be predicted."""
+        same = (machine.arch, machine.vector_bytes) == (self.host.arch, self.host.vector_bytes)
+        return same and family.name in self.forests
+
+    def seconds(
+        self, family: Family, problem: Problem, points: Sequence[Point], situation: Situation
+    ) -> NDArray[np.float64]:
+        """Predicted seconds of ``points``; the family must be one that it ``knows``."""
+        forest = self.forests[family.name]
+        table = feature_matrix(family, problem, points, situation, forest.names)
+        nests = [family.describe(problem, point, situation.machine) for point in points]
+        ideal = np.array([ideal_seconds(nest, situation) for nest in nests])
+        return ideal * np.exp2(forest.predict(table).astype(np.float64))
+
+    def ranked(
+        self, family: Family, problem: Problem, points: Sequence[Point], situation: Situation
+    ) -> list[Point]:
+        """``points``, the quickest first; equal ones keep their order."""
+        order = np.argsort(self.seconds(family, problem, points, situation), kind="stable")
+        return [points[i] for i in order]
+
+    def content(self) -> bytes:
+        """The model as a file; equal models give equal bytes."""
+        head = json.dumps({"host": asdict(self.host), "families": sorted(self.forests)})
+        arrays = {"head": np.frombuffer(head.encode(), np.uint8)}
+        for name in sorted(self.forests):
+            arrays |= self.forests[name].arrays(name)
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        return file.getvalue()
+
+    @classmethod
+    def from_content(cls, content: bytes) -> CostModel:
+        """What ``content`` gave."""
+        with np.load(io.BytesIO(content)) as arrays:
+            head = json.loads(arrays["head"].tobytes())
+            parts = {name: Forest.from_arrays(arrays, name) for name in head["families"]}
+        return cls(host_of(head["host"]), parts)
+
+
+@cache
+def shipped_model() -> CostModel:
+    """The model that comes with the package."""
+    file = files("motet.targets.host.cost_model").joinpath(MODEL_FILE)
+    return CostModel.from_content(file.read_bytes())

@@ -1,0 +1,171 @@
+"""A process that times kernels for the one that started it (``measure``); it imports no tvm.
+
+It reads a request (JSON, one line) from standard input and answers a line per problem of it.
+The kernels of a problem are run in turns, so that what disturbs the machine for a while
+disturbs all of them; the minimum counts. Those that are far from the best after a few rounds
+are not run again.
+
+As in a network, a kernel finds its input where the operator before left it and its weights
+outside the caches of its core: inputs and outputs are the same memory every time, weights are
+read from another part of ``POOL_BYTES`` at every call.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import tvm_ffi
+
+from motet.runtime.kernels import KernelLibrary
+
+POOL_BYTES = 64 * 2**20
+"""Twice the last-level cache of common machines: long weights come from memory."""
+_SLOTS = 128
+_ALIGNMENT = 64
+_SAMPLE_SECONDS = 40e-6
+"""A sample is as many calls as take this long: the clock and the call cost about 1 us."""
+_FIRST_ROUNDS = 3
+_ROUNDS = 15
+_PROMISING = 1.25
+
+
+class Argument(msgspec.Struct, frozen=True, array_like=True):
+    """A tensor that a kernel is called with."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    weight: bool
+
+
+class Contest(msgspec.Struct, frozen=True):
+    """The kernels of one problem: symbol -> arguments. seconds: when to stop the rounds."""
+
+    kernels: dict[str, tuple[Argument, ...]]
+    seconds: float
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A library (path of the shared object), the threads of a call, and what to time."""
+
+    library: str
+    threads: int
+    contests: tuple[Contest, ...]
+
+
+class _Memory:
+    """Random numbers to compute with: a pool for weights, a buffer for every activation."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+        self._pools: dict[str, Any] = {}
+        self._buffers: dict[tuple[int, str, int], Any] = {}
+
+    def _filled(self, elements: int, dtype: str) -> Any:
+        raw = np.empty(elements * np.dtype(dtype).itemsize + _ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % _ALIGNMENT
+        array = raw[start : raw.size - (_ALIGNMENT - start)].view(dtype)
+        block = self._random.standard_normal(4096) * 0.1
+        array[...] = np.resize(block if np.dtype(dtype).kind == "f" else block * 40, array.shape)
+        return array
+
+    def weights(self, shape: Sequence[int], dtype: str) -> list[Any]:
+        """The tensor in several places of the pool, for call after call."""
+        size = int(np.prod(shape))
+        if dtype not in self._pools or self._pools[dtype].size < size:
+            item = np.dtype(dtype).itemsize
+            self._pools[dtype] = self._filled(max(POOL_BYTES // item, size), dtype)
+        pool = self._pools[dtype]
+        step = _ALIGNMENT // pool.itemsize
+        slots = max(1, min(_SLOTS, pool.size // max(size, 1)))
+        starts = [(pool.size - size) * i // max(slots - 1, 1) // step * step for i in range(slots)]
+        return [_tensor(pool[start : start + size].reshape(shape)) for start in starts]
+
+    def activation(self, number: int, shape: Sequence[int], dtype: str) -> Any:
+        """Argument ``number`` of the kernels of a problem."""
+        key = (number, dtype, int(np.prod(shape)))
+        if key not in self._buffers:
+            self._buffers[key] = self._filled(key[2], dtype)
+        return _tensor(self._buffers[key].reshape(shape))
+
+    def forget_activations(self) -> None:
+        """The next problem has others."""
+        self._buffers.clear()
+
+
+def _tensor(array: Any) -> Any:
+    return tvm_ffi.from_dlpack(array, require_alignment=_ALIGNMENT if array.size else 0)
+
+
+class _Runner:
+    """Calls one kernel, with other weights every time."""
+
+    def __init__(
+        self, function: Callable[..., Any], arguments: Sequence[Argument], memory: _Memory
+    ) -> None:
+        choices = [
+            memory.weights(a.shape, a.dtype) if a.weight
+            else [memory.activation(number, a.shape, a.dtype)]
+            for number, a in enumerate(arguments)
+        ]  # fmt: skip
+        turns = max(map(len, choices))
+        self._sets = cycle([tuple(c[i % len(c)] for c in choices) for i in range(turns)])
+        self._function = function
+        self.best = min(self._timed(1), self._timed(1))
+        self.repeats = max(1, min(64, round(_SAMPLE_SECONDS / max(self.best, 1e-9))))
+        self.best = self._timed(self.repeats)
+
+    def _timed(self, calls: int) -> float:
+        function, sets = self._function, [next(self._sets) for _ in range(calls)]
+        started = time.perf_counter()
+        for arguments in sets:
+            function(*arguments)
+        return (time.perf_counter() - started) / calls
+
+    def sample(self) -> None:
+        """Once more; the least counts."""
+        self.best = min(self.best, self._timed(self.repeats))
+
+
+def _contest(library: KernelLibrary, contest: Contest, memory: _Memory) -> list[float]:
+    """Seconds of every kernel, in the order of the request."""
+    memory.forget_activations()
+    started = time.perf_counter()
+    runners = [
+        _Runner(library.function(symbol), arguments, memory)
+        for symbol, arguments in contest.kernels.items()
+    ]
+    left = runners
+    for number in range(_ROUNDS):
+        if number >= 1 and time.perf_counter() - started > contest.seconds:
+            break
+        for runner in left:
+            runner.sample()
+        if number + 1 >= _FIRST_ROUNDS:
+            best = min(runner.best for runner in runners)
+            left = [runner for runner in left if runner.best <= _PROMISING * best]
+    return [runner.best for runner in runners]
+
+
+def serve() -> None:
+    """Answer requests until standard input ends."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what libraries print is no answer
+    memory = _Memory()
+    for line in sys.stdin:
+        request = msgspec.json.decode(line, type=Request)
+        library = KernelLibrary(Path(request.library).read_bytes(), request.threads)
+        for contest in request.contests:
+            found = _contest(library, contest, memory)
+            os.write(answers, msgspec.json.encode(found) + b"\n")
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,11 @@
+"""The kernel families that declare a schedule space, by name."""
+
+from __future__ import annotations
+
+from motet.targets.host.kernels.blocked_conv import family as blocked_conv
+from motet.targets.host.space import Family
+
+
+def families() -> dict[str, Family]:
+    """Name -> family."""
+    return {family.name: family for family in (blocked_conv.FAMILY,)}
