@@ -1,25 +1,341 @@
-"""Direct convolution in the blocked layout."""
+"""Direct convolution in the blocked layout.
+
+::
+
+    for image, group, part of the panels, block of output lines: parallel
+        padded = the lines' input with its padding                   (unless read in place)
+        for panel of ``blocks`` output blocks:
+            for chunk of input blocks:
+                for tile of ``columns`` output positions:
+                    acc[columns][blocks] = 0, or what earlier chunks left in sums
+                    for icb, kh, kw, ic:
+                        acc[p][b] += padded[icb, position(p) + (kh, kw), ic] * w'[.., ic, b]
+                    sums = acc; after the last chunk y = epilogue(acc)
+
+A vector is one output position's block of channels; input values are broadcast. Chunks are
+so short that their weights stay in the first-level cache while all positions of the task
+pass by. Tiles run over the task's positions without regard to the ends of lines; the last
+tile repeats positions. Only values that are equal are written twice, by the same task.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from motet.targets.host.kernels.blocked_conv.algorithms import DIRECT
+from numpy.typing import NDArray
+from tvm import tirx
+
+from motet.targets.host.kernels.blocked_conv.direct_input import copy_input, padded_buffer
+from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, make_plan
+from motet.targets.host.kernels.blocked_conv.direct_space import PARALLEL_FLOPS, describe, points
+from motet.targets.host.kernels.blocked_conv.direct_weights import (
+    pack_at_run_time,
+    pack_weights,
+    packed_buffer,
+)
+from motet.targets.host.kernels.blocked_conv.geometry import problem_of
 from motet.targets.host.kernels.blocked_conv.request import Request, Written
-from motet.targets.host.machine import Machine
-from motet.targets.host.space import Nest, Point, Problem
+from motet.targets.host.kernels.vectors import vector_loop
+from motet.targets.host.loops import (
+    VECTORIZED,
+    Buffer,
+    Expr,
+    Stmt,
+    allocate,
+    broadcast,
+    constant_of,
+    index,
+    load,
+    loop,
+    nest,
+    parallel,
+    product,
+    ramp,
+    scratch,
+    seq,
+    simplify,
+    store,
+)
+
+__all__ = ["describe", "emit", "points"]
 
 
-def points(problem: Problem, machine: Machine) -> Sequence[Point]:
-    """Legal points, the hand-written choice first."""
-    return (Point.of(algorithm=DIRECT),)
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Where a task is: image, group, its first output line, how many positions it has, and
+    the input element that its first output reads first.
+    """
+
+    n: Expr
+    g: Expr
+    line: Expr
+    positions: Expr
+    base: Expr
 
 
-def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
-    """What the nest of ``point`` does."""
-    raise NotImplementedError
+@dataclass(frozen=True, eq=False)
+class _Nest:
+    """Writes the parts of the nest; ``x`` is the input in place or its padded copy, flat."""
+
+    request: Request
+    plan: DirectPlan
+    x: Buffer
+    weights: Buffer
+    sums: Buffer | None
+
+    def positions(self, task: _Task, tile: Expr) -> tuple[list[Stmt], list[Expr], list[Expr]]:
+        """Numbers of the tile's positions in the task, and where each reads its input."""
+        plan, conv = self.plan, self.request.conv
+        first = tile * plan.columns
+        stride = 1 if plan.flat else conv.strides[1]
+        if plan.adjacent:
+            if plan.flat and plan.ragged:
+                first = tirx.min(first, task.positions - plan.columns)
+            start = tirx.Var("start", "int64")
+            base = tirx.Var("base", "int64")
+            numbers = [start + i for i in range(plan.columns)]
+            offsets = [base + i * stride * plan.in_block for i in range(plan.columns)]
+            binds = [tirx.Bind(start, first), tirx.Bind(base, task.base + self._offset(start))]
+            return binds, numbers, offsets
+        binds, numbers, offsets = [], [], []
+        for i in range(plan.columns):
+            number, offset = tirx.Var(f"p{i}", "int64"), tirx.Var(f"x{i}", "int64")
+            at = first + i
+            if plan.ragged:
+                at = tirx.min(at, task.positions - 1)
+            binds += [
+                tirx.Bind(number, at), tirx.Bind(offset, task.base + self._offset(number))
+            ]  # fmt: skip
+            numbers.append(number)
+            offsets.append(offset)
+        return binds, numbers, offsets
+
+    def _offset(self, number: Expr) -> Expr:
+        """The first input element of position ``number``, counted from the task's."""
+        plan, conv = self.plan, self.request.conv
+        if plan.flat:
+            return number * plan.in_block
+        line = tirx.floordiv(number, index(plan.width))
+        column = tirx.floormod(number, index(plan.width))
+        row = line * (conv.strides[0] * plan.input_width)
+        return (row + column * conv.strides[1]) * plan.in_block
+
+    def reduction(
+        self, acc: Sequence[Buffer], task: _Task, panel: Expr, chunk: Expr, at: Sequence[Expr]
+    ) -> Stmt:
+        """``acc += `` the chunk's products for input elements ``at``."""
+        plan, conv = self.plan, self.request.conv
+        first = chunk * plan.split
+        count = simplify(tirx.min(index(plan.split), plan.in_blocks - first))
+        if plan.in_blocks % plan.split == 0:
+            count = index(plan.split)
+
+        def taps(i: Expr, kh: Expr, kw: Expr) -> Stmt:
+            icb = first + i
+            row = icb * plan.input_rows + kh * conv.dilation[0]
+            tap = (row * plan.input_width + kw * conv.dilation[1]) * plan.in_block
+            steps = [self._step(acc, at, tap + c, (task.g, panel, icb, kh, kw, index(c)))
+                     for c in range(plan.in_block)]  # fmt: skip
+            return seq(*steps)
+
+        return nest(["icb", "kh", "kw"], [count, *conv.kernel], taps)
+
+    def _step(
+        self, acc: Sequence[Buffer], at: Sequence[Expr], tap: Expr, weight: Sequence[Expr]
+    ) -> Stmt:
+        """One input channel of one tap; the fewer operands stay in registers."""
+        plan = self.plan
+        lanes = plan.lanes
+
+        def left(i: int) -> Expr:
+            return broadcast(load(self.x, at[i] + tap), lanes)
+
+        def right(v: int) -> Expr:
+            return load(self.weights, *weight, ramp(index(v * lanes), lanes))
+
+        by_columns = plan.columns > plan.blocks
+        kept, moving = (right, left) if by_columns else (left, right)
+        kept_count, moving_count = min(plan.columns, plan.blocks), max(plan.columns, plan.blocks)
+        statements: list[Stmt] = []
+
+        def bind(name: str, value: Expr) -> Expr:
+            bound = tirx.Var(name, value.ty)
+            statements.append(tirx.Bind(bound, value))
+            return bound
+
+        held = [bind(f"k{k}", kept(k)) for k in range(kept_count)]
+        for m in range(moving_count):
+            value = bind(f"m{m}", moving(m))
+            for k in range(kept_count):
+                i, v = (m, k) if by_columns else (k, m)
+                lane = ramp(index(v * lanes), lanes)
+                statements.append(store(acc[i], load(acc[i], lane) + value * held[k], lane))
+        return seq(*statements)
+
+    def tile(self, task: _Task, panel: Expr, chunk: Expr, tile: Expr) -> Stmt:
+        """One register tile, from its start to what becomes of it."""
+        plan = self.plan
+        acc = [scratch(f"acc{i}", [plan.blocks * plan.lanes], "float32")
+               for i in range(plan.columns)]  # fmt: skip
+        binds, numbers, offsets = self.positions(task, tile)
+        slots = [tile * plan.columns + i for i in range(plan.columns)]
+        if plan.chunks == 1:
+            slots = numbers
+        each = [(i, v) for i in range(plan.columns) for v in range(plan.blocks)]
+
+        def lane(v: int) -> Expr:
+            return ramp(index(v * plan.lanes), plan.lanes)
+
+        zero = broadcast(tirx.const(0, "float32"), plan.lanes)
+        start = seq(*[store(acc[i], zero, lane(v)) for i, v in each])
+        if plan.chunks > 1:
+            again = [store(acc[i], load(self.sums, slots[i], lane(v)), lane(v)) for i, v in each]
+            start = tirx.IfThenElse(chunk == 0, start, seq(*again))
+
+        def keep() -> Stmt:
+            return seq(
+                *[store(self.sums, load(acc[i], lane(v)), slots[i], lane(v)) for i, v in each]
+            )
+
+        def finish() -> Stmt:
+            return seq(*[self._write(task, panel, v, numbers[i], acc[i]) for i, v in each])
+
+        if self.request.conv.block_out == 0:
+            end = keep()
+        elif plan.chunks > 1:
+            end = tirx.IfThenElse(chunk == plan.chunks - 1, finish(), keep())
+        else:
+            end = finish()
+        reduction = self.reduction(acc, task, panel, chunk, offsets)
+        return seq(*binds, *[allocate(a) for a in acc], start, reduction, end)
+
+    def _output(self, task: _Task, number: Expr) -> tuple[Expr, Expr]:
+        """Row and column of a position of the task."""
+        plan = self.plan
+        width = self.request.conv.out_width
+        first = task.line if plan.flat else task.line * plan.width
+        flat = first + number
+        return tirx.floordiv(flat, index(width)), tirx.floormod(flat, index(width))
+
+    def _write(self, task: _Task, panel: Expr, v: int, number: Expr, acc: Buffer) -> Stmt:
+        """Stores one vector of the blocked output."""
+        plan = self.plan
+        block = panel * plan.blocks + v
+        h, w = self._output(task, number)
+        write = self.request.epilogue.write
+
+        def element(lane: Expr) -> Stmt:
+            at = self.request.position(task.n, task.g * plan.out_blocks + block, h, w, lane)
+            return write(load(acc, index(v * plan.lanes) + lane), at)
+
+        statement = loop("lane", plan.lanes, element, VECTORIZED)
+        if plan.out_blocks % plan.blocks == 0:
+            return statement
+        return tirx.IfThenElse(block < plan.out_blocks, statement, None)
+
+    def plain_output(self, task: _Task, panel: Expr) -> Stmt:
+        """Stores a panel's sums in the plain layout."""
+        plan, conv = self.plan, self.request.conv
+        width = plan.blocks * plan.lanes
+        count = simplify(tirx.min(index(width), conv.oc - panel * width))
+
+        def element(o: Expr, number: Expr) -> Stmt:
+            out = task.g * conv.oc + panel * width + o
+            h, w = self._output(task, number)
+            return self.request.epilogue.write(load(self.sums, number, o), [task.n, out, h, w])
+
+        def channel(o: Expr) -> Stmt:
+            return vector_loop("p", task.positions, plan.lanes, lambda i: element(o, i))
+
+        return loop("o", count, channel)
+
+    def panel(self, task: _Task, panel: Expr) -> Stmt:
+        """All positions of a task for the output channels of one panel."""
+        plan = self.plan
+        tiles = index(plan.tiles)
+        if plan.lines % plan.rows:
+            tiles = tirx.floordiv(task.positions + (plan.columns - 1), index(plan.columns))
+        sweep = nest(
+            ["chunk", "tile"], [plan.chunks, tiles], lambda c, t: self.tile(task, panel, c, t)
+        )
+        if self.request.conv.block_out:
+            return sweep
+        return seq(sweep, self.plain_output(task, panel))
+
+    def task(self, n: Expr, g: Expr, part: Expr, block: Expr) -> Stmt:
+        """The panels of a part for a block of lines."""
+        plan, conv = self.plan, self.request.conv
+        line = block * plan.rows
+        rows = index(plan.rows)
+        if plan.lines % plan.rows:
+            rows = tirx.min(rows, plan.lines - line)
+        positions = tirx.Var("positions", "int64")
+        base: Expr = index(0)
+        if plan.in_place:
+            plane = plan.input_rows * plan.input_width * plan.in_block
+            stride = 1 if plan.flat else conv.strides[0] * plan.input_width
+            base = (n * conv.groups + g) * (plan.in_blocks * plane) + line * stride * plan.in_block
+        task = _Task(n, g, line, positions, base)
+        first = part * plan.panels_per_task
+        count = index(plan.panels_per_task)
+        if plan.panels % plan.panels_per_task:
+            count = tirx.min(count, plan.panels - first)
+        copy = None if plan.in_place else copy_input(self.request, plan, self.x, n, g, line)
+        return seq(
+            tirx.Bind(positions, simplify(rows * plan.width)),
+            None if plan.in_place else allocate(self.x),
+            None if self.sums is None else allocate(self.sums),
+            copy,
+            loop("panel", count, lambda p: self.panel(task, first + p)),
+        )
+
+    def write(self, several: bool) -> Stmt:
+        """The whole nest."""
+        plan, conv = self.plan, self.request.conv
+        extents = [conv.batch, conv.groups, plan.parts, plan.row_blocks]
+        return parallel(["n", "g", "part", "rows"], extents, self.task, several)
+
+
+def _flat_input(request: Request, plan: DirectPlan) -> tuple[Buffer, list[Stmt]]:
+    """The input as the tiles read it, and what declares it."""
+    if not plan.in_place:
+        return padded_buffer(plan), []
+    source = request.x.buffer
+    flat = tirx.decl_buffer([product(source.shape)], source.dtype, source.name, data=source.data)
+    return flat, [tirx.DeclBuffer(flat, data=source.data)]
+
+
+def _sums(request: Request, plan: DirectPlan) -> Buffer | None:
+    if plan.chunks == 1 and request.conv.block_out:
+        return None
+    slots = plan.tiles * plan.columns
+    return scratch("sums", [slots, plan.blocks * plan.lanes], "float32")
+
+
+def _worth_threads(request: Request) -> bool:
+    batch = constant_of(request.conv.batch)
+    work = None if batch is None else batch * request.conv.flops
+    return request.machine.cores > 1 and (work is None or work >= PARALLEL_FLOPS)
+
+
+def _packing(request: Request, plan: DirectPlan) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    assert request.source is not None
+    axes, groups = request.source[1], request.conv.groups
+    in_block, width = plan.in_block, plan.blocks * plan.lanes
+    return lambda weights: pack_weights(weights.transpose(axes), groups, in_block, width)
 
 
 def emit(request: Request) -> Written:
-    """The nest."""
-    raise NotImplementedError
+    """The nest of a direct convolution."""
+    problem = problem_of(request.conv, request.source is not None, True)
+    plan = make_plan(problem, request.point, request.machine)
+    several = _worth_threads(request)
+    packed = packed_buffer(request.conv, plan)
+    x, declared = _flat_input(request, plan)
+    main = _Nest(request, plan, x, packed, _sums(request, plan)).write(several)
+    if request.source is not None:
+        return Written(seq(*declared, main), (packed, _packing(request, plan)))
+    pack = pack_at_run_time(packed, request.weights, request.conv, plan, several)
+    return Written(seq(allocate(packed), pack, *declared, main), None)

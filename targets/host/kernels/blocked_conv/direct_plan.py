@@ -1,0 +1,137 @@
+"""How a direct convolution is cut into tasks, register tiles and chunks of input channels.
+
+A plan is made from a problem and a point alone, integers only, so that the schedule space can
+weigh plans without writing nests. Positions of the output are counted along *lines* of
+``width``: the rows of the output, or, where an output position reads the input position of
+its own number (pointwise), lines of a single position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from motet.targets.host.machine import Machine
+from motet.targets.host.space import Point, Problem
+
+
+def ceil_div(a: int, b: int) -> int:
+    """The quotient, rounded up."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class DirectPlan:
+    """The cut of one image's convolution.
+
+    lanes: channels of an output block. columns x blocks: positions and output blocks of a
+    register tile. lines x width: output positions; ``rows`` lines to a task. out_blocks,
+    panels: of one group, ``panels`` of ``blocks`` blocks each, ``panels_per_task`` to a task.
+    in_block: input channels that lie side by side (1 in the plain layout); in_blocks of them
+    are summed up, ``split`` at a time. in_place: the input is read where it is, else the
+    task's part is copied, padded. line_pitch, position_pitch, plane, row: input elements
+    from one output line, output position, input block and kernel row to the next; columns
+    of the kernel are ``step`` apart.
+    """
+
+    lanes: int
+    columns: int
+    blocks: int
+    lines: int
+    width: int
+    rows: int
+    out_blocks: int
+    panels_per_task: int
+    in_block: int
+    in_blocks: int
+    split: int
+    in_place: bool
+    flat: bool
+    input_rows: int
+    input_width: int
+
+    @property
+    def panels(self) -> int:
+        """Groups of ``blocks`` output blocks; the last may hold fewer."""
+        return ceil_div(self.out_blocks, self.blocks)
+
+    @property
+    def parts(self) -> int:
+        """Tasks that share the same lines."""
+        return ceil_div(self.panels, self.panels_per_task)
+
+    @property
+    def row_blocks(self) -> int:
+        """Tasks that share the same panels."""
+        return ceil_div(self.lines, self.rows)
+
+    @property
+    def chunks(self) -> int:
+        """Passes over a task's positions, each with its input channels."""
+        return ceil_div(self.in_blocks, self.split)
+
+    @property
+    def positions(self) -> int:
+        """Output positions of a whole task."""
+        return self.rows * self.width
+
+    @property
+    def last_positions(self) -> int:
+        """Output positions of a task at the lower edge."""
+        return (self.lines - (self.row_blocks - 1) * self.rows) * self.width
+
+    @property
+    def tiles(self) -> int:
+        """Register tiles over a whole task's positions."""
+        return ceil_div(self.positions, self.columns)
+
+    @property
+    def adjacent(self) -> bool:
+        """Whether the positions of a tile are neighbours on one line of the input.
+
+        Where they are not, the last tile repeats the last position.
+        """
+        if not self.flat:
+            return self.width % self.columns == 0
+        return min(self.positions, self.last_positions) >= self.columns
+
+    @property
+    def ragged(self) -> bool:
+        """Whether tiles of some task hold more positions than the task has."""
+        return bool(self.positions % self.columns or self.last_positions % self.columns)
+
+
+def plain_input_fits(problem: Problem) -> bool:
+    """Whether no output position reads outside the input."""
+    p = problem
+    high = (p["out_height"] - 1) * p["stride_h"] + (p["kernel_h"] - 1) * p["dilation_h"]
+    wide = (p["out_width"] - 1) * p["stride_w"] + (p["kernel_w"] - 1) * p["dilation_w"]
+    edges = p["top"] == 0 and p["left"] == 0
+    return edges and high < p["height"] and wide < p["width"]
+
+
+def make_plan(problem: Problem, point: Point, _machine: Machine) -> DirectPlan:
+    """The cut that ``point`` names."""
+    p = problem
+    in_place = plain_input_fits(p) and not p["prologue"]
+    taps = p["kernel_h"] * p["kernel_w"]
+    flat = (
+        in_place and taps == 1 and p["stride_h"] == p["stride_w"] == 1
+        and (p["height"], p["width"]) == (p["out_height"], p["out_width"])
+    )  # fmt: skip
+    lines, width = p["out_height"], p["out_width"]
+    if flat:
+        lines, width = lines * width, 1
+    rows, in_block = min(point["rows"], lines), p["block_in"] or 1
+    input_rows = (rows - 1) * p["stride_h"] + (p["kernel_h"] - 1) * p["dilation_h"] + 1
+    input_width = (p["out_width"] - 1) * p["stride_w"] + (p["kernel_w"] - 1) * p["dilation_w"] + 1
+    if in_place:
+        input_rows, input_width = (lines, 1) if flat else (p["height"], p["width"])
+    return DirectPlan(
+        lanes=p["block"], columns=point["columns"], blocks=point["blocks"],
+        lines=lines, width=width, rows=rows,
+        out_blocks=ceil_div(p["outs"] // p["groups"], p["block"]),
+        panels_per_task=point["panels"],
+        in_block=in_block, in_blocks=p["channels"] // p["groups"] // in_block,
+        split=point["split"], in_place=in_place, flat=flat,
+        input_rows=input_rows, input_width=input_width,
+    )  # fmt: skip

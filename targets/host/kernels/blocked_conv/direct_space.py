@@ -1,0 +1,149 @@
+"""The schedule space of direct convolution: its legal points, and what each of them does."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from motet.targets.host.kernels.blocked_conv.algorithms import DIRECT
+from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, ceil_div, make_plan
+from motet.targets.host.machine import Machine
+from motet.targets.host.space import Nest, Point, Problem
+
+PARALLEL_FLOPS = 1_000_000
+_MOST_POINTS = 32
+# A panel's weights that stay in the first-level cache while a task's positions pass by.
+_PANEL_BYTES = 20 * 1024
+# Input of a task that stays in the second-level cache.
+_INPUT_BYTES = 192 * 1024
+
+
+def tile_shapes(machine: Machine) -> tuple[tuple[int, int], ...]:
+    """(columns, blocks) of register tiles: 16 registers, 32 with AVX-512."""
+    if machine.vector_bytes == 64:
+        return (
+            (14, 2), (9, 3), (6, 4), (5, 5), (4, 6), (7, 3), (12, 2), (8, 3), (28, 1), (4, 4),
+            (7, 2), (14, 1), (2, 12), (1, 24), (1, 8),
+        )  # fmt: skip
+    if machine.vector_bytes == 16:
+        return (4, 2), (3, 3), (2, 4), (8, 1), (1, 8)
+    return (
+        (6, 2), (4, 3), (3, 4), (2, 6), (2, 5), (5, 2), (4, 2), (3, 3), (12, 1), (8, 1), (1, 12),
+        (1, 8),
+    )  # fmt: skip
+
+
+def _work(plan: DirectPlan, taps: int) -> float:
+    """Cycles of a core for one image and group, two multiply-accumulates to a cycle."""
+    c, b = plan.columns, plan.blocks
+    steps = plan.in_blocks * plan.in_block * taps
+    step = max(c * b / 2, 4.0, (c + b) / 2) + 0.02 * (c + b)
+    tile = steps * step + plan.chunks * (c * b + 16)
+    whole, rest = divmod(plan.lines, plan.rows)
+    tiles = whole * plan.tiles + ceil_div(rest * plan.width, c)
+    copied = 0.0
+    if not plan.in_place:
+        copied = 2.0 * plan.in_blocks * plan.in_block * plan.input_rows * plan.input_width
+        copied *= plan.row_blocks * plan.parts / plan.lanes
+    return tiles * plan.panels * tile + copied
+
+
+def _makespan(problem: Problem, plan: DirectPlan, machine: Machine) -> float:
+    taps = problem["kernel_h"] * problem["kernel_w"]
+    images = max(1, problem["batch"]) * problem["groups"]
+    tasks = images * plan.parts * plan.row_blocks
+    rounds = ceil_div(tasks, machine.cores) * machine.cores / tasks
+    return _work(plan, taps) * images * rounds
+
+
+def _rows(problem: Problem, plan: DirectPlan) -> list[int]:
+    """Lines of a task: as many as the second-level cache holds the input of, and fewer."""
+    pitch = plan.in_blocks * plan.in_block * 4
+    pitch *= 1 if plan.flat else plan.input_width * problem["stride_h"]
+    fitting = max(1, min(plan.lines, _INPUT_BYTES // pitch))
+    blocks = ceil_div(plan.lines, fitting)
+    sizes = {ceil_div(plan.lines, k) for k in (blocks, 2 * blocks, 4 * blocks)}
+    if plan.flat:
+        sizes = {min(plan.lines, ceil_div(s, plan.columns) * plan.columns) for s in sizes}
+    return sorted(sizes, reverse=True)
+
+
+def _panels(problem: Problem, plan: DirectPlan, machine: Machine) -> list[int]:
+    """Panels of a task: all, or so few that there are tasks for every core."""
+    tasks = max(1, problem["batch"]) * problem["groups"] * plan.row_blocks
+    wanted = 4 * machine.cores if machine.cores > 1 else 1
+    parts = min(plan.panels, max(1, ceil_div(wanted, tasks)))
+    return sorted({plan.panels, ceil_div(plan.panels, parts)})
+
+
+def _splits(problem: Problem, plan: DirectPlan) -> list[int]:
+    taps = problem["kernel_h"] * problem["kernel_w"]
+    block_bytes = 4 * taps * plan.in_block * plan.blocks * plan.lanes
+    fitting = max(1, min(plan.in_blocks, _PANEL_BYTES // block_bytes))
+    chunks = ceil_div(plan.in_blocks, fitting)
+    return sorted({plan.in_blocks, ceil_div(plan.in_blocks, chunks)})
+
+
+def _every(problem: Problem, machine: Machine) -> Iterator[Point]:
+    lanes_blocks = ceil_div(problem["outs"] // problem["groups"], problem["block"])
+    for columns, blocks in tile_shapes(machine):
+        if blocks > max(1, lanes_blocks) and blocks > 2:
+            continue
+        knobs = {"algorithm": DIRECT, "columns": columns, "blocks": min(blocks, lanes_blocks)}
+        probe = make_plan(problem, Point.of(rows=10**9, panels=1, split=1, **knobs), machine)
+        for rows, split in itertools.product(_rows(problem, probe), _splits(problem, probe)):
+            point = Point.of(rows=rows, panels=1, split=split, **knobs)
+            for panels in _panels(problem, make_plan(problem, point, machine), machine):
+                yield Point.of(rows=rows, panels=panels, split=split, **knobs)
+
+
+def _cost(problem: Problem, point: Point, machine: Machine) -> float:
+    """The hand-written choice is the point of the least cost."""
+    plan = make_plan(problem, point, machine)
+    taps = problem["kernel_h"] * problem["kernel_w"]
+    panel = 4.0 * taps * plan.in_block * plan.split * plan.blocks * plan.lanes
+    # Weights from the second-level cache delay the reduction a little.
+    streaming = 1.0 if panel <= 28 * 1024 else 1.02 + 0.02 * plan.blocks
+    return _makespan(problem, plan, machine) * streaming
+
+
+def points(problem: Problem, machine: Machine) -> Sequence[Point]:
+    """Legal points, the hand-written choice first."""
+    every = dict.fromkeys(_every(problem, machine))
+    return tuple(sorted(every, key=lambda p: _cost(problem, p, machine))[:_MOST_POINTS])
+
+
+def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
+    """What the nest of ``point`` does."""
+    plan = make_plan(problem, point, machine)
+    p, taps = problem, problem["kernel_h"] * problem["kernel_w"]
+    images = max(1, p["batch"])
+    ic = plan.in_blocks * plan.in_block
+    width = plan.blocks * plan.lanes
+    whole, rest = divmod(plan.lines, plan.rows)
+    tiles = whole * plan.tiles + ceil_div(rest * plan.width, plan.columns)
+    tiles *= images * p["groups"] * plan.panels
+    tasks = images * p["groups"] * plan.parts * plan.row_blocks
+    padded = 4.0 * ic * plan.input_rows * plan.input_width
+    copied = 0.0 if plan.in_place else padded * tasks
+    panel = 4.0 * ic * taps * width
+    positions = p["out_height"] * p["out_width"]
+    outputs = images * positions * p["outs"]
+    flops = 2.0 * outputs * ic * taps
+    return Nest(
+        flops=flops,
+        executed_flops=2.0 * tiles * plan.columns * width * ic * taps,
+        accumulators=plan.columns * plan.blocks,
+        vector_loads=plan.blocks, broadcasts=plan.columns, steps=plan.split * plan.in_block * taps,
+        inner_bytes=panel * plan.split / plan.in_blocks,
+        block_bytes=padded / (plan.row_blocks if plan.in_place else 1)
+        + panel * plan.panels_per_task,
+        read_bytes=4.0 * images * p["channels"] * p["height"] * p["width"],
+        weight_bytes=panel * plan.panels * p["groups"],
+        written_bytes=4.0 * outputs,
+        copied_bytes=copied + 8.0 * tiles * plan.columns * width * (plan.chunks - 1),
+        streamed_bytes=4.0 * tiles * ic * taps * (plan.columns + width),
+        tasks=tasks,
+        launches=1 if p["constant"] else 2,
+        lanes=plan.lanes,
+    )  # fmt: skip
