@@ -24,7 +24,10 @@ from motet.targets.host.kernels.conv import emit_convolution
 from motet.targets.host.kernels.generic import emit_as_it_came
 from motet.targets.host.kernels.injective import emit_injective
 from motet.targets.host.kernels.matmul import emit_matmul
+from motet.targets.host.kernels.recurrence import emit_recurrence
 from motet.targets.host.kernels.reduction import emit_reduction
+from motet.targets.host.kernels.row_sweeps import emit_rows
+from motet.targets.host.kernels.rows import find_rows
 from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
@@ -39,6 +42,7 @@ _ANCHORS = {
     "blocked_conv": emit_blocked_convolution,
     "conv": emit_convolution,
     "matmul": emit_matmul,
+    "recurrence": emit_recurrence,
 }
 
 
@@ -140,6 +144,11 @@ def _with_anchors(
             emitted[id(stage)] = made
             consumed.update(id(s) for s in made.consumed)
             repacked.update(made.repacked)
+    rows = None if emitted else find_rows(func, machine)
+    if rows is not None:
+        first, *others = rows.stages
+        emitted[id(first)] = EmittedAnchor(emit_rows(rows, machine), rows.visible, tuple(others))
+        consumed.update(id(s) for s in others)
     for stage in func.stages:
         if id(stage) in emitted:
             body.append(emitted[id(stage)].statement)

@@ -127,12 +127,18 @@ def _written_buffers(nest: Any) -> tuple[Buffer, ...]:
     return tuple(region.source for region in realize.block.writes)
 
 
+def _opaque_stage(nest: Any) -> Stage:
+    block = block_of(nest)
+    attrs = {} if block is None else dict(block.annotations)
+    return Stage(_written_buffers(nest), attrs=attrs, statement=nest)
+
+
 def read_stages(func: Any, output_count: int) -> StagedFunction:
     """The stages of a fused function whose last ``output_count`` parameters are outputs."""
     root = func.body.block if isinstance(func.body, s_tir.SBlockRealize) else None
     body = root.body if root is not None else func.body
     nests = list(body) if isinstance(body, tirx.SeqStmt) else [body]
-    stages = [_stage_of(nest) or Stage(_written_buffers(nest), statement=nest) for nest in nests]
+    stages = [_stage_of(nest) or _opaque_stage(nest) for nest in nests]
     return StagedFunction(tuple(func.params), output_count, tuple(stages))
 
 
