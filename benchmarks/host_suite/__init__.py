@@ -1,0 +1,1 @@
+"""Times networks on this CPU: Motet beside onnxruntime and OpenVINO, and the machine's limits."""

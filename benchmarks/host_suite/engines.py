@@ -1,0 +1,128 @@
+"""Engines as processes that take turns: who runs is alone, the others wait for a line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from motet.errors import MotetError
+
+WORKER = Path(__file__).with_name("worker.py")
+LINES_OF_ERROR = 3
+
+
+class EngineError(MotetError):
+    """An engine could not load or run a model."""
+
+
+class Engine:
+    """A worker process with a model loaded; ``settings`` says how the engine runs it.
+
+    Raises ``EngineError`` where it cannot be started, with the last lines that it wrote.
+    """
+
+    def __init__(
+        self, name: str, model: Path, inputs: Path, threads: int, python: str | None = None
+    ) -> None:
+        self.name = name
+        asked = {"engine": name, "model": str(model), "inputs": str(inputs), "threads": threads}
+        self._errors = (inputs.parent / f"{inputs.stem}-{name}.err").open("w+")
+        self._process = subprocess.Popen(
+            [python or sys.executable, str(WORKER), json.dumps(asked)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self.settings = str(self._answer()["settings"])
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def turn(self, seconds: float) -> list[float]:
+        """Wall times of single inferences, in seconds, over about ``seconds``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+        times: list[float] = self._answer()
+        return times
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._errors.close()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()[-LINES_OF_ERROR:]
+        self._errors.close()
+        raise EngineError(f"{self.name} ended: {' / '.join(lines) or 'it said nothing'}")
+
+
+@dataclass
+class Times:
+    """Of one engine: its settings and the wall times of all its inferences, in seconds."""
+
+    settings: str
+    seconds: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An engine to run, the file that it takes, and the Python that has it (None: this one).
+
+    label: how results call it, as an engine may run more than one file.
+    """
+
+    engine: str
+    model: Path
+    python: str | None = None
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """The label, or the engine."""
+        return self.label or self.engine
+
+
+def take_turns(
+    contenders: list[Contender], inputs: Path, threads: int, turns: int, seconds: float
+) -> dict[str, Times]:
+    """Let each run for ``seconds``, ``turns`` times; times by contender's name.
+
+    An engine that needs longer than a turn for an inference runs once in a turn.
+    """
+    with ExitStack() as stack:
+        engines = {
+            one.name: stack.enter_context(
+                Engine(one.engine, one.model, inputs, threads, one.python)
+            )
+            for one in contenders
+        }
+        found = {name: Times(engine.settings) for name, engine in engines.items()}
+        for turn in range(turns):
+            order = list(engines.items())
+            for name, engine in order if turn % 2 == 0 else reversed(order):
+                found[name].seconds += engine.turn(seconds)
+    return found

@@ -1,0 +1,90 @@
+"""Measures one network: compiled, bounded, and timed in turns with its peers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import motet
+from motet.benchmarks.host_suite.engines import Contender, take_turns
+from motet.benchmarks.host_suite.limits import Limits
+from motet.benchmarks.host_suite.networks import Network
+from motet.benchmarks.host_suite.results import Result, Timing
+from motet.runtime.session import ModelSession
+from motet.tensors import parse_shapes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure.
+
+    openvino: the Python that has OpenVINO, None to leave it out. shapes: of open inputs, as
+    ``--shape`` of ``motet compile`` has them; sizes that stay open are 1.
+    """
+
+    turns: int
+    turn_seconds: float
+    openvino: str | None = None
+    shapes: tuple[str, ...] = ()
+
+    @property
+    def engines(self) -> list[str]:
+        """What runs, by the names of results."""
+        return ["motet", "onnxruntime", *(["openvino"] if self.openvino else [])]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready to measure: files, and what it computes and moves at least."""
+
+    name: str
+    model: Path
+    bundle: Path
+    inputs: Path
+    macs: int
+    bytes: int
+
+    def contenders(self, plan: Plan) -> list[Contender]:
+        """Motet and its peers."""
+        found = [Contender("motet", self.bundle), Contender("onnxruntime", self.model)]
+        if plan.openvino:
+            found.append(Contender("openvino", self.model, plan.openvino))
+        return found
+
+
+def prepare(network: Network, folder: Path, shapes: tuple[str, ...] = ()) -> Prepared:
+    """Make the network's file where it is not there, and compile it."""
+    model = network.path(folder)
+    bundle = motet.compile(model, shapes=parse_shapes(shapes)).save(folder / f"{model.stem}.motet")
+    (session,) = motet.load(bundle, threads=1).values()
+    inputs = session.random_inputs()
+    moved = model.stat().st_size + sum(array.nbytes for array in inputs.values())
+    macs, written = _work(session)
+    archive = folder / f"{model.stem}.npz"
+    np.savez(archive, **inputs)  # type: ignore[arg-type]
+    return Prepared(network.name, model, bundle, archive, macs, moved + written)
+
+
+def _work(session: ModelSession) -> tuple[int, int]:
+    """Multiply-accumulates of a run, and bytes of its outputs."""
+    with session.bound() as frame:
+        frame.run()
+        macs = sum(frame.macs(number) for number in range(len(session.program.operators)))
+        return macs, sum(int(array.nbytes) for array in frame.outputs)
+
+
+def measure(ready: Prepared, threads: int, limits: Limits, plan: Plan) -> Result:
+    """Time the contenders with ``threads`` threads."""
+    times = take_turns(ready.contenders(plan), ready.inputs, threads, plan.turns, plan.turn_seconds)
+    return Result(
+        network=ready.name,
+        threads=threads,
+        macs=ready.macs,
+        bytes=ready.bytes,
+        flops_per_second=limits.flops_per_second,
+        bytes_per_second=limits.bytes_per_second,
+        limit_seconds=limits.seconds(ready.macs, ready.bytes),
+        timings={name: Timing.of(one.settings, one.seconds) for name, one in times.items()},
+    )
