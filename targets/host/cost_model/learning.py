@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motet.targets.host.cost_model import training
-from motet.targets.host.cost_model.dataset import DataSet, Sample
+from motet.targets.host.cost_model.dataset import DataSet, Host, Sample
 from motet.targets.host.cost_model.features import Situation, ideal_seconds, point_features
 from motet.targets.host.cost_model.forest import Forest
 from motet.targets.host.cost_model.model import CostModel
@@ -35,29 +35,25 @@ class Group:
 
 def groups_of(data: DataSet, families: Mapping[str, Family]) -> list[Group]:
     """The samples with their features; points that the space no longer has are left out."""
-    return [group for group in map(_grouping(data, families), data.samples) if group is not None]
+    found = (_group(sample, data.host, families) for sample in data.samples)
+    return [group for group in found if group is not None]
 
 
-def _grouping(data: DataSet, families: Mapping[str, Family]):  # type: ignore[no-untyped-def]
-    machine = data.host.machine
-
-    def group(sample: Sample) -> Group | None:
-        family, problem = families.get(sample.problem.family), sample.problem
-        if family is None:
-            return None
-        legal = set(family.points(problem, machine))
-        kept = [(p, s) for p, s in zip(sample.points, sample.seconds, strict=True) if p in legal]
-        if not kept:
-            return None
-        points, seconds = zip(*kept, strict=True)
-        situation = Situation(machine, data.host.caches, sample.threads)
-        rows = tuple(point_features(family, problem, point, situation) for point in points)
-        nests = [family.describe(problem, point, machine) for point in points]
-        ideal = np.array([ideal_seconds(nest, situation) for nest in nests])
-        target = np.log2(np.array(seconds) / ideal)
-        return Group(Sample(problem, sample.threads, points, seconds), rows, target)
-
-    return group
+def _group(sample: Sample, host: Host, families: Mapping[str, Family]) -> Group | None:
+    family, problem = families.get(sample.problem.family), sample.problem
+    if family is None:
+        return None
+    legal = set(family.points(problem, host.machine))
+    kept = {p: s for p, s in zip(sample.points, sample.seconds, strict=True) if p in legal}
+    if not kept:
+        return None
+    situation = Situation(host.machine, host.caches, sample.threads)
+    rows = tuple(point_features(family, problem, point, situation) for point in kept)
+    nests = [family.describe(problem, point, host.machine) for point in kept]
+    ideal = np.array([ideal_seconds(nest, situation) for nest in nests])
+    seconds = np.array(list(kept.values()))
+    own = Sample(problem, sample.threads, tuple(kept), tuple(kept.values()))
+    return Group(own, rows, np.log2(seconds / ideal))
 
 
 def shape_of(problem: Problem) -> str:
@@ -97,10 +93,14 @@ def by_family(groups: Iterable[Group]) -> dict[str, list[Group]]:
     return dict(sorted(found.items()))
 
 
+def fit_families(groups: Iterable[Group]) -> dict[str, Forest]:
+    """A forest for every family that there are groups of."""
+    return {name: fit_family(own) for name, own in by_family(groups).items()}
+
+
 def train(data: DataSet, families: Mapping[str, Family]) -> CostModel:
     """The model of everything that was measured."""
-    found = by_family(groups_of(data, families))
-    return CostModel(data.host, {name: fit_family(groups) for name, groups in found.items()})
+    return CostModel(data.host, fit_families(groups_of(data, families)))
 
 
 def held_out(groups: Sequence[Group]) -> Iterator[tuple[Group, NDArray[np.float32]]]:

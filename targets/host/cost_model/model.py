@@ -17,18 +17,19 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from motet.targets.host.cost_model.dataset import Host, host_of
+from motet.targets.host.cost_model.dataset import DataSet, Host, host_of, unpacked
 from motet.targets.host.cost_model.features import Situation, feature_matrix, ideal_seconds
 from motet.targets.host.cost_model.forest import Forest
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Family, Point, Problem
 
 MODEL_FILE = "model.npz"
+DATA_FILE = "data.json.gz"
 
 
 @dataclass(frozen=True, eq=False)
 class CostModel:
-    """host: what it was measured on. forests: by family. digest: names this model."""
+    """host: what it was measured on. forests: by family."""
 
     host: Host
     forests: Mapping[str, Forest]
@@ -77,5 +78,13 @@ class CostModel:
 @cache
 def shipped_model() -> CostModel:
     """The model that comes with the package."""
-    file = files("motet.targets.host.cost_model").joinpath(MODEL_FILE)
-    return CostModel.from_content(file.read_bytes())
+    return CostModel.from_content(_shipped(MODEL_FILE))
+
+
+def shipped_data() -> DataSet:
+    """What the shipped model was trained on."""
+    return unpacked(_shipped(DATA_FILE))
+
+
+def _shipped(name: str) -> bytes:
+    return files("motet.targets.host.cost_model").joinpath(name).read_bytes()
