@@ -24,6 +24,7 @@ from motet.targets.host.kernels.conv import emit_convolution
 from motet.targets.host.kernels.generic import emit_as_it_came
 from motet.targets.host.kernels.injective import emit_injective
 from motet.targets.host.kernels.matmul import emit_matmul
+from motet.targets.host.kernels.pooling.family import emit_pool
 from motet.targets.host.kernels.recurrence import emit_recurrence
 from motet.targets.host.kernels.reduction import emit_reduction
 from motet.targets.host.kernels.row_sweeps import emit_rows
@@ -32,6 +33,7 @@ from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
 from motet.targets.host.options import KernelOptions
+from motet.targets.host.softmax import with_exp_of_nonpositive
 from motet.targets.host.stages import Stage, StagedFunction, inline_injective, read_stages
 from motet.targets.host.user_kernel import kernel_of, lower_user_kernel
 from motet.targets.host.widen import widen
@@ -42,6 +44,7 @@ _ANCHORS = {
     "blocked_conv": emit_blocked_convolution,
     "conv": emit_convolution,
     "matmul": emit_matmul,
+    "pool": emit_pool,
     "recurrence": emit_recurrence,
 }
 
@@ -123,8 +126,13 @@ def lower_unit(
     if len(calls) == 1 and kernel_of(calls[0]) is not None:
         return LoweredUnit(lower_user_kernel(unit, calls[0], machine))
     func = inline_injective(read_stages(fuse(unit), _output_count(unit)))
-    func = replace(func, stages=tuple(with_fast_math(s) for s in func.stages))
+    func = replace(func, stages=tuple(_written_out(s) for s in func.stages))
     return _with_anchors(func, constant_params, machine, options or KernelOptions())
+
+
+def _written_out(stage: Stage) -> Stage:
+    """``stage`` with functions as polynomials."""
+    return with_fast_math(with_exp_of_nonpositive(stage))
 
 
 def _with_anchors(

@@ -75,12 +75,13 @@ def _window(problem: Problem) -> Window:
 def _columns(window: Window, machine: Machine, block: int) -> list[int]:
     """Widths of the register tile, the best first.
 
-    From 4 columns on the measured times differ by less than a tenth, so that what counts is
-    the number of tiles in a row, and the number of columns that are written out.
+    From 4 columns on (6 with more than 9 taps) the measured times differ by less than a tenth,
+    so that what counts is the number of tiles in a row, and of columns that are written out.
     """
     width = window.out_width
     most = 14 if machine.vector_bytes == 64 else max(2, 8 * machine.vector_bytes // (4 * block))
-    widths = [c for c in (4, 5, 6, 7, 8, 14) if c <= min(most, width)]
+    least = 4 if window.kernel[0] * window.kernel[1] <= 9 else 6
+    widths = [c for c in (4, 5, 6, 7, 8, 14) if least <= c <= min(most, width)]
     if width <= most:
         widths = [width, *(c for c in widths if c != width)]
 
