@@ -30,7 +30,7 @@ class FuseOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class LayoutOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keep feature maps of the host in blocks of channels from one convolution to the next."""
 
-    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = False
+    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = True
 
 
 class PlaceOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

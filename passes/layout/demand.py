@@ -140,7 +140,9 @@ class Demand:
         return fits and any(a in self.able and _same(a, call) for a in tensors)
 
     def _follows(self, call: relax.Call) -> bool:
-        return self.takes_blocked(call) and self.is_blocked(call.args[0])
+        """Whether ``call`` writes what it reads: a pooling, a convolution by groups."""
+        grouped = op_name(call) == "relax.nn.conv2d" and int(call.attrs.groups) > 1
+        return (grouped or self.takes_blocked(call)) and self.is_blocked(call.args[0])
 
     def _wanted(self) -> set[relax.Var]:
         readers: dict[relax.Var, list[relax.Var]] = defaultdict(list)
