@@ -13,7 +13,16 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
-from motet.targets.host import elementwise, indexing, narrow, pooling, quantization, statistics
+from motet.targets.host import (
+    elementwise,
+    indexing,
+    narrow,
+    normalization,
+    pooling,
+    quantization,
+    softmax,
+    statistics,
+)  # fmt: skip
 from motet.targets.host.blocked import legalize_blocked
 from motet.targets.host.defaults import by_tvm
 from motet.targets.host.elementwise import broadcast_index
@@ -228,4 +237,6 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     **recurrence.LEGALIZATIONS,
     **narrow.LEGALIZATIONS,
     **statistics.LEGALIZATIONS,
+    **softmax.LEGALIZATIONS,
+    **normalization.LEGALIZATIONS,
 }
