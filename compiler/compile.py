@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tvm import IRModule
 
@@ -24,10 +25,12 @@ from motet.runtime.manifest import FixedInput, Manifest, ModelEntry, PassRecord,
 from motet.runtime.program import Program
 from motet.runtime.verify import verify_program
 from motet.targets.host.build import c_compiler, link
+from motet.targets.host.choosing import Chooser, chooser_for
 from motet.targets.host.kernel_cache import KernelCache, cache_of_environment, is_enabled
 from motet.targets.host.kernel_objects import KernelObjects
 from motet.targets.host.machine import Machine, machine_for
 from motet.targets.host.options import KernelOptions
+from motet.targets.host.space import selecting
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.architecture_file import load_architecture, to_json
 
@@ -41,11 +44,13 @@ def _silent(_line: str) -> None:
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What does not change the bundle: hooks around passes, progress, processes, the cache.
+    """Hooks around passes, progress, processes, the cache: what does not change the bundle.
 
     jobs: processes that compile host kernels; None for one per usable CPU.
     cache: keep compiled kernels, and take those that are kept, unless MOTET_CACHE=0 is set.
-    warn: told what the user should know though compiling goes on.
+    warn: told what the user should know though compiling goes on. tuned: take schedules that
+    ``motet tune`` measured on this machine, where the specification's CPU is native; this
+    alone may change the kernels, though never what they compute.
     """
 
     hooks: Hooks = field(default_factory=Hooks)
@@ -53,6 +58,7 @@ class CompileOptions:
     jobs: int | None = None
     cache: bool = True
     warn: Progress = _silent
+    tuned: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,28 +101,50 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     validate(spec)
     machine = machine_for(spec.host.cpu)
     done = transformed(spec, options)
-    mod, array, models = done.module, done.array, done.models
-    with _kernel_objects(machine, options) as objects:
-        code = CodeMakers(
-            HostKernels(
-                machine,
-                KernelOptions(spec.host.reassociate),
-                lambda kind: options.progress(f"kernel {kind}"),
-                objects.add,
-            ),
-            WeightPool(),
-            _array_programs(spec, array, options.progress),
-        )
-        programs = {
-            model.name: lower(mod, model.name, model.inputs, model.outputs, code)
-            for model in models
-        }
-        code.host.raise_missing()
+    array, models = done.array, done.models
+    chooser = _chooser(spec, machine, options)
+    with _kernel_objects(machine, options) as objects, selecting(chooser):
+        programs, code = code_of(spec, done, machine, options, objects.add)
         _check_own_work(programs, code)
         options.progress(f"library of {len(code.host.functions)} kernels")
         library = _library(objects)
-    manifest = _manifest(spec, machine, array, models, [*done.records, _sharing(code)])
+    records = [*done.records, PassRecord("schedule", chooser.summary), _sharing(code)]
+    manifest = _manifest(spec, machine, array, models, records)
     return _bundle(manifest, programs, code, library, array)
+
+
+def code_of(
+    spec: BundleSpec,
+    done: Transformed,
+    machine: Machine,
+    options: CompileOptions,
+    on_kernel: Callable[[str, Any], None],
+) -> tuple[dict[str, Program], CodeMakers]:
+    """Programs by model, and the code that they call; ``on_kernel`` is given every kernel.
+
+    Raises ``UnsupportedOperatorError`` for operators without a kernel.
+    """
+    code = CodeMakers(
+        HostKernels(
+            machine,
+            KernelOptions(spec.host.reassociate),
+            lambda kind: options.progress(f"kernel {kind}"),
+            on_kernel,
+        ),
+        WeightPool(),
+        _array_programs(spec, done.array, options.progress),
+    )
+    programs = {
+        model.name: lower(done.module, model.name, model.inputs, model.outputs, code)
+        for model in done.models
+    }
+    code.host.raise_missing()
+    return programs, code
+
+
+def _chooser(spec: BundleSpec, machine: Machine, options: CompileOptions) -> Chooser:
+    native = spec.host.cpu == "native"
+    return chooser_for(native, spec.host.threads, machine.cores, options.tuned)
 
 
 def _kernel_objects(machine: Machine, options: CompileOptions) -> KernelObjects:

@@ -1,0 +1,180 @@
+"""Measures points of a network's operators on this machine, the promising ones first.
+
+Every operator is given the points that the cost model ranks first, a few at a time and the
+operators that take most of the network's time first; then the next few, until the budget is
+used up or everything was measured. What is measured is kept at once, so a run that is
+stopped goes on where it was.
+
+The clock of a machine drifts: with every few points the point that compiling would choose
+without measurements is run again, and the new times are scaled by what it has changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from motet.targets.host.choosing import Chooser
+from motet.targets.host.cost_model.dataset import Sample
+from motet.targets.host.cost_model.features import Situation
+from motet.targets.host.cost_model.measure import Candidates, Measurer
+from motet.targets.host.cost_model.model import CostModel
+from motet.targets.host.machine import Caches, Machine
+from motet.targets.host.space import Family, Point, Problem
+from motet.targets.host.tuning_store import Scope, TuningStore
+
+_POINTS_AT_ONCE = 8
+_KERNELS_AT_ONCE = 32
+"""Of one library: compiling takes seconds, after which measurements are kept."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A problem that a network has ``uses`` times, and the ONNX nodes that ask for it."""
+
+    problem: Problem
+    uses: int
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of an operator: seconds of one call with the point that compiling chooses
+    without measurements (``before``) and with the best one (``after``); None before it was
+    measured. measured: points, of ``points`` in all.
+    """
+
+    operator: Operator
+    before: float | None
+    after: float | None
+    point: Point
+    measured: int
+    points: int
+
+
+@dataclass(frozen=True)
+class _Space:
+    """An operator's points in the order to measure them; the first is what compiling chooses."""
+
+    operator: Operator
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What tuning works with. families: by name. model: ranks points, where it knows them."""
+
+    machine: Machine
+    caches: Caches
+    families: Mapping[str, Family]
+    model: CostModel | None
+    store: TuningStore
+    scope: Scope
+
+    def spaces(self, operators: Sequence[Operator]) -> list[_Space]:
+        """The operators that can be measured and have a choice, the longest first."""
+        found = [self._space(o) for o in operators if o.problem.family in self.families]
+        return [
+            space for _, space in sorted(found, key=lambda pair: -pair[0]) if len(space.points) > 1
+        ]
+
+    def _space(self, operator: Operator) -> tuple[float, _Space]:
+        """Predicted seconds of all uses, and the points."""
+        family, problem = self.families[operator.problem.family], operator.problem
+        points = family.points(problem, self.machine)
+        if self.model is None or not self.model.knows(family, self.machine):
+            nest = family.describe(problem, points[0], self.machine)
+            return operator.uses * nest.flops, _Space(operator, tuple(points))
+        situation = Situation(self.machine, self.caches, self.scope.threads)
+        chosen = Chooser(self.caches, self.scope.threads, self.model)(
+            family, problem, points, self.machine
+        )
+        ranked = self.model.ranked(family, problem, points, situation)
+        first = self.model.seconds(family, problem, [chosen], situation)[0]
+        others = [point for point in ranked if point != chosen]
+        return operator.uses * float(first), _Space(operator, (chosen, *others))
+
+    def missing(self, space: _Space) -> list[Point]:
+        """Points that have no time yet."""
+        known = self.store.times(self.scope, space.operator.problem)
+        return [point for point in space.points if point not in known]
+
+    def outcomes(self, operators: Sequence[Operator]) -> list[Outcome]:
+        """What is known now, the operators in the order of ``spaces``."""
+        return [self._outcome(space) for space in self.spaces(operators)]
+
+    def _outcome(self, space: _Space) -> Outcome:
+        known = self.store.times(self.scope, space.operator.problem)
+        times = {point: known[point] for point in space.points if point in known}
+        best = min(times, key=times.__getitem__) if times else space.points[0]
+        return Outcome(
+            space.operator, times.get(space.points[0]), times.get(best), best,
+            len(times), len(space.points),
+        )  # fmt: skip
+
+    def run(
+        self,
+        operators: Sequence[Operator],
+        measurer: Measurer,
+        until: Callable[[], bool],
+        show: Progress = lambda _line: None,
+    ) -> bool:
+        """Measure what is missing; whether everything was measured before ``until()``.
+
+        show: told of every point that was measured.
+        """
+        failed: set[Problem] = set()
+        for batch in self._batches(self.spaces(operators), failed):
+            if until():
+                return False
+            found = measurer.measure(batch, self.scope.threads)
+            for candidates, sample in zip(batch, found, strict=True):
+                if sample is None:
+                    failed.add(candidates.problem)
+                else:
+                    self._keep(sample)
+                for _ in candidates.points:
+                    show(candidates.problem.key)
+        return True
+
+    def _batches(
+        self, spaces: Sequence[_Space], failed: set[Problem]
+    ) -> Iterator[list[Candidates]]:
+        """Points to measure together; asked again after every batch was kept."""
+        start = 0
+        while any(len(space.points) > start for space in spaces):
+            batch: list[Candidates] = []
+            for space in spaces:
+                wanted = self._wanted(space, start)
+                if wanted is not None and wanted.problem not in failed:
+                    batch.append(wanted)
+                if sum(len(candidates.points) for candidates in batch) >= _KERNELS_AT_ONCE:
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+            start += _POINTS_AT_ONCE
+
+    def _wanted(self, space: _Space, start: int) -> Candidates | None:
+        """The reference and what is missing of the points from ``start`` on."""
+        missing = set(self.missing(space)) & set(space.points[start : start + _POINTS_AT_ONCE])
+        if not missing:
+            return None
+        others = [p for p in space.points[1:] if p in missing]
+        return Candidates(space.operator.problem, (space.points[0], *others))
+
+    def _keep(self, sample: Sample) -> None:
+        """Store the times, on the scale of the reference's first measurement."""
+        reference, now = sample.points[0], sample.seconds[0]
+        known = self.store.times(self.scope, sample.problem).get(reference, now)
+        scaled = tuple(seconds * known / now for seconds in sample.seconds)
+        self.store.add(self.scope, Sample(sample.problem, sample.threads, sample.points, scaled))
+
+
+def budget(minutes: float | None) -> Callable[[], bool]:
+    """Whether ``minutes`` have passed since now; never where there is no limit."""
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    return lambda: end is not None and time.monotonic() > end
