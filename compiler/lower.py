@@ -2,8 +2,9 @@
 
 After ``regions`` an entry function is a list of bindings: calls of units of the host and of
 regions of the array, views, tuples, shapes and ``If``. These become kernel and array calls,
-views cost nothing, what an ``If`` returns is moved into a register where its branches join,
-and a tensor that is read as a shape binds the symbols that it is matched with.
+views cost nothing, concatenations and slices often neither (``parts``), what an ``If`` returns
+is moved into a register where its branches join, and a tensor that is read as a shape binds
+the symbols that it is matched with.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from motet.compiler.items import Item, Names, ShapeSource, ShapeValue, Tensors
 from motet.compiler.kernels import ArrayPrograms, HostKernels, step_name
 from motet.compiler.memory_plan import lay_out, lifetimes
 from motet.compiler.naming import named
-from motet.compiler.registers import RegisterFile
+from motet.compiler.parts import placed
+from motet.compiler.registers import RegisterFile, named_outputs
 from motet.compiler.weights import WeightPool
 from motet.passes.graph import bindings_of, constant_array
 from motet.passes.macs import macs_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, names_of
 from motet.passes.op_kinds import Kind, kind_of, op_name
-from motet.runtime.element_types import stored_dtype
 from motet.runtime.errors import CompileError
 from motet.runtime.late import symbols_in
 from motet.runtime.program import (
@@ -38,7 +39,6 @@ from motet.runtime.program import (
     Move,
     Operator,
     Program,
-    Register,
     ShapeTensor,
     TensorInfo,
 )
@@ -63,43 +63,21 @@ def lower(
 ) -> Program:
     """The program of entry function ``model``. ``outputs`` give the ONNX names."""
     lowering = _Lowering(mod, model, code)
-    registers = lowering.run()
-    storages, offsets, arena = lay_out(
-        lowering.file.storage_bytes,
-        lifetimes(
-            len(lowering.file.storage_bytes),
-            lowering.file.registers,
-            lowering.instructions,
-            registers,
-        ),
-    )
+    results = lowering.run()
+    registers, sizes = lowering.file.settled()
+    spans = lifetimes(len(sizes), registers, lowering.instructions, results)
+    storages, offsets, arena = lay_out(sizes, spans)
     return Program(
         inputs=tuple(inputs),
-        outputs=_named(outputs, registers, lowering.file),
-        output_registers=registers,
-        registers=tuple(lowering.file.registers),
+        outputs=named_outputs(outputs, results, registers),
+        output_registers=results,
+        registers=tuple(registers),
         storages=storages,
         instructions=tuple(lowering.instructions),
         operators=tuple(lowering.operators),
         offsets=offsets,
         arena_bytes=arena,
     )
-
-
-def _named(
-    outputs: Sequence[TensorInfo], registers: Sequence[int], file: RegisterFile
-) -> tuple[TensorInfo, ...]:
-    """The outputs under their ONNX names, with the shapes that were compiled."""
-    found = (file.registers[register] for register in registers)
-    return tuple(
-        TensorInfo(info.name, _element(info, register), register.shape)
-        for info, register in zip(outputs, found, strict=True)
-    )
-
-
-def _element(info: TensorInfo, register: Register) -> str:
-    """The element type of an output: as compiled, or narrow and held in its bits."""
-    return info.dtype if stored_dtype(info.dtype) == register.dtype else register.dtype
 
 
 def _macs(units: Sequence[relax.Function]) -> Dimension:
@@ -258,10 +236,18 @@ class _Lowering:
 
     def unit(self, call: relax.Call) -> Item:
         unit = self.mod[call.op]
+        on_array = unit.attrs[TARGET] == ARRAY
+        found = None if on_array else self.placed(call, unit)
+        if found is not None:
+            return found
         self.operators.append(self.operator(unit))
-        if unit.attrs[TARGET] == ARRAY:
-            return self.array_call(call, unit)
-        return self.host_call(call, unit)
+        return self.array_call(call, unit) if on_array else self.host_call(call, unit)
+
+    def placed(self, call: relax.Call, unit: relax.Function) -> Item | None:
+        """The value of a unit whose bytes only need a place; None where it needs a kernel."""
+        arguments = dict(zip(unit.params, call.args, strict=True))
+        operand = lambda param: self.tensor(self.item(arguments[param]))  # noqa: E731
+        return placed(unit, operand, self.file, self.instructions)
 
     def operator(self, unit: relax.Function) -> Operator:
         attrs = unit.attrs

@@ -6,7 +6,8 @@ Rules, over the bindings of a block in order:
    is never in a unit: the VM does it without moving data.
 2. An elementwise call joins the unit of an operand where that unit's result is read
    by nothing else and has the call's own shape and place (host or array). Units of
-   elementwise calls alone all join; of units with an anchor only one does, the last.
+   elementwise calls alone all join; of units with an anchor only one does, the last. None
+   joins a concatenation or slice that needs no kernel (``contiguous``).
 3. On the array, what may follow an anchor is for the array to say (bias, residual,
    activation, clamp). A call that is placed there itself joins no unit of the host; one that
    is not joins one of the array only where no other tensor of its size comes in. A sum of
@@ -24,12 +25,13 @@ The outlined function carries ``motet.op`` (``<model>/<number>``), ``motet.kind`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tvm import IRModule, relax, transform
 from tvm_ffi import structural_equal
 
-from motet.passes.graph import block_like, use_counts, variables_in
+from motet.passes.contiguous import needs_no_kernel
+from motet.passes.graph import block_like, definitions, use_counts, variables_in
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, TARGET, merged_names, target_of
 from motet.passes.op_kinds import Kind, kind_of, label, op_name
 from motet.passes.options import FuseOptions
@@ -97,8 +99,10 @@ class _Grouper:
         uses: dict[relax.Var, int],
         options: FuseOptions,
         accepts_epilogue: AcceptsEpilogue,
+        values: Mapping[relax.Var, relax.Expr],
     ) -> None:
         self.uses = uses
+        self.values = values
         self.options = options
         self.accepts_epilogue = accepts_epilogue
         self.by_result: dict[relax.Var, Group] = {}
@@ -175,7 +179,9 @@ class _Grouper:
         placed = target_of(binding.value) == ARRAY
         if group.target == ARRAY:
             return (placed or _is_alone(group, binding)) and self.accepted(group, binding.value)
-        return not placed and _same_shape(group.result, binding.var)
+        if placed or needs_no_kernel(group.calls[-1], self.values):
+            return False
+        return _same_shape(group.result, binding.var)
 
     def accepted(self, group: Group, call: relax.Call) -> bool:
         """Whether the array takes ``call`` into the unit ``group``."""
@@ -209,6 +215,7 @@ class _Cutter:
     ) -> None:
         self.function = function
         self.uses = dict(use_counts(function))
+        self.values = definitions(function)
         self.outliner = outliner
         self.options = options
         self.accepts_epilogue = accepts_epilogue
@@ -229,7 +236,7 @@ class _Cutter:
         return with_type(relax.SeqExpr(blocks, body.body), body.ty)
 
     def block(self, block: relax.BindingBlock) -> relax.BindingBlock:
-        grouper = _Grouper(self.uses, self.options, self.accepts_epilogue)
+        grouper = _Grouper(self.uses, self.options, self.accepts_epilogue, self.values)
         groups: dict[relax.Var, Group] = {}
         for binding in block.bindings:
             if isinstance(binding.value, relax.Call) and _becomes_kernel(binding.value):

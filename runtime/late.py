@@ -14,6 +14,7 @@ from motet.runtime.program import (
     Branch,
     Goto,
     Instruction,
+    Part,
     Program,
     Register,
     Stored,
@@ -87,7 +88,9 @@ def _place(
     """The symbols that the register's place waits for."""
     if isinstance(register.place, Stored):
         return storages[register.place.storage]
-    return registers[register.place.source] if isinstance(register.place, View) else Symbols()
+    if isinstance(register.place, (View, Part)):
+        return registers[register.place.source]
+    return Symbols()
 
 
 def _stage(program: Program, start: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ placing in order of first use is tried too, and the smaller arena is taken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -101,6 +102,18 @@ def aligned_bytes(size: int) -> Array:
 def view(memory: Array, offset: int, dtype: str, shape: tuple[int, ...]) -> Array:
     """A tensor at ``offset`` bytes of ``memory``."""
     return np.ndarray(shape, dtype=dtype, buffer=memory.data, offset=offset)
+
+
+def part(whole: Array, offset: int, shape: tuple[int, ...]) -> Array:
+    """The tensor of ``shape`` at ``offset`` bytes of C-contiguous ``whole``, without a copy.
+
+    Raises ``ValueError`` where it does not lie in ``whole``.
+    """
+    first, beside = divmod(offset, whole.dtype.itemsize)
+    values = whole.reshape(-1)[first : first + math.prod(shape)]
+    if beside or values.size != math.prod(shape):
+        raise ValueError(f"{shape} at byte {offset} lies outside of {whole.nbytes} bytes")
+    return values.reshape(shape)
 
 
 def bytes_of(array: Array) -> memoryview:

@@ -5,6 +5,11 @@ with a dtype and a shape (which may hold symbols); it stands at one place: an in
 a constant, a storage of the arena, or a view of another register. Control only
 moves forward, so a storage's lifetime is an interval of instruction numbers.
 
+Several registers may lie in one storage, each at its offset: what is concatenated lies side
+by side in the storage of the result, and a slice is a part of what it is cut from. What
+instructions write never overlaps (``verify_parts``), so such a storage holds every value
+that was written to it until its lifetime ends.
+
 Symbols are bound by the inputs' shapes when a call starts. A shape that depends on data
 is written with late symbols, which a ``bind`` instruction takes from a register on the
 way; what has such a shape may only be used after it.
@@ -38,9 +43,10 @@ class Constant(msgspec.Struct, frozen=True, tag="constant"):
 
 
 class Stored(msgspec.Struct, frozen=True, tag="stored"):
-    """Register place: storage number ``storage`` of the arena."""
+    """Register place: storage number ``storage`` of the arena, from byte ``offset`` on."""
 
     storage: int
+    offset: int = 0
 
 
 class View(msgspec.Struct, frozen=True, tag="view"):
@@ -49,7 +55,14 @@ class View(msgspec.Struct, frozen=True, tag="view"):
     source: int
 
 
-Place = Input | Constant | Stored | View
+class Part(msgspec.Struct, frozen=True, tag="part"):
+    """Register place: bytes of register ``source`` from byte ``offset`` on: a slice of it."""
+
+    source: int
+    offset: int
+
+
+Place = Input | Constant | Stored | View | Part
 
 
 class Register(msgspec.Struct, frozen=True):
@@ -102,7 +115,7 @@ class ArrayCall(msgspec.Struct, frozen=True, tag="array"):
 
 
 class Move(msgspec.Struct, frozen=True, tag="move"):
-    """Copy register ``source`` into ``target``, where branches of an ``If`` join."""
+    """Copy register ``source`` into ``target``: where branches join, or to be concatenated."""
 
     source: int
     target: int
@@ -191,7 +204,7 @@ def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], tuple[int, 
 def storage_of(register: int, registers: Sequence[Register]) -> int | None:
     """The storage that holds a register's bytes, through views; None for those elsewhere."""
     place = registers[register].place
-    while isinstance(place, View):
+    while isinstance(place, (View, Part)):
         place = registers[place.source].place
     return place.storage if isinstance(place, Stored) else None
 

@@ -17,7 +17,7 @@ import tvm_ffi
 from motet.runtime.device import Accelerator, Array
 from motet.runtime.kernels import KernelLibrary
 from motet.runtime.late import START, Waiting
-from motet.runtime.memory import compact, view
+from motet.runtime.memory import compact, part, view
 from motet.runtime.program import (
     ArrayCall,
     BindSymbols,
@@ -28,6 +28,7 @@ from motet.runtime.program import (
     Instruction,
     Kernel,
     Move,
+    Part,
     Program,
     Register,
     ShapeTensor,
@@ -135,9 +136,13 @@ class Stage:
         if isinstance(place, Stored):
             memory, offset, room = self._rooms[place.storage]
             size = math.prod(shape) * np.dtype(register.dtype).itemsize
-            if size > room:
-                raise ValueError(f"register {number} takes {size} bytes of {room}")
-            return view(memory, offset, register.dtype, shape)
+            if place.offset + size > room:
+                raise ValueError(
+                    f"register {number} takes {size} bytes of {room}, from {place.offset} on"
+                )
+            return view(memory, offset + place.offset, register.dtype, shape)
+        if isinstance(place, Part):
+            return part(self.arrays[place.source], place.offset, shape)
         assert isinstance(place, View)
         return self.arrays[place.source].reshape(shape)
 

@@ -3,7 +3,8 @@
 Digests catch damage; this catches a program that was written wrong, so that the
 VM's hot path needs no checks of its own: every index is in range, dtypes agree, only
 the arena is written to, static tensors lie inside their storage and the arena, storages
-that live at the same time share no byte, and every symbol is bound before it is needed.
+that live at the same time share no byte, nor do values in one storage, and every symbol is
+bound before it is needed.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from motet.runtime.verify_memory import (
     outlived_storages,
     overlapping_storages,
 )
+from motet.runtime.verify_parts import clashes, fits_its_source, offset_is_valid
 from motet.runtime.verify_symbols import unbound_symbols, unready_uses
 
 
@@ -68,6 +70,8 @@ def _problems(
     for number, register in enumerate(program.registers):
         if not fits_its_storage(register, program):
             yield f"register {number} is larger than its storage"
+        if not fits_its_source(register, program):
+            yield f"register {number} reaches beyond what it is a part of"
     for number, instruction in enumerate(program.instructions):
         if not _instruction_is_valid(number, instruction, program):
             yield f"instruction {number} refers to what is not there"
@@ -81,6 +85,7 @@ def _problems(
         yield f"storage {number} is used outside its lifetime"
     for one, other in overlapping_storages(program):
         yield f"storages {one} and {other} share bytes of the arena while both are in use"
+    yield from clashes(program)
     if unbound := unbound_symbols(program):
         yield f"no input binds {', '.join(sorted(unbound))}"
     yield from unready_uses(program)
@@ -103,7 +108,7 @@ def _place_is_valid(
     number: int, register: Register, program: Program, weights: Sequence[Array]
 ) -> bool:
     place = register.place
-    if not _is_dtype(register.dtype):
+    if not _is_dtype(register.dtype) or not offset_is_valid(register):
         return False
     if isinstance(place, Input):
         return (
@@ -155,11 +160,8 @@ def _types_agree(instruction: Instruction, program: Program) -> bool:
     """Whether only the arena is written to, with values of the right dtype."""
     registers = program.registers
     _, writes = registers_of(instruction)
-    storages = [storage_of(register, registers) for register in writes]
-    if None in storages:
+    if any(storage_of(register, registers) is None for register in writes):
         return False
-    if isinstance(instruction, ArrayCall):
-        return len(set(storages)) == len(storages)
     if isinstance(instruction, Move):
         return registers[instruction.source].dtype == registers[instruction.target].dtype
     if isinstance(instruction, ShapeTensor):

@@ -11,11 +11,9 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
-import numpy as np
-
+from motet.runtime.extents import bytes_in
 from motet.runtime.memory import ALIGNMENT
 from motet.runtime.program import Program, Register, Stored, registers_of, storage_of
-from motet.runtime.shapes import product
 
 
 def arena_is_valid(program: Program) -> bool:
@@ -33,12 +31,11 @@ def arena_is_valid(program: Program) -> bool:
 
 def fits_its_storage(register: Register, program: Program) -> bool:
     """Whether a static register is no larger than its storage; others are checked when bound."""
-    if not isinstance(register.place, Stored):
+    place = register.place
+    if not isinstance(place, Stored):
         return True
-    elements, room = product(register.shape), program.storages[register.place.storage].bytes
-    if not isinstance(elements, int) or not isinstance(room, int):
-        return True
-    return 0 <= elements * np.dtype(register.dtype).itemsize <= room
+    size, room = bytes_in(register.dtype, register.shape), program.storages[place.storage].bytes
+    return size is None or not isinstance(room, int) or 0 <= size <= room - place.offset
 
 
 def outlived_storages(program: Program) -> Iterator[int]:

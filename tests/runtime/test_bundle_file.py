@@ -108,7 +108,9 @@ def test_an_older_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, 8, 1)
     path.write_bytes(data)
-    with pytest.raises(BundleError, match="format 1, this Motet reads 2: compile the models again"):
+    with pytest.raises(
+        BundleError, match=f"format 1, this Motet reads {FORMAT_VERSION}: compile the models"
+    ):
         open_bundle(path)
 
 

@@ -1,0 +1,143 @@
+"""Concatenations and slices that are no instruction: their bytes lie where they are wanted.
+
+The storages of what is concatenated become parts of the result's storage, so that whoever
+computes an operand writes it there. A chain ``b = concat(a, x)``, ``c = concat(b, y)`` ends as
+one storage, in which ``a`` and ``b`` are where ``c`` begins. An operand that shares a storage
+with what is not concatenated here, that is no part of the arena, or that is used twice is
+copied. A slice is a part of what it is cut from.
+
+``passes.contiguous`` says where this can be; ``runtime.verify_parts`` has the laws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tvm import relax
+
+from motet.compiler.dimensions import shape_of
+from motet.compiler.items import Item, Tensors
+from motet.compiler.registers import RegisterFile
+from motet.passes.contiguous import CONCAT, SPLIT, run_offsets
+from motet.passes.graph import bindings_of
+from motet.passes.op_kinds import op_name
+from motet.runtime.extents import Extent
+from motet.runtime.memory import ALIGNMENT
+from motet.runtime.program import Instruction, Move, Stored
+
+Operand = Callable[[relax.Var], int]
+"""The register of a unit's parameter."""
+
+
+def placed(
+    unit: relax.Function, operand: Operand, file: RegisterFile, instructions: list[Instruction]
+) -> Item | None:
+    """The value of a unit that only joins or cuts; None where that takes a kernel.
+
+    ``instructions`` get the copies that it needs.
+    """
+    values = [binding.value for binding in bindings_of(unit)]
+    offsets = run_offsets(values[0]) if len(values) == 1 else None
+    if offsets is None:
+        return None
+    call = values[0]
+    if op_name(call) == CONCAT:
+        operands = [operand(field) for field in call.args[0].fields]
+        return _joined(operands, offsets, call, file, instructions)
+    source = operand(call.args[0])
+    types = call.ty.fields if op_name(call) == SPLIT else [call.ty]
+    parts = tuple(
+        file.part(source, offset, shape_of(ty)) for offset, ty in zip(offsets, types, strict=True)
+    )
+    return Tensors(parts) if op_name(call) == SPLIT else parts[0]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Operands that already lie one after the other, and where the first goes in the result."""
+
+    operands: tuple[int, ...]
+    extent: Extent
+    offset: int
+
+    def followed_by(self, operand: int, extent: Extent) -> _Run | None:
+        """The run with one operand more, where that lies behind it."""
+        if extent.base != self.extent.base or extent.start != self.extent.stop:
+            return None
+        whole = Extent(extent.base, self.extent.start, extent.stop)
+        return _Run((*self.operands, operand), whole, self.offset)
+
+    @property
+    def bytes(self) -> int:
+        """Its length."""
+        assert self.extent.stop is not None, "only static shapes are concatenated by place"
+        return self.extent.stop - self.extent.start
+
+
+def _runs(operands: Sequence[int], offsets: Sequence[int], file: RegisterFile) -> Iterator[_Run]:
+    run: _Run | None = None
+    for operand, offset in zip(operands, offsets, strict=True):
+        extent = file.extent(operand)
+        longer = run.followed_by(operand, extent) if run is not None else None
+        if longer is None and run is not None:
+            yield run
+        run = longer or _Run((operand,), extent, offset)
+    if run is not None:
+        yield run
+
+
+def _joined(
+    operands: Sequence[int],
+    offsets: Sequence[int],
+    call: relax.Call,
+    file: RegisterFile,
+    instructions: list[Instruction],
+) -> int | None:
+    """The register of a concatenation; None where less than half of it would have its place."""
+    runs = list(_runs(operands, offsets, file))
+    dtype, shape = str(call.ty.dtype), shape_of(call.ty)
+    first = runs[0].extent
+    if len(runs) == 1 and isinstance(first.base, Stored) and first.start % ALIGNMENT == 0:
+        return file.within(first.base.storage, first.start, dtype, shape)
+    moving, copied = _divided(runs, file)
+    size = sum(run.bytes for run in runs)
+    if 2 * sum(run.bytes for run in moving) < size:
+        return None
+    storage = file.storage(size)
+    for run in moving:
+        assert isinstance(run.extent.base, Stored)
+        file.embed(run.extent.base.storage, storage, run.offset)
+    _copy(copied, storage, file, instructions)
+    return file.within(storage, 0, dtype, shape)
+
+
+def _divided(runs: Sequence[_Run], file: RegisterFile) -> tuple[list[_Run], list[_Run]]:
+    """Runs that are all of a storage of their own, which can move, and the others."""
+    moving: list[_Run] = []
+    copied: list[_Run] = []
+    taken: set[int] = set()
+    for run in runs:
+        base = run.extent.base
+        if (
+            isinstance(base, Stored)
+            and base.storage not in taken
+            and (run.extent.start, run.extent.stop) == (0, file.storage_bytes[base.storage])
+        ):
+            taken.add(base.storage)
+            moving.append(run)
+        else:
+            copied.append(run)
+    return moving, copied
+
+
+def _copy(
+    runs: Sequence[_Run], storage: int, file: RegisterFile, instructions: list[Instruction]
+) -> None:
+    """Copy every operand of ``runs`` to its place in ``storage``."""
+    for run in runs:
+        for operand in run.operands:
+            register = file.registers[operand]
+            offset = run.offset + file.extent(operand).start - run.extent.start
+            place = file.within(storage, offset, register.dtype, register.shape)
+            instructions.append(Move(operand, place))
