@@ -82,7 +82,6 @@ def main(
 def _run(
     chosen: list[Network], threads: tuple[int, ...], plan: Plan, results: ResultFile, folder: Path
 ) -> None:
-    found: dict[int, limits.Limits] = {}
     with progress("host suite", total=len(chosen)) as show:
         for network in chosen:
             todo = [n for n in threads if not results.has(network.name, n, plan.engines)]
@@ -93,9 +92,8 @@ def _run(
                 show(network.name)
                 ready = prepare(network, folder, plan.shapes)
                 for number in todo:
-                    if number not in found:
-                        found[number] = limits.measure(number)
-                    results.add(measure(ready, number, found[number], plan))
+                    bound = results.limits(number) or limits.measure(number)
+                    results.add(measure(ready, number, bound, plan))
             except MotetError as error:
                 warn(f"{network.name} is left out: {error}")
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from motet.benchmarks.host_suite.limits import Limits
 from motet.errors import SpecError
 
 
@@ -95,6 +96,14 @@ class ResultFile:
             (one.network, one.threads) == (network, threads) and not set(engines) - set(one.timings)
             for one in self.results
         )
+
+    def limits(self, threads: int) -> Limits | None:
+        """The best that the file knows of the machine with ``threads`` threads."""
+        same = [one for one in self.results if one.threads == threads]
+        if not same:
+            return None
+        flops = max(one.flops_per_second for one in same)
+        return Limits(threads, flops, max(one.bytes_per_second for one in same))
 
     def add(self, result: Result) -> None:
         """Keep a result, in the file at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,14 +11,18 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 
+from motet.benchmarks.host_profile import main as profile_main
+from motet.benchmarks.host_profile import side_by_side
 from motet.benchmarks.host_suite import limits, networks, onnx_models
 from motet.benchmarks.host_suite.__main__ import main
 from motet.benchmarks.host_suite.engines import Contender, EngineError, take_turns
 from motet.benchmarks.host_suite.limits import Limits
+from motet.benchmarks.host_suite.node_times import NodeTime, origin
 from motet.benchmarks.host_suite.report import geometric_mean
 from motet.benchmarks.host_suite.results import Result, ResultFile, Timing
 from motet.benchmarks.zoo import figures
 from motet.errors import SpecError
+from motet.runtime.profiler import CallProfile, Profile
 
 
 def result(network: str, threads: int = 1, **medians: float) -> Result:
@@ -106,6 +111,8 @@ def test_results_are_kept_and_gone_on_with(tmp_path):
     first.add(result("x", motet=1.0, onnxruntime=2.0))
     first.add(result("y", threads=2, motet=1.0, onnxruntime=2.0))
     again = ResultFile(path)
+    assert again.limits(1) == Limits(1, 1e9, 1e9)
+    assert again.limits(4) is None
     assert again.results == first.results
     assert again.has("x", 1, ["motet", "onnxruntime"])
     assert not again.has("x", 1, ["motet", "onnxruntime", "openvino"])
@@ -149,3 +156,36 @@ def test_mistakes_are_told_at_once():
     done = CliRunner().invoke(main, ["--networks", "lstm@2", "--networks", "alexnet"])
     assert done.exit_code == 2
     assert "the suite has no network 'alexnet'" in done.output
+
+
+def test_nodes_of_onnxruntime_are_put_beside_the_calls_that_compute_them():
+    def node(op, x, y, name):
+        return onnx.helper.make_node(op, [x], [y], name=name)
+
+    nodes = [node("Relu", "x", "r/output", "r"), node("Abs", "r/output", "y", "last_abs")]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], []))
+    assert origin("r", model) == "r"
+    assert origin("r/output_nchwc", model) == "r"
+    assert origin("y_nchwc", model) == "last_abs"
+    assert origin("ReorderOutput_token_3", model) is None
+    calls = [call("m/0", ("r",), 2e-3), call("m/1", ("last_abs",), 1e-3)]
+    theirs = [NodeTime("r/output_nchwc", "Relu", 3e-3), NodeTime("ReorderOutput", "Reorder", 1e-3)]
+    rows, rest = side_by_side(Profile("m", 1, 3e-3, tuple(calls)), theirs, model)
+    assert [row.their_seconds for row in rows] == [3e-3, 0]
+    assert [one.node for one in rest] == ["ReorderOutput"]
+
+
+def call(op: str, nodes: tuple[str, ...], time: float) -> CallProfile:
+    return CallProfile(op, "relu", "relu_1", nodes, ((4,),), 10, 32, time, time, 0.5)
+
+
+def test_a_profile_names_the_nodes_of_both():
+    model = str(Path(__file__).parents[2] / "examples/models/digits_mobile.onnx")
+    done = CliRunner().invoke(profile_main, [model, "--duration", "0.05", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    first = found["calls"][0]
+    assert first["call"]["onnx_nodes"][0] == "stem/conv"
+    assert [one["op_type"] for one in first["theirs"]] == ["Conv"]
+    matched = [one for one in found["calls"] if one["theirs"]]
+    assert len(matched) == len(found["calls"])
