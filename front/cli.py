@@ -23,7 +23,7 @@ from motet.runtime.errors import MotetError
 
 COMMANDS = (
     "compile", "run", "check", "bench", "inspect", "simulate", "explore", "targets", "schema",
-    "cache", "demo",
+    "cache", "tune", "demo",
 )  # fmt: skip
 INTERNAL_ERROR, INTERRUPTED = 70, 130
 

@@ -24,7 +24,10 @@ Accept = Callable[[str], None]
 
 @dataclass(frozen=True)
 class CompileRequest:
-    """The compile options of a command line; ``jobs`` and ``cache`` as in ``CompileOptions``."""
+    """The compile options of a command line.
+
+    jobs, cache, tuned: as in ``CompileOptions``.
+    """
 
     target: str | None = None
     shapes: tuple[str, ...] = ()
@@ -35,6 +38,7 @@ class CompileRequest:
     verify_passes: bool = False
     jobs: int | None = None
     cache: bool = True
+    tuned: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def compile_files(
             values=values,
             settings=request.settings,
             operators=request.operators,
-            options=CompileOptions(hooks, show, request.jobs, request.cache, warn),
+            options=CompileOptions(hooks, show, request.jobs, request.cache, warn, request.tuned),
         )
     _warn_of_open_sizes(bundle, is_spec)
     return bundle

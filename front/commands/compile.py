@@ -45,6 +45,10 @@ from motet.runtime.errors import SpecError
     "--no-cache", is_flag=True,
     help="Compile every kernel anew and keep none (motet cache shows what is kept).",
 )  # fmt: skip
+@click.option(
+    "--tuned/--no-tuned", default=True, show_default=True,
+    help="Use schedules that motet tune measured on this machine, where there are any.",
+)  # fmt: skip
 @json_option
 def compile(  # noqa: A001 - named after its command
     request: CompileRequest,
@@ -55,6 +59,7 @@ def compile(  # noqa: A001 - named after its command
     verify_passes: bool,
     jobs: int | None,
     no_cache: bool,
+    tuned: bool,
     as_json: bool,
 ) -> None:
     """Compile ONNX models, or a specification, into a bundle."""
@@ -68,6 +73,7 @@ def compile(  # noqa: A001 - named after its command
         verify_passes=verify_passes,
         jobs=jobs,
         cache=not no_cache,
+        tuned=tuned,
     )
     insight, started = Insight(), time.perf_counter()
     try:

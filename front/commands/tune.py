@@ -1,0 +1,117 @@
+"""``motet tune``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from motet.commands.common import compile_options, file_argument, json_option, threads_option
+from motet.console import output, print_json, seconds, table, warn
+from motet.opening import CompileRequest
+from motet.tuning import Tuned, TuneRequest
+from motet.tuning import tune as measure
+
+if TYPE_CHECKING:
+    from motet.targets.host.tuning import Outcome
+
+
+@click.command(epilog="Examples:\n\n"
+    "\b\n"
+    "  motet tune headset.motet\n"
+    "  motet tune model.onnx --shape image:1x3x224x224 --minutes 30 --threads 1\n"
+    "  motet tune headset.toml --json > tuned.json\n"
+    "\n"
+    "Every operator's schedules are compiled and run on this machine, the promising ones first. "
+    "Times are kept in tuned.sqlite in the cache folder (MOTET_CACHE_DIR), as they come: after "
+    "Ctrl-C, or when the minutes are over, the same command goes on. motet compile uses what it "
+    "finds there for as many threads (compile --no-tuned does not).\n"
+)  # fmt: skip
+@compile_options
+@file_argument
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
+    help="When to stop; a library that is being measured is finished.",
+)  # fmt: skip
+@threads_option
+@click.option(
+    "--jobs", type=click.IntRange(1, 1024), metavar="N",
+    help="Processes that compile kernels. Default: one per CPU.",
+)  # fmt: skip
+@json_option
+def tune(
+    request: CompileRequest,
+    file: str,
+    minutes: float,
+    threads: int | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Measure schedules of a network's operators on this CPU, and keep the best."""
+    found = measure(TuneRequest(file, request, minutes, threads, jobs))
+    if as_json:
+        print_json(_facts(found))
+    else:
+        _print(found)
+    if found.interrupted:
+        warn("stopped; what was measured is kept, and the same command goes on from there")
+        raise KeyboardInterrupt
+
+
+def _facts(found: Tuned) -> dict[str, Any]:
+    return {
+        "database": str(found.database),
+        "threads": found.threads,
+        "complete": found.complete,
+        "model": found.model,
+        "operators": [_operator(outcome) for outcome in found.outcomes],
+    }
+
+
+def _operator(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "onnx_nodes": list(outcome.operator.nodes),
+        "problem": outcome.operator.problem.key,
+        "uses": outcome.operator.uses,
+        "points": outcome.points,
+        "measured_points": outcome.measured,
+        "before_seconds": outcome.before,
+        "after_seconds": outcome.after,
+        "schedule": dict(outcome.point.knobs),
+    }
+
+
+def _print(found: Tuned) -> None:
+    console = output()
+    title = f"Host kernels with {found.threads} threads; kept in {found.database}"
+    columns = ["operator", ">uses", ">points", ">before", ">after", ">faster", "schedule"]
+    console.print(table(title, columns, [_row(outcome) for outcome in found.outcomes]))
+    if not found.outcomes:
+        console.print("no operator of this file has a choice of schedules")
+        return
+    known = [o for o in found.outcomes if o.before is not None and o.after is not None]
+    before = sum(o.operator.uses * (o.before or 0.0) for o in known)
+    after = sum(o.operator.uses * (o.after or 0.0) for o in known)
+    if after:
+        console.print(
+            f"{len(known)} of {len(found.outcomes)} operators measured: {seconds(before)} -> "
+            f"{seconds(after)} a run, {before / after:.2f}x"
+        )
+    if not found.complete:
+        console.print("not every schedule was measured: the same command goes on")
+    if found.model:
+        console.print(found.model)
+
+
+def _row(outcome: Outcome) -> list[str]:
+    nodes, before, after = outcome.operator.nodes, outcome.before, outcome.after
+    name = nodes[0] + (f" and {len(nodes) - 1} more" if len(nodes) > 1 else "")
+    return [
+        name,
+        f"{outcome.operator.uses}",
+        f"{outcome.measured}/{outcome.points}",
+        "-" if before is None else seconds(before),
+        "-" if after is None else seconds(after),
+        f"{before / after:.2f}x" if before and after else "-",
+        outcome.point.key.replace(",", ", ") if after is not None else "-",
+    ]

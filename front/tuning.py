@@ -1,0 +1,195 @@
+"""What ``motet tune`` does: from a file to measured schedules of its operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motet import api
+from motet.console import progress, warn, without_tvm_warnings
+from motet.opening import CompileRequest, check_files, is_source
+from motet.runtime.bundle import Bundle, open_bundle
+from motet.runtime.errors import BundleError, EnvironmentLackError, ModelError, SpecError
+from motet.runtime.manifest import FixedInput, ModelEntry
+from motet.tensors import parse_shapes, parse_values
+
+if TYPE_CHECKING:
+    from motet.compiler.spec import BundleSpec
+    from motet.targets.host.tuning import Outcome, Tuning
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """What to tune. minutes: the budget; None for none. threads: of a kernel call; None takes
+    the file's, or one per CPU. jobs: processes that compile.
+    """
+
+    file: str
+    compiling: CompileRequest
+    minutes: float | None
+    threads: int | None
+    jobs: int | None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found. database: the file that keeps it. complete: whether every point was
+    measured; interrupted: whether the user stopped it. model: what became of the cost model.
+    """
+
+    database: Path
+    threads: int
+    outcomes: Sequence[Outcome]
+    complete: bool
+    interrupted: bool
+    model: str
+
+
+def tune(request: TuneRequest) -> Tuned:
+    """Measure until the budget is used up; what was measured is kept even when interrupted.
+
+    Raises ``SpecError``, ``ModelError`` or ``BundleError`` for a file that cannot be tuned,
+    ``EnvironmentLackError`` where the compiler or a C compiler is missing.
+    """
+    spec = specification(request.file, request.compiling)
+    api.compiler()
+    from motet.compiler.problems import operators_to_tune
+
+    tuning = _tuning(spec, request.threads)
+    with without_tvm_warnings(), progress("operators") as show:
+        show(request.file)
+        operators = operators_to_tune(spec)
+    complete, interrupted = False, False
+    try:
+        complete = _measured(tuning, operators, request)
+    except KeyboardInterrupt:
+        interrupted = True
+    model = "" if interrupted else _refitted(tuning)
+    outcomes = tuning.outcomes(operators)
+    scope = tuning.scope
+    return Tuned(tuning.store.path, scope.threads, outcomes, complete, interrupted, model)
+
+
+def specification(file: str, request: CompileRequest) -> BundleSpec:
+    """What ``file`` is compiled from: a specification, a model, or a bundle's sources."""
+    if is_source(file):
+        check_files([file])
+        shapes, values = parse_shapes(request.shapes), parse_values(request.values)
+        return api.specification(
+            file, request.target, shapes, request.settings, values, request.operators
+        )
+    if Path(file).suffix != ".motet" and not Path(file).is_file():
+        raise BundleError(f"{file}: give a .motet bundle, an .onnx model or a .toml specification")
+    return _from_bundle(open_bundle(file), file, request)
+
+
+def _from_bundle(bundle: Bundle, file: str, request: CompileRequest) -> BundleSpec:
+    """The specification of a bundle's models, in the shapes that it was compiled for."""
+    if bundle.manifest.target != "host":
+        raise SpecError(
+            f"{file} is for {bundle.manifest.target}: give the specification or the models that "
+            "it was compiled from, to tune what runs on the host"
+        )
+    from msgspec.structs import replace
+
+    from motet.compiler.spec import BundleSpec, HostOptions, ModelSpec
+
+    models = tuple(
+        ModelSpec(
+            path=str(_source(bundle, entry)),
+            name=entry.name,
+            shapes=_shapes(bundle, entry),
+            values={name: _value(fixed) for name, fixed in entry.fixed.items()},
+            inputs=dict(entry.wires),
+        )
+        for entry in bundle.manifest.models
+    )
+    spec = BundleSpec(models=models, host=HostOptions(threads=bundle.manifest.threads))
+    overridden = api.specification(spec, request.target, {}, request.settings)
+    return replace(overridden, operators=(*overridden.operators, *request.operators))
+
+
+def _source(bundle: Bundle, entry: ModelEntry) -> Path:
+    from motet.check import source_bytes
+
+    path = bundle.source_path(entry.name)
+    try:
+        source_bytes(path, entry.source.sha256, entry.name)
+    except ModelError as error:
+        raise ModelError(
+            f"model {entry.name!r}: {path} is not there, or not the file that was compiled: give "
+            "the .onnx model or the .toml specification instead of the bundle"
+        ) from error
+    return path
+
+
+def _shapes(bundle: Bundle, entry: ModelEntry) -> dict[str, Any]:
+    """Shapes of the inputs that are tensors; what is not static stays as the model has it."""
+    ports = {port.name for port in entry.input_ports if port.kind != "tensor"}
+    inputs = bundle.programs[entry.name].inputs
+    return {
+        info.name: tuple(info.shape)
+        for info in inputs
+        if info.name not in ports and info.shape and all(isinstance(d, int) for d in info.shape)
+        and min(d for d in info.shape if isinstance(d, int)) > 0
+    }  # fmt: skip
+
+
+def _value(fixed: FixedInput) -> Any:
+    import numpy as np
+
+    from motet.runtime.element_types import numpy_dtype
+
+    array = np.frombuffer(fixed.data, numpy_dtype(fixed.dtype)).reshape(fixed.shape)
+    return array.tolist()
+
+
+def _tuning(spec: BundleSpec, threads: int | None) -> Tuning:
+    from motet.targets.host.cost_model.dataset import this_host
+    from motet.targets.host.cost_model.model import shipped_model
+    from motet.targets.host.families import families
+    from motet.targets.host.machine import native_caches, native_machine
+    from motet.targets.host.tuning import Tuning
+    from motet.targets.host.tuning_store import TuningStore, scope_of, store_path
+
+    if spec.host.cpu != "native":
+        raise SpecError(
+            f"host.cpu is {spec.host.cpu!r}, and tuning measures this machine: leave it out, or "
+            "give --set host.cpu=native"
+        )
+    machine = native_machine()
+    scope = scope_of(this_host(), threads or spec.host.threads or machine.cores)
+    return Tuning(
+        machine, native_caches(), families(), shipped_model(), TuningStore(store_path()), scope
+    )
+
+
+def _measured(tuning: Tuning, operators: Sequence[Any], request: TuneRequest) -> bool:
+    """Whether every point was measured within the budget."""
+    from motet.targets.host.cost_model.measure import Measurer
+    from motet.targets.host.tuning import budget
+
+    until = budget(request.minutes)
+    wanted = sum(len(tuning.missing(space)) for space in tuning.spaces(operators))
+    with (
+        without_tvm_warnings(),
+        progress("tune", wanted) as show,
+        Measurer(tuning.machine, request.jobs, warn=warn) as measurer,
+    ):
+        return tuning.run(operators, measurer, until, show)
+
+
+def _refitted(tuning: Tuning) -> str:
+    """Train the cost model on what was measured here as well; what became of it."""
+    from motet.targets.host.cost_model.dataset import this_host
+    from motet.targets.host.tuned_model import refit
+
+    if not tuning.store.samples(tuning.scope):
+        return "nothing was measured: the cost model is as it was"
+    try:
+        refit(tuning.store, tuning.scope, this_host(), tuning.families)
+    except EnvironmentLackError as error:
+        return f"the cost model is as it was: {error}"
+    return "the cost model was trained with these measurements, for other operators too"
