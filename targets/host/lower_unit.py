@@ -23,7 +23,7 @@ from motet.targets.host.kernels.blocked_conv.family import emit_blocked_convolut
 from motet.targets.host.kernels.conv import emit_convolution
 from motet.targets.host.kernels.generic import emit_as_it_came
 from motet.targets.host.kernels.injective import emit_injective
-from motet.targets.host.kernels.matmul import emit_matmul
+from motet.targets.host.kernels.matmul.family import emit_matmul
 from motet.targets.host.kernels.pooling.family import emit_pool
 from motet.targets.host.kernels.recurrence import emit_recurrence
 from motet.targets.host.kernels.reduction import emit_reduction

@@ -1,0 +1,1 @@
+"""Matrix products: the family of kernels for ``y = a b`` of any shape."""
