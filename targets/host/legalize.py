@@ -20,6 +20,7 @@ from motet.targets.host import (
     normalization,
     pooling,
     quantization,
+    resize,
     softmax,
     statistics,
 )  # fmt: skip
@@ -235,6 +236,7 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     **indexing.LEGALIZATIONS,
     **selection.LEGALIZATIONS,
     **recurrence.LEGALIZATIONS,
+    **resize.LEGALIZATIONS,
     **narrow.LEGALIZATIONS,
     **statistics.LEGALIZATIONS,
     **softmax.LEGALIZATIONS,

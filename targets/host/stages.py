@@ -183,6 +183,9 @@ def readers(stages: Sequence[Stage], buffer: Buffer) -> list[Stage]:
     return [s for s in stages if _reads(s, buffer)]
 
 
+KEEP = "motet.keep"
+"""The attribute of a stage whose result is read many times or gathered: it is not inlined."""
+
 _MOST_NODES = 400
 _MOST_REINTERPRETS = 8
 """Of bits as another type, two for each rounding: LLVM's time grows eightfold with each of
@@ -195,6 +198,8 @@ def _reinterprets(expr: Expr) -> int:
 
 
 def _may_inline(stage: Stage, users: Sequence[Stage]) -> bool:
+    if KEEP in stage.attrs:
+        return False
     if any(u.opaque or "motet.anchor" in u.attrs for u in users):
         return False
     if _costly(stage.value) and (len(users) > 1 or users[0].reduction):

@@ -26,6 +26,7 @@ from motet.targets.host.loops import (
     Stmt,
     constant_of,
     index,
+    nest,
     parallel,
     product,
     seq,
@@ -100,6 +101,22 @@ def unfuse(group: Sequence[Axis], flat: Expr) -> dict[Var, Expr]:
 
 
 _CHUNK = 4096
+# Elements below which an iteration of a parallel loop is mostly its own index arithmetic.
+_GRAIN = 1024
+# Iterations of a parallel loop for each core that balance well enough.
+_PER_CORE = 8
+
+
+def _serial_axes(outer: Sequence[Expr], inner: Expr, cores: int) -> int:
+    """How many of the last ``outer`` axes become serial loops around the inner one."""
+    size, count = constant_of(inner), 0
+    while size is not None and size < _GRAIN and count < len(outer):
+        rest = constant_of(product(outer[: len(outer) - count - 1]))
+        if rest is not None and rest < _PER_CORE * cores:
+            break
+        count, extent = count + 1, constant_of(outer[len(outer) - count - 1])
+        size = None if extent is None else size * extent
+    return count
 
 
 def emit_injective(stage: Stage, machine: Machine) -> Stmt:
@@ -125,7 +142,7 @@ def emit_injective(stage: Stage, machine: Machine) -> Stmt:
         scalar = any(branches_on(value, a.var) for a in groups[-1])
         return vector_loop("i", count, 1 if scalar else lanes, element)
 
-    def body(*at: Expr) -> Stmt:
+    def one_row(*at: Expr) -> Stmt:
         values: dict[Var, Expr] = {}
         for group, flat in zip(groups[:-1], at[:-1], strict=True):
             values.update(unfuse(group, flat))
@@ -134,6 +151,14 @@ def emit_injective(stage: Stage, machine: Machine) -> Stmt:
         start = at[-1] * chunk
         return run(values, stage.value, start, simplify(tirx.min(index(chunk), inner - start)))
 
-    names = [f"o{k}" for k in range(len(outer))] + ["chunk"]
+    names = [f"o{k}" for k in range(len(outer))]
     work = worth_parallel([*outer, inner], len(walk(stage.value)), machine)
-    return parallel(names, [*outer, chunks], body, work)
+    serial = _serial_axes(outer, inner, machine.cores) if constant_of(chunks) == 1 else 0
+    if not serial:
+        return parallel([*names, "chunk"], [*outer, chunks], one_row, work)
+    first = len(outer) - serial
+
+    def rows(*at: Expr) -> Stmt:
+        return nest(names[first:], outer[first:], lambda *last: one_row(*at, *last, index(0)))
+
+    return parallel(names[:first], outer[:first], rows, work)
