@@ -37,7 +37,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network ready to measure: files, and what it computes and moves at least."""
+    """A network ready to measure: files, and what it computes and moves at least.
+
+    in_fp32: of a network in 8 bits, what it was made from.
+    """
 
     name: str
     model: Path
@@ -45,12 +48,15 @@ class Prepared:
     inputs: Path
     macs: int
     bytes: int
+    in_fp32: Path | None = None
 
     def contenders(self, plan: Plan) -> list[Contender]:
         """Motet and its peers."""
         found = [Contender("motet", self.bundle), Contender("onnxruntime", self.model)]
         if plan.openvino:
             found.append(Contender("openvino", self.model, plan.openvino))
+        if self.in_fp32 is not None:
+            found.append(Contender("onnxruntime", self.in_fp32, label="onnxruntime_fp32"))
         return found
 
 
@@ -64,7 +70,8 @@ def prepare(network: Network, folder: Path, shapes: tuple[str, ...] = ()) -> Pre
     macs, written = _work(session)
     archive = folder / f"{model.stem}.npz"
     np.savez(archive, **inputs)  # type: ignore[arg-type]
-    return Prepared(network.name, model, bundle, archive, macs, moved + written)
+    original = network.in_fp32.path(folder) if network.in_fp32 is not None else None
+    return Prepared(network.name, model, bundle, archive, macs, moved + written, original)
 
 
 def _work(session: ModelSession) -> tuple[int, int]:
@@ -85,6 +92,6 @@ def measure(ready: Prepared, threads: int, limits: Limits, plan: Plan) -> Result
         bytes=ready.bytes,
         flops_per_second=limits.flops_per_second,
         bytes_per_second=limits.bytes_per_second,
-        limit_seconds=limits.seconds(ready.macs, ready.bytes),
+        limit_seconds=None if ready.in_fp32 else limits.seconds(ready.macs, ready.bytes),
         timings={name: Timing.of(one.settings, one.seconds) for name, one in times.items()},
     )

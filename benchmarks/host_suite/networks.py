@@ -1,8 +1,8 @@
 """Which networks the suite has, and how each comes into a file.
 
-Names: ``onnx/NAME`` an architecture of onnx's backend data, ``NAME`` or ``NAME@SIZE`` a
-network of the zoo, ``examples/NAME`` and ``models/NAME`` files of the examples and of the
-folder that MOTET_MODELS names.
+Names: ``onnx/NAME`` an architecture of onnx's backend data; ``NAME`` or ``NAME@SIZE`` a
+network of the zoo, ``int8/NAME-FORM`` one of them in 8 bits; ``examples/NAME`` and
+``models/NAME`` files of the examples and of the folder that MOTET_MODELS names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import onnx
 
-from motet.benchmarks.host_suite import onnx_models
+from motet.benchmarks.host_suite import onnx_models, quantized
 from motet.benchmarks.zoo import registry
 from motet.errors import SpecError
 from motet.runtime.atomic import write_atomically
@@ -41,10 +41,16 @@ class Network:
             write_atomically(path, [self._build().SerializeToString(deterministic=True)])
         return path
 
+    @property
+    def in_fp32(self) -> Network | None:
+        """What a network in 8 bits was quantised from; None for any other."""
+        kind, _, name = self.name.rpartition("/")
+        return Network(quantized.split(name)[0]) if kind == "int8" else None
+
     def _build(self) -> onnx.ModelProto:
         kind, slash, name = self.name.rpartition("/")
-        if slash and kind == "onnx":
-            return onnx_models.build(name)
+        if slash:
+            return onnx_models.build(name) if kind == "onnx" else quantized.build(name)
         family, at, size = self.name.partition("@")
         return registry.build(family, at + size or None)
 
@@ -57,6 +63,11 @@ def suite() -> list[Network]:
     if os.environ.get("MOTET_MODELS"):
         networks += _files("models", Path(os.environ["MOTET_MODELS"]))
     return networks
+
+
+def in_8_bits() -> list[Network]:
+    """The quantised networks, which are no part of the suite in fp32."""
+    return [Network(f"int8/{name}") for name in quantized.NAMES]
 
 
 def _files(kind: str, folder: Path) -> list[Network]:
@@ -75,7 +86,7 @@ def chosen(names: tuple[str, ...]) -> list[Network]:
     """
     if not names:
         return suite()
-    known = {network.name: network for network in suite()}
+    known = {network.name: network for network in (*suite(), *in_8_bits())}
     found: list[Network] = []
     for name in names:
         group = [network for network in known.values() if network.name.startswith(f"{name}/")]
@@ -87,7 +98,9 @@ def _other(name: str, known: list[str]) -> Network:
     if name.endswith(".onnx") and Path(name).is_file():
         return Network(Path(name).stem, Path(name))
     families = registry.families()
-    if name.partition("@")[0] in families:
+    kind, _, last = name.rpartition("/")
+    network, form = quantized.split(last) if kind == "int8" else (name, "qdq")
+    if network.partition("@")[0] in families and form in quantized.FORMS:
         return Network(name)
     raise SpecError(
         f"the suite has no network {name!r}; it has {', '.join(known)}, and of the zoo "

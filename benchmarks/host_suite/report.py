@@ -9,7 +9,7 @@ from rich.console import Group
 from motet.benchmarks.host_suite.results import Result
 from motet.console import quantity, seconds, table
 
-PEERS = ("onnxruntime", "openvino")
+PEERS = ("onnxruntime", "openvino", "onnxruntime_fp32")
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:

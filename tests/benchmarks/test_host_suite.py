@@ -75,6 +75,19 @@ def test_networks_are_chosen_by_name_group_and_file(tmp_path, monkeypatch):
         networks.chosen(("alexnet",))
 
 
+@pytest.mark.parametrize(("form", "operator"), [("qdq", "Conv"), ("qlinear", "QLinearConv")])
+def test_networks_in_8_bits(tmp_path, form, operator):
+    (network,) = networks.chosen((f"int8/mobilenet_v2@32-{form}",))
+    model = onnx.load(network.path(tmp_path))
+    types = [node.op_type for node in model.graph.node]
+    assert types.count(operator) == 52
+    assert not {"BatchNormalization", "Clip"} & set(types)
+    assert network.in_fp32 is not None
+    assert network.in_fp32.name == "mobilenet_v2@32"
+    with pytest.raises(SpecError, match="no network 'int8/lstm-q'"):
+        networks.chosen(("int8/lstm-q",))
+
+
 def test_a_network_is_made_once(tmp_path):
     (network,) = networks.chosen(("lstm@2",))
     path = network.path(tmp_path)
