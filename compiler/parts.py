@@ -55,18 +55,18 @@ def placed(
 
 @dataclass(frozen=True)
 class _Run:
-    """Operands that already lie one after the other, and where the first goes in the result."""
+    """Operands that already lie one after the other; ``offsets``: where each goes."""
 
     operands: tuple[int, ...]
+    offsets: tuple[int, ...]
     extent: Extent
-    offset: int
 
-    def followed_by(self, operand: int, extent: Extent) -> _Run | None:
+    def followed_by(self, operand: int, offset: int, extent: Extent) -> _Run | None:
         """The run with one operand more, where that lies behind it."""
         if extent.base != self.extent.base or extent.start != self.extent.stop:
             return None
         whole = Extent(extent.base, self.extent.start, extent.stop)
-        return _Run((*self.operands, operand), whole, self.offset)
+        return _Run((*self.operands, operand), (*self.offsets, offset), whole)
 
     @property
     def bytes(self) -> int:
@@ -79,10 +79,10 @@ def _runs(operands: Sequence[int], offsets: Sequence[int], file: RegisterFile) -
     run: _Run | None = None
     for operand, offset in zip(operands, offsets, strict=True):
         extent = file.extent(operand)
-        longer = run.followed_by(operand, extent) if run is not None else None
+        longer = run.followed_by(operand, offset, extent) if run is not None else None
         if longer is None and run is not None:
             yield run
-        run = longer or _Run((operand,), extent, offset)
+        run = longer or _Run((operand,), (offset,), extent)
     if run is not None:
         yield run
 
@@ -107,7 +107,7 @@ def _joined(
     storage = file.storage(size)
     for run in moving:
         assert isinstance(run.extent.base, Stored)
-        file.embed(run.extent.base.storage, storage, run.offset)
+        file.embed(run.extent.base.storage, storage, run.offsets[0])
     _copy(copied, storage, file, instructions)
     return file.within(storage, 0, dtype, shape)
 
@@ -136,8 +136,7 @@ def _copy(
 ) -> None:
     """Copy every operand of ``runs`` to its place in ``storage``."""
     for run in runs:
-        for operand in run.operands:
+        for operand, offset in zip(run.operands, run.offsets, strict=True):
             register = file.registers[operand]
-            offset = run.offset + file.extent(operand).start - run.extent.start
             place = file.within(storage, offset, register.dtype, register.shape)
             instructions.append(Move(operand, place))
