@@ -47,14 +47,12 @@ def origin(node: str, model: onnx.ModelProto) -> str | None:
     A fused node is called after a node that it replaces, or after the tensor that it gives,
     with what did it behind.
     """
-    names = {one.name for one in model.graph.node}
-    names_of_outputs = {out: one.name for one in model.graph.node for out in one.output}
+    known: dict[str, str] = {out: one.name for one in model.graph.node for out in one.output}
+    known |= {one.name: one.name for one in model.graph.node}
     name = node
     while name:
-        if name in names:
-            return name
-        if name in names_of_outputs:
-            return names_of_outputs[name]
+        if name in known:
+            return known[name]
         cut = max(name.rfind(mark) for mark in "_/ ")
         name = name[: max(cut, 0)]
     return None
