@@ -84,6 +84,7 @@ class _Nest:
     x: Buffer
     weights: Buffer
     sums: Buffer | None
+    table: Buffer | None
 
     def positions(self, task: _Task, tile: Expr) -> tuple[list[Stmt], list[Expr], list[Expr]]:
         """Numbers of the tile's positions in the task, and where each reads its input."""
@@ -102,15 +103,27 @@ class _Nest:
         binds, numbers, offsets = [], [], []
         for i in range(plan.columns):
             number, offset = tirx.Var(f"p{i}", "int64"), tirx.Var(f"x{i}", "int64")
-            at = first + i
-            if plan.ragged:
-                at = tirx.min(at, task.positions - 1)
-            binds += [
-                tirx.Bind(number, at), tirx.Bind(offset, task.base + self._offset(number))
-            ]  # fmt: skip
+            at = tirx.min(first + i, task.positions - 1) if plan.ragged else first + i
+            binds += [tirx.Bind(number, at), tirx.Bind(offset, load(self.table, first + i))]
             numbers.append(number)
             offsets.append(offset)
         return binds, numbers, offsets
+
+    def fill_table(self, task: _Task) -> Stmt | None:
+        """Where each position of the task reads its first input element.
+
+        Loads, whose values the compiler knows nothing about, keep it from deriving the
+        addresses anew for every tap.
+        """
+        plan = self.plan
+        if self.table is None:
+            return None
+
+        def entry(i: Expr) -> Stmt:
+            number = tirx.min(i, task.positions - 1) if plan.ragged else i
+            return store(self.table, task.base + self._offset(number), i)
+
+        return loop("i", self.table.shape[0], entry)
 
     def _offset(self, number: Expr) -> Expr:
         """The first input element of position ``number``, counted from the task's."""
@@ -287,7 +300,9 @@ class _Nest:
             tirx.Bind(positions, simplify(rows * plan.width)),
             None if plan.in_place else allocate(self.x),
             None if self.sums is None else allocate(self.sums),
+            None if self.table is None else allocate(self.table),
             copy,
+            self.fill_table(task),
             loop("panel", count, lambda p: self.panel(task, first + p)),
         )
 
@@ -314,6 +329,10 @@ def _sums(request: Request, plan: DirectPlan) -> Buffer | None:
     return scratch("sums", [slots, plan.blocks * plan.lanes], "float32")
 
 
+def _table(plan: DirectPlan) -> Buffer | None:
+    return None if plan.adjacent else scratch("table", [plan.tiles * plan.columns], "int64")
+
+
 def _worth_threads(request: Request) -> bool:
     batch = constant_of(request.conv.batch)
     work = None if batch is None else batch * request.conv.flops
@@ -334,7 +353,7 @@ def emit(request: Request) -> Written:
     several = _worth_threads(request)
     packed = packed_buffer(request.conv, plan)
     x, declared = _flat_input(request, plan)
-    main = _Nest(request, plan, x, packed, _sums(request, plan)).write(several)
+    main = _Nest(request, plan, x, packed, _sums(request, plan), _table(plan)).write(several)
     if request.source is not None:
         return Written(seq(*declared, main), (packed, _packing(request, plan)))
     pack = pack_at_run_time(packed, request.weights, request.conv, plan, several)
