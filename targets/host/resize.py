@@ -64,11 +64,12 @@ def _cubic(distance: Expr, a: float) -> Expr:
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """How one axis is resized: ``cells[i, tap]`` of the input weigh ``weights[i, tap]``."""
+    """How one axis is resized: ``cells[tap, i]`` of the input weigh ``weights[tap, i]``."""
 
     extent: Expr
     output: Expr
     taps: int
+    mode: str
     cells: te.Tensor
     weights: te.Tensor | None
 
@@ -78,12 +79,18 @@ class Axis:
         sizes = constant_of(self.extent), constant_of(self.output)
         return None in sizes or (sizes[1] or 0) >= (sizes[0] or 0)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether every cell stays what it is."""
+        sizes = constant_of(self.extent), constant_of(self.output)
+        return None not in sizes and sizes[0] == sizes[1] and self.mode != "tf_half_pixel_for_nn"
+
     def weighed(self, i: Expr, dtype: str, read: Callable[[Expr], Expr]) -> Expr:
         """The sum of ``read(cell)`` over the taps of output cell ``i``."""
         if self.weights is None:
-            return read(self.cells(i, 0).astype("int64"))
+            return read(self.cells(0, i).astype("int64"))
         terms = [
-            read(self.cells(i, tap).astype("int64")).astype(dtype) * self.weights(i, tap)
+            read(self.cells(tap, i).astype("int64")).astype(dtype) * self.weights(tap, i)
             for tap in range(self.taps)
         ]
         total = terms[0]
@@ -101,12 +108,12 @@ def _axis(attrs: Any, name: str, extent: Expr, output: Expr, dtype: str) -> Axis
         assert found is not None
         return found
 
-    def cell(i: Expr, tap: Expr) -> Expr:
+    def cell(tap: Expr, i: Expr) -> Expr:
         n, d = at(i)
         first = _rounded(rounding, n, d) if taps == 1 else tirx.floordiv(n, d) + tap - taps // 2 + 1
         return tirx.max(tirx.min(first, extent - 1), index(0)).astype("int32")
 
-    def weight(i: Expr, tap: Expr) -> Expr:
+    def weight(tap: Expr, i: Expr) -> Expr:
         n, d = at(i)
         past = tirx.floormod(n, d).astype("float64") / d.astype("float64")
         distance = past - (tap - taps // 2 + 1).astype("float64")
@@ -114,11 +121,11 @@ def _axis(attrs: Any, name: str, extent: Expr, output: Expr, dtype: str) -> Axis
             return _cubic(distance, alpha).astype(dtype)
         return (1.0 - tirx.abs(distance)).astype(dtype)
 
-    shape = (output, taps)
+    shape = (taps, output)
     cells = te.compute(shape, cell, name=f"{name}_cells", attrs={KEEP: 1})
     weights = None if taps == 1 else te.compute(shape, weight, name=f"{name}_weights",
                                                 attrs={KEEP: 1})  # fmt: skip
-    return Axis(extent, output, taps, cells, weights)
+    return Axis(extent, output, taps, mode, cells, weights)
 
 
 def _plain(x: te.Tensor, rows: Axis, columns: Axis, dtype: str) -> te.Tensor:
@@ -140,6 +147,10 @@ def _plain(x: te.Tensor, rows: Axis, columns: Axis, dtype: str) -> te.Tensor:
         )
 
     kept = {"name": "resized_axis", "attrs": {KEEP: 1}}
+    if rows.is_identity:
+        return along_rows(x, name="resize")
+    if columns.is_identity:
+        return along_columns(x, name="resize")
     if rows.grows:
         return along_columns(along_rows(x, **kept), name="resize")
     return along_rows(along_columns(x, **kept), name="resize")

@@ -1,9 +1,8 @@
 """Resize and Upsample.
 
-Nearest and linear enlargement of images by Relax's own operator where it does what ONNX
-says; all else as gathers (nearest) or products with constant interpolation matrices
-(linear, cubic, antialiased, shrinking), one per resized axis, or where an axis is
-symbolic as ``runtime_resize`` does it.
+Images by Relax's own operator where their sizes say it all; all else as gathers (nearest) or
+products with constant interpolation matrices (antialiased, cropped, other scales and ranks),
+one per resized axis, or where an axis is symbolic as ``runtime_resize`` does it.
 """
 
 from __future__ import annotations
@@ -25,6 +24,10 @@ from .runtime_resize import resized
 
 # A scale such as 0.5 or 1.25 over a symbolic size is a quotient of small integers.
 _MAX_DENOMINATOR = 64
+# Coordinates that Relax's operator derives from the sizes alone, as quotients of integers.
+_QUOTIENTS = frozenset(
+    ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn")
+)
 
 
 def resize(node: Node) -> relax.Expr:
@@ -168,23 +171,33 @@ class _Plan:
         size = [dims[2], dims[3]]
         for i in todo:
             size[axes[i] - 2] = outputs[i]
-            if not _enlarges(dims[axes[i]], outputs[i], None if scales is None else scales[i]):
-                return None
+        pairs = [(dims[axes[i]], outputs[i], None if scales is None else scales[i]) for i in todo]
         nearest_floor = self.mode == "nearest" and (self.coordinate, self.rounding) == (
             "asymmetric",
             "floor",
         )
-        linear = self.mode == "linear" and self.coordinate in ("half_pixel", "asymmetric")
-        if not (nearest_floor or linear) or not is_float(node.dtype()):
+        if not is_float(node.dtype()) or not (nearest_floor or self._weighs(pairs)):
+            return None
+        if nearest_floor and not all(_enlarges(*pair) for pair in pairs):
             return None
         return relax.op.image.resize2d(
             node.x(),
             size=relax.ShapeExpr(size),
             layout="NCHW",
-            method="nearest_neighbor" if self.mode == "nearest" else "linear",
+            method="nearest_neighbor" if self.mode == "nearest" else self.mode,
             coordinate_transformation_mode=self.coordinate,
             rounding_method="floor" if self.mode == "nearest" else "round",
+            cubic_alpha=float(node.attr("cubic_coeff_a", -0.75)),
         )
+
+    def _weighs(self, pairs: list[tuple[Dim, Dim, float | None]]) -> bool:
+        """Whether Relax's operator interpolates these axes (extent, output, scale) as asked."""
+        if self.node.attr("antialias", 0) or self.node.attr("exclude_outside", 0):
+            return False
+        if self.mode == "linear" and self.coordinate in ("half_pixel", "asymmetric"):
+            return all(_is_exact(*pair) or _enlarges(*pair) for pair in pairs)
+        known = self.coordinate in _QUOTIENTS and self.mode in ("linear", "cubic")
+        return known and all(_is_exact(*pair) for pair in pairs)
 
     def _along(self, x: relax.Expr, number: int, axis: Axis) -> relax.Expr:
         """``x`` resized along axis ``number``."""
@@ -212,6 +225,13 @@ class _Plan:
         mask = outside.reshape([-1 if i == number else 1 for i in range(node.rank())])
         fill = node.scalar(float(node.attr("extrapolation_value", 0.0)))
         return relax.op.where(constant(mask), fill, node.emit(result))
+
+
+def _is_exact(extent: Dim, output: Dim, scale: float | None) -> bool:
+    """Whether a fixed axis is scaled by exactly the quotient of its sizes."""
+    if not isinstance(extent, int) or not isinstance(output, int) or not extent or not output:
+        return False
+    return scale is None or output == extent * scale
 
 
 def _enlarges(extent: Dim, output: Dim, scale: float | None) -> bool:
