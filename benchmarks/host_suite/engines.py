@@ -11,7 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from motet.errors import MotetError
+from motet.runtime.device import Array
 
 WORKER = Path(__file__).with_name("worker.py")
 LINES_OF_ERROR = 3
@@ -32,15 +35,25 @@ class Engine:
     ) -> None:
         self.name = name
         asked = {"engine": name, "model": str(model), "inputs": str(inputs), "threads": threads}
+        self._outputs = inputs.parent / f"{inputs.stem}-{name}-outputs.npz"
         self._errors = (inputs.parent / f"{inputs.stem}-{name}.err").open("w+")
         self._process = subprocess.Popen(
-            [python or sys.executable, str(WORKER), json.dumps(asked)],
+            [
+                python or sys.executable,
+                str(WORKER),
+                json.dumps(asked | {"outputs": str(self._outputs)}),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
         )
         self.settings = str(self._answer()["settings"])
+
+    def outputs(self) -> list[Array]:
+        """What the first inference gave."""
+        with np.load(self._outputs) as file:
+            return [file[name] for name in file.files]
 
     def __enter__(self) -> Engine:
         return self
@@ -82,9 +95,10 @@ class Engine:
 
 @dataclass
 class Times:
-    """Of one engine: its settings and the wall times of all its inferences, in seconds."""
+    """Of one engine: its settings, what it computes, and wall times of inferences in seconds."""
 
     settings: str
+    outputs: list[Array]
     seconds: list[float] = field(default_factory=list)
 
 
@@ -120,7 +134,7 @@ def take_turns(
             )
             for one in contenders
         }
-        found = {name: Times(engine.settings) for name, engine in engines.items()}
+        found = {name: Times(engine.settings, engine.outputs()) for name, engine in engines.items()}
         for turn in range(turns):
             order = list(engines.items())
             for name, engine in order if turn % 2 == 0 else reversed(order):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from motet.benchmarks.host_suite.engines import Contender, take_turns
 from motet.benchmarks.host_suite.limits import Limits
 from motet.benchmarks.host_suite.networks import Network
 from motet.benchmarks.host_suite.results import Result, Timing
+from motet.runtime.device import Array
 from motet.runtime.session import ModelSession
 from motet.tensors import parse_shapes
 
@@ -94,4 +96,16 @@ def measure(ready: Prepared, threads: int, limits: Limits, plan: Plan) -> Result
         bytes_per_second=limits.bytes_per_second,
         limit_seconds=None if ready.in_fp32 else limits.seconds(ready.macs, ready.bytes),
         timings={name: Timing.of(one.settings, one.seconds) for name, one in times.items()},
+        difference=difference(times["motet"].outputs, times["onnxruntime"].outputs),
     )
+
+
+def difference(ours: Sequence[Array], theirs: Sequence[Array]) -> float:
+    """Largest of |ours - theirs| over the largest |theirs|, of all outputs; 0 of equal ones."""
+    found = [0.0]
+    for one, other in zip(ours, theirs, strict=True):
+        if other.size:
+            exact = other.astype(np.float64)
+            scale = float(np.abs(exact).max()) or 1.0
+            found.append(float(np.abs(one.astype(np.float64) - exact).max()) / scale)
+    return max(found)

@@ -76,5 +76,9 @@ def _summary(results: Sequence[Result]) -> list[str]:
                 f"{peer} / Motet: geometric mean {mean:.3f} over {len(ratios)} networks, "
                 f"worst {worst:.2f} ({where})"
             )
+    compared = [(one.difference, one.network) for one in results if one.difference is not None]
+    if compared:
+        largest, where = max(compared)
+        lines.append(f"outputs differ from onnxruntime's by {largest:.1e} at most ({where})")
     settings = {timing.settings for one in results for timing in one.timings.values()}
     return [*lines, *sorted(settings), ""]

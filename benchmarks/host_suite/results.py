@@ -39,6 +39,7 @@ class Result(msgspec.Struct, frozen=True):
 
     macs: of the ONNX model; bytes: weights, inputs and outputs; limit_seconds: the speed of
     light of these (``limits``), None where it is not that of fp32. timings: by engine.
+    difference: the largest between outputs of Motet and onnxruntime, over the largest value.
     """
 
     network: str
@@ -49,7 +50,7 @@ class Result(msgspec.Struct, frozen=True):
     bytes_per_second: float
     limit_seconds: float | None
     timings: dict[str, Timing]
-    error: str = ""
+    difference: float | None = None
 
     def ratio(self, peer: str, statistic: str = "median") -> float | None:
         """``peer``'s time over Motet's, above 1 where Motet is faster; None without either."""

@@ -1,12 +1,14 @@
 """Times one engine on one model, alone in its process, whenever it is told to.
 
-    python worker.py '{"engine": "onnxruntime", "model": "x.onnx", "inputs": "x.npz", "threads": 2}'
+    python worker.py '{"engine": "onnxruntime", "model": "x.onnx", "threads": 2,
+        "inputs": "x.npz", "outputs": "y.npz"}'
 
-Prints a line of JSON that says what was loaded, then for each line of standard input, a
-number of seconds, a line with the wall times of single inferences in that time. An engine's
-spinning threads disturb whoever shares the process: hence one of these per engine, and the
-other engines' sleep at their standard input meanwhile. It is run as a file and needs numpy
-and its engine alone, so that an engine may live in a Python of its own.
+Runs once and writes the outputs, and prints a line of JSON that says what was loaded. Then
+for each line of standard input, a number of seconds, it prints a line with the wall times of
+single inferences in that time. An engine's spinning threads disturb whoever shares the
+process: hence one of these per engine, and the other engines sleep at their standard input
+meanwhile. It is run as a file and needs numpy and its engine alone, so that an engine may
+live in a Python of its own.
 """
 
 from __future__ import annotations
@@ -76,7 +78,13 @@ def openvino_runner(model: str, inputs: Arrays, threads: int) -> tuple[Run, str]
     network.reshape({name: list(array.shape) for name, array in inputs.items()})
     request = core.compile_model(network, "CPU", settings).create_infer_request()
     version = openvino.__version__.partition("-")[0]
-    return lambda: request.infer(inputs), f"OpenVINO {version}, CPU, f32, latency"
+    outputs = len(network.outputs)
+
+    def run() -> list[Any]:
+        results = request.infer(inputs)
+        return [results[number] for number in range(outputs)]
+
+    return run, f"OpenVINO {version}, CPU, f32, latency"
 
 
 RUNNERS = {
@@ -99,6 +107,11 @@ def measure(run: Run, seconds: float) -> list[float]:
     return times
 
 
+def _arrays(results: list[Any]) -> list[Any]:
+    """What an inference gave, in the model's order; what is no array (a list) is left out."""
+    return [value for value in results if isinstance(value, np.ndarray)]
+
+
 def main() -> None:
     """Serve one model until standard input ends."""
     asked = json.loads(sys.argv[1])
@@ -107,6 +120,7 @@ def main() -> None:
     with np.load(asked["inputs"]) as file:
         inputs = {name: file[name] for name in file.files}
     run, settings = RUNNERS[asked["engine"]](asked["model"], inputs, asked["threads"])
+    np.savez(asked["outputs"], *_arrays(run()))
     print(json.dumps({"settings": settings}), file=answers)
     for line in sys.stdin:
         print(json.dumps(measure(run, float(line))), file=answers)

@@ -17,6 +17,7 @@ from motet.benchmarks.host_suite import limits, networks, onnx_models
 from motet.benchmarks.host_suite.__main__ import main
 from motet.benchmarks.host_suite.engines import Contender, EngineError, take_turns
 from motet.benchmarks.host_suite.limits import Limits
+from motet.benchmarks.host_suite.measuring import difference
 from motet.benchmarks.host_suite.node_times import NodeTime, origin
 from motet.benchmarks.host_suite.report import geometric_mean
 from motet.benchmarks.host_suite.results import Result, ResultFile, Timing
@@ -112,6 +113,12 @@ def test_the_speed_of_light_is_the_slower_of_the_two():
     assert bound.seconds(macs=10**6, size=10**9) == pytest.approx(0.1)
 
 
+def test_outputs_are_compared_by_their_largest_value():
+    theirs = [np.array([1.0, -4.0]), np.zeros(0), np.zeros(2)]
+    assert difference([np.array([1.0, -3.0]), np.zeros(0), np.zeros(2)], theirs) == 0.25
+    assert difference(theirs, theirs) == 0
+
+
 def test_limits_are_measured():
     bound = limits.measure(1)
     assert 1e9 < bound.flops_per_second < 1e12
@@ -158,6 +165,7 @@ def test_engines_take_turns_and_what_is_there_is_not_measured_again(tmp_path):
     assert found["onnxruntime_over_motet"] == pytest.approx(
         theirs["median_seconds"] / ours["median_seconds"]
     )
+    assert found["difference"] < 1e-5
     before = file.read_bytes()
     table = CliRunner().invoke(main, arguments[:-1])
     assert table.exit_code == 0, table.output
