@@ -135,6 +135,36 @@ def branching() -> relax.BlockBuilder:
     return builder
 
 
+def test_branches_concatenate_and_are_concatenated():
+    """What is computed before them may be part of what either gives, and of what follows."""
+    builder = relax.BlockBuilder()
+    condition, x = tensor("c", [], "bool"), tensor("x", [16])
+    with builder.function("m", [condition, x]):
+        first = builder.emit(relax.op.negative(x))
+        branches = []
+        for other in (relax.op.add(first, x), relax.op.multiply(x, x)):
+            made = relax.Var("made", relax.TensorType([16], "float32"))
+            both = builder.normalize(relax.op.concat([first, made], 0))
+            joined = relax.Var("joined", both.ty)
+            bindings = [relax.VarBinding(made, builder.normalize(other))]
+            bindings.append(relax.VarBinding(joined, both))
+            branches.append(
+                builder.normalize(relax.SeqExpr([relax.BindingBlock(bindings)], joined))
+            )
+        choice = builder.emit(relax.If(condition, *branches))
+        builder.emit_func_output(builder.emit(relax.op.concat([choice, first], 0)))
+    program, session = lowered(
+        builder,
+        [TensorInfo("c", "bool", ()), TensorInfo("x", "float32", (16,))],
+        [TensorInfo("y", "float32", (48,))],
+    )
+    assert not any("concat" in operator.kind for operator in program.operators)
+    data = np.arange(16, dtype=np.float32) + 3
+    for taken, made in ((True, 0 * data), (False, data * data), (True, 0 * data)):
+        found = session.run("m", {"c": np.array(taken), "x": data})["y"]
+        np.testing.assert_array_equal(found, np.concatenate([-data, made, -data]))
+
+
 def test_if_runs_one_branch_and_joins():
     program, session = lowered(
         branching(),
