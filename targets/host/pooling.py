@@ -98,7 +98,9 @@ def _pooled(
         ]
         value = x(n, c, *at, *lane)
         if not pool.whole:
-            inside = tirx.all(*(tirx.all(a >= 0, a < e) for a, e in zip(at, pool.planes)))
+            inside = tirx.all(
+                *(tirx.all(a >= 0, a < e) for a, e in zip(at, pool.planes, strict=True))
+            )
             value = tirx.if_then_else(inside, value, pad)
         return reduce(value, axis=taps)
 
