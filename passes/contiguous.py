@@ -75,7 +75,7 @@ def _slice_offsets(call: relax.Call) -> tuple[int, ...] | None:
     """The one offset of a slice. A begin before the first element or beyond is clamped."""
     whole, cut = static_shape(call.args[0]), static_shape(call)
     known = [_integers(argument) for argument in call.args[1:]]
-    if not whole or cut is None or None in known or 0 in cut:
+    if not whole or cut is None or None in known or min(cut) < 1:
         return None
     axes, begins, _, *steps = [values or [] for values in known]
     if any(step != 1 for step in (steps or [[]])[0]):
