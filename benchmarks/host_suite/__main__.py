@@ -48,6 +48,7 @@ from motet.errors import MotetError
     "--folder", type=click.Path(path_type=Path, file_okay=False), help="Keep models here."
 )
 @click.option("--prepare", "only_prepare", is_flag=True, help="Make and compile, measure nothing.")
+@click.option("--prepared", is_flag=True, help="Take the bundles that --prepare left in --folder.")
 @click.option("--list", "listed", is_flag=True, help="Say which networks there are.")
 @click.option("--json", "as_json", is_flag=True)
 def main(
@@ -61,12 +62,13 @@ def main(
     file: Path | None,
     folder: Path | None,
     only_prepare: bool,
+    prepared: bool,
     listed: bool,
     as_json: bool,
 ) -> None:
     """Choose, measure and print."""
     python = sys.executable if openvino == "python" else openvino
-    plan = Plan(turns, turn_seconds, python, shapes)
+    plan = Plan(turns, turn_seconds, python, shapes, prepared)
     try:
         chosen = networks.chosen(names or (("int8",) if int8 else ()))
         results = ResultFile(file)
@@ -95,7 +97,7 @@ def _run(
                 continue
             try:
                 show(network.name)
-                ready = prepare(network, folder, plan.shapes)
+                ready = prepare(network, folder, plan.shapes, plan.compiled)
                 for number in todo:
                     bound = results.limits(number) or limits.measure(number)
                     results.add(measure(ready, number, bound, plan))

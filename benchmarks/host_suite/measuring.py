@@ -24,12 +24,14 @@ class Plan:
 
     openvino: the Python that has OpenVINO, None to leave it out. shapes: of open inputs, as
     ``--shape`` of ``motet compile`` has them; sizes that stay open are 1.
+    compiled: take the bundles that are there.
     """
 
     turns: int
     turn_seconds: float
     openvino: str | None = None
     shapes: tuple[str, ...] = ()
+    compiled: bool = False
 
     @property
     def engines(self) -> list[str]:
@@ -62,10 +64,17 @@ class Prepared:
         return found
 
 
-def prepare(network: Network, folder: Path, shapes: tuple[str, ...] = ()) -> Prepared:
-    """Make the network's file where it is not there, and compile it."""
+def prepare(
+    network: Network, folder: Path, shapes: tuple[str, ...] = (), compiled: bool = False
+) -> Prepared:
+    """Make the network's file where it is not there, and compile it.
+
+    compiled: take the bundle of an earlier call in ``folder`` where there is one.
+    """
     model = network.path(folder)
-    bundle = motet.compile(model, shapes=parse_shapes(shapes)).save(folder / f"{model.stem}.motet")
+    bundle = folder / f"{model.stem}.motet"
+    if not (compiled and bundle.exists()):
+        motet.compile(model, shapes=parse_shapes(shapes)).save(bundle)
     (session,) = motet.load(bundle, threads=1).values()
     inputs = session.random_inputs()
     moved = model.stat().st_size + sum(array.nbytes for array in inputs.values())
