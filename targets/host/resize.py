@@ -70,6 +70,7 @@ class Axis:
     output: Expr
     taps: int
     mode: str
+    floors: bool
     cells: te.Tensor
     weights: te.Tensor | None
 
@@ -80,6 +81,15 @@ class Axis:
         return None in sizes or (sizes[1] or 0) >= (sizes[0] or 0)
 
     @property
+    def times(self) -> int:
+        """How often every cell is repeated; 0 where the axis is no such enlargement."""
+        sizes = constant_of(self.extent), constant_of(self.output)
+        if self.taps > 1 or None in sizes or not all(sizes) or self.mode != "asymmetric":
+            return 0
+        factor, rest = divmod(sizes[1] or 0, sizes[0] or 1)
+        return factor if rest == 0 and self.floors else 0
+
+    @property
     def is_identity(self) -> bool:
         """Whether every cell stays what it is."""
         sizes = constant_of(self.extent), constant_of(self.output)
@@ -87,6 +97,8 @@ class Axis:
 
     def weighed(self, i: Expr, dtype: str, read: Callable[[Expr], Expr]) -> Expr:
         """The sum of ``read(cell)`` over the taps of output cell ``i``."""
+        if self.times > 1:
+            return read(tirx.floordiv(i, index(self.times)))
         if self.weights is None:
             return read(self.cells(0, i).astype("int64"))
         terms = [
@@ -125,7 +137,7 @@ def _axis(attrs: Any, name: str, extent: Expr, output: Expr, dtype: str) -> Axis
     cells = te.compute(shape, cell, name=f"{name}_cells", attrs={KEEP: 1})
     weights = None if taps == 1 else te.compute(shape, weight, name=f"{name}_weights",
                                                 attrs={KEEP: 1})  # fmt: skip
-    return Axis(extent, output, taps, mode, cells, weights)
+    return Axis(extent, output, taps, mode, rounding == "floor", cells, weights)
 
 
 def _plain(x: te.Tensor, rows: Axis, columns: Axis, dtype: str) -> te.Tensor:
@@ -149,6 +161,14 @@ def _plain(x: te.Tensor, rows: Axis, columns: Axis, dtype: str) -> te.Tensor:
     kept = {"name": "resized_axis", "attrs": {KEEP: 1}}
     if rows.is_identity:
         return along_rows(x, name="resize")
+    if rows.times and columns.times:
+        return te.compute(
+            (*lead, rows.output, columns.output),
+            lambda n, c, h, w: rows.weighed(
+                h, dtype, lambda y: columns.weighed(w, dtype, lambda at: x(n, c, y, at))
+            ),
+            name="resize",
+        )
     if columns.is_identity:
         return along_columns(x, name="resize")
     if rows.grows:

@@ -172,23 +172,26 @@ class _Plan:
         for i in todo:
             size[axes[i] - 2] = outputs[i]
         pairs = [(dims[axes[i]], outputs[i], None if scales is None else scales[i]) for i in todo]
-        nearest_floor = self.mode == "nearest" and (self.coordinate, self.rounding) == (
-            "asymmetric",
-            "floor",
-        )
+        nearest_floor = self.mode == "nearest" and self._repeats(pairs)
         if not is_float(node.dtype()) or not (nearest_floor or self._weighs(pairs)):
-            return None
-        if nearest_floor and not all(_enlarges(*pair) for pair in pairs):
             return None
         return relax.op.image.resize2d(
             node.x(),
             size=relax.ShapeExpr(size),
             layout="NCHW",
             method="nearest_neighbor" if self.mode == "nearest" else self.mode,
-            coordinate_transformation_mode=self.coordinate,
+            coordinate_transformation_mode="asymmetric" if nearest_floor else self.coordinate,
             rounding_method="floor" if self.mode == "nearest" else "round",
             cubic_alpha=float(node.attr("cubic_coeff_a", -0.75)),
         )
+
+    def _repeats(self, pairs: list[tuple[Dim, Dim, float | None]]) -> bool:
+        """Whether nearest takes for cell i the input's cell ``floor(i / scale)``."""
+        if (self.coordinate, self.rounding) == ("asymmetric", "floor"):
+            return all(_enlarges(*pair) for pair in pairs)
+        # By a whole factor every cell is nearest to the one it lies in, and never in between.
+        inside = self.coordinate == "half_pixel" and self.rounding.startswith("round_prefer")
+        return inside and all(_is_exact(*pair) and pair[1] % pair[0] == 0 for pair in pairs)
 
     def _weighs(self, pairs: list[tuple[Dim, Dim, float | None]]) -> bool:
         """Whether Relax's operator interpolates these axes (extent, output, scale) as asked."""

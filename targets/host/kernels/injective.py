@@ -18,7 +18,7 @@ from typing import Any
 from tvm import tirx
 from tvm.ir.expr import Var
 
-from motet.targets.host.exprs import is_axis, loads, same_expr, substitute, walk
+from motet.targets.host.exprs import is_axis, loads, rewrite, same_expr, substitute, walk
 from motet.targets.host.kernels.segments import branches_on, segments
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
@@ -26,6 +26,7 @@ from motet.targets.host.loops import (
     Stmt,
     constant_of,
     index,
+    loop,
     nest,
     parallel,
     product,
@@ -103,6 +104,8 @@ def unfuse(group: Sequence[Axis], flat: Expr) -> dict[Var, Expr]:
 _CHUNK = 4096
 # Elements below which an iteration of a parallel loop is mostly its own index arithmetic.
 _GRAIN = 1024
+# Enlargements of the last axis that are written out.
+_REPETITIONS = (2, 3, 4)
 # Iterations of a parallel loop for each core that balance well enough.
 _PER_CORE = 8
 
@@ -117,6 +120,27 @@ def _serial_axes(outer: Sequence[Expr], inner: Expr, cores: int) -> int:
         count, extent = count + 1, constant_of(outer[len(outer) - count - 1])
         size = None if extent is None else size * extent
     return count
+
+
+def _repetition(value: Expr, group: Sequence[Axis]) -> int:
+    """How often every cell of an enlarged axis comes in a row: ``axis // repetition``; else 1."""
+    extent, axis = constant_of(group[-1].extent), group[-1].var
+    divisors = {
+        constant_of(e.b) for e in walk(value)
+        if isinstance(e, tirx.FloorDiv) and is_axis(e.a, axis)
+    }  # fmt: skip
+    times = divisors.pop() if len(divisors) == 1 else None
+    fits = len(group) == 1 and times in _REPETITIONS and extent is not None
+    return times if times is not None and fits and (extent or 0) % times == 0 else 1
+
+
+def _at_repetition(value: Expr, axis: Var, cell: Expr, times: int) -> Expr:
+    """``value`` with ``axis // times`` known to be ``cell``."""
+
+    def known(e: Expr) -> Expr | None:
+        return cell if isinstance(e, tirx.FloorDiv) and is_axis(e.a, axis) else None
+
+    return rewrite(value, known)
 
 
 def emit_injective(stage: Stage, machine: Machine) -> Stmt:
@@ -134,6 +158,20 @@ def emit_injective(stage: Stage, machine: Machine) -> Stmt:
     chunk = size if whole and size is not None else _CHUNK
     chunks = simplify(tirx.floordiv(inner + chunk - 1, index(chunk)))
 
+    times = _repetition(stage.value, groups[-1]) if whole and len(pieces) < 2 else 1
+
+    def repeated(lead: Mapping[Var, Expr]) -> Stmt:
+        """Single elements, but all that read a cell side by side: LLVM makes shuffles of that."""
+        axis = groups[-1][0].var
+
+        def cell(q: Expr) -> Stmt:
+            value = _at_repetition(stage.value, axis, q, times)
+            every = [{**lead, axis: q * times + r} for r in range(times)]
+            return seq(*[store(output, substitute(value, at), *[at[v] for v in axes])
+                         for at in every])  # fmt: skip
+
+        return loop("i", (size or 0) // times, cell)
+
     def run(lead: Mapping[Var, Expr], value: Expr, start: Expr, count: Expr) -> Stmt:
         def element(i: Expr) -> Stmt:
             every = {**lead, **unfuse(groups[-1], start + i)}
@@ -146,6 +184,8 @@ def emit_injective(stage: Stage, machine: Machine) -> Stmt:
         values: dict[Var, Expr] = {}
         for group, flat in zip(groups[:-1], at[:-1], strict=True):
             values.update(unfuse(group, flat))
+        if times > 1:
+            return repeated(values)
         if len(pieces) > 1:
             return seq(*[run(values, v, index(a), index(b - a)) for a, b, v in pieces])
         start = at[-1] * chunk
