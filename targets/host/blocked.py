@@ -45,10 +45,11 @@ def _extents(x: te.Tensor, block: int) -> tuple[Expr, int, Expr, Expr]:
 
 def blocked_convolution(
     x: te.Tensor, w: te.Tensor, blocks: tuple[int, int], padding: Sequence[int],
-    strides: Sequence[int], dilation: Sequence[int], groups: int,
+    strides: Sequence[int], dilation: Sequence[int], groups: int, accumulator: str = "float32",
 ) -> te.Tensor:  # fmt: skip
     """The convolution as one stage; ``blocks`` are those of the input and of the output, 0
-    for the plain layout; ``padding`` is (top, left, bottom, right).
+    for the plain layout; ``padding`` is (top, left, bottom, right). Sums are of type
+    ``accumulator``, and exact in integers.
     """
     block_in, block_out = blocks
     batch, channels, height, width = _extents(x, block_in)
@@ -71,7 +72,8 @@ def blocked_convolution(
         value = _channel_at(x, block_in, n, group * per_group + ic, h, v)
         inside = tirx.all(h >= 0, h < height, v >= 0, v < width)
         padded = tirx.if_then_else(inside, value, tirx.const(0, x.dtype))
-        return te.sum(padded * w(o, ic, *taps), axis=[ic, *taps])
+        product = padded.astype(accumulator) * w(o, ic, *taps).astype(accumulator)
+        return te.sum(product, axis=[ic, *taps])
 
     attrs = {
         "motet.anchor": "blocked_conv", "block_in": block_in, "block_out": block_out,
@@ -97,6 +99,6 @@ def legalize_blocked(builder: Any, call: _Call) -> relax.Expr | None:
         [int(v) for v in values] for values in (attrs.padding, attrs.strides, attrs.dilation)
     ]
     return builder.call_te(
-        blocked_convolution, *call.args, blocks, *settings, int(attrs.groups),
+        blocked_convolution, *call.args, blocks, *settings, int(attrs.groups), str(call.ty.dtype),
         primfunc_name_hint="conv",
     )  # fmt: skip
