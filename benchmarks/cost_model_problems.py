@@ -27,7 +27,7 @@ _LARGEST_FLOPS = 2e9
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of an image; sizes are square."""
+    """A convolution; sizes are square. batch: -1 where it is known only at run time."""
 
     channels: int
     outs: int
@@ -120,7 +120,7 @@ def relative_of(layer: Layer, chance: random.Random) -> Layer:
         outs=outs,
         groups=channels if layer.depthwise else layer.groups,
         size=size,
-        batch=chance.choice((1, 1, 1, 1, 1, 1, 2, 4)),
+        batch=chance.choice((1, 1, 1, 1, -1, -1, 2, 4)),
         prologue=chance.choice((0, 0, 0, 0, 0, 1)) if channels > 3 else 0,
     )
 
