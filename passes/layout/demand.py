@@ -18,7 +18,9 @@ from motet.passes.op_kinds import Kind, kind_of, op_name
 
 POOLS = frozenset(("relax.nn.max_pool2d", "relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d"))
 REDUCTIONS = frozenset(("relax.mean", "relax.sum", "relax.max"))
-_NO_PLAIN_ELEMENTWISE = frozenset(("relax.quantize", "relax.dequantize", "relax.astype"))
+_SCALED = frozenset(("relax.quantize", "relax.dequantize"))
+INTEGERS = False
+"""Whether convolutions of integers have a blocked form."""
 
 
 def is_convolution(call: relax.Expr, block: int) -> bool:
@@ -28,6 +30,8 @@ def is_convolution(call: relax.Expr, block: int) -> bool:
     attrs, shape, kernel = call.attrs, feature_map(call.args[0]), static_shape(call.args[1])
     plain = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) == ("NCHW", "OIHW", "NCHW")
     if not plain or shape is None or kernel is None or feature_map(call) is None:
+        return False
+    if not INTEGERS and str(call.ty.dtype) != "float32":
         return False
     groups, channels, outs = int(attrs.groups), shape[1], kernel[0]
     if groups == 1:
@@ -84,7 +88,7 @@ class Demand:
     def keeps_layout(self, call: relax.Expr) -> bool:
         """Whether ``call`` computes in whatever layout its operands have."""
         return target_of(call) == HOST and (
-            (kind_of(call) is Kind.ELEMENTWISE and op_name(call) not in _NO_PLAIN_ELEMENTWISE)
+            (kind_of(call) is Kind.ELEMENTWISE and _scales_all_alike(call))
             or op_name(call) in ("relax.concat", "relax.image.resize2d", "relax.nn.pad")
             or cuts_channels(call, self.block) is not None
         )
@@ -163,6 +167,11 @@ class Demand:
         if self.takes_blocked(call):
             return True
         return self.keeps_layout(call) and reader in self.able and reader in wanted
+
+
+def _scales_all_alike(call: relax.Call) -> bool:
+    """Whether ``call`` is no quantisation with a scale per channel."""
+    return op_name(call) not in _SCALED or all(shape_of(a) == [] for a in call.args[1:])
 
 
 def _same(left: relax.Expr, right: relax.Expr) -> bool:

@@ -21,9 +21,13 @@ def shape_of(expr: relax.Expr) -> list[Any] | None:
     return None if values is None else [getattr(v, "value", v) for v in values]
 
 
+_NUMBERS = frozenset(("float32", "int8", "uint8", "int16", "int32"))
+"""Float32, and what quantised values and their sums are held in."""
+
+
 def feature_map(expr: relax.Expr) -> tuple[Any, int, int, int] | None:
-    """(N, C, H, W) of a float32 tensor of which only N may be unknown; None for any other."""
-    if not isinstance(expr.ty, relax.TensorType) or expr.ty.dtype != "float32":
+    """(N, C, H, W) of a tensor of numbers of which only N may be unknown; None for any other."""
+    if not isinstance(expr.ty, relax.TensorType) or str(expr.ty.dtype) not in _NUMBERS:
         return None
     shape = shape_of(expr)
     if shape is None or len(shape) != 4 or not all(isinstance(d, int) and d for d in shape[1:]):
