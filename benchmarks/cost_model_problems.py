@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 import onnx
@@ -144,6 +144,56 @@ def _in_turns(kinds: Sequence[Sequence[Any]]) -> Iterator[Any]:
         yield from (one for one in together if one is not None)
 
 
+# (batch, rows, columns, depth): layers of transformers, classifiers of convolutional networks.
+_CONSTANT_PRODUCTS = (
+    (1, 128, 768, 768), (1, 128, 3072, 768), (1, 128, 768, 3072), (1, 128, 2304, 768),
+    (1, 197, 192, 192), (1, 197, 576, 192), (1, 197, 768, 192), (1, 197, 192, 768),
+    (1, 1, 1000, 512), (1, 1, 1000, 1024), (1, 1, 1000, 1280), (1, 1, 1000, 2048),
+    (1, 1, 4096, 4096), (1, 1, 1280, 960), (1, 100, 1024, 256), (1, 10, 512, 512),
+)  # fmt: skip
+_COMPUTED_PRODUCTS = (
+    (12, 128, 128, 64), (12, 128, 64, 128), (3, 197, 197, 64), (3, 197, 64, 197),
+    (8, 16, 16, 32), (1, 256, 256, 256), (1, 64, 64, 1024), (12, 1, 128, 64),
+)  # fmt: skip
+
+
+def _product(sizes: Sequence[int], constant: int, form: str) -> Problem:
+    batch, rows, columns, depth = sizes
+    return Problem.of(
+        "matmul", batch=batch, rows=rows, columns=columns, depth=depth, constant=constant,
+        paired=0, transposed=int(form == "transposed"), computed=int(form != "plain"), bits=32,
+    )  # fmt: skip
+
+
+def _near(size: int, chance: random.Random) -> int:
+    """An extent of that order; often a round one."""
+    if size == 1:
+        return chance.choice((1, 1, 2, 4, 8))
+    changed = max(2, int(size * chance.choice((0.25, 0.4, 0.5, 0.75, 1, 1.3, 1.5, 2))))
+    return changed if chance.random() < 0.3 else -(-changed // 8) * 8
+
+
+def products() -> list[Problem]:
+    """Problems of family ``matmul``."""
+    chance = random.Random(1)
+    found = list[Problem]()
+    for turn in range(8):
+        for constant, known in ((1, _CONSTANT_PRODUCTS), (0, _COMPUTED_PRODUCTS)):
+            for sizes in known:
+                batch, *others = sizes
+                if turn:
+                    batch, *others = sizes[0], *(_near(size, chance) for size in sizes[1:])
+                    others[0] = -1 if constant and chance.random() < 0.1 else others[0]
+                forms = ("plain", "transposed", "moved") if batch > 1 else ("plain", "transposed")
+                form = forms[0] if constant and not turn else chance.choice(forms)
+                found.append(_product((batch, *others), constant, form))
+    chance.shuffle(found)
+    return list(dict.fromkeys(found))
+
+
 def problems(lanes: int) -> list[Problem]:
     """Every problem there is to measure, in the order to measure them in."""
-    return list(_in_turns([convolutions(lanes)]))
+    convs = iter(convolutions(lanes))
+    by_threes = list(iter(lambda: list(islice(convs, 3)), []))
+    mixed = zip_longest(by_threes, ([product] for product in products()), fillvalue=[])
+    return [problem for pair in mixed for several in pair for problem in several]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from motet.targets.host.kernels.blocked_conv import family as blocked_conv
+from motet.targets.host.kernels.matmul import family as matmul
 from motet.targets.host.space import Family
 
 
 def families() -> dict[str, Family]:
     """Name -> family."""
-    return {family.name: family for family in (blocked_conv.FAMILY,)}
+    return {family.name: family for family in (blocked_conv.FAMILY, matmul.FAMILY)}

@@ -20,6 +20,7 @@ from motet.targets.host.cost_model.dataset import Sample
 from motet.targets.host.cost_model.features import Situation
 from motet.targets.host.cost_model.measure import Candidates, Measurer
 from motet.targets.host.cost_model.model import CostModel
+from motet.targets.host.cost_model.units import measurable
 from motet.targets.host.machine import Caches, Machine
 from motet.targets.host.space import Family, Point, Problem
 from motet.targets.host.tuning_store import Scope, TuningStore
@@ -65,7 +66,9 @@ class _Space:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What tuning works with. families: by name. model: ranks points, where it knows them."""
+    """What tuning works with. families: by name. model: ranks points, where it knows them.
+    can_measure: whether a problem can be run by itself.
+    """
 
     machine: Machine
     caches: Caches
@@ -73,10 +76,12 @@ class Tuning:
     model: CostModel | None
     store: TuningStore
     scope: Scope
+    can_measure: Callable[[Problem], bool] = measurable
 
     def spaces(self, operators: Sequence[Operator]) -> list[_Space]:
         """The operators that can be measured and have a choice, the longest first."""
-        found = [self._space(o) for o in operators if o.problem.family in self.families]
+        known = [o for o in operators if o.problem.family in self.families]
+        found = [self._space(o) for o in known if self.can_measure(o.problem)]
         return [
             space for _, space in sorted(found, key=lambda pair: -pair[0]) if len(space.points) > 1
         ]

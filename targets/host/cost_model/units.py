@@ -23,8 +23,9 @@ from motet.targets.host.options import KernelOptions
 from motet.targets.host.space import Family, Point, Problem, first_point, forced, selecting
 
 SYMBOLIC = -1
-MEASURED_EXTENT = 1
-"""What a symbolic extent is when a kernel is measured: one image, one row."""
+_EXTENTS = {"batch": 1, "rows": 96, "columns": 256, "depth": 512}
+"""What a symbolic extent is when a kernel is measured: one image, and what matrix products
+are made for where their sizes are open."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,16 @@ class Tensor:
 
 
 def unit_of(problem: Problem) -> Unit:
-    """The unit that asks for ``problem``; ``SpecError`` for a family without one."""
-    build = _BUILDERS.get(problem.family)
-    if build is None:
-        raise SpecError(f"kernels of family {problem.family!r} cannot be measured by themselves")
-    return build(problem)
+    """The unit that asks for ``problem``; ``SpecError`` for one that is not ``measurable``."""
+    if not measurable(problem):
+        raise SpecError(f"kernels such as {problem.key} cannot be measured by themselves")
+    return _BUILDERS[problem.family](problem)
 
 
 def measurable(problem: Problem) -> bool:
-    """Whether ``unit_of`` knows the family."""
+    """Whether ``unit_of`` has a unit for it."""
+    if problem.family == "matmul":
+        return not problem["paired"] and problem["bits"] == 32
     return problem.family in _BUILDERS
 
 
@@ -93,18 +95,18 @@ def arguments_of(problem: Problem, lowered: LoweredUnit) -> list[Tensor]:
 
 def _extent(dimension: Any) -> int:
     size = constant_of(dimension)
-    return MEASURED_EXTENT if size is None else size
+    return _EXTENTS[str(dimension.name)] if size is None else size
 
 
-def _size(value: int, name: str) -> Any:
-    return tirx.Var(name, "int64") if value == SYMBOLIC else value
+def _size(problem: Problem, name: str) -> Any:
+    return tirx.Var(name, "int64") if problem[name] == SYMBOLIC else problem[name]
 
 
 def _blocked_conv(problem: Problem) -> Unit:
     """[relu](x) convolved with W, plus bias, ReLU."""
     p = problem
     block_in, block_out = p["block_in"], p["block_out"]
-    batch = _size(p["batch"], "n")
+    batch = _size(p, "batch")
     plane = [p["height"], p["width"]]
     x = [batch, p["channels"], *plane]
     if block_in:
@@ -157,4 +159,37 @@ def _unit_function(shapes: Sequence[Sequence[Any]], build: Callable[..., Any]) -
     return builder.get()["unit"].without_attr("global_symbol")
 
 
-_BUILDERS: Mapping[str, Callable[[Problem], Unit]] = {"blocked_conv": _blocked_conv}
+def _matmul(problem: Problem) -> Unit:
+    """A product, of which the right operand may be a constant; then with bias.
+
+    The right operand is read as it lies, or transposed, or as another operator gives it.
+    """
+    p = problem
+    batch, rows, columns, depth = (_size(p, n) for n in ("batch", "rows", "columns", "depth"))
+    lead = [] if p["batch"] == 1 else [batch]
+    x, y = [*lead, rows, depth], [*lead, depth, columns]
+    moved = p["computed"] and not p["transposed"] and bool(lead)
+    if p["transposed"]:
+        y = [*lead, columns, depth]
+    elif moved:
+        y = [depth, batch, columns]
+
+    def build(left: Any, right: Any, *bias: Any) -> Any:
+        if p["transposed"]:
+            right = relax.op.permute_dims(right, [0, 2, 1] if lead else [1, 0])
+        elif moved:
+            right = relax.op.permute_dims(right, [1, 0, 2])
+        elif p["computed"]:
+            right = relax.op.nn.relu(right)
+        found = relax.op.matmul(left, right)
+        return relax.op.add(found, bias[0]) if bias else found
+
+    shapes = [x, y, [columns]] if p["constant"] else [x, y]
+    known = frozenset({1, 2} if p["constant"] else ())
+    return Unit(_unit_function(shapes, build), known, KernelOptions())
+
+
+_BUILDERS: Mapping[str, Callable[[Problem], Unit]] = {
+    "blocked_conv": _blocked_conv,
+    "matmul": _matmul,
+}

@@ -193,6 +193,32 @@ def test_units_ask_for_their_problem(changes: dict[str, int]) -> None:
     assert (table[:, -1] == -1).all()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"constant": 0}, {"rows": 1}, {"rows": -1}, {"batch": 4, "constant": 0},
+        {"transposed": 1, "computed": 1}, {"transposed": 1, "computed": 1, "constant": 0},
+        {"transposed": 1, "computed": 1, "constant": 0, "batch": 3},
+        {"computed": 1, "constant": 0, "batch": 3}, {"computed": 1, "constant": 0},
+        {"batch": -1, "rows": 8, "constant": 0}, {"columns": -1, "constant": 0},
+    ],
+)  # fmt: skip
+def test_products_ask_for_their_problem(changes: dict[str, int]) -> None:
+    machine, family = native_machine(), families()["matmul"]
+    sizes = {
+        "batch": 1, "rows": 20, "columns": 48, "depth": 30, "constant": 1, "paired": 0,
+        "transposed": 0, "computed": 0, "bits": 32,
+    }  # fmt: skip
+    problem = Problem.of("matmul", **{**sizes, **changes})
+    points = family.points(problem, machine)
+    with Measurer(machine, jobs=1) as measurer:
+        (found,) = measurer.measure(
+            [Candidates(problem, (points[0], points[-1]))], threads=1, seconds=0.01
+        )
+    assert found is not None
+    assert 0 < min(found.seconds) <= max(found.seconds) < 0.1
+
+
 def test_kernels_are_timed_and_a_crash_ends_nothing() -> None:
     machine, family = native_machine(), families()["blocked_conv"]
     small, large = convolution(), convolution(outs=128, height=18, out_height=18)

@@ -54,7 +54,7 @@ def tuning(tmp_path: Path) -> Tuning:
     """Of the toy family, without a model."""
     scope = scope_of(this_host(), 2)
     store = TuningStore(tmp_path / "tuned.sqlite")
-    return Tuning(MACHINE, Caches(), {"toy": FAMILY}, None, store, scope)
+    return Tuning(MACHINE, Caches(), {"toy": FAMILY}, None, store, scope, lambda _: True)
 
 
 def best_point(wanted: Problem) -> Point:
