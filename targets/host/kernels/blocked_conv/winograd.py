@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from motet.targets.host.kernels.blocked_conv.request import Request, Written
 from motet.targets.host.kernels.blocked_conv.winograd_matrices import matrices, pack_weights
-from motet.targets.host.kernels.blocked_conv.winograd_nest import Nest as LoopNest
+from motet.targets.host.kernels.blocked_conv.winograd_nest import write_nest
 from motet.targets.host.kernels.blocked_conv.winograd_plan import LOCAL, SHARED, plan_of
+from motet.targets.host.kernels.blocked_conv.winograd_writing import Writing
 from motet.targets.host.kernels.conv_plan import PARALLEL_FLOPS
 from motet.targets.host.kernels.operand import Packing
 from motet.targets.host.loops import constant_of, product, scratch
@@ -57,7 +58,7 @@ def emit(request: Request) -> Written:
     weights = scratch("packed", shape, dtype)
     work = constant_of(product([conv.batch, conv.flops]))
     worth_it = machine.cores > 1 and (work is None or work >= PARALLEL_FLOPS)
-    nest = LoopNest(request, plan, matrices(plan.size), weights, dtype, worth_it)
+    writing = Writing(request, plan, matrices(plan.size), weights, dtype, worth_it)
     assert request.source is not None, "Winograd's weights are packed when the kernel is made"
     axes = request.source[1]
 
@@ -65,4 +66,4 @@ def emit(request: Request) -> Written:
         return pack_weights(values.transpose(axes), plan.size, plan.panels, plan.columns)
 
     packing: Packing = pack
-    return Written(nest.statement(), (weights, packing))
+    return Written(write_nest(writing), (weights, packing))

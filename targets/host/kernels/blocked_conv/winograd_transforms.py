@@ -15,14 +15,14 @@ from tvm import tirx
 
 from motet.targets.host.kernels.blocked_conv.winograd_matrices import Matrix
 from motet.targets.host.loops import (
+    Buffer,
     Expr,
     Stmt,
-    allocate,
     broadcast,
     index,
     load,
+    loop,
     ramp,
-    scratch,
     seq,
     store,
 )  # fmt: skip
@@ -94,26 +94,48 @@ def transform_outputs(lines: Lines, matrix: Matrix, values: Sequence[Expr]) -> l
     return result
 
 
-def transform_tile(
-    matrix: Matrix, apply: Callable[[Lines, Matrix, Sequence[Expr]], list[Expr]],
-    lanes: int, dtype: str, column: Callable[[Lines, int], list[Expr]],
-    finish: Callable[[int, int, Expr], Stmt],
-) -> Stmt:  # fmt: skip
-    """``matrix d matrix^T`` of a tile ``d``.
+@dataclass(frozen=True, eq=False)
+class TileTransform:
+    """``matrix d matrix^T`` of tiles ``d``, by way of ``half``, ``matrix d`` in memory.
 
-    ``column(lines, j)`` gives the vectors of column j; what it takes to read them it writes
-    to ``lines``. Vector (i, j) of the result goes to the statement ``finish(i, j, value)``.
+    half: at least rows x columns vectors. Both passes are loops: the values between them do
+    not fit the registers, and unrolled they are most of a kernel's code.
     """
-    rows, columns = len(matrix), len(matrix[0])
-    half = [scratch(f"half{i}", [columns * lanes], dtype) for i in range(rows)]
-    lines = Lines(lanes, dtype)
-    for j in range(columns):
-        for i, value in enumerate(apply(lines, matrix, column(lines, j))):
-            lines.statements.append(store(half[i], value, ramp(index(j * lanes), lanes)))
-    for i in range(rows):
-        values = [
-            lines.bind(load(half[i], ramp(index(j * lanes), lanes))) for j in range(columns)
-        ]  # fmt: skip
-        for j, value in enumerate(apply(lines, matrix, values)):
-            lines.statements.append(finish(i, j, value))
-    return seq(*[allocate(h) for h in half], *lines.statements)
+
+    matrix: Matrix
+    apply: Callable[[Lines, Matrix, Sequence[Expr]], list[Expr]]
+    lanes: int
+    dtype: str
+    half: Buffer
+
+    @property
+    def columns(self) -> int:
+        """Positions of ``d`` along an axis."""
+        return len(self.matrix[0])
+
+    def _slot(self, i: int | Expr, j: int | Expr) -> Expr:
+        return ramp((index(i) * self.columns + j) * self.lanes, self.lanes)
+
+    def statement(
+        self, column: Callable[[Lines, Expr], list[Expr]], rows: Expr,
+        finish: Callable[[Expr, list[Expr]], Stmt],
+    ) -> Stmt:  # fmt: skip
+        """``column(lines, j)`` gives the vectors of column j of the tile; what it takes to
+        read them it writes to ``lines``. The first ``rows`` rows of the result, each a list
+        of vectors, go to the statement ``finish(i, values)``.
+        """
+
+        def along_columns(j: Expr) -> Stmt:
+            lines = Lines(self.lanes, self.dtype)
+            results = self.apply(lines, self.matrix, column(lines, j))
+            stores = [store(self.half, v, self._slot(i, j)) for i, v in enumerate(results)]
+            return seq(*lines.statements, *stores)
+
+        def along_rows(i: Expr) -> Stmt:
+            lines = Lines(self.lanes, self.dtype)
+            slots = [self._slot(i, j) for j in range(self.columns)]
+            values = [lines.bind(load(self.half, slot)) for slot in slots]
+            results = self.apply(lines, self.matrix, values)
+            return seq(*lines.statements, finish(i, results))
+
+        return seq(loop("j", self.columns, along_columns), loop("i", rows, along_rows))
