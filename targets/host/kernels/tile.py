@@ -86,7 +86,7 @@ def choose_tile(
 def emit_tile(
     tile: Tile,
     steps: Callable[[Callable[[Callable[[int], Expr], Callable[[int], Expr]], Stmt]], Stmt],
-    finish: Callable[[int, int, Expr], Stmt],
+    finish: Callable[[int, int, Expr], Stmt | None],
 ) -> Stmt:
     """One tile: accumulators set to zero, the reduction, then what becomes of them.
 
@@ -101,21 +101,33 @@ def emit_tile(
     def lane(v: int) -> Expr:
         return ramp(index(v * tile.lanes), tile.lanes)
 
+    def bound(name: str, value: Expr) -> tuple[Stmt, Expr]:
+        var = tirx.Var(name, value.ty)
+        return tirx.Bind(var, value), var
+
+    def add(r: int, v: int, a: Expr, b: Expr) -> Stmt:
+        return store(acc[r], load(acc[r], lane(v)) + tile.multiply(a, b), lane(v))
+
     def step(left: Callable[[int], Expr], right: Callable[[int], Expr]) -> Stmt:
-        statements = []
-        vectors = []
-        for v in range(tile.vectors):
-            value = right(v)
-            bound = tirx.Var(f"b{v}", value.ty)
-            statements.append(tirx.Bind(bound, value))
-            vectors.append(bound)
-        for r in range(tile.rows):
-            value = broadcast(left(r), tile.lanes)
-            bound = tirx.Var(f"a{r}", value.ty)
-            statements.append(tirx.Bind(bound, value))
+        def row(r: int) -> tuple[Stmt, Expr]:
+            return bound(f"a{r}", broadcast(left(r), tile.lanes))
+
+        def column(v: int) -> tuple[Stmt, Expr]:
+            return bound(f"b{v}", right(v))
+
+        # The side with fewer registers stays while the other one comes and goes.
+        if tile.rows < tile.vectors:
+            rows = [row(r) for r in range(tile.rows)]
+            statements = [s for s, _ in rows]
             for v in range(tile.vectors):
-                old = load(acc[r], lane(v))
-                statements.append(store(acc[r], old + tile.multiply(bound, vectors[v]), lane(v)))
+                statement, b = column(v)
+                statements += [statement, *[add(r, v, a, b) for r, (_, a) in enumerate(rows)]]
+            return seq(*statements)
+        columns = [column(v) for v in range(tile.vectors)]
+        statements = [s for s, _ in columns]
+        for r in range(tile.rows):
+            statement, a = row(r)
+            statements += [statement, *[add(r, v, a, b) for v, (_, b) in enumerate(columns)]]
         return seq(*statements)
 
     return seq(

@@ -71,6 +71,7 @@ class Dots:
         return parallel(names, [*geometry.lead, parts], task, parallel_)
 
     def columns(self, lead: Sequence[Expr], column: Expr) -> Stmt:
+        """All rows of a few columns from ``column``."""
         rows, step = constant_of(self.geometry.rows) or 1, self.point["rows"]
         tiles = -(-rows // step)
 
@@ -80,6 +81,7 @@ class Dots:
         return loop("mt", tiles, at)
 
     def tile(self, lead: Sequence[Expr], row: Expr, column: Expr) -> Stmt:
+        """A few rows of a few columns."""
         rows, columns = self.point["rows"], self.point["vectors"]
         pairs = [(r, c) for r in range(rows) for c in range(columns)]
         acc = {p: scratch(f"acc{p[0]}_{p[1]}", [self.lanes], self.dtype) for p in pairs}
@@ -120,6 +122,7 @@ class Dots:
         self, pair: tuple[int, int], acc: Buffer, rest: Buffer, lead: Sequence[Expr], row: Expr,
         places: Sequence[Expr],
     ) -> Stmt:  # fmt: skip
+        """The sum of one element's lanes, stored through the epilogue."""
         folds = []
         width = self.lanes // 2
         while width:

@@ -74,10 +74,14 @@ class Geometry:
 
 
 def geometry_of(anchor: Stage) -> Geometry:
-    """The product that ``anchor`` is, with as many batch axes as possible in its rows."""
+    """The product that ``anchor`` is, with as many batch axes as possible in its rows: from
+    the last one, as long as the axis behind is of known extent.
+    """
     left, right = (x for x in loads(anchor.value) if not x.source.same_as(anchor.output))
     folded = 0
-    for axis in reversed(anchor.spatial[:-2]):
+    for axis, inner in zip(anchor.spatial[-3::-1], anchor.spatial[-2::-1], strict=False):
+        if constant_of(inner.extent) is None:  # rows are told apart by dividing by it
+            break
         mentioned = [any(is_axis(e, axis.var) for e in walk(x)) for x in (left, right)]
         if mentioned[1] or not (mentioned[0] or constant_of(axis.extent) == 1):
             break

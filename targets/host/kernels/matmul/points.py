@@ -27,6 +27,7 @@ DOTS = 3
 _GUESS = {"rows": 96, "columns": 256, "depth": 512}
 _BLOCK_BYTES = 192 * 1024
 _FEW_ROWS = 4
+_NARROW_BYTES = 2048
 _SMALL_FLOPS = 1_000_000
 _MOST_TILES = 5
 _DOT_COLUMNS = 4
@@ -44,15 +45,16 @@ def lanes(problem: Problem, machine: Machine) -> int:
 
 
 def _tile_cost(problem: Problem, machine: Machine, tile: tuple[int, int]) -> float:
-    """Cycles of one step of the sums, over all tiles, in multiply-accumulates.
+    """Work of one step of the sums, over all tiles, in multiply-accumulates.
 
-    As measured, a broadcast counts a third and a load of a vector, mostly aligned, 0.6; fewer
-    than eight accumulators do not hide the latency of a multiply-accumulate.
+    Loads hide behind these, but for a little; fewer than eight accumulators do not hide the
+    latency of a multiply-accumulate. A tile has some work of its own beside the sums.
     """
     r, v = tile
     width = v * lanes(problem, machine)
     tiles = -(-known(problem, "rows") // r) * -(-known(problem, "columns") // width)
-    return tiles * (max(r * v, 8) + r / 3 + 0.6 * v)
+    own = (r * v + 8) / max(1, known(problem, "depth"))
+    return tiles * (max(r * v, 8, r + v) + 0.05 * (r + v) + own)
 
 
 def _tiles(problem: Problem, machine: Machine) -> list[tuple[int, int]]:
@@ -82,7 +84,9 @@ def _rights(problem: Problem, machine: Machine, width: int) -> list[int]:
     if problem["transposed"] and problem["bits"] >= 32 and not open_rows and rows <= 2 * _FEW_ROWS:
         ways = [DOTS, *ways] if few else [*ways, DOTS]
     if not problem["computed"] and columns >= width:
-        ways = [IN_PLACE, *ways] if few else [*ways, IN_PLACE]
+        # Narrow rows that end in half a panel are not worth their copy.
+        narrow = columns % width != 0 and columns * problem["bits"] // 8 <= _NARROW_BYTES
+        ways = [IN_PLACE, *ways] if few or narrow else [*ways, IN_PLACE]
     return ways
 
 
@@ -168,7 +172,7 @@ def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
         steps=float(tiles * steps),
         inner_bytes=float(size * k * (columns + r)),
         block_bytes=float(size * k * (min(m, point["block"]) + columns)),
-        read_bytes=float(size * batch * m * k + (0 if problem["constant"] else size * batch * k * n)),
+        read_bytes=float(size * batch * k * (m + (0 if problem["constant"] else n))),
         weight_bytes=float(size * k * n if problem["constant"] else 0),
         written_bytes=float(size * batch * m * n),
         copied_bytes=float(2 * size * batch * k * n * copies),

@@ -97,6 +97,7 @@ class Product:
         return seq(packed, self.rows(lead, start, rows, panel))
 
     def rows(self, lead: Sequence[Expr], start: Expr, count: Expr, panel: Expr) -> Stmt:
+        """``count`` rows from ``start``, tile by tile."""
         size, step = self.geometry.rows, self.tile.rows
         tiles = simplify(tirx.floordiv(count + step - 1, index(step)))
 
@@ -166,11 +167,29 @@ class _Finish:
         size = constant_of(work.geometry.columns)
         self.full = work.in_place or (size is not None and size % tile.columns == 0)
 
-    def around(self, emit: Callable[[Callable[[int, int, Expr], Stmt]], Stmt]) -> Stmt:
+    def around(self, emit: Callable[[Callable[[int, int, Expr], Stmt | None]], Stmt]) -> Stmt:
+        """The tile that ``emit`` writes, its accumulators taken care of."""
         if self.full and self.short:
             return emit(self.direct)
         copied = loop("r", self.tile.rows, self.from_memory)
-        return seq(allocate(self.sums), emit(self.to_memory), copied)
+        if not self.short:
+            return seq(allocate(self.sums), emit(self.to_memory), copied)
+        return seq(allocate(self.sums), emit(self.branch(copied)))
+
+    def branch(self, copied: Stmt) -> Callable[[int, int, Expr], Stmt | None]:
+        """Directly in all panels but one that is cut off."""
+        values: list[tuple[int, int, Expr]] = []
+
+        def keep(r: int, v: int, value: Expr) -> Stmt | None:
+            values.append((r, v, value))
+            if len(values) < self.tile.rows * self.tile.vectors:
+                return None
+            directly = seq(*[self.direct(*x) for x in values])
+            in_memory = seq(*[self.to_memory(*x) for x in values], copied)
+            whole = self.column + self.tile.columns <= self.work.geometry.columns
+            return tirx.IfThenElse(whole, directly, in_memory)
+
+        return keep
 
     def direct(self, r: int, v: int, value: Expr) -> Stmt:
         place = self.work.geometry.place(self.lead, self.row + r)
