@@ -1,9 +1,10 @@
 """Scans and selections, whose elements depend on an order: running totals, top-k, sorting.
 
-All are parallel over the other axes and serial along their own. A selection keeps the best
-``k`` elements so far in order and inserts each new one where it belongs: ``n`` comparisons
-where few elements enter the list, ``n * k`` at worst. Equal elements keep their order, the
-first one first, as ONNX asks; NaN counts as larger than every number, as numpy sorts it.
+All are parallel over the other axes and serial along their own. A selection of few elements
+keeps the best so far in order and inserts each new one where it belongs: ``n`` comparisons
+where few elements enter the list; one of many keeps them in a heap (``selection_heap``).
+Equal elements keep their order, the first one first, as ONNX asks; NaN counts as larger than
+every number, as numpy sorts it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
+from motet.targets.host.kernels.selection_heap import Order, SelectionHeap
 from motet.targets.host.loops import (
     Buffer,
     Expr,
@@ -27,6 +29,9 @@ from motet.targets.host.loops import (
     seq,
     store,
 )  # fmt: skip
+
+# Elements above which a heap is faster than a list in order.
+_MOST_INSERTED = 24
 
 
 def over_others(shape: Sequence[Expr], axis: int, body: Callable[..., Stmt]) -> Stmt:
@@ -58,22 +63,30 @@ def scan_statement(x: Buffer, y: Buffer, axis: int, exclusive: bool, product: bo
     return over_others(x.shape, axis, row)
 
 
+def order(dtype: str, largest: bool) -> Order:
+    """The order of a selection: NaN is larger than every number."""
+
+    def before(a: Expr, b: Expr) -> Expr:
+        plain = a > b if largest else a < b
+        if "float" not in dtype:
+            return plain
+        nan, other = (a, b) if largest else (b, a)
+        return tirx.any(plain, tirx.all(tirx.isnan(nan), tirx.Not(tirx.isnan(other))))
+
+    return before
+
+
 def selection_statement(
     x: Buffer, values: Buffer | None, indices: Buffer | None, axis: int, k: Expr, largest: bool
 ) -> Stmt:
     """The first ``k`` elements of ``x`` along ``axis`` in order, and where they were."""
-    best, where = scratch("best", [k], x.dtype), scratch("where", [k], "int32")
-    slot = scratch("slot", [1], "int32")
-
     if constant_of(k) == 0:
         return seq(tirx.Evaluate(0))
-
-    def comes_before(a: Expr, b: Expr) -> Expr:
-        before = a > b if largest else a < b
-        if "float" not in str(x.dtype):
-            return before
-        nan, other = (a, b) if largest else (b, a)
-        return tirx.any(before, tirx.all(tirx.isnan(nan), tirx.Not(tirx.isnan(other))))
+    if (constant_of(k) or _MOST_INSERTED + 1) > _MOST_INSERTED:
+        return _by_heap(x, values, indices, axis, k, largest)
+    before = order(str(x.dtype), largest)
+    best, where = scratch("best", [k], x.dtype), scratch("where", [k], "int32")
+    slot = scratch("slot", [1], "int32")
 
     def insert(at: Callable[[Expr], list[Expr]], i: Expr) -> Stmt:
         value = load(x, *at(i))
@@ -84,29 +97,56 @@ def selection_statement(
             store(where, load(where, left), j),
             store(slot, j - 1, 0),
         )
-        last = (k - 1).astype("int32")
-        enters = tirx.any(i < k, comes_before(value, load(best, last)))
+        last = index(k - 1).astype("int32")
+        threshold = load(best, last)
+        # One comparison tells of nearly all elements that they stay outside.
+        may = tirx.Not(value <= threshold if largest else value >= threshold)
+        enters = tirx.any(i < k, tirx.all(may, before(value, threshold)))
         body = seq(
             store(slot, tirx.min(i.astype("int32"), last), 0),
-            tirx.While(tirx.all(j > 0, comes_before(value, load(best, left))), shift),
+            tirx.While(tirx.all(j > 0, before(value, load(best, left))), shift),
             store(best, value, j),
             store(where, i.astype("int32"), j),
         )
         return tirx.IfThenElse(enters, body, None)
 
     def row(at: Callable[[Expr], list[Expr]]) -> Stmt:
-        def keep(i: Expr) -> Stmt:
-            return seq(
-                store(values, load(best, i), *at(i)) if values is not None else None,
-                store(indices, load(where, i).astype(indices.dtype), *at(i))
-                if indices is not None
-                else None,
-            )
-
         return seq(
             *[allocate(b) for b in (best, where, slot)],
             loop("i", x.shape[axis], lambda i: insert(at, i)),
-            loop("i", k, keep),
+            _kept(at, k, (best, where), values, indices),
+        )
+
+    return over_others(x.shape, axis, row)
+
+
+def _kept(
+    at: Callable[[Expr], list[Expr]], k: Expr, found: tuple[Buffer, Buffer],
+    values: Buffer | None, indices: Buffer | None,
+) -> Stmt:  # fmt: skip
+    """The selected elements of a row, to where they are wanted."""
+    best, where = found
+
+    def keep(i: Expr) -> Stmt:
+        parts = [store(values, load(best, i), *at(i)) if values is not None else None]
+        if indices is not None:
+            parts.append(store(indices, load(where, i).astype(indices.dtype), *at(i)))
+        return seq(*parts)
+
+    return loop("i", k, keep)
+
+
+def _by_heap(
+    x: Buffer, values: Buffer | None, indices: Buffer | None, axis: int, k: Expr, largest: bool
+) -> Stmt:
+    """As ``selection_statement``, for any ``k``."""
+
+    def row(at: Callable[[Expr], list[Expr]]) -> Stmt:
+        heap = SelectionHeap(k, str(x.dtype), order(str(x.dtype), largest))
+        found = heap.values, heap.numbers
+        return seq(
+            heap.run(x.shape[axis], lambda i: load(x, *at(i))),
+            _kept(at, k, found, values, indices),
         )
 
     return over_others(x.shape, axis, row)
