@@ -25,6 +25,7 @@ from motet.passes.op_kinds import op_name
 from motet.runtime.extents import Extent
 from motet.runtime.memory import ALIGNMENT
 from motet.runtime.program import Instruction, Move, Stored
+from motet.runtime.shapes import Dimension
 
 Operand = Callable[[relax.Var], int]
 """The register of a unit's parameter."""
@@ -102,33 +103,31 @@ def _joined(
         return file.within(first.base.storage, first.start, dtype, shape)
     moving, copied = _divided(runs, file)
     size = sum(run.bytes for run in runs)
-    if 2 * sum(run.bytes for run in moving) < size:
+    if 2 * sum(run.bytes for run in moving.values()) < size:
         return None
     storage = file.storage(size)
-    for run in moving:
-        assert isinstance(run.extent.base, Stored)
-        file.embed(run.extent.base.storage, storage, run.offsets[0])
+    file.embed({old: run.offsets[0] for old, run in moving.items()}, storage)
     _copy(copied, storage, file, instructions)
     return file.within(storage, 0, dtype, shape)
 
 
-def _divided(runs: Sequence[_Run], file: RegisterFile) -> tuple[list[_Run], list[_Run]]:
-    """Runs that are all of a storage of their own, which can move, and the others."""
-    moving: list[_Run] = []
+def _divided(runs: Sequence[_Run], file: RegisterFile) -> tuple[dict[int, _Run], list[_Run]]:
+    """Runs that are all of a storage, which can move, by that storage; and the others."""
+    moving: dict[int, _Run] = {}
     copied: list[_Run] = []
-    taken: set[int] = set()
     for run in runs:
         base = run.extent.base
-        if (
-            isinstance(base, Stored)
-            and base.storage not in taken
-            and (run.extent.start, run.extent.stop) == (0, file.storage_bytes[base.storage])
-        ):
-            taken.add(base.storage)
-            moving.append(run)
-        else:
+        storage = base.storage if isinstance(base, Stored) else None
+        if storage is None or storage in moving or not _fills(run, file.storage_bytes[storage]):
             copied.append(run)
+        else:
+            moving[storage] = run
     return moving, copied
+
+
+def _fills(run: _Run, size: Dimension) -> bool:
+    """Whether a run is all of a storage of ``size`` bytes."""
+    return run.extent.start == 0 and run.extent.stop == size
 
 
 def _copy(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,14 +68,14 @@ class RegisterFile:
         """The bytes that a register takes."""
         return extent_of(register, self.registers)
 
-    def embed(self, storage: int, into: int, offset: int) -> None:
-        """Move all that lies in ``storage`` to byte ``offset`` on of another storage."""
+    def embed(self, offsets: Mapping[int, int], into: int) -> None:
+        """Move all that lies in each storage to its byte offset in another storage."""
         for number, register in enumerate(self.registers):
             place = register.place
-            if isinstance(place, Stored) and place.storage == storage:
-                moved = Stored(into, offset + place.offset)
+            if isinstance(place, Stored) and place.storage in offsets:
+                moved = Stored(into, offsets[place.storage] + place.offset)
                 self.registers[number] = Register(register.dtype, register.shape, moved)
-        self._embedded.add(storage)
+        self._embedded |= offsets.keys()
 
     def settled(self) -> tuple[list[Register], list[Dimension]]:
         """All registers, and the bytes of the storages that are left, which are renumbered."""

@@ -11,6 +11,8 @@ Laws, as far as bytes are known when a program is loaded:
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -73,26 +75,39 @@ def _are_apart(reads: Sequence[Extent], writes: Sequence[Extent]) -> bool:
 
 @dataclass
 class _Contents:
-    """What has been written to a storage so far: the tensors' bytes, by their registers."""
+    """What has been written to a storage so far: the tensors in order of their bytes.
 
-    tensors: dict[int, Extent] = field(default_factory=dict)
+    starts: first bytes; ends: for each the byte after its last, and the register.
+    """
+
+    starts: list[int] = field(default_factory=list)
+    ends: list[tuple[float, int]] = field(default_factory=list)
 
     def take(self, extent: Extent, register: int) -> bool:
         """Whether a tensor can be written beside the others; it is then there."""
-        known = self.tensors.setdefault(register, extent)
-        others = (other for number, other in self.tensors.items() if number != register)
-        return known == extent and not any(other.overlaps(extent) for other in others)
+        if extent.is_empty:
+            return True
+        end = (math.inf if extent.stop is None else extent.stop, register)
+        at = bisect_left(self.starts, extent.start)
+        if self.starts[at : at + 1] == [extent.start]:
+            return self.ends[at] == end
+        if at > 0 and self.ends[at - 1][0] > extent.start:
+            return False
+        if at < len(self.starts) and self.starts[at] < end[0]:
+            return False
+        self.starts.insert(at, extent.start)
+        self.ends.insert(at, end)
+        return True
 
     def hold(self, extent: Extent) -> bool:
         """Whether all bytes of ``extent`` were written, as far as they are known."""
-        spans = sorted((e.start, e.stop) for e in self.tensors.values() if e.stop is not None)
-        if extent.stop is None or len(spans) < len(self.tensors):
-            return True
-        reached = extent.start
-        for start, stop in spans:
-            if start <= reached < stop:
-                reached = stop
-        return reached >= extent.stop
+        reached: float = extent.start
+        wanted = reached + 1 if extent.stop is None else extent.stop
+        at = bisect_right(self.starts, extent.start) - 1
+        while 0 <= at < len(self.starts) and self.starts[at] <= reached < wanted:
+            reached = max(reached, self.ends[at][0])
+            at += 1
+        return reached >= wanted
 
 
 def _are_there(extent: Extent, storages: dict[int, _Contents]) -> bool:
