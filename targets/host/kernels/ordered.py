@@ -99,9 +99,7 @@ def selection_statement(
         )
         last = index(k - 1).astype("int32")
         threshold = load(best, last)
-        # One comparison tells of nearly all elements that they stay outside.
-        may = tirx.Not(value <= threshold if largest else value >= threshold)
-        enters = tirx.any(i < k, tirx.all(may, before(value, threshold)))
+        enters = tirx.any(i < k, before(value, threshold))
         body = seq(
             store(slot, tirx.min(i.astype("int32"), last), 0),
             tirx.While(tirx.all(j > 0, before(value, load(best, left))), shift),

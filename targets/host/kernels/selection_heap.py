@@ -90,8 +90,10 @@ class SelectionHeap:
 
     def _precedes(self, a: Expr, i: Expr, b: Expr, j: Expr) -> Expr:
         """Whether value ``a`` of number ``i`` comes before ``b`` of number ``j``."""
-        same = tirx.all(tirx.Not(self.before(b, a)), i < j)
-        return tirx.any(self.before(a, b), same)
+        same = a == b
+        if "float" in str(self.values.dtype):  # TVM turns "not less" into "at least", NaN or not
+            same = tirx.any(same, tirx.all(tirx.isnan(a), tirx.isnan(b)))
+        return tirx.any(self.before(a, b), tirx.all(same, i < j))
 
     def _sink_item(self, at: Expr, size: Expr) -> Stmt:
         """What is at ``at`` sinks."""
