@@ -122,21 +122,27 @@ class Contender:
 
 def take_turns(
     contenders: list[Contender], inputs: Path, threads: int, turns: int, seconds: float
-) -> dict[str, Times]:
-    """Let each run for ``seconds``, ``turns`` times; times by contender's name.
+) -> tuple[dict[str, Times], dict[str, str]]:
+    """Let each run for ``seconds``, ``turns`` times.
 
     An engine that needs longer than a turn for an inference runs once in a turn.
+
+    Returns
+    -------
+    Times by contender's name, and what those say that do not take the model.
     """
     with ExitStack() as stack:
-        engines = {
-            one.name: stack.enter_context(
-                Engine(one.engine, one.model, inputs, threads, one.python)
-            )
-            for one in contenders
-        }
+        engines: dict[str, Engine] = {}
+        refused: dict[str, str] = {}
+        for one in contenders:
+            try:
+                engine = Engine(one.engine, one.model, inputs, threads, one.python)
+                engines[one.name] = stack.enter_context(engine)
+            except EngineError as error:
+                refused[one.name] = str(error)
         found = {name: Times(engine.settings, engine.outputs()) for name, engine in engines.items()}
         for turn in range(turns):
             order = list(engines.items())
             for name, engine in order if turn % 2 == 0 else reversed(order):
                 found[name].seconds += engine.turn(seconds)
-    return found
+    return found, refused

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import motet
-from motet.benchmarks.host_suite.engines import Contender, take_turns
+from motet.benchmarks.host_suite.engines import Contender, Times, take_turns
 from motet.benchmarks.host_suite.limits import Limits
 from motet.benchmarks.host_suite.networks import Network
 from motet.benchmarks.host_suite.results import Result, Timing
@@ -95,7 +95,9 @@ def _work(session: ModelSession) -> tuple[int, int]:
 
 def measure(ready: Prepared, threads: int, limits: Limits, plan: Plan) -> Result:
     """Time the contenders with ``threads`` threads."""
-    times = take_turns(ready.contenders(plan), ready.inputs, threads, plan.turns, plan.turn_seconds)
+    times, refused = take_turns(
+        ready.contenders(plan), ready.inputs, threads, plan.turns, plan.turn_seconds
+    )
     return Result(
         network=ready.name,
         threads=threads,
@@ -105,8 +107,16 @@ def measure(ready: Prepared, threads: int, limits: Limits, plan: Plan) -> Result
         bytes_per_second=limits.bytes_per_second,
         limit_seconds=None if ready.in_fp32 else limits.seconds(ready.macs, ready.bytes),
         timings={name: Timing.of(one.settings, one.seconds) for name, one in times.items()},
-        difference=difference(times["motet"].outputs, times["onnxruntime"].outputs),
+        difference=_difference(times),
+        refused=refused,
     )
+
+
+def _difference(times: Mapping[str, Times]) -> float | None:
+    """Of Motet and onnxruntime, where both ran."""
+    if {"motet", "onnxruntime"} - times.keys():
+        return None
+    return difference(times["motet"].outputs, times["onnxruntime"].outputs)
 
 
 def difference(ours: Sequence[Array], theirs: Sequence[Array]) -> float:

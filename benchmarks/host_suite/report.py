@@ -80,5 +80,7 @@ def _summary(results: Sequence[Result]) -> list[str]:
     if compared:
         largest, where = max(compared)
         lines.append(f"outputs differ from onnxruntime's by {largest:.1e} at most ({where})")
+    for one in results:
+        lines += [f"{one.network}: {why}" for why in one.refused.values()]
     settings = {timing.settings for one in results for timing in one.timings.values()}
     return [*lines, *sorted(settings), ""]

@@ -40,6 +40,7 @@ class Result(msgspec.Struct, frozen=True):
     macs: of the ONNX model; bytes: weights, inputs and outputs; limit_seconds: the speed of
     light of these (``limits``), None where it is not that of fp32. timings: by engine.
     difference: the largest between outputs of Motet and onnxruntime, over the largest value.
+    refused: what engines say that do not take the model.
     """
 
     network: str
@@ -51,6 +52,7 @@ class Result(msgspec.Struct, frozen=True):
     limit_seconds: float | None
     timings: dict[str, Timing]
     difference: float | None = None
+    refused: dict[str, str] = {}
 
     def ratio(self, peer: str, statistic: str = "median") -> float | None:
         """``peer``'s time over Motet's, above 1 where Motet is faster; None without either."""
@@ -94,7 +96,8 @@ class ResultFile:
     def has(self, network: str, threads: int, engines: Sequence[str]) -> bool:
         """Whether the network was measured so, with these engines at least."""
         return any(
-            (one.network, one.threads) == (network, threads) and not set(engines) - set(one.timings)
+            (one.network, one.threads) == (network, threads)
+            and not set(engines) - set(one.timings) - set(one.refused)
             for one in self.results
         )
 
