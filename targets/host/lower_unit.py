@@ -29,6 +29,7 @@ from motet.targets.host.kernels.recurrence import emit_recurrence
 from motet.targets.host.kernels.reduction import emit_reduction
 from motet.targets.host.kernels.row_sweeps import emit_rows
 from motet.targets.host.kernels.rows import find_rows
+from motet.targets.host.kernels.transpose import emit_transposition
 from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
@@ -167,7 +168,8 @@ def _with_anchors(
 
 def _emit(stage: Stage, machine: Machine) -> Stmt:
     if stage.injective:
-        return emit_injective(stage, machine)
+        moved = emit_transposition(stage, machine)
+        return emit_injective(stage, machine) if moved is None else moved
     if stage.opaque:
         return emit_as_it_came(stage)
     return emit_reduction(stage, machine)
