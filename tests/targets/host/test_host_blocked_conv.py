@@ -52,6 +52,10 @@ CASES = {
     "one channel in place": Case((2, 1, 20, 19), 16, (5, 5), blocked=(False, True)),
     "plain output": Case((2, 32, 8, 9), 21, (3, 3), pads=(1, 1, 1, 1), blocked=(True, False)),
     "plain output, pointwise": Case((2, 32, 8, 9), 21, (1, 1), blocked=(True, False)),
+    "plain output, deep": Case((1, 512, 5, 5), 12, (1, 1), blocked=(True, False)),
+    "pointwise, stride and padding": Case((1, 16, 7, 9), 24, (1, 1), (2, 3), (1, 2, 3, 1)),
+    "pointwise, stride and prologue": Case((2, 16, 7, 9), 24, (1, 1), (3, 2), prologue=True),
+    "mostly padding": Case((1, 16, 5, 4), 24, (7, 3), (2, 1), (4, 1, 5, 2), (2, 1)),
     "1x7": Case((1, 32, 9, 17), 32, (1, 7), pads=(0, 3, 0, 3)),
     "7x1": Case((1, 32, 9, 17), 32, (7, 1), pads=(3, 0, 3, 0)),
     "11x11": Case((1, 3, 40, 40), 16, (11, 11), (4, 4), (2, 2, 2, 2), blocked=(False, True)),
@@ -180,7 +184,7 @@ def _every_point(case: Case, folder: Path) -> None:
         check(case, folder, pick=itemgetter(number))
 
 
-@pytest.mark.parametrize("name", ["deep, in chunks", "pointwise", "plain output"])
+@pytest.mark.parametrize("name", ["deep, in chunks", "pointwise", "plain output, deep"])
 def test_points_of_the_schedule_space_agree(name: str, tmp_path: Path):
     _every_point(replace(CASES[name], symbolic=False), tmp_path)
 

@@ -35,7 +35,7 @@ from motet.targets.host.kernels.blocked_conv.direct_weights import (
     pack_weights,
     packed_buffer,
 )
-from motet.targets.host.kernels.blocked_conv.geometry import problem_of
+from motet.targets.host.kernels.blocked_conv.geometry import BlockedConv, problem_of
 from motet.targets.host.kernels.blocked_conv.request import Request, Written
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
@@ -60,6 +60,12 @@ from motet.targets.host.loops import (
 )
 
 __all__ = ["describe", "emit", "points"]
+
+
+# Steps of the reduction that are written out, not looped over.
+_UNROLLED_STEPS = 8
+# Of all kernel rows, those over padding.
+_SKIPPED_SHARE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,24 +142,55 @@ class _Nest:
         return (row + column * conv.strides[1]) * plan.in_block
 
     def reduction(
-        self, acc: Sequence[Buffer], task: _Task, panel: Expr, chunk: Expr, at: Sequence[Expr]
-    ) -> Stmt:
-        """``acc += `` the chunk's products for input elements ``at``."""
+        self, acc: Sequence[Buffer], task: _Task, panel: Expr, chunk: Expr, at: Sequence[Expr],
+        rows: tuple[Expr, Expr] | None,
+    ) -> Stmt:  # fmt: skip
+        """``acc += `` the chunk's products for input elements ``at``; ``rows`` of the kernel."""
         plan, conv = self.plan, self.request.conv
         first = chunk * plan.split
         count = simplify(tirx.min(index(plan.split), plan.in_blocks - first))
         if plan.in_blocks % plan.split == 0:
             count = index(plan.split)
 
-        def taps(i: Expr, kh: Expr, kw: Expr) -> Stmt:
-            icb = first + i
+        def tap(icb: Expr, kh: Expr, kw: Expr) -> Stmt:
             row = icb * plan.input_rows + kh * conv.dilation[0]
-            tap = (row * plan.input_width + kw * conv.dilation[1]) * plan.in_block
-            steps = [self._step(acc, at, tap + c, (task.g, panel, icb, kh, kw, index(c)))
-                     for c in range(plan.in_block)]  # fmt: skip
-            return seq(*steps)
+            element = (row * plan.input_width + kw * conv.dilation[1]) * plan.in_block
+            return seq(*[
+                self._step(acc, at, element + c, (task.g, panel, icb, kh, kw, index(c)))
+                for c in range(plan.in_block)
+            ])  # fmt: skip
 
-        return nest(["icb", "kh", "kw"], [count, *conv.kernel], taps)
+        def kernel_row(icb: Expr, kh: Expr) -> Stmt:
+            if plan.in_block * conv.kernel[1] > _UNROLLED_STEPS:
+                return loop("kw", conv.kernel[1], lambda kw: tap(icb, kh, kw))
+            return seq(*[tap(icb, kh, index(kw)) for kw in range(conv.kernel[1])])
+
+        if rows is None:
+            start, extent = index(0), index(conv.kernel[0])
+        else:
+            start, extent = rows
+        return nest(
+            ["icb", "kh"], [count, extent], lambda i, kh: kernel_row(first + i, start + kh)
+        )  # fmt: skip
+
+    def kernel_rows(
+        self, task: _Task, numbers: Sequence[Expr]
+    ) -> tuple[list[Stmt], tuple[Expr, Expr] | None]:
+        """The first kernel row, and how many, that meet the input from any row of a tile."""
+        conv, plan = self.request.conv, self.plan
+        if not _skips_rows(conv, plan):
+            return [], None
+        stride, dilation = conv.strides[0], conv.dilation[0]
+        above, below = (
+            (task.line + tirx.floordiv(number, index(plan.width))) * stride - conv.top
+            for number in (numbers[0], numbers[-1])
+        )
+        start, count = tirx.Var("kh_first", "int64"), tirx.Var("kh_count", "int64")
+        first = tirx.max(tirx.floordiv(dilation - 1 - below, index(dilation)), index(0))
+        last = tirx.floordiv(conv.height - 1 - above, index(dilation)) + 1
+        last = tirx.min(last, index(conv.kernel[0]))
+        binds = [tirx.Bind(start, first), tirx.Bind(count, tirx.max(last - start, index(0)))]
+        return binds, (start, count)
 
     def _step(
         self, acc: Sequence[Buffer], at: Sequence[Expr], tap: Expr, weight: Sequence[Expr]
@@ -221,15 +258,15 @@ class _Nest:
             end = tirx.IfThenElse(chunk == plan.chunks - 1, finish(), keep())
         else:
             end = finish()
-        reduction = self.reduction(acc, task, panel, chunk, offsets)
-        return seq(*binds, *[allocate(a) for a in acc], start, reduction, end)
+        row_binds, rows = self.kernel_rows(task, numbers)
+        reduction = self.reduction(acc, task, panel, chunk, offsets, rows)
+        return seq(*binds, *row_binds, *[allocate(a) for a in acc], start, reduction, end)
 
     def _output(self, task: _Task, number: Expr) -> tuple[Expr, Expr]:
         """Row and column of a position of the task."""
         plan = self.plan
         width = self.request.conv.out_width
-        first = task.line if plan.flat else task.line * plan.width
-        flat = first + number
+        flat = task.line * plan.width + number
         return tirx.floordiv(flat, index(width)), tirx.floormod(flat, index(width))
 
     def _write(self, task: _Task, panel: Expr, v: int, number: Expr, acc: Buffer) -> Stmt:
@@ -313,6 +350,16 @@ class _Nest:
         return parallel(["n", "g", "part", "rows"], extents, self.task, several)
 
 
+def _skips_rows(conv: BlockedConv, plan: DirectPlan) -> bool:
+    """Whether leaving out kernel rows that meet only padding saves a part worth a branch."""
+    outside = sum(
+        not 0 <= line * conv.strides[0] + kh * conv.dilation[0] - conv.top < conv.height
+        for line in range(conv.out_height) for kh in range(conv.kernel[0])
+    )  # fmt: skip
+    share = outside / (conv.out_height * conv.kernel[0])
+    return conv.kernel[0] > 1 and share > _SKIPPED_SHARE
+
+
 def _flat_input(request: Request, plan: DirectPlan) -> tuple[Buffer, list[Stmt]]:
     """The input as the tiles read it, and what declares it."""
     if not plan.in_place:
@@ -349,7 +396,7 @@ def _packing(request: Request, plan: DirectPlan) -> Callable[[NDArray[Any]], NDA
 def emit(request: Request) -> Written:
     """The nest of a direct convolution."""
     problem = problem_of(request.conv, request.source is not None, True)
-    plan = make_plan(problem, request.point, request.machine)
+    plan = make_plan(problem, request.point)
     several = _worth_threads(request)
     packed = packed_buffer(request.conv, plan)
     x, declared = _flat_input(request, plan)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan
+from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, ceil_div
 from motet.targets.host.kernels.blocked_conv.request import Request
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
@@ -39,8 +39,10 @@ def copy_input(
 ) -> Stmt:
     """Fills ``padded`` for the task whose outputs begin at ``line``."""
     conv, b = request.conv, plan.in_block
-    first = min(conv.left, plan.input_width)
-    last = max(first, min(conv.left + conv.width, plan.input_width))
+    # Of a pointwise convolution with a stride, the positions that it reads, and no others.
+    step = conv.strides if plan.flat else (1, 1)
+    first = min(ceil_div(conv.left, step[1]), plan.input_width)
+    last = max(first, min(ceil_div(conv.left + conv.width, step[1]), plan.input_width))
 
     def at(icb: Expr, r: Expr, c: Expr, lane: Expr) -> Expr:
         return ((icb * plan.input_rows + r) * plan.input_width + c) * b + lane
@@ -56,7 +58,8 @@ def copy_input(
     def inside(icb: Expr, r: Expr, h: Expr) -> Stmt | None:
         def element(c: Expr, lane: Expr) -> Stmt:
             channel = (g * plan.in_blocks + icb) * b + lane
-            value = request.input_at(n, channel, h, c + (first - conv.left))
+            column = c * step[1] + (first * step[1] - conv.left)
+            value = request.input_at(n, channel, h, column)
             return store(padded, value, at(icb, r, c + first, lane))
 
         if last == first:
@@ -68,7 +71,7 @@ def copy_input(
         )
 
     def row(icb: Expr, r: Expr) -> Stmt:
-        h = line * conv.strides[0] + r - conv.top
+        h = line * conv.strides[0] + r * step[0] - conv.top
         body = seq(
             zeros(icb, r, 0, first),
             inside(icb, r, h),

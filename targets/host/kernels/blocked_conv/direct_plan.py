@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motet.targets.host.machine import Machine
 from motet.targets.host.space import Point, Problem
 
 
@@ -24,13 +23,13 @@ class DirectPlan:
     """The cut of one image's convolution.
 
     lanes: channels of an output block. columns x blocks: positions and output blocks of a
-    register tile. lines x width: output positions; ``rows`` lines to a task. out_blocks,
-    panels: of one group, ``panels`` of ``blocks`` blocks each, ``panels_per_task`` to a task.
-    in_block: input channels that lie side by side (1 in the plain layout); in_blocks of them
-    are summed up, ``split`` at a time. in_place: the input is read where it is, else the
-    task's part is copied, padded. line_pitch, position_pitch, plane, row: input elements
-    from one output line, output position, input block and kernel row to the next; columns
-    of the kernel are ``step`` apart.
+    register tile. lines x width: output positions; ``rows`` lines to a task. out_blocks: of
+    one group; ``panels_per_task`` panels of ``blocks`` blocks to a task. in_block: input
+    channels that lie side by side (1 in the plain layout); ``in_blocks`` of them are summed
+    up, ``split`` at a time. in_place: the input is read where it is, else the task's part is
+    copied, with its padding. flat: output positions that follow one another read input
+    positions that do. plain_output: the output is in the plain layout. input_rows,
+    input_width: of an input plane where it is read.
     """
 
     lanes: int
@@ -46,6 +45,7 @@ class DirectPlan:
     split: int
     in_place: bool
     flat: bool
+    plain_output: bool
     input_rows: int
     input_width: int
 
@@ -92,6 +92,8 @@ class DirectPlan:
         """
         if not self.flat:
             return self.width % self.columns == 0
+        if self.ragged and self.plain_output and self.chunks > 1:
+            return False
         return min(self.positions, self.last_positions) >= self.columns
 
     @property
@@ -109,29 +111,39 @@ def plain_input_fits(problem: Problem) -> bool:
     return edges and high < p["height"] and wide < p["width"]
 
 
-def make_plan(problem: Problem, point: Point, _machine: Machine) -> DirectPlan:
+def must_copy(problem: Problem) -> bool:
+    """Whether the input can only be read from a copy."""
+    return bool(problem["prologue"]) or not plain_input_fits(problem)
+
+
+def make_plan(problem: Problem, point: Point) -> DirectPlan:
     """The cut that ``point`` names."""
     p = problem
-    in_place = plain_input_fits(p) and not p["prologue"]
-    taps = p["kernel_h"] * p["kernel_w"]
-    flat = (
-        in_place and taps == 1 and p["stride_h"] == p["stride_w"] == 1
-        and (p["height"], p["width"]) == (p["out_height"], p["out_width"])
-    )  # fmt: skip
+    in_place = not point["copy"]
+    same = p["stride_h"] == p["stride_w"] == 1
+    same = same and (p["height"], p["width"]) == (p["out_height"], p["out_width"])
+    flat = p["kernel_h"] * p["kernel_w"] == 1 and (same or not in_place)
     lines, width = p["out_height"], p["out_width"]
-    if flat:
+    if flat and in_place:
         lines, width = lines * width, 1
     rows, in_block = min(point["rows"], lines), p["block_in"] or 1
-    input_rows = (rows - 1) * p["stride_h"] + (p["kernel_h"] - 1) * p["dilation_h"] + 1
-    input_width = (p["out_width"] - 1) * p["stride_w"] + (p["kernel_w"] - 1) * p["dilation_w"] + 1
-    if in_place:
-        input_rows, input_width = (lines, 1) if flat else (p["height"], p["width"])
     return DirectPlan(
         lanes=p["block"], columns=point["columns"], blocks=point["blocks"],
         lines=lines, width=width, rows=rows,
-        out_blocks=ceil_div(p["outs"] // p["groups"], p["block"]),
-        panels_per_task=point["panels"],
+        out_blocks=ceil_div(p["outs"] // p["groups"], p["block"]), panels_per_task=point["panels"],
         in_block=in_block, in_blocks=p["channels"] // p["groups"] // in_block,
-        split=point["split"], in_place=in_place, flat=flat,
-        input_rows=input_rows, input_width=input_width,
+        split=point["split"], in_place=in_place, flat=flat, plain_output=p["block_out"] == 0,
+        **_input_extents(p, rows, flat, in_place),
     )  # fmt: skip
+
+
+def _input_extents(problem: Problem, rows: int, flat: bool, in_place: bool) -> dict[str, int]:
+    """Rows and columns of an input plane as the tiles read it."""
+    p = problem
+    if in_place:
+        return {"input_rows": p["height"], "input_width": p["width"]}
+    if flat:
+        return {"input_rows": rows, "input_width": p["out_width"]}
+    high = (rows - 1) * p["stride_h"] + (p["kernel_h"] - 1) * p["dilation_h"] + 1
+    wide = (p["out_width"] - 1) * p["stride_w"] + (p["kernel_w"] - 1) * p["dilation_w"] + 1
+    return {"input_rows": high, "input_width": wide}

@@ -6,11 +6,23 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from motet.targets.host.kernels.blocked_conv.algorithms import DIRECT
-from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, ceil_div, make_plan
+from motet.targets.host.kernels.blocked_conv.direct_plan import (
+    DirectPlan,
+    ceil_div,
+    make_plan,
+    must_copy,
+)
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Nest, Point, Problem
 
 PARALLEL_FLOPS = 1_000_000
+_FIRST_LEVEL = 28 * 1024
+_SECOND_LEVEL = 512 * 1024
+# Cycles that a byte from the second-level cache and one from beyond it cost, beside the
+# arithmetic that goes on meanwhile; and a vector's copy.
+_SECOND_LEVEL_CYCLES = 0.005
+_FAR_CYCLES = 0.04
+_COPY_CYCLES = 2.0
 _MOST_POINTS = 32
 # A panel's weights that stay in the first-level cache while a task's positions pass by.
 _PANEL_BYTES = 20 * 1024
@@ -33,37 +45,15 @@ def tile_shapes(machine: Machine) -> tuple[tuple[int, int], ...]:
     )  # fmt: skip
 
 
-def _work(plan: DirectPlan, taps: int) -> float:
-    """Cycles of a core for one image and group, two multiply-accumulates to a cycle."""
-    c, b = plan.columns, plan.blocks
-    steps = plan.in_blocks * plan.in_block * taps
-    step = max(c * b / 2, 4.0, (c + b) / 2) + 0.02 * (c + b)
-    tile = steps * step + plan.chunks * (c * b + 16)
-    whole, rest = divmod(plan.lines, plan.rows)
-    tiles = whole * plan.tiles + ceil_div(rest * plan.width, c)
-    copied = 0.0
-    if not plan.in_place:
-        copied = 2.0 * plan.in_blocks * plan.in_block * plan.input_rows * plan.input_width
-        copied *= plan.row_blocks * plan.parts / plan.lanes
-    return tiles * plan.panels * tile + copied
-
-
-def _makespan(problem: Problem, plan: DirectPlan, machine: Machine) -> float:
-    taps = problem["kernel_h"] * problem["kernel_w"]
-    images = max(1, problem["batch"]) * problem["groups"]
-    tasks = images * plan.parts * plan.row_blocks
-    rounds = ceil_div(tasks, machine.cores) * machine.cores / tasks
-    return _work(plan, taps) * images * rounds
-
-
 def _rows(problem: Problem, plan: DirectPlan) -> list[int]:
     """Lines of a task: as many as the second-level cache holds the input of, and fewer."""
-    pitch = plan.in_blocks * plan.in_block * 4
-    pitch *= 1 if plan.flat else plan.input_width * problem["stride_h"]
+    pitch = plan.in_blocks * plan.in_block * 4 * plan.width
+    if not plan.flat:
+        pitch *= problem["stride_h"] * problem["stride_w"]
     fitting = max(1, min(plan.lines, _INPUT_BYTES // pitch))
     blocks = ceil_div(plan.lines, fitting)
     sizes = {ceil_div(plan.lines, k) for k in (blocks, 2 * blocks, 4 * blocks)}
-    if plan.flat:
+    if plan.width == 1:
         sizes = {min(plan.lines, ceil_div(s, plan.columns) * plan.columns) for s in sizes}
     return sorted(sizes, reverse=True)
 
@@ -84,27 +74,68 @@ def _splits(problem: Problem, plan: DirectPlan) -> list[int]:
     return sorted({plan.in_blocks, ceil_div(plan.in_blocks, chunks)})
 
 
+def _shapes(problem: Problem, machine: Machine) -> list[tuple[int, int]]:
+    """Tile shapes no wider than a group's output blocks."""
+    most = ceil_div(problem["outs"] // problem["groups"], problem["block"])
+    narrowed = ((columns, min(blocks, most)) for columns, blocks in tile_shapes(machine))
+    return list(dict.fromkeys(narrowed))
+
+
 def _every(problem: Problem, machine: Machine) -> Iterator[Point]:
-    lanes_blocks = ceil_div(problem["outs"] // problem["groups"], problem["block"])
-    for columns, blocks in tile_shapes(machine):
-        if blocks > max(1, lanes_blocks) and blocks > 2:
-            continue
-        knobs = {"algorithm": DIRECT, "columns": columns, "blocks": min(blocks, lanes_blocks)}
-        probe = make_plan(problem, Point.of(rows=10**9, panels=1, split=1, **knobs), machine)
+    copies = (1,) if must_copy(problem) else (0, 1)
+    for (columns, blocks), copy in itertools.product(_shapes(problem, machine), copies):
+        knobs = {"algorithm": DIRECT, "columns": columns, "blocks": blocks, "copy": copy}
+        probe = make_plan(problem, Point.of(rows=10**9, panels=1, split=1, **knobs))
         for rows, split in itertools.product(_rows(problem, probe), _splits(problem, probe)):
             point = Point.of(rows=rows, panels=1, split=split, **knobs)
-            for panels in _panels(problem, make_plan(problem, point, machine), machine):
+            for panels in _panels(problem, make_plan(problem, point), machine):
                 yield Point.of(rows=rows, panels=panels, split=split, **knobs)
 
 
 def _cost(problem: Problem, point: Point, machine: Machine) -> float:
-    """The hand-written choice is the point of the least cost."""
-    plan = make_plan(problem, point, machine)
+    """The hand-written choice is the point of the least cost: cycles, as far as can be told."""
+    plan = make_plan(problem, point)
+    images = max(1, problem["batch"]) * problem["groups"]
+    tasks = images * plan.parts * plan.row_blocks
+    rounds = ceil_div(tasks, machine.cores) * machine.cores / tasks
+    return (_compute(problem, plan) + _traffic(problem, plan)) * images * rounds
+
+
+def _tiles(plan: DirectPlan) -> int:
+    """Register tiles of one image, group and panel."""
+    whole, rest = divmod(plan.lines, plan.rows)
+    return whole * plan.tiles + ceil_div(rest * plan.width, plan.columns)
+
+
+def _compute(problem: Problem, plan: DirectPlan) -> float:
+    """Cycles of one image's and group's register tiles: two multiply-accumulates, or two
+    loads, a cycle; fewer than eight accumulators wait for each other.
+    """
+    c, b = plan.columns, plan.blocks
+    steps = plan.in_blocks * plan.in_block * problem["kernel_h"] * problem["kernel_w"]
+    step = max(c * b / 2, 4.0, 0.51 * (c + b)) + 0.02 * (c + b)
+    return _tiles(plan) * plan.panels * (steps * step + plan.chunks * (c * b + 16))
+
+
+def _traffic(problem: Problem, plan: DirectPlan) -> float:
+    """Cycles that one image and group wait for memory beyond the first-level cache."""
     taps = problem["kernel_h"] * problem["kernel_w"]
-    panel = 4.0 * taps * plan.in_block * plan.split * plan.blocks * plan.lanes
-    # Weights from the second-level cache delay the reduction a little.
-    streaming = 1.0 if panel <= 28 * 1024 else 1.02 + 0.02 * plan.blocks
-    return _makespan(problem, plan, machine) * streaming
+    ic = plan.in_blocks * plan.in_block
+    panel = 4.0 * ic * taps * plan.blocks * plan.lanes
+    resident = panel * plan.split / plan.in_blocks <= _FIRST_LEVEL
+    cycles = 0.0 if resident else _tiles(plan) * plan.panels * panel * _SECOND_LEVEL_CYCLES
+    # Every task reads its weights anew, from afar where they do not stay near.
+    far = panel * plan.panels_per_task > _SECOND_LEVEL / 2
+    weights = panel * plan.panels * plan.row_blocks
+    cycles += weights * (_FAR_CYCLES if far else _SECOND_LEVEL_CYCLES)
+    if not plan.in_place:
+        copied = ic * plan.input_rows * plan.input_width * plan.row_blocks * plan.parts
+        return cycles + _COPY_CYCLES * copied / plan.lanes
+    # A line of the cache holds positions that a stride leaves out.
+    touched = 4.0 * ic * plan.rows * plan.width * (1 if plan.flat else problem["stride_w"])
+    if touched > _SECOND_LEVEL / 2:
+        cycles += touched * plan.row_blocks * plan.panels * _FAR_CYCLES
+    return cycles
 
 
 def points(problem: Problem, machine: Machine) -> Sequence[Point]:
@@ -115,14 +146,12 @@ def points(problem: Problem, machine: Machine) -> Sequence[Point]:
 
 def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
     """What the nest of ``point`` does."""
-    plan = make_plan(problem, point, machine)
+    plan = make_plan(problem, point)
     p, taps = problem, problem["kernel_h"] * problem["kernel_w"]
     images = max(1, p["batch"])
     ic = plan.in_blocks * plan.in_block
     width = plan.blocks * plan.lanes
-    whole, rest = divmod(plan.lines, plan.rows)
-    tiles = whole * plan.tiles + ceil_div(rest * plan.width, plan.columns)
-    tiles *= images * p["groups"] * plan.panels
+    tiles = images * p["groups"] * plan.panels * _tiles(plan)
     tasks = images * p["groups"] * plan.parts * plan.row_blocks
     padded = 4.0 * ic * plan.input_rows * plan.input_width
     copied = 0.0 if plan.in_place else padded * tasks
