@@ -17,6 +17,8 @@ from motet.runtime.device import Array
 from motet.runtime.session import ModelSession
 from motet.tensors import parse_shapes
 
+FLOOR = 1e-3
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -120,11 +122,14 @@ def _difference(times: Mapping[str, Times]) -> float | None:
 
 
 def difference(ours: Sequence[Array], theirs: Sequence[Array]) -> float:
-    """Largest of |ours - theirs| over the largest |theirs|, of all outputs; 0 of equal ones."""
+    """Largest of |ours - theirs| over the largest |theirs|, of all outputs; 0 of equal ones.
+
+    An output below ``FLOOR`` counts as that large: rounding of what cancels is no difference.
+    """
     found = [0.0]
     for one, other in zip(ours, theirs, strict=True):
         if other.size:
             exact = other.astype(np.float64)
-            scale = float(np.abs(exact).max()) or 1.0
+            scale = max(float(np.abs(exact).max()), FLOOR)
             found.append(float(np.abs(one.astype(np.float64) - exact).max()) / scale)
     return max(found)
