@@ -59,8 +59,9 @@ def _exp(x: Expr) -> Expr:
 
         def scaled(r: Expr) -> Expr:
             power = _horner(_EXP, r) * r * r + r + _f(1.0)
-            exponent = n.astype("int32") + tirx.const(127, "int32")
-            result = power * tirx.reinterpret("float32", exponent << tirx.const(23, "int32"))
+            # Added to the exponent bits: 2^128 has no representation, a result below it has.
+            bits = tirx.reinterpret("int32", power) + (n.astype("int32") << tirx.const(23, "int32"))
+            result = tirx.reinterpret("float32", bits)
             result = tirx.Select(x > _f(_LARGEST), _f(float("inf")), result)
             result = tirx.Select(x < _f(_SMALLEST), _f(0.0), result)
             return tirx.Select(tirx.isnan(x), x, result)
@@ -68,8 +69,7 @@ def _exp(x: Expr) -> Expr:
         return _let("r", remainder, scaled)
 
     def rounded(c: Expr) -> Expr:
-        # 2^128 has no representation: beyond 127 the remainder takes the rest.
-        return tirx.min(tirx.floor(c * _f(1.44269504088896341) + _f(0.5)), _f(127.0))
+        return tirx.floor(c * _f(1.44269504088896341) + _f(0.5))
 
     clamped = tirx.max(tirx.min(x, _f(_LARGEST)), _f(_SMALLEST))
     return _let("c", clamped, lambda c: _let("n", rounded(c), lambda n: of_parts(c, n)))
@@ -85,7 +85,7 @@ def _rational(tables: tuple[Sequence[float], Sequence[float]], limit: float, x: 
     ratio = _let(
         "c",
         clamped,
-        lambda c: _let("s", c * c, lambda s: c * _horner(over, s) / _horner(under, s)),
+        lambda c: _let("s", c * c, lambda s: c * (_horner(over, s) / _horner(under, s))),
     )
     return tirx.Select(tirx.isnan(x), x, ratio)
 
