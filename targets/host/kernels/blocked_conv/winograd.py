@@ -1,19 +1,45 @@
-"""Winograd's convolution F(2x2, 3x3) and F(4x4, 3x3) in the blocked layout."""
+"""Winograd's convolutions F(2x2, 3x3) and F(4x4, 3x3) in the blocked layout.
+
+They compute a tile of 2 x 2 or 4 x 4 outputs with 16 or 36 products per pair of channels in
+place of 36 or 144 (``winograd_matrices`` has the formula and its sources), for 16/9 or 36/9 of
+the weights' memory. The products of all tiles are a matrix product for each of the 16 or 36
+points (``winograd_nest``).
+
+Error: on normal input and weights of 16 to 512 channels the largest error, relative to the
+largest output, stays below 2e-6 with tiles of 2 and below 5e-6 with tiles of 4, against 3e-6
+of a direct sum in float32; 1e-5 is the bound that tests hold. A specification that forbids
+reassociation forbids both.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from numpy.typing import NDArray
+
+from motet.targets.host.kernels.blocked_conv import winograd_cost
 from motet.targets.host.kernels.blocked_conv.request import Request, Written
 from motet.targets.host.kernels.blocked_conv.winograd_matrices import matrices, pack_weights
 from motet.targets.host.kernels.blocked_conv.winograd_nest import write_nest
-from motet.targets.host.kernels.blocked_conv.winograd_plan import LOCAL, SHARED, plan_of
+from motet.targets.host.kernels.blocked_conv.winograd_plan import (
+    LOCAL,
+    SHARED,
+    Plan,
+    plan_for,
+    plan_of,
+)  # fmt: skip
 from motet.targets.host.kernels.blocked_conv.winograd_writing import Writing
 from motet.targets.host.kernels.conv_plan import PARALLEL_FLOPS
-from motet.targets.host.kernels.operand import Packing
 from motet.targets.host.loops import constant_of, product, scratch
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Nest, Point, Problem
+
+_SIZES = (4, 2)
+_TILES = (12, 24, 48)
+_REGISTER_TILES = (6, 2, 1), (6, 2, 2), (4, 3, 1)
+_WIDE_REGISTER_TILES = (12, 2, 1), (8, 3, 1), (6, 4, 1)
+"""(rows, vectors, panels) that fit 16 registers, and 32."""
 
 
 def applies(problem: Problem) -> bool:
@@ -28,42 +54,52 @@ def applies(problem: Problem) -> bool:
 
 
 def pays(problem: Problem) -> bool:
-    """Whether the hand-written choice is this algorithm."""
-    return False
+    """Whether the hand-written choice is this algorithm: by arithmetic, on one core."""
+    best = min(winograd_cost.cycles(problem, point, 1) for point in _space(problem))
+    return best < winograd_cost.direct_cycles(problem)
 
 
 def points(problem: Problem, machine: Machine) -> Sequence[Point]:
-    """Legal points, the hand-written choice first."""
-    return [
-        Point.of(algorithm=size, order=order, tiles=tiles, rows=6, vectors=2, panels=1)
-        for size in (4, 2) for order in (LOCAL, SHARED) for tiles in (24, 12, 48)
-    ]  # fmt: skip
+    """Legal points, the quickest by arithmetic first."""
+    return sorted(
+        _space(problem), key=lambda point: winograd_cost.cycles(problem, point, machine.cores)
+    )
+
+
+def _space(problem: Problem) -> list[Point]:
+    """A point for each different plan."""
+    shapes = _WIDE_REGISTER_TILES if problem["block"] == 16 else _REGISTER_TILES
+    made: dict[Plan, Point] = {}
+    for size in _SIZES:
+        for order in (LOCAL, SHARED):
+            for tiles in _TILES:
+                for rows, vectors, panels in shapes:
+                    point = Point.of(
+                        algorithm=size, order=order, tiles=tiles, rows=rows, vectors=vectors,
+                        panels=panels,
+                    )  # fmt: skip
+                    made.setdefault(plan_of(problem, point), point)
+    return list(made.values())
 
 
 def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
     """What the nest of ``point`` does."""
-    raise NotImplementedError
+    return winograd_cost.describe(problem, point)
 
 
 def emit(request: Request) -> Written:
-    """The nest."""
-    conv, point, machine = request.conv, request.point, request.machine
-    problem = Problem.of(
-        "", block=conv.block, channels=conv.channels, outs=conv.outs,
-        out_height=conv.out_height, out_width=conv.out_width,
-    )  # fmt: skip
-    plan = plan_of(problem, point)
+    """The nest, and its weights ``[sweep][point][panel][input channel][output channel]``."""
+    conv, source = request.conv, request.source
+    assert source is not None, "Winograd's weights are packed when the kernel is made"
+    plan = plan_for(conv, request.point)
     dtype = str(request.epilogue.anchor.output.dtype)
     shape = [plan.sweeps, plan.points, plan.panels, conv.channels, plan.columns]
     weights = scratch("packed", shape, dtype)
     work = constant_of(product([conv.batch, conv.flops]))
-    worth_it = machine.cores > 1 and (work is None or work >= PARALLEL_FLOPS)
-    writing = Writing(request, plan, matrices(plan.size), weights, dtype, worth_it)
-    assert request.source is not None, "Winograd's weights are packed when the kernel is made"
-    axes = request.source[1]
+    several = request.machine.cores > 1 and (work is None or work >= PARALLEL_FLOPS)
 
-    def pack(values: object) -> object:
-        return pack_weights(values.transpose(axes), plan.size, plan.panels, plan.columns)
+    def pack(values: NDArray[Any]) -> NDArray[Any]:
+        return pack_weights(values.transpose(source[1]), plan.size, plan.panels, plan.columns)
 
-    packing: Packing = pack
-    return Written(write_nest(writing), (weights, packing))
+    writing = Writing(request, plan, matrices(plan.size), weights, dtype, several)
+    return Written(write_nest(writing), (weights, pack))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from motet.targets.host.kernels.blocked_conv.geometry import BlockedConv
 from motet.targets.host.loops import round_up
 from motet.targets.host.space import Point, Problem
 
@@ -89,12 +90,29 @@ class Plan:
 
 
 def plan_of(problem: Problem, point: Point) -> Plan:
-    """The plan of a point; its group is made smaller where groups can be of equal size."""
-    size, block = point["algorithm"], problem["block"]
-    down, across = (-(-problem[f"out_{axis}"] // size) for axis in ("height", "width"))
+    """The plan of a point."""
+    extents = problem["out_height"], problem["out_width"]
+    return _plan(point, extents, problem["block"], (problem["channels"], problem["outs"]))
+
+
+def plan_for(conv: BlockedConv, point: Point) -> Plan:
+    """The plan of a point."""
+    extents = conv.out_height, conv.out_width
+    return _plan(point, extents, conv.block, (conv.channels, conv.outs))
+
+
+def _plan(point: Point, extents: tuple[int, int], block: int, channels: tuple[int, int]) -> Plan:
+    """Groups are of equal size, register tiles no larger than they; sweeps that would be
+    mostly padding are narrower.
+    """
+    size = point["algorithm"]
+    down, across = (-(-extent // size) for extent in extents)
     groups = -(-down * across // point["tiles"])
+    group = -(-down * across // groups)
+    ic_blocks, oc_blocks = (-(-count // block) for count in channels)
+    vectors = min(point["vectors"], oc_blocks)
+    panels = min(point["panels"], -(-oc_blocks // vectors))
     return Plan(
-        size, point["order"], down, across, -(-down * across // groups), point["rows"],
-        point["vectors"], point["panels"], block, problem["channels"] // block,
-        -(-problem["outs"] // block),
+        size, point["order"], down, across, group, min(point["rows"], group), vectors, panels,
+        block, ic_blocks, oc_blocks,
     )  # fmt: skip
