@@ -193,7 +193,8 @@ def products() -> list[Problem]:
 
 def problems(lanes: int) -> list[Problem]:
     """Every problem there is to measure, in the order to measure them in."""
-    convs = iter(convolutions(lanes))
-    by_threes = list(iter(lambda: list(islice(convs, 3)), []))
-    mixed = zip_longest(by_threes, ([product] for product in products()), fillvalue=[])
-    return [problem for pair in mixed for several in pair for problem in several]
+    convs, others = iter(convolutions(lanes)), iter(products())
+    found = list[Problem]()
+    while together := [*islice(convs, 3), *islice(others, 1)]:
+        found += together
+    return found

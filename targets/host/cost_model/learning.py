@@ -82,7 +82,7 @@ def fit_family(groups: Sequence[Group], rounds: int = training.ROUNDS) -> Forest
 def _weight(group: Group) -> NDArray[np.float64]:
     """Points near the best of their problem count most: they are what a choice is between."""
     behind = group.target - group.target.min()
-    return np.exp2(-2.0 * behind) + 0.1
+    return np.asarray(np.exp2(-2.0 * behind) + 0.1)
 
 
 def by_family(groups: Iterable[Group]) -> dict[str, list[Group]]:

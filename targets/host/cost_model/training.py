@@ -72,7 +72,7 @@ def to_forest(booster: Any, names: Sequence[str]) -> Forest:
     trees = learner["gradient_booster"]["model"]["trees"]
     nodes = max(len(tree["left_children"]) for tree in trees)
     base = np.float32(str(learner["learner_model_param"]["base_score"]).strip("[]"))
-    parts = {
+    parts: dict[str, NDArray[Any]] = {
         "feature": np.full((len(trees), nodes), -1, np.int16),
         "threshold": np.zeros((len(trees), nodes), np.float32),
         "left": np.zeros((len(trees), nodes), np.int16),
