@@ -9,7 +9,8 @@ two matrices in numpy is quicker than the first kernel, it sets the peak.
 
 Operations are two for each multiply-accumulate of the ONNX model (an algorithm with fewer,
 as Winograd's, may pass the bound); bytes are weights, inputs and outputs, once each. Weights
-that stay in the cache between runs are read quicker than that.
+that stay in the cache between runs are read quicker than that, and a run reads few rows of
+an embedding's table, which counts wholly.
 """
 
 from __future__ import annotations
