@@ -8,6 +8,9 @@ whole reduction::
         for the last spatial axis, a few vectors at a time:
             acc[v] = init;  for reduction: acc[v] = combine(acc[v], x[v])
 
+where a single vector of them (a block of channels) takes several elements in turn, as one
+chain of additions is slower than memory.
+
 Where the reduction itself runs over neighbouring elements (a mean or a maximum of a row),
 each lane accumulates every ``lanes``-th element and the lanes are combined at the end, which
 reassociates sums::
@@ -49,6 +52,7 @@ from motet.targets.host.machine import Machine
 from motet.targets.host.stages import Axis, Stage
 
 _ACCUMULATED_VECTORS = 4
+_CHAINS = 4
 _COMBINERS = (
     tirx.Add, tirx.Mul, tirx.Max, tirx.Min, tirx.And, tirx.Or,
 )  # fmt: skip
@@ -142,6 +146,8 @@ def _side_by_side(stage: Stage, machine: Machine, lanes: int) -> Stmt:
     }
 
     def block(lead: Sequence[Expr], start: Expr, width: int) -> Stmt:
+        if width == lanes and _chained(stage):
+            return _chains(stage, lead, start, width)
         acc = accumulators[width]
 
         def step(*at: Expr) -> Stmt:
@@ -164,6 +170,56 @@ def _side_by_side(stage: Stage, machine: Machine, lanes: int) -> Stmt:
         return _pieces("x", _widths(last.extent, lanes), lambda i, w: block(lead, i, w))
 
     return _over(outer, row, _is_large(stage, machine))
+
+
+def _chained(stage: Stage) -> bool:
+    """Whether one vector of accumulators would wait for itself over a long reduction."""
+    if _combiner(stage) is None:
+        return False
+    steps = constant_of(_extent(_groups(stage, stage.reduction)[-1]))
+    return steps is not None and steps >= 2 * _CHAINS
+
+
+def _chains(stage: Stage, lead: Sequence[Expr], start: Expr, width: int) -> Stmt:
+    """One vector of results, each lane from every ``_CHAINS``-th element in turn."""
+    combine = _combiner(stage)
+    assert combine is not None
+    *outer, inner = _groups(stage, stage.reduction)
+    steps = constant_of(_extent(inner)) or 0
+    acc = scratch("chains", [_CHAINS * width], stage.output.dtype)
+    axes = [a.var for a in stage.spatial]
+
+    def step(at: Sequence[Expr], i: Expr, chain: int) -> Stmt:
+        def lane(v: Expr) -> Stmt:
+            values = dict(zip(axes, [*lead, start + v], strict=True))
+            for group, k in zip((*outer, inner), (*at, i), strict=True):
+                values.update(unfuse(group, k))
+            own = chain * width + v
+            return store(acc, _with_accumulator(stage, load(acc, own), values), own)
+
+        return _lane_loop(width, lane)
+
+    def steps_of(*at: Expr) -> Stmt:
+        rest = range(steps // _CHAINS * _CHAINS, steps)
+        return seq(
+            loop(
+                "k", steps // _CHAINS,
+                lambda k: seq(*[step(at, k * _CHAINS + c, c) for c in range(_CHAINS)]),
+            ),
+            *[step(at, index(i), i % _CHAINS) for i in rest],
+        )  # fmt: skip
+
+    names = [f"r{i}" for i in range(len(outer))]
+    return seq(
+        allocate(acc),
+        *[
+            _lane_loop(width, lambda v, c=c: store(acc, start_of(stage), v + c * width))
+            for c in range(_CHAINS)
+        ],
+        nest(names, [_extent(g) for g in outer], steps_of),
+        *_folded(acc, _CHAINS * width, combine, width),
+        _lane_loop(width, lambda v: store(stage.output, load(acc, v), *lead, start + v)),
+    )
 
 
 def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Any) -> Stmt:
@@ -201,9 +257,11 @@ def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Any) -> S
     return _over(stage.spatial, whole, _is_large(stage, machine))
 
 
-def _folded(acc: Buffer, width: int, combine: Callable[[Expr, Expr], Expr]) -> list[Stmt]:
-    """Combines ``width`` accumulators, a power of two, into the first one: half onto half."""
-    halves = [width >> k for k in range(1, width.bit_length())]
+def _folded(
+    acc: Buffer, width: int, combine: Callable[[Expr, Expr], Expr], least: int = 1
+) -> list[Stmt]:
+    """Combines ``width`` accumulators, a power of two, into the first ``least``: half onto half."""
+    halves = [half for k in range(1, width.bit_length()) if (half := width >> k) >= least]
 
     def fold(half: int) -> Stmt:
         return _lane_loop(half, lambda v: store(acc, combine(load(acc, v), load(acc, v + half)), v))
