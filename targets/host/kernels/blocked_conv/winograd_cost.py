@@ -16,7 +16,7 @@ _INPUT_CYCLES, _OUTPUT_CYCLES = 4.2, 2.8
 """Of one vector of a tile in the input and output transforms, memory included."""
 _LAUNCH_CYCLES = 3000
 # Cycles per byte. Memory: what is left when products run meanwhile.
-_MEMORY, _THIRD_LEVEL, _NEAR = 0.08, 0.1, 0.01
+_MEMORY, _THIRD_LEVEL, _NEAR = 0.11, 0.1, 0.01
 _SECOND_LEVEL_BYTES, _THIRD_LEVEL_BYTES = 320 << 10, 12 << 20
 _KEPT_WEIGHT_BYTES = 3 << 20
 _DIRECT_RATE = 0.9
