@@ -41,6 +41,14 @@ def _f(value: float) -> Expr:
     return tirx.const(value, "float32")
 
 
+def kept_nan(x: Expr, result: Expr) -> Expr:
+    """``result``, or ``x`` where that is NaN.
+
+    A comparison that is false of NaN: TVM calls ``isnan`` lane by lane, and folds ``x == x``.
+    """
+    return tirx.Select(x <= tirx.const(float("inf"), x.ty.dtype), result, x)
+
+
 def _horner(coefficients: Sequence[float], x: Expr) -> Expr:
     value = _f(coefficients[0])
     for c in coefficients[1:]:
@@ -53,6 +61,15 @@ def _let(name: str, value: Expr, body: Callable[[Expr], Expr]) -> Expr:
     return tirx.Let(var, value, body(var))
 
 
+def _clamped(x: Expr, low: float, high: float) -> Expr:
+    """``x`` between two bounds; NaN, which no comparison is true of, stays.
+
+    A test for NaN of its own would keep TVM from vectorising the expression.
+    """
+    above = tirx.Select(x < _f(low), _f(low), x)
+    return tirx.Select(x > _f(high), _f(high), above)
+
+
 def _exp(x: Expr) -> Expr:
     def of_parts(clamped: Expr, n: Expr) -> Expr:
         remainder = clamped - n * _f(_LN2_HIGH) - n * _f(_LN2_LOW)
@@ -63,16 +80,18 @@ def _exp(x: Expr) -> Expr:
             bits = tirx.reinterpret("int32", power) + (n.astype("int32") << tirx.const(23, "int32"))
             result = tirx.reinterpret("float32", bits)
             result = tirx.Select(x > _f(_LARGEST), _f(float("inf")), result)
-            result = tirx.Select(x < _f(_SMALLEST), _f(0.0), result)
-            return tirx.Select(tirx.isnan(x), x, result)
+            return tirx.Select(x < _f(_SMALLEST), _f(0.0), result)
 
         return _let("r", remainder, scaled)
 
     def rounded(c: Expr) -> Expr:
         return tirx.floor(c * _f(1.44269504088896341) + _f(0.5))
 
-    clamped = tirx.max(tirx.min(x, _f(_LARGEST)), _f(_SMALLEST))
-    return _let("c", clamped, lambda c: _let("n", rounded(c), lambda n: of_parts(c, n)))
+    return _let(
+        "c",
+        _clamped(x, _SMALLEST, _LARGEST),
+        lambda c: _let("n", rounded(c), lambda n: of_parts(c, n)),
+    )
 
 
 def _sigmoid(x: Expr) -> Expr:
@@ -81,13 +100,11 @@ def _sigmoid(x: Expr) -> Expr:
 
 def _rational(tables: tuple[Sequence[float], Sequence[float]], limit: float, x: Expr) -> Expr:
     over, under = tables
-    clamped = tirx.max(tirx.min(x, _f(limit)), _f(-limit))
-    ratio = _let(
+    return _let(
         "c",
-        clamped,
+        _clamped(x, -limit, limit),
         lambda c: _let("s", c * c, lambda s: c * (_horner(over, s) / _horner(under, s))),
     )
-    return tirx.Select(tirx.isnan(x), x, ratio)
 
 
 _FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
