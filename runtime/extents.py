@@ -39,6 +39,9 @@ def extent_of(number: int, registers: Sequence[Register]) -> Extent:
     """The bytes of register ``number``."""
     register = registers[number]
     size = bytes_in(register.dtype, register.shape)
+    while size is None and isinstance(register.place, View):  # another shape of as many bytes
+        register = registers[register.place.source]
+        size = bytes_in(register.dtype, register.shape)
     start, place = 0, register.place
     while isinstance(place, (View, Part)):
         start += place.offset if isinstance(place, Part) else 0

@@ -130,6 +130,16 @@ def test_a_view_of_a_part_is_written_as_the_part() -> None:
     verify_program("m", again, [])
 
 
+def test_an_empty_tensor_in_another_shape_need_not_be_written() -> None:
+    draft = Draft()
+    draft.input("x", ("N",))
+    empty = draft.stored((0, 3))
+    verify_program("m", draft.finish(y=draft.view(empty, ("N", 3))), [])
+    full = draft.stored((1, 3))
+    with pytest.raises(BundleError, match="an output holds bytes that no instruction wrote"):
+        verify_program("m", draft.finish(y=draft.view(full, ("N", 3))), [])
+
+
 def test_a_part_of_an_array() -> None:
     whole = np.arange(24, dtype=np.float32).reshape(4, 6)
     found = part(whole, 32, (2, 5))
