@@ -33,13 +33,12 @@ class Situation:
 
 
 def ideal_seconds(nest: Nest, situation: Situation) -> float:
-    """The larger of arithmetic at a nominal rate and bytes over a nominal bandwidth.
-
-    It depends on the problem alone, so it does not change how points rank.
+    """The larger of the nest's arithmetic at a nominal rate and its bytes over a nominal
+    bandwidth: what measured times are divided by, so that there is less to learn.
     """
     rate = FLOPS_PER_LANE * nest.lanes * situation.threads
     moved = nest.read_bytes + nest.weight_bytes + nest.written_bytes
-    return max(nest.flops / rate, moved / BYTES_PER_SECOND, 1e-7)
+    return max(nest.executed_flops / rate, moved / BYTES_PER_SECOND, 1e-7)
 
 
 def _log(value: float) -> float:

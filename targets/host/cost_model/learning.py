@@ -25,12 +25,22 @@ _NO_SHAPE = ("batch", "prologue", "constant", "reassociate", "block", "block_in"
 class Group:
     """One sample with its features: rows of ``table`` belong to its points, in order.
 
-    target: log2(seconds / ideal seconds).
+    ideal: seconds that the measured ones are divided by.
     """
 
     sample: Sample
     rows: tuple[Mapping[str, float], ...]
-    target: NDArray[np.float64]
+    ideal: NDArray[np.float64]
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Measured, as log2 of seconds."""
+        return np.log2(np.array(self.sample.seconds))
+
+    @property
+    def target(self) -> NDArray[np.float64]:
+        """What a forest learns: log2(seconds / ideal seconds)."""
+        return np.asarray(self.times - np.log2(self.ideal))
 
 
 def groups_of(data: DataSet, families: Mapping[str, Family]) -> list[Group]:
@@ -51,9 +61,8 @@ def _group(sample: Sample, host: Host, families: Mapping[str, Family]) -> Group 
     rows = tuple(point_features(family, problem, point, situation) for point in kept)
     nests = [family.describe(problem, point, host.machine) for point in kept]
     ideal = np.array([ideal_seconds(nest, situation) for nest in nests])
-    seconds = np.array(list(kept.values()))
     own = Sample(problem, sample.threads, tuple(kept), tuple(kept.values()))
-    return Group(own, rows, np.log2(seconds / ideal))
+    return Group(own, rows, ideal)
 
 
 def shape_of(problem: Problem) -> str:
@@ -81,7 +90,7 @@ def fit_family(groups: Sequence[Group], rounds: int = training.ROUNDS) -> Forest
 
 def _weight(group: Group) -> NDArray[np.float64]:
     """Points near the best of their problem count most: they are what a choice is between."""
-    behind = group.target - group.target.min()
+    behind = group.times - group.times.min()
     return np.asarray(np.exp2(-2.0 * behind) + 0.1)
 
 
@@ -103,8 +112,10 @@ def train(data: DataSet, families: Mapping[str, Family]) -> CostModel:
     return CostModel(data.host, fit_families(groups_of(data, families)))
 
 
-def held_out(groups: Sequence[Group]) -> Iterator[tuple[Group, NDArray[np.float32]]]:
-    """Every group of one family with what a model says that never saw its shape."""
+def held_out(groups: Sequence[Group]) -> Iterator[tuple[Group, NDArray[np.float64]]]:
+    """Every group of one family with the log2 of seconds that a model predicts which never saw
+    its shape.
+    """
     for fold in range(FOLDS):
         unseen = [group for group in groups if fold_of(group.sample.problem) == fold]
         seen = [group for group in groups if fold_of(group.sample.problem) != fold]
@@ -113,4 +124,5 @@ def held_out(groups: Sequence[Group]) -> Iterator[tuple[Group, NDArray[np.float3
         forest = fit_family(seen)
         for group in unseen:
             table = [[row.get(name, -1.0) for name in forest.names] for row in group.rows]
-            yield group, forest.predict(np.asarray(table, np.float32))
+            found = forest.predict(np.asarray(table, np.float32)).astype(np.float64)
+            yield group, found + np.log2(group.ideal)

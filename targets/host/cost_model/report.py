@@ -51,15 +51,15 @@ def spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
 
 
 def quality(
-    name: str, judged: Sequence[tuple[Group, NDArray[np.float32]]], first: Sequence[int]
+    name: str, judged: Sequence[tuple[Group, NDArray[np.float64]]], first: Sequence[int]
 ) -> Quality:
     """Figures of ``judged`` groups; ``first`` is each one's index of the hand-written point."""
     seconds = [np.array(group.sample.seconds) for group, _ in judged]
     chosen = np.array([s[int(np.argmin(p))] for s, (_, p) in zip(seconds, judged, strict=True)])
     best = np.array([s.min() for s in seconds])
     by_hand = np.array([s[i] for s, i in zip(seconds, first, strict=True)])
-    correlations = [spearman(g.target, p.astype(np.float64)) for g, p in judged]
-    errors = np.concatenate([np.abs(np.exp2(p - g.target) - 1) for g, p in judged])
+    correlations = [spearman(g.times, p) for g, p in judged]
+    errors = np.concatenate([np.abs(np.exp2(p - g.times) - 1) for g, p in judged])
     return Quality(
         family=name,
         problems=len(judged),
@@ -77,11 +77,11 @@ def quality(
 
 def report(data: DataSet, families: Mapping[str, Family]) -> list[Quality]:
     """Held-out quality, a line per family and one of all; the same for the same data."""
-    everything: list[tuple[Group, NDArray[np.float32]]] = []
+    everything: list[tuple[Group, NDArray[np.float64]]] = []
     firsts: list[int] = []
     found = list[Quality]()
     for name, groups in by_family(groups_of(data, families)).items():
-        judged, first = list[tuple[Group, NDArray[np.float32]]](), list[int]()
+        judged, first = list[tuple[Group, NDArray[np.float64]]](), list[int]()
         for group, predicted in held_out(groups):
             family, sample = families[name], group.sample
             by_hand = family.points(sample.problem, data.host.machine)[0]
