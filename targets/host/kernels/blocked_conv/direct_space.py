@@ -18,6 +18,7 @@ from motet.targets.host.space import Nest, Point, Problem
 PARALLEL_FLOPS = 1_000_000
 _FIRST_LEVEL = 28 * 1024
 _SECOND_LEVEL = 512 * 1024
+_INPUT_MOST = 0.85 * _SECOND_LEVEL
 # Cycles that a byte from the second-level cache and one from beyond it cost, beside the
 # arithmetic that goes on meanwhile; and a vector's copy.
 _SECOND_LEVEL_CYCLES = 0.005
@@ -52,7 +53,11 @@ def _rows(problem: Problem, plan: DirectPlan) -> list[int]:
         pitch *= problem["stride_h"] * problem["stride_w"]
     fitting = max(1, min(plan.lines, _INPUT_BYTES // pitch))
     blocks = ceil_div(plan.lines, fitting)
-    sizes = {ceil_div(plan.lines, k) for k in (blocks, 2 * blocks, 4 * blocks)}
+    counts = {max(1, blocks // 2), blocks, 2 * blocks, 4 * blocks}
+    near = _FIRST_LEVEL // 2 // pitch
+    if near * plan.width >= 8 * plan.columns:
+        counts.add(ceil_div(plan.lines, near))
+    sizes = {ceil_div(plan.lines, k) for k in counts}
     if plan.width == 1:
         sizes = {min(plan.lines, ceil_div(s, plan.columns) * plan.columns) for s in sizes}
     return sorted(sizes, reverse=True)
@@ -98,6 +103,8 @@ def _cost(problem: Problem, point: Point, machine: Machine) -> float:
     images = max(1, problem["batch"]) * problem["groups"]
     tasks = images * plan.parts * plan.row_blocks
     rounds = ceil_div(tasks, machine.cores) * machine.cores / tasks
+    # A core that is late holds up the others the longer, the larger its tasks are.
+    rounds += 0.15 * (machine.cores - 1) / tasks
     return (_compute(problem, plan) + _traffic(problem, plan)) * images * rounds
 
 
@@ -113,8 +120,11 @@ def _compute(problem: Problem, plan: DirectPlan) -> float:
     """
     c, b = plan.columns, plan.blocks
     steps = plan.in_blocks * plan.in_block * problem["kernel_h"] * problem["kernel_w"]
-    step = max(c * b / 2, 4.0, 0.51 * (c + b)) + 0.02 * (c + b)
-    return _tiles(plan) * plan.panels * (steps * step + plan.chunks * (c * b + 16))
+    step = max(c * b / 2, 4.0, 0.51 * (c + b))
+    # Measured: what begins and ends a tile hardly overlaps with its neighbours where tiles
+    # are large, or hold many output blocks.
+    ends = 1.5 * c * b + 8 * max(0, b - 2)
+    return _tiles(plan) * plan.panels * (steps * step + plan.chunks * ends)
 
 
 def _traffic(problem: Problem, plan: DirectPlan) -> float:
@@ -128,13 +138,17 @@ def _traffic(problem: Problem, plan: DirectPlan) -> float:
     far = panel * plan.panels_per_task > _SECOND_LEVEL / 2
     weights = panel * plan.panels * plan.row_blocks
     cycles += weights * (_FAR_CYCLES if far else _SECOND_LEVEL_CYCLES)
+    # Every panel reads the task's input; a line of the cache also holds positions that a
+    # stride leaves out.
+    touched = 4.0 * ic * plan.rows * plan.width
+    if not plan.flat:
+        touched *= problem["stride_w"] * (1 if plan.in_place else problem["stride_h"])
+    if touched > _FIRST_LEVEL / 2:
+        near = _SECOND_LEVEL_CYCLES if touched <= _INPUT_MOST else _FAR_CYCLES
+        cycles += touched * plan.row_blocks * plan.panels * near
     if not plan.in_place:
         copied = ic * plan.input_rows * plan.input_width * plan.row_blocks * plan.parts
-        return cycles + _COPY_CYCLES * copied / plan.lanes
-    # A line of the cache holds positions that a stride leaves out.
-    touched = 4.0 * ic * plan.rows * plan.width * (1 if plan.flat else problem["stride_w"])
-    if touched > _SECOND_LEVEL / 2:
-        cycles += touched * plan.row_blocks * plan.panels * _FAR_CYCLES
+        cycles += _COPY_CYCLES * copied / plan.lanes
     return cycles
 
 
