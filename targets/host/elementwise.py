@@ -126,7 +126,8 @@ def _extreme(
     for first, second in ((a, b), (b, a)):
         if isinstance(first, tirx.FloatImm) and float(first.value) == float(first.value):
             return tirx.Select(wins(first, second), first, second)
-    return tirx.Select(tirx.any(wins(a, b), tirx.isnan(a)), a, b)
+    # Compared, not asked with ``isnan``, which TVM does lane by lane.
+    return tirx.Select(a <= _like(float("inf"), a), tirx.Select(wins(a, b), a, b), a)
 
 
 def _equal(a: Expr, b: Expr) -> Expr:
@@ -138,8 +139,9 @@ def _equal(a: Expr, b: Expr) -> Expr:
 def _differs(a: Expr, b: Expr) -> Expr:
     if not _is_float(a):
         return tirx.Not(_equal(a, b))
-    # LLVM's "not equal" of TVM's choice is false for NaN.
-    return tirx.any(a < b, b < a, tirx.isnan(a), tirx.isnan(b))
+    # LLVM's "not equal" of TVM's choice is false for NaN; ``isnan`` would not be vectorised.
+    yes, no = (tirx.const(value, "bool") for value in (True, False))
+    return tirx.Select(a <= b, tirx.Select(b <= a, no, yes), yes)
 
 
 def _relu(x: Expr) -> Expr:
