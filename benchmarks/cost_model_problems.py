@@ -191,10 +191,48 @@ def products() -> list[Problem]:
     return list(dict.fromkeys(found))
 
 
+def pools(block: int) -> list[Problem]:
+    """Problems of family ``pool``: between convolutions, and of whole planes."""
+    chance = random.Random(2)
+    found = list[Problem]()
+    for _ in range(60):
+        kernel, stride, padding = chance.choice(((3, 2, 1), (2, 2, 0), (3, 1, 1), (5, 1, 2)))
+        size = chance.choice((7, 8, 14, 20, 28, 35, 56, 112))
+        if chance.random() < 0.3:
+            kernel, stride, padding = size, 1, 0
+        out = (size + 2 * padding - kernel) // stride + 1
+        found.append(Problem.of(
+            "pool", batch=chance.choice((-1, 1, 1, 2)),
+            channels=8 * chance.choice((2, 4, 8, 16, 24, 32, 64, 128, 256)),
+            height=size, width=size, out_height=out, out_width=out,
+            kernel_h=kernel, kernel_w=kernel, stride_h=stride, stride_w=stride,
+            dilation_h=1, dilation_w=1, top=padding, left=padding,
+            block=chance.choice((0, block, block, block)), item_bytes=4,
+            maximum=int(kernel < size and chance.random() < 0.7),
+        ))  # fmt: skip
+    return [problem for problem in dict.fromkeys(found) if problem["channels"] % block == 0]
+
+
+def recurrences() -> list[Problem]:
+    """Problems of family ``recurrence``: LSTM, GRU and RNN."""
+    chance = random.Random(3)
+    found = list[Problem]()
+    for _ in range(60):
+        gates, together = chance.choice(((4, 4), (4, 4), (3, 2), (3, 3), (1, 1)))
+        found.append(Problem.of(
+            "recurrence", steps=chance.choice((-1, 1, 10, 32, 100)),
+            batch=chance.choice((1, 1, 1, 2, 4, 8, -1)),
+            hidden=chance.choice((16, 32, 50, 64, 100, 128, 200, 256, 384, 512)),
+            gates=gates, together=together, lengths=0, bits=32,
+        ))  # fmt: skip
+    return list(dict.fromkeys(found))
+
+
 def problems(lanes: int) -> list[Problem]:
     """Every problem there is to measure, in the order to measure them in."""
-    convs, others = iter(convolutions(lanes)), iter(products())
+    convs, small = iter(convolutions(lanes)), iter(_in_turns([pools(lanes), recurrences()]))
+    others = iter(products())
     found = list[Problem]()
-    while together := [*islice(convs, 3), *islice(others, 1)]:
+    while together := [*islice(convs, 5), *islice(others, 2), *islice(small, 1)]:
         found += together
     return found

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from motet.targets.host.kernels.blocked_conv import family as blocked_conv
 from motet.targets.host.kernels.matmul import family as matmul
+from motet.targets.host.kernels.pooling import space as pooling
+from motet.targets.host.kernels.recurrent import family as recurrent
 from motet.targets.host.space import Family
 
 
 def families() -> dict[str, Family]:
     """Name -> family."""
-    return {family.name: family for family in (blocked_conv.FAMILY, matmul.FAMILY)}
+    every = (blocked_conv.FAMILY, matmul.FAMILY, pooling.FAMILY, recurrent.FAMILY)
+    return {family.name: family for family in every}

@@ -20,7 +20,7 @@ from motet.targets.host.cost_model.dataset import Sample
 from motet.targets.host.cost_model.features import Situation
 from motet.targets.host.cost_model.measure import Candidates, Measurer
 from motet.targets.host.cost_model.model import CostModel
-from motet.targets.host.cost_model.units import measurable
+from motet.targets.host.cost_model.unit_builders import measurable
 from motet.targets.host.machine import Caches, Machine
 from motet.targets.host.space import Family, Point, Problem
 from motet.targets.host.tuning_store import Scope, TuningStore

@@ -219,6 +219,35 @@ def test_products_ask_for_their_problem(changes: dict[str, int]) -> None:
     assert 0 < min(found.seconds) <= max(found.seconds) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("pool", {"maximum": 1}), ("pool", {"maximum": 0, "batch": -1}),
+        ("pool", {"maximum": 1, "block": 0}),
+        ("recurrence", {"gates": 4, "together": 4}), ("recurrence", {"gates": 3, "together": 2}),
+        ("recurrence", {"gates": 3, "together": 3, "steps": -1, "batch": 3}),
+        ("recurrence", {"gates": 1, "together": 1, "batch": -1}),
+    ],
+)  # fmt: skip
+def test_other_units_ask_for_their_problem(family: str, sizes: dict[str, int]) -> None:
+    machine = native_machine()
+    common = {
+        "pool": {
+            "batch": 1, "channels": 16, "height": 9, "width": 11, "out_height": 5, "out_width": 6,
+            "kernel_h": 3, "kernel_w": 3, "stride_h": 2, "stride_w": 2, "dilation_h": 1,
+            "dilation_w": 1, "top": 1, "left": 1, "block": machine.vector_bytes // 4,
+            "item_bytes": 4,
+        },
+        "recurrence": {"steps": 5, "batch": 1, "hidden": 40, "lengths": 0, "bits": 32},
+    }  # fmt: skip
+    problem = Problem.of(family, **{**common[family], **sizes})
+    points = families()[family].points(problem, machine)
+    with Measurer(machine, jobs=1) as measurer:
+        (found,) = measurer.measure([Candidates(problem, tuple(points[:2]))], 1, seconds=0.01)
+    assert found is not None
+    assert 0 < min(found.seconds) <= max(found.seconds) < 0.1
+
+
 def test_kernels_are_timed_and_a_crash_ends_nothing() -> None:
     machine, family = native_machine(), families()["blocked_conv"]
     small, large = convolution(), convolution(outs=128, height=18, out_height=18)
