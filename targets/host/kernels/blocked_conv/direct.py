@@ -2,7 +2,7 @@
 
 ::
 
-    for image, group, part of the panels, block of output lines: parallel
+    for group, part of the panels, image, block of output lines: parallel
         padded = the lines' input with its padding                   (unless read in place)
         for panel of ``blocks`` output blocks:
             for chunk of input blocks:
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 from tvm import tirx
@@ -59,11 +59,11 @@ from motet.targets.host.loops import (
     store,
 )
 
-__all__ = ["describe", "emit", "points"]
+__all__ = ["DirectNest", "describe", "emit", "points", "sums_of", "table_of", "worth_threads"]
 
 
 # Steps of the reduction that are written out, not looped over.
-_UNROLLED_STEPS = 8
+_UNROLLED_STEPS = 9
 # Of all kernel rows, those over padding.
 _SKIPPED_SHARE = 0.02
 
@@ -82,8 +82,11 @@ class _Task:
 
 
 @dataclass(frozen=True, eq=False)
-class _Nest:
-    """Writes the parts of the nest; ``x`` is the input in place or its padded copy, flat."""
+class DirectNest:
+    """Writes the parts of the nest; ``x`` is the input in place or its padded copy, flat.
+
+    ``dtype``, ``added`` and ``copied`` are what the nest of integers has otherwise.
+    """
 
     request: Request
     plan: DirectPlan
@@ -91,6 +94,15 @@ class _Nest:
     weights: Buffer
     sums: Buffer | None
     table: Buffer | None
+    dtype: ClassVar[str] = "float32"
+
+    def added(self, total: Expr, left: Expr, right: Expr) -> Expr:
+        """``total`` plus the products of two vectors."""
+        return total + left * right
+
+    def copied(self, n: Expr, g: Expr, line: Expr) -> Stmt:
+        """Fills ``x`` with the input of a task."""
+        return copy_input(self.request, self.plan, self.x, n, g, line)
 
     def positions(self, task: _Task, tile: Expr) -> tuple[list[Stmt], list[Expr], list[Expr]]:
         """Numbers of the tile's positions in the task, and where each reads its input."""
@@ -165,10 +177,14 @@ class _Nest:
                 return loop("kw", conv.kernel[1], lambda kw: tap(icb, kh, kw))
             return seq(*[tap(icb, kh, index(kw)) for kw in range(conv.kernel[1])])
 
-        if rows is None:
-            start, extent = index(0), index(conv.kernel[0])
-        else:
-            start, extent = rows
+        steps = plan.in_block * conv.kernel[0] * conv.kernel[1]
+        if rows is None and steps <= _UNROLLED_STEPS:
+            return loop(
+                "icb", count,
+                lambda i: seq(*[kernel_row(first + i, index(kh)) for kh in range(conv.kernel[0])]),
+            )  # fmt: skip
+
+        start, extent = rows or (index(0), index(conv.kernel[0]))
         return nest(
             ["icb", "kh"], [count, extent], lambda i, kh: kernel_row(first + i, start + kh)
         )  # fmt: skip
@@ -221,13 +237,13 @@ class _Nest:
             for k in range(kept_count):
                 i, v = (m, k) if by_columns else (k, m)
                 lane = ramp(index(v * lanes), lanes)
-                statements.append(store(acc[i], load(acc[i], lane) + value * held[k], lane))
+                statements.append(store(acc[i], self.added(load(acc[i], lane), value, held[k]), lane))
         return seq(*statements)
 
     def tile(self, task: _Task, panel: Expr, chunk: Expr, tile: Expr) -> Stmt:
         """One register tile, from its start to what becomes of it."""
         plan = self.plan
-        acc = [scratch(f"acc{i}", [plan.blocks * plan.lanes], "float32")
+        acc = [scratch(f"acc{i}", [plan.blocks * plan.lanes], self.dtype)
                for i in range(plan.columns)]  # fmt: skip
         binds, numbers, offsets = self.positions(task, tile)
         slots = [tile * plan.columns + i for i in range(plan.columns)]
@@ -238,7 +254,7 @@ class _Nest:
         def lane(v: int) -> Expr:
             return ramp(index(v * plan.lanes), plan.lanes)
 
-        zero = broadcast(tirx.const(0, "float32"), plan.lanes)
+        zero = broadcast(tirx.const(0, self.dtype), plan.lanes)
         start = seq(*[store(acc[i], zero, lane(v)) for i, v in each])
         if plan.chunks > 1:
             again = [store(acc[i], load(self.sums, slots[i], lane(v)), lane(v)) for i, v in each]
@@ -314,7 +330,7 @@ class _Nest:
             return sweep
         return seq(sweep, self.plain_output(task, panel))
 
-    def task(self, n: Expr, g: Expr, part: Expr, block: Expr) -> Stmt:
+    def task(self, g: Expr, part: Expr, n: Expr, block: Expr) -> Stmt:
         """The panels of a part for a block of lines."""
         plan, conv = self.plan, self.request.conv
         line = block * plan.rows
@@ -332,7 +348,7 @@ class _Nest:
         count = index(plan.panels_per_task)
         if plan.panels % plan.panels_per_task:
             count = tirx.min(count, plan.panels - first)
-        copy = None if plan.in_place else copy_input(self.request, plan, self.x, n, g, line)
+        copy = None if plan.in_place else self.copied(n, g, line)
         return seq(
             tirx.Bind(positions, simplify(rows * plan.width)),
             None if plan.in_place else allocate(self.x),
@@ -346,8 +362,9 @@ class _Nest:
     def write(self, several: bool) -> Stmt:
         """The whole nest."""
         plan, conv = self.plan, self.request.conv
-        extents = [conv.batch, conv.groups, plan.parts, plan.row_blocks]
-        return parallel(["n", "g", "part", "rows"], extents, self.task, several)
+        # Tasks that follow one another read the same weights.
+        extents = [conv.groups, plan.parts, conv.batch, plan.row_blocks]
+        return parallel(["g", "part", "n", "rows"], extents, self.task, several)
 
 
 def _skips_rows(conv: BlockedConv, plan: DirectPlan) -> bool:
@@ -369,18 +386,21 @@ def _flat_input(request: Request, plan: DirectPlan) -> tuple[Buffer, list[Stmt]]
     return flat, [tirx.DeclBuffer(flat, data=source.data)]
 
 
-def _sums(request: Request, plan: DirectPlan) -> Buffer | None:
+def sums_of(request: Request, plan: DirectPlan, dtype: str = "float32") -> Buffer | None:
+    """What chunks leave for the next one, and the last one for a plain output."""
     if plan.chunks == 1 and request.conv.block_out:
         return None
     slots = plan.tiles * plan.columns
-    return scratch("sums", [slots, plan.blocks * plan.lanes], "float32")
+    return scratch("sums", [slots, plan.blocks * plan.lanes], dtype)
 
 
-def _table(plan: DirectPlan) -> Buffer | None:
+def table_of(plan: DirectPlan) -> Buffer | None:
+    """Where each position of a task reads its first input element."""
     return None if plan.adjacent else scratch("table", [plan.tiles * plan.columns], "int64")
 
 
-def _worth_threads(request: Request) -> bool:
+def worth_threads(request: Request) -> bool:
+    """Whether there is work for more than one core."""
     batch = constant_of(request.conv.batch)
     work = None if batch is None else batch * request.conv.flops
     return request.machine.cores > 1 and (work is None or work >= PARALLEL_FLOPS)
@@ -396,11 +416,11 @@ def _packing(request: Request, plan: DirectPlan) -> Callable[[NDArray[Any]], NDA
 def emit(request: Request) -> Written:
     """The nest of a direct convolution."""
     problem = problem_of(request.conv, request.source is not None, True)
-    plan = make_plan(problem, request.point)
-    several = _worth_threads(request)
+    plan = make_plan(dict(problem.sizes), request.point)
+    several = worth_threads(request)
     packed = packed_buffer(request.conv, plan)
     x, declared = _flat_input(request, plan)
-    main = _Nest(request, plan, x, packed, _sums(request, plan), _table(plan)).write(several)
+    main = DirectNest(request, plan, x, packed, sums_of(request, plan), table_of(plan)).write(several)
     if request.source is not None:
         return Written(seq(*declared, main), (packed, _packing(request, plan)))
     pack = pack_at_run_time(packed, request.weights, request.conv, plan, several)

@@ -8,9 +8,13 @@ its own number (pointwise), lines of a single position.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from motet.targets.host.space import Point, Problem
+from motet.targets.host.space import Point
+
+Sizes = Mapping[str, int]
+"""A problem's sizes by name."""
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -102,7 +106,7 @@ class DirectPlan:
         return bool(self.positions % self.columns or self.last_positions % self.columns)
 
 
-def plain_input_fits(problem: Problem) -> bool:
+def plain_input_fits(problem: Sizes) -> bool:
     """Whether no output position reads outside the input."""
     p = problem
     high = (p["out_height"] - 1) * p["stride_h"] + (p["kernel_h"] - 1) * p["dilation_h"]
@@ -111,33 +115,34 @@ def plain_input_fits(problem: Problem) -> bool:
     return edges and high < p["height"] and wide < p["width"]
 
 
-def must_copy(problem: Problem) -> bool:
+def must_copy(problem: Sizes) -> bool:
     """Whether the input can only be read from a copy."""
     return bool(problem["prologue"]) or not plain_input_fits(problem)
 
 
-def make_plan(problem: Problem, point: Point) -> DirectPlan:
+def make_plan(problem: Sizes, point: Point) -> DirectPlan:
     """The cut that ``point`` names."""
     p = problem
-    in_place = not point["copy"]
+    knobs = dict(point.knobs)
+    in_place = not knobs["copy"]
     same = p["stride_h"] == p["stride_w"] == 1
     same = same and (p["height"], p["width"]) == (p["out_height"], p["out_width"])
     flat = p["kernel_h"] * p["kernel_w"] == 1 and (same or not in_place)
     lines, width = p["out_height"], p["out_width"]
     if flat and in_place:
         lines, width = lines * width, 1
-    rows, in_block = min(point["rows"], lines), p["block_in"] or 1
+    rows, in_block = min(knobs["rows"], lines), p["block_in"] or 1
     return DirectPlan(
-        lanes=p["block"], columns=point["columns"], blocks=point["blocks"],
+        lanes=p["block"], columns=knobs["columns"], blocks=knobs["blocks"],
         lines=lines, width=width, rows=rows,
-        out_blocks=ceil_div(p["outs"] // p["groups"], p["block"]), panels_per_task=point["panels"],
+        out_blocks=ceil_div(p["outs"] // p["groups"], p["block"]), panels_per_task=knobs["panels"],
         in_block=in_block, in_blocks=p["channels"] // p["groups"] // in_block,
-        split=point["split"], in_place=in_place, flat=flat, plain_output=p["block_out"] == 0,
+        split=knobs["split"], in_place=in_place, flat=flat, plain_output=p["block_out"] == 0,
         **_input_extents(p, rows, flat, in_place),
     )  # fmt: skip
 
 
-def _input_extents(problem: Problem, rows: int, flat: bool, in_place: bool) -> dict[str, int]:
+def _input_extents(problem: Sizes, rows: int, flat: bool, in_place: bool) -> dict[str, int]:
     """Rows and columns of an input plane as the tiles read it."""
     p = problem
     if in_place:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from motet.targets.host.kernels.blocked_conv.algorithms import DIRECT
 from motet.targets.host.kernels.blocked_conv.direct_plan import (
     DirectPlan,
+    Sizes,
     ceil_div,
     make_plan,
     must_copy,
@@ -18,7 +19,7 @@ from motet.targets.host.space import Nest, Point, Problem
 PARALLEL_FLOPS = 1_000_000
 _FIRST_LEVEL = 28 * 1024
 _SECOND_LEVEL = 512 * 1024
-_INPUT_MOST = 0.85 * _SECOND_LEVEL
+_INPUT_MOST = 0.6 * _SECOND_LEVEL
 # Cycles that a byte from the second-level cache and one from beyond it cost, beside the
 # arithmetic that goes on meanwhile; and a vector's copy.
 _SECOND_LEVEL_CYCLES = 0.005
@@ -46,7 +47,7 @@ def tile_shapes(machine: Machine) -> tuple[tuple[int, int], ...]:
     )  # fmt: skip
 
 
-def _rows(problem: Problem, plan: DirectPlan) -> list[int]:
+def _rows(problem: Sizes, plan: DirectPlan) -> list[int]:
     """Lines of a task: as many as the second-level cache holds the input of, and fewer."""
     pitch = plan.in_blocks * plan.in_block * 4 * plan.width
     if not plan.flat:
@@ -63,15 +64,16 @@ def _rows(problem: Problem, plan: DirectPlan) -> list[int]:
     return sorted(sizes, reverse=True)
 
 
-def _panels(problem: Problem, plan: DirectPlan, machine: Machine) -> list[int]:
+def _panels(problem: Sizes, plan: DirectPlan, machine: Machine) -> list[int]:
     """Panels of a task: all, or so few that there are tasks for every core."""
     tasks = max(1, problem["batch"]) * problem["groups"] * plan.row_blocks
     wanted = 4 * machine.cores if machine.cores > 1 else 1
     parts = min(plan.panels, max(1, ceil_div(wanted, tasks)))
-    return sorted({plan.panels, ceil_div(plan.panels, parts)})
+    fewer = max(1, parts // 2)
+    return sorted({plan.panels, ceil_div(plan.panels, fewer), ceil_div(plan.panels, parts)})
 
 
-def _splits(problem: Problem, plan: DirectPlan) -> list[int]:
+def _splits(problem: Sizes, plan: DirectPlan) -> list[int]:
     taps = problem["kernel_h"] * problem["kernel_w"]
     block_bytes = 4 * taps * plan.in_block * plan.blocks * plan.lanes
     fitting = max(1, min(plan.in_blocks, _PANEL_BYTES // block_bytes))
@@ -79,14 +81,14 @@ def _splits(problem: Problem, plan: DirectPlan) -> list[int]:
     return sorted({plan.in_blocks, ceil_div(plan.in_blocks, chunks)})
 
 
-def _shapes(problem: Problem, machine: Machine) -> list[tuple[int, int]]:
+def _shapes(problem: Sizes, machine: Machine) -> list[tuple[int, int]]:
     """Tile shapes no wider than a group's output blocks."""
     most = ceil_div(problem["outs"] // problem["groups"], problem["block"])
     narrowed = ((columns, min(blocks, most)) for columns, blocks in tile_shapes(machine))
     return list(dict.fromkeys(narrowed))
 
 
-def _every(problem: Problem, machine: Machine) -> Iterator[Point]:
+def _every(problem: Sizes, machine: Machine) -> Iterator[Point]:
     copies = (1,) if must_copy(problem) else (0, 1)
     for (columns, blocks), copy in itertools.product(_shapes(problem, machine), copies):
         knobs = {"algorithm": DIRECT, "columns": columns, "blocks": blocks, "copy": copy}
@@ -97,7 +99,7 @@ def _every(problem: Problem, machine: Machine) -> Iterator[Point]:
                 yield Point.of(rows=rows, panels=panels, split=split, **knobs)
 
 
-def _cost(problem: Problem, point: Point, machine: Machine) -> float:
+def _cost(problem: Sizes, point: Point, machine: Machine) -> float:
     """The hand-written choice is the point of the least cost: cycles, as far as can be told."""
     plan = make_plan(problem, point)
     images = max(1, problem["batch"]) * problem["groups"]
@@ -114,20 +116,20 @@ def _tiles(plan: DirectPlan) -> int:
     return whole * plan.tiles + ceil_div(rest * plan.width, plan.columns)
 
 
-def _compute(problem: Problem, plan: DirectPlan) -> float:
+def _compute(problem: Sizes, plan: DirectPlan) -> float:
     """Cycles of one image's and group's register tiles: two multiply-accumulates, or two
     loads, a cycle; fewer than eight accumulators wait for each other.
     """
     c, b = plan.columns, plan.blocks
     steps = plan.in_blocks * plan.in_block * problem["kernel_h"] * problem["kernel_w"]
-    step = max(c * b / 2, 4.0, 0.51 * (c + b))
+    step = max(c * b / 2, 4.0, 0.51 * (c + b)) * (1 + 0.02 * max(0, b - 2)) + 0.03 * (c + b)
     # Measured: what begins and ends a tile hardly overlaps with its neighbours where tiles
     # are large, or hold many output blocks.
-    ends = 1.5 * c * b + 8 * max(0, b - 2)
+    ends = c * b + 0.06 * (c * b) ** 2 + 8 * max(0, b - 2)
     return _tiles(plan) * plan.panels * (steps * step + plan.chunks * ends)
 
 
-def _traffic(problem: Problem, plan: DirectPlan) -> float:
+def _traffic(problem: Sizes, plan: DirectPlan) -> float:
     """Cycles that one image and group wait for memory beyond the first-level cache."""
     taps = problem["kernel_h"] * problem["kernel_w"]
     ic = plan.in_blocks * plan.in_block
@@ -148,20 +150,22 @@ def _traffic(problem: Problem, plan: DirectPlan) -> float:
         cycles += touched * plan.row_blocks * plan.panels * near
     if not plan.in_place:
         copied = ic * plan.input_rows * plan.input_width * plan.row_blocks * plan.parts
-        cycles += _COPY_CYCLES * copied / plan.lanes
+        skipping = plan.flat and problem["stride_w"] > 1
+        cycles += (3 if skipping else 1) * _COPY_CYCLES * copied / plan.lanes
     return cycles
 
 
 def points(problem: Problem, machine: Machine) -> Sequence[Point]:
     """Legal points, the hand-written choice first."""
-    every = dict.fromkeys(_every(problem, machine))
-    return tuple(sorted(every, key=lambda p: _cost(problem, p, machine))[:_MOST_POINTS])
+    sizes = dict(problem.sizes)
+    every = dict.fromkeys(_every(sizes, machine))
+    return tuple(sorted(every, key=lambda p: _cost(sizes, p, machine))[:_MOST_POINTS])
 
 
 def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
     """What the nest of ``point`` does."""
-    plan = make_plan(problem, point)
-    p, taps = problem, problem["kernel_h"] * problem["kernel_w"]
+    p = dict(problem.sizes)
+    plan, taps = make_plan(p, point), p["kernel_h"] * p["kernel_w"]
     images = max(1, p["batch"])
     ic = plan.in_blocks * plan.in_block
     width = plan.blocks * plan.lanes

@@ -25,10 +25,10 @@ from motet.targets.host.loops import (
 )
 
 
-def packed_buffer(conv: BlockedConv, plan: DirectPlan) -> Buffer:
+def packed_buffer(conv: BlockedConv, plan: DirectPlan, dtype: str = "float32") -> Buffer:
     """The buffer of packed weights."""
     shape = [conv.groups, plan.panels, plan.in_blocks, *conv.kernel, plan.in_block]
-    return scratch("packed", [*shape, plan.blocks * plan.lanes], "float32")
+    return scratch("packed", [*shape, plan.blocks * plan.lanes], dtype)
 
 
 def pack_weights(weights: NDArray[Any], groups: int, in_block: int, width: int) -> NDArray[Any]:
@@ -57,7 +57,7 @@ def pack_at_run_time(
             last = tirx.min(out, index(conv.oc - 1))
             value = weights.at([g * conv.oc + last, channel, kh, kw])
             if conv.oc % width:
-                value = tirx.Select(out < conv.oc, value, tirx.const(0, "float32"))
+                value = tirx.Select(out < conv.oc, value, tirx.const(0, packed.dtype))
             return store(packed, value, g, panel, icb, kh, kw, ic, o)
 
         return loop("o", width, element)
