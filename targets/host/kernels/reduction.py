@@ -212,10 +212,7 @@ def _chains(stage: Stage, lead: Sequence[Expr], start: Expr, width: int) -> Stmt
     names = [f"r{i}" for i in range(len(outer))]
     return seq(
         allocate(acc),
-        *[
-            _lane_loop(width, lambda v, c=c: store(acc, start_of(stage), v + c * width))
-            for c in range(_CHAINS)
-        ],
+        _lane_loop(_CHAINS * width, lambda v: store(acc, start_of(stage), v)),
         nest(names, [_extent(g) for g in outer], steps_of),
         *_folded(acc, _CHAINS * width, combine, width),
         _lane_loop(width, lambda v: store(stage.output, load(acc, v), *lead, start + v)),

@@ -40,7 +40,7 @@ from motet.targets.host.loops import (
 )  # fmt: skip
 
 # Combinations of one tile that are written out, not looped over.
-_UNROLLED = 200
+_UNROLLED = 100
 # Tiles at the edges that are written out; a plane with more of them is copied with its padding.
 MOST_EDGE_TILES = 4
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from motet.targets.host.kernels.pooling.request import Read, Request, task_statement
 from motet.targets.host.kernels.window import Window, emit_row
 from motet.targets.host.loops import (
-    VECTORIZED,
     Buffer,
     Expr,
     Stmt,
     allocate,
     index,
     load,
-    loop,
+    nest,
     ramp,
     scratch,
     seq,
@@ -33,14 +32,14 @@ def blocked_task(request: Request, n: Expr, c: Expr, first: Expr, count: Expr) -
     )
     line: Buffer = scratch("line", [width, request.block], request.dtype)
 
-    def pad(w: Expr) -> Stmt:
-        return loop("lane", request.block, lambda v: store(line, request.start, w, v), VECTORIZED)
+    def pad(first: int, columns: int) -> Stmt:
+        return nest(
+            ["w", "lane"], [columns, request.block],
+            lambda w, v: store(line, request.start, w + first, v),
+        )  # fmt: skip
 
     right = window.left + window.width
-    padding = [
-        loop("w", extent, lambda w, at=at: pad(w + at))
-        for at, extent in ((0, window.left), (right, width - right)) if extent
-    ]  # fmt: skip
+    padding = [pad(at, n) for at, n in ((0, window.left), (right, width - right)) if n]
     return task_statement(
         [*parts, allocate(line), *padding], count,
         lambda r: _twice(request, n, c, read, line, first + r),

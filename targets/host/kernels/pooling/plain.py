@@ -167,12 +167,15 @@ def _write(request: Request, lines: _Lines, n: Expr, c: Expr, first: Expr, r: Ex
 
 def _narrowing(extent: int, lanes: int, body: Callable[[Expr], Stmt]) -> Stmt:
     """``body`` for all of ``extent``: vectors, and a rest of ever narrower ones."""
+
+    def vector(first: int, width: int) -> Stmt:
+        return loop("lane", width, lambda v: body(index(first) + v), VECTORIZED)
+
     whole = extent // lanes * lanes
     pieces = [vector_loop("w", whole, lanes, body)] if whole else []
     while whole < extent:
         lanes //= 2
         if whole + lanes <= extent:
-            at = index(whole)
-            pieces.append(loop("lane", lanes, lambda v, at=at: body(at + v), VECTORIZED))
+            pieces.append(vector(whole, lanes))
             whole += lanes
     return seq(*pieces)
