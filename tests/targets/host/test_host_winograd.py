@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_runner import Array, run_unit
+from kernel_runner import Array, run_unit, unit_of
 from tvm import relax
 
 from motet.targets.host.kernels.blocked_conv import winograd
 from motet.targets.host.kernels.blocked_conv.winograd_matrices import matrices, pack_weights
 from motet.targets.host.kernels.blocked_conv.winograd_plan import LOCAL, SHARED, plan_of
+from motet.targets.host.lower_unit import lower_unit
 from motet.targets.host.machine import machine_for, native_machine
+from motet.targets.host.object_code import compile_kernel
 from motet.targets.host.space import Family, Point, Problem, Selector, selecting
 
 BLOCK = native_machine().vector_bytes // 4
@@ -28,9 +31,9 @@ def normal(shape: Sequence[int], seed: int) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def blocked(x: Array) -> Array:
+def blocked(x: Array, block: int = BLOCK) -> Array:
     n, c, h, w = x.shape
-    return x.reshape(n, c // BLOCK, BLOCK, h, w).transpose(0, 1, 3, 4, 2).copy()
+    return x.reshape(n, c // block, block, h, w).transpose(0, 1, 3, 4, 2).copy()
 
 
 def convolution(x: Array, w: Array, padding: Sequence[int]) -> Array:
@@ -49,8 +52,8 @@ def taking(**knobs: int) -> Selector:
     return select
 
 
-def conv(x: Any, w: Any, padding: Sequence[int], plain: bool = False) -> Any:
-    layout = f"NCHW{BLOCK}c"
+def conv(x: Any, w: Any, padding: Sequence[int], plain: bool = False, block: int = BLOCK) -> Any:
+    layout = f"NCHW{block}c"
     return relax.op.nn.conv2d(
         x, w, padding=list(padding), data_layout=layout, kernel_layout="OIHW",
         out_layout="NCHW" if plain else layout,
@@ -245,7 +248,35 @@ def test_points_are_few_different_and_described(machine: str):
         assert min(nest.block_bytes, nest.streamed_bytes, nest.tasks) > 0
 
 
-def test_default_reads_large_weights_once():
-    few_tiles = winograd.points(problem(512, 512, 14), machine_for("x86-64-v3"))[0]
-    many_tiles = winograd.points(problem(64, 64, 224), machine_for("x86-64-v3"))[0]
-    assert (few_tiles["order"], many_tiles["order"]) == (SHARED, LOCAL)
+@pytest.mark.parametrize("cores", [1, 2, 8])
+def test_default_reads_large_weights_once(cores: int):
+    machine = replace(machine_for("x86-64-v3"), cores=cores)
+    layer = problem(512, 512, 14)
+    plan = plan_of(layer, winograd.points(layer, machine)[0])
+    assert plan.order == SHARED or plan.groups == 1
+    assert winograd.points(problem(64, 64, 224), machine)[0]["order"] == LOCAL
+
+
+def test_narrow_and_wide_vectors(tmp_path: Path):
+    """Blocks of 4 run on any machine; code for blocks of 16 is made, not run."""
+    x, w = normal((1, 8, 9, 9), 1), normal((12, 8, 3, 3), 2)
+    expected = blocked(convolution(x, w, (1, 1, 1, 1)), 4)
+
+    def build(x: Any, w: Any) -> Any:
+        return conv(x, w, (1, 1, 1, 1), block=4)
+
+    narrow = machine_for("x86-64-v2")
+    with selecting(taking(algorithm=4)):
+        (y,) = run_unit(
+            tmp_path, build, [blocked(x, 4), w], [expected.astype(np.float32)], (1,),
+            machine=narrow,
+        )  # fmt: skip
+    assert relative_error(y, expected) <= 2e-6
+    unit = unit_of(
+        [(1, 2, 9, 9, 16), (48, 32, 3, 3)], ["float32"] * 2,
+        lambda x, w: conv(x, w, (1, 1, 1, 1), block=16),
+    )  # fmt: skip
+    wide = machine_for("x86-64-v4")
+    with selecting(taking(algorithm=4, rows=8)):
+        lowered = lower_unit(unit, frozenset([1]), wide)
+    assert len(compile_kernel("kernel", lowered.func, wide)) > 0

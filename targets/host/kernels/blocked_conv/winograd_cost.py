@@ -16,8 +16,8 @@ _INPUT_CYCLES, _OUTPUT_CYCLES = 4.2, 2.8
 """Of one vector of a tile in the input and output transforms, memory included."""
 _LAUNCH_CYCLES = 3000
 # Cycles per byte. Memory: what is left when products run meanwhile.
-_MEMORY, _THIRD_LEVEL, _NEAR = 0.11, 0.1, 0.01
-_SECOND_LEVEL_BYTES, _THIRD_LEVEL_BYTES = 320 << 10, 12 << 20
+_MEMORY, _FAR, _THIRD_LEVEL, _NEAR = 0.11, 0.1, 0.03, 0.01
+_SECOND_LEVEL_BYTES, _NEAR_BYTES, _THIRD_LEVEL_BYTES = 320 << 10, 1 << 20, 12 << 20
 _KEPT_WEIGHT_BYTES = 3 << 20
 _DIRECT_RATE = 0.9
 """Part of the peak that the direct convolution reaches, weights at hand."""
@@ -63,14 +63,21 @@ def _traffic_cycles(problem: Problem, plan: Plan) -> float:
     """Of an image: what goes through the caches again and again."""
     weights, inputs = weight_bytes(problem, plan), input_bytes(problem, plan)
     if plan.order == SHARED:
-        far = plan.groups * inputs > _THIRD_LEVEL_BYTES
-        return plan.groups * inputs * plan.sweeps * (_THIRD_LEVEL if far else _NEAR)
+        whole = plan.groups * inputs
+        return whole * (plan.sweeps + 1) * _rate(whole)
     again = (plan.groups - 1) * weights
     spilled = max(0.0, inputs + product_bytes(plan) - _SECOND_LEVEL_BYTES)
     return (
-        again * (_THIRD_LEVEL if weights > _KEPT_WEIGHT_BYTES else _NEAR)
+        again * (_FAR if weights > _KEPT_WEIGHT_BYTES else _NEAR)
         + plan.groups * plan.sweeps * spilled * _NEAR
     )  # fmt: skip
+
+
+def _rate(kept: float) -> float:
+    """Cycles per byte of what was written ``kept`` bytes ago."""
+    if kept > _THIRD_LEVEL_BYTES:
+        return _FAR
+    return _THIRD_LEVEL if kept > _NEAR_BYTES else _NEAR
 
 
 def tasks(problem: Problem, plan: Plan) -> int:

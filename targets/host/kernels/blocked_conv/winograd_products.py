@@ -25,8 +25,9 @@ def write_products(
     """
     plan, start, statements = writing.plan, 0, []
     where = sweep, point, panel
+    once = plan.order == SHARED or plan.groups == 1
     for rows, count in plan.row_parts:
-        ahead = plan.order == SHARED and start + rows * count == plan.group
+        ahead = once and start + rows * count == plan.group
 
         def tiles(k: Expr, rows: int = rows, start: int = start, ahead: bool = ahead) -> Stmt:
             return _product(writing, group, products, where, start + k * rows, rows, ahead)
