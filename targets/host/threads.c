@@ -5,12 +5,14 @@
  * slot when the library is linked, so a library works by itself and a TVM runtime that
  * happens to be in the process cannot redirect it.
  *
- * The pool: a launch publishes one job as a ticket (epoch, number of tasks, next task).
- * Workers and the caller claim tasks by compare-and-swap on the ticket, so a worker that
- * wakes late finds a ticket without tasks and touches nothing of a finished job, and a
- * caller whose workers get no CPU runs every task itself. There are more tasks than threads:
- * one that loses its CPU in the middle of a task holds up a small part of the work. Whoever
- * waits spins first, since work mostly comes again within microseconds, and then sleeps.
+ * The pool: a launch publishes one job as a ticket (epoch, end of the tasks left, next task).
+ * The caller claims the first task that is left, every other worker the last one, each by
+ * compare-and-swap on the ticket: of equal launches in a row a core gets the same part, whose
+ * weights and values are in its own caches. A worker that wakes late finds a ticket without
+ * tasks and touches nothing of a finished job, and a caller whose workers get no CPU runs
+ * every task itself. There are more tasks than threads: one that loses its CPU in the middle
+ * of a task holds up a small part of the work. Whoever waits spins first, since work mostly
+ * comes again within microseconds, and then sleeps.
  * A launch from inside a task, or while another thread's launch is running, is executed by
  * its caller alone.
  */
@@ -46,7 +48,7 @@ static struct {
   _Atomic int pending;
 } job;
 
-static _Atomic uint64_t ticket; /* epoch << 32 | tasks << 16 | next task */
+static _Atomic uint64_t ticket; /* epoch << 32 | end of the tasks left << 16 | next task */
 static _Atomic int active_workers; /* workers that may claim tasks of the current job */
 static _Atomic int sleepers;
 static _Atomic int quitting;
@@ -87,12 +89,14 @@ static void finish_task(void) {
 }
 
 /* Claims and runs tasks of the current job until none is left; 1 if it ran any. */
-static int run_tasks(void) {
+static int run_tasks(int from_the_end) {
   int ran = 0;
   uint64_t t = atomic_load(&ticket);
   while (has_task(t)) {
-    if (!atomic_compare_exchange_weak(&ticket, &t, t + 1)) continue;
-    int status = job.lambda((int)(t & 0xffff), &job.env, job.closure);
+    uint64_t left = from_the_end ? t - (1 << 16) : t + 1;
+    if (!atomic_compare_exchange_weak(&ticket, &t, left)) continue;
+    int task = from_the_end ? (int)(left >> 16 & 0xffff) : (int)(t & 0xffff);
+    int status = job.lambda(task, &job.env, job.closure);
     if (status != 0) atomic_store(&job.status, status);
     finish_task();
     ran = 1;
@@ -119,7 +123,7 @@ static void *worker_main(void *argument) {
   inside_task = 1;
   int64_t idle_since = now_nanoseconds();
   while (!atomic_load(&quitting)) {
-    if (may_work(index) && run_tasks()) {
+    if (may_work(index) && run_tasks(index % 2 == 0)) {
       idle_since = now_nanoseconds();
       continue;
     }
@@ -229,7 +233,7 @@ static void publish_and_wait(int helpers, int tasks) {
   atomic_store(&ticket, epoch << 32 | (uint64_t)tasks << 16);
   wake_sleepers();
   inside_task = 1;
-  run_tasks();
+  run_tasks(0);
   inside_task = 0;
   wait_for_tasks();
 }
