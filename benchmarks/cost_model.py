@@ -30,7 +30,7 @@ from motet.targets.host.cost_model.dataset import DataSet, Host, read_lines, sam
 from motet.targets.host.cost_model.learning import train as trained
 from motet.targets.host.cost_model.measure import Candidates, Measurer
 from motet.targets.host.cost_model.model import DATA_FILE, MODEL_FILE, shipped_data
-from motet.targets.host.cost_model.report import Quality, report
+from motet.targets.host.cost_model.report import Quality, is_worth_it, report
 from motet.targets.host.families import families
 from motet.targets.host.machine import native_machine
 from motet.targets.host.space import Problem
@@ -116,9 +116,16 @@ def collect(out: Path, minutes: float, threads: int) -> None:
     "--folder", default=_HERE, show_default="the package", type=click.Path(path_type=Path)
 )
 def train(files: tuple[Path, ...], folder: Path) -> None:
-    """Write the data set and the model from files of measurements."""
+    """Write the data set and the model from files of measurements.
+
+    A family for which held-out operators are no quicker by the model than by hand is left out
+    of the model; its kernels keep the hand-written choice.
+    """
     data = joined(files)
-    model = trained(data, families())
+    judged = report(data, families())
+    _print(judged, data)
+    worth_it = {quality.family for quality in judged if is_worth_it(quality)}
+    model = trained(data, {name: f for name, f in families().items() if name in worth_it})
     for name, content in ((DATA_FILE, dataset.packed(data)), (MODEL_FILE, model.content())):
         (folder / name).write_bytes(content)
         output().print(f"{folder / name}: {len(content):,} bytes")
@@ -137,6 +144,10 @@ def show(as_json: bool, files: tuple[Path, ...]) -> None:
     if as_json:
         print_json([asdict(quality) for quality in found])
         return
+    _print(found, data)
+
+
+def _print(found: Sequence[Quality], data: DataSet) -> None:
     caches = "/".join(f"{size // 1024}K" for size in asdict(data.host.caches).values())
     title = f"Held-out operators; measured on {data.host.cpu}, caches {caches}"
     columns = [

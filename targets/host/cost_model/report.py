@@ -35,6 +35,15 @@ class Quality:
     median_error: float
 
 
+LEAST_PROBLEMS = 10
+"""Fewer held-out problems say nothing of a family."""
+
+
+def is_worth_it(found: Quality) -> bool:
+    """Whether the model's choices are better than the hand-written ones, on the whole."""
+    return found.problems >= LEAST_PROBLEMS and found.mean_speedup > 1.0
+
+
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks from 0; equal values share the mean of theirs."""
     ordered = np.sort(values)

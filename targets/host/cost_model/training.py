@@ -14,7 +14,7 @@ from motet.targets.host.cost_model.forest import Forest
 
 SETTINGS = {
     "objective": "reg:squarederror",
-    "tree_method": "exact",
+    "tree_method": "hist",
     "max_depth": 6,
     "eta": 0.06,
     "subsample": 0.8,

@@ -273,7 +273,7 @@ def test_kernels_are_timed_and_a_crash_ends_nothing() -> None:
 def test_the_shipped_model_ranks_in_milliseconds() -> None:
     model, data = shipped_model(), shipped_data()
     machine, known = data.host.machine, families()
-    assert set(model.forests) == {sample.problem.family for sample in data.samples}
+    assert set(model.forests) <= {sample.problem.family for sample in data.samples}
     situation = Situation(machine, data.host.caches)
     for name in model.forests:
         problem = next(s.problem for s in data.samples if s.problem.family == name)

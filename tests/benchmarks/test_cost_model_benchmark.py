@@ -1,0 +1,66 @@
+"""The operators that are measured for the cost model, and the commands that do it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from motet.benchmarks import cost_model
+from motet.benchmarks.cost_model_problems import layers_of, problem_of, problems
+from motet.targets.host.cost_model.dataset import read_lines, unpacked
+from motet.targets.host.cost_model.model import DATA_FILE, MODEL_FILE, CostModel
+from motet.targets.host.cost_model.unit_builders import measurable, unit_of
+from motet.targets.host.families import families
+from motet.targets.host.machine import native_machine
+
+LANES = native_machine().vector_bytes // 4
+
+
+def test_problems_are_fair_samples_of_every_family() -> None:
+    found, machine, known = problems(LANES), native_machine(), families()
+    assert len(set(found)) == len(found)
+    for part in (found[:80], found):
+        assert {problem.family for problem in part} == set(known)
+    for problem in found[:40]:
+        assert measurable(problem)
+        assert len(known[problem.family].points(problem, machine)) >= 1
+        assert unit_of(problem).function.params
+    assert problems(LANES) == found
+
+
+def test_layers_are_those_of_the_network() -> None:
+    layers = layers_of("resnet50")
+    shapes = {
+        (layer.channels, layer.outs, layer.size, layer.kernel, layer.stride) for layer in layers
+    }
+    assert (3, 64, 224, 7, 2) in shapes
+    assert (512, 2048, 7, 1, 1) in shapes
+    assert all(problem_of(layer, 8) is not None for layer in layers)
+    first = next(layer for layer in layers if layer.channels == 3)
+    problem = problem_of(first, 8)
+    assert problem is not None
+    assert (problem["block_in"], problem["block_out"], problem["out_width"]) == (0, 8, 112)
+    deep = [problem_of(layer, 8) for layer in layers_of("mobilenet_v1") if layer.depthwise]
+    assert max(found["groups"] for found in deep if found is not None) == 1024
+
+
+def test_collecting_goes_on_and_is_trained_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = [p for p in problems(LANES) if p.family == "pool" and p["height"] <= 14][:3]
+    monkeypatch.setattr(cost_model, "problems", lambda lanes: few)
+    monkeypatch.setattr(cost_model, "_BATCH_KERNELS", 1)
+    out, run = tmp_path / "points.jsonl", CliRunner()
+    for expected in (1, 2, 3, 3):
+        done = run.invoke(cost_model.main, ["collect", "--out", str(out), "--minutes", "0"])
+        assert done.exit_code == 0, done.output
+        assert len(read_lines(out).samples) == expected
+    done = run.invoke(cost_model.main, ["train", str(out), "--folder", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert unpacked((tmp_path / DATA_FILE).read_bytes()).rows == read_lines(out).rows
+    model = CostModel.from_content((tmp_path / MODEL_FILE).read_bytes())
+    assert not model.forests  # three operators say nothing
+    done = run.invoke(cost_model.main, ["report", "--files", str(out), "--json"])
+    assert done.exit_code == 0, done.output
