@@ -60,16 +60,17 @@ def _transform_cycles(plan: Plan) -> float:
 
 
 def _traffic_cycles(problem: Problem, plan: Plan) -> float:
-    """Of an image: what goes through the caches again and again."""
+    """Of all images: what goes through the caches again and again."""
     weights, inputs = weight_bytes(problem, plan), input_bytes(problem, plan)
+    groups = plan.groups * _images(problem)
     if plan.order == SHARED:
-        whole = plan.groups * inputs
+        whole = groups * inputs
         return whole * (plan.sweeps + 1) * _rate(whole)
-    again = (plan.groups - 1) * weights
+    again = (groups - 1) * weights
     spilled = max(0.0, inputs + product_bytes(plan) - _SECOND_LEVEL_BYTES)
     return (
         again * (_FAR if weights > _KEPT_WEIGHT_BYTES else _NEAR)
-        + plan.groups * plan.sweeps * spilled * _NEAR
+        + groups * plan.sweeps * spilled * _NEAR
     )  # fmt: skip
 
 
@@ -90,11 +91,11 @@ def cycles(problem: Problem, point: Point, cores: int) -> float:
     """An estimate of the time on ``cores`` cores; an open batch counts as 1."""
     plan = plan_of(problem, point)
     image = plan.groups * (_product_cycles(problem, plan) + _transform_cycles(plan))
-    image += _traffic_cycles(problem, plan)
     count = tasks(problem, plan)
     shared = -(-count // cores) / count
     launches = 2 if plan.order == SHARED else 1
-    whole = image * _images(problem) + _MEMORY * weight_bytes(problem, plan)
+    traffic = _traffic_cycles(problem, plan) + _MEMORY * weight_bytes(problem, plan)
+    whole = image * _images(problem) + traffic
     return whole * shared + launches * _LAUNCH_CYCLES
 
 
