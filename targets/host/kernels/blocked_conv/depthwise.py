@@ -6,7 +6,8 @@ With the knob ``copy`` a task first copies the rows it reads, padding included, 
 memory that stays in the first-level cache: for inputs that are computed as they are read, and
 for small planes with wide padding. A 3x3 kernel does 9 multiply-adds for a vector that is
 read and written: planes beyond the second-level cache are bound by memory, smaller ones by
-the two multiply-adds per cycle.
+the two multiply-adds per cycle. Integers of 8 or 16 bits are widened as they are read, and
+summed in int32.
 """
 
 from __future__ import annotations
@@ -153,9 +154,9 @@ def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
     )  # fmt: skip
 
 
-def _packing(block: int) -> Packing:
+def _packing(block: int, dtype: str) -> Packing:
     def pack(weights: NDArray[Any]) -> NDArray[Any]:
-        taps = weights.reshape(weights.shape[0] // block, block, -1)
+        taps = weights.astype(dtype).reshape(weights.shape[0] // block, block, -1)
         return np.ascontiguousarray(taps.transpose(0, 2, 1))
 
     return pack
@@ -166,7 +167,7 @@ def _pack_at_run_time(packed: Buffer, request: Request) -> Stmt:
 
     def element(c: Expr, kh: Expr, kw: Expr, v: Expr) -> Stmt:
         value = request.weights.at([c * conv.block + v, index(0), kh, kw])
-        return store(packed, value, c, kh * conv.kernel[1] + kw, v)
+        return store(packed, value.astype(packed.dtype), c, kh * conv.kernel[1] + kw, v)
 
     return nest("chwv", [conv.channels // conv.block, *conv.kernel, conv.block], element)
 
@@ -179,7 +180,7 @@ def emit(request: Request) -> Written:
     main = _Nest(request, packed).emit()
     if request.source is None:
         return Written(seq(allocate(packed), _pack_at_run_time(packed, request), main), None)
-    axes, pack = request.source[1], _packing(conv.block)
+    axes, pack = request.source[1], _packing(conv.block, dtype)
     return Written(main, (packed, lambda weights: pack(weights.transpose(axes))))
 
 
@@ -211,7 +212,7 @@ class _Nest:
         x = self.request.x.buffer
 
         def read(h: Expr, w: Expr) -> Expr:
-            return load(x, n, c, h, w, ramp(index(0), self.conv.block))
+            return self._widened(load(x, n, c, h, w, ramp(index(0), self.conv.block)))
 
         def row(r: Expr) -> Stmt:
             at = simplify(first + r)
@@ -222,15 +223,16 @@ class _Nest:
 
     def _copied(self, n: Expr, c: Expr, first: Expr, count: Expr) -> Stmt:
         conv, window = self.conv, self.window.padded(self.rows)
-        lines = scratch("lines", [window.height, window.width, conv.block], self.dtype)
+        held = str(self.request.x.buffer.dtype)
+        lines = scratch("lines", [window.height, window.width, conv.block], held)
 
         def element(h: Expr, w: Expr, lane: Expr) -> Expr:
             return self.request.x.at([n, c, h, w, lane])
 
         def read(h: Expr, w: Expr) -> Expr:
-            return load(lines, h, w, ramp(index(0), conv.block))
+            return self._widened(load(lines, h, w, ramp(index(0), conv.block)))
 
-        zero = tirx.const(0, self.dtype)
+        zero = tirx.const(0, held)
         what = self._accumulation(n, c, first, read)
         columns = self.request.point["columns"]
         return seq(
@@ -241,6 +243,10 @@ class _Nest:
             ),
             loop("row", count, lambda r: emit_row(window, columns, what, r)),
         )  # fmt: skip
+
+    def _widened(self, vector: Expr) -> Expr:
+        """A vector of the input in the type of the sums, which integers are not read in."""
+        return vector.astype(f"{self.dtype}x{self.conv.block}")
 
     def _accumulation(self, n: Expr, c: Expr, first: Expr, read: Any) -> Accumulation:
         request, conv = self.request, self.conv

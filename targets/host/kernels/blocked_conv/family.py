@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from motet.targets.host.kernels.anchor import EmittedAnchor
-from motet.targets.host.kernels.blocked_conv import depthwise, direct, winograd
+from motet.targets.host.kernels.blocked_conv import (
+    depthwise,
+    direct,
+    integer,
+    integer_family,
+    winograd,
+)
 from motet.targets.host.kernels.blocked_conv.algorithms import DEPTHWISE, DIRECT
 from motet.targets.host.kernels.blocked_conv.geometry import FAMILY_NAME, describe, problem_of
 from motet.targets.host.kernels.blocked_conv.request import Request
@@ -52,12 +58,18 @@ def emit_blocked_convolution(
     conv = describe(anchor, x, (kernel[0], kernel[1]))
     source = weights.source()
     constant = source is not None and any(source[0].same_as(c) for c in constants)
-    problem = problem_of(conv, constant, options.reassociate)
-    point = choose(FAMILY, problem, machine)
+    exact = anchor.output.dtype == "int32"
+    family = integer_family.FAMILY if exact else FAMILY
+    if exact:
+        problem = integer_family.problem_for(conv, constant)
+    else:
+        problem = problem_of(conv, constant, options.reassociate)
+    point = choose(family, problem, machine)
     request = Request(
         conv, point, x, weights, source if constant else None, find_epilogue(anchor, func), machine
     )
-    emit = {DIRECT: direct.emit, DEPTHWISE: depthwise.emit}.get(point["algorithm"], winograd.emit)
+    plain = integer.emit if exact else direct.emit
+    emit = {DIRECT: plain, DEPTHWISE: depthwise.emit}.get(point["algorithm"], winograd.emit)
     made = emit(request)
     stages = (x.stage, weights.stage, request.epilogue.stage)
     consumed = (anchor, *(s for s in stages if s is not None))

@@ -1,0 +1,133 @@
+"""The input of one task of an integer convolution: pairs of channels, copied with padding.
+
+``[input block][row][column][pair]`` of int32, each two channels of 16 bits (``kernels/pairs``).
+Centring by the zero point is computed as the input is copied, once for every task; what lies
+outside the input is 0, which is the zero point of centred values. Of a plain input, pairs are
+of two planes; an odd number of channels ends in a pair with 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+
+from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, ceil_div
+from motet.targets.host.kernels.blocked_conv.request import Request
+from motet.targets.host.kernels.pairs import pair
+from motet.targets.host.kernels.vectors import vector_loop
+from motet.targets.host.loops import (
+    VECTORIZED,
+    Buffer,
+    Expr,
+    Stmt,
+    allocate,
+    index,
+    load,
+    loop,
+    nest,
+    ramp,
+    scratch,
+    seq,
+    store,
+)
+
+
+def pairs_buffer(plan: DirectPlan) -> Buffer:
+    """The copy's buffer; ``plan.in_block`` counts pairs."""
+    size = plan.in_blocks * plan.input_rows * plan.input_width * plan.in_block
+    return scratch("pairs", [size], "int32")
+
+
+def copy_pairs(
+    request: Request, plan: DirectPlan, pairs: Buffer, n: Expr, g: Expr, line: Expr
+) -> Stmt:
+    """Fills ``pairs`` for the task whose outputs begin at ``line``."""
+    conv = request.conv
+    # Of a pointwise convolution with a stride, the positions that it reads, and no others.
+    step = conv.strides if plan.flat else (1, 1)
+    first = min(ceil_div(conv.left, step[1]), plan.input_width)
+    last = max(first, min(ceil_div(conv.left + conv.width, step[1]), plan.input_width))
+    copied = _blocked_line if conv.block_in else _plain_line
+
+    def at(icb: Expr, r: Expr, c: Expr) -> Expr:
+        return ((icb * plan.input_rows + r) * plan.input_width + c) * plan.in_block
+
+    def zeros(icb: Expr, r: Expr, start: int, count: int) -> Stmt | None:
+        begin, zero = at(icb, r, index(start)), tirx.const(0, "int32")
+        return (
+            vector_loop(
+                "z", count * plan.in_block, conv.block, lambda i: store(pairs, zero, begin + i)
+            )
+            if count > 0
+            else None
+        )
+
+    def inside(icb: Expr, r: Expr, h: Expr) -> Stmt | None:
+        def value(channel: Expr, c: Expr) -> Expr:
+            column = c * step[1] + (first * step[1] - conv.left)
+            return request.input_at(n, g * conv.ic + channel, h, column).astype("int16")
+
+        begin = at(icb, r, index(first))
+        return (
+            copied(request, plan, pairs, icb, begin, last - first, value) if last > first else None
+        )
+
+    def row(icb: Expr, r: Expr) -> Stmt:
+        h = line * conv.strides[0] + r * step[0] - conv.top
+        body = seq(
+            zeros(icb, r, 0, first),
+            inside(icb, r, h),
+            zeros(icb, r, last, plan.input_width - last),
+        )
+        empty = zeros(icb, r, 0, plan.input_width)
+        return tirx.IfThenElse(tirx.all(h >= 0, h < conv.height), body, empty)
+
+    return nest(["icb", "r"], [plan.in_blocks, plan.input_rows], row)
+
+
+_Value = Callable[[Expr, Expr], Expr]
+
+
+def _blocked_line(
+    request: Request, plan: DirectPlan, pairs: Buffer, icb: Expr, begin: Expr, count: int,
+    value: _Value,
+) -> Stmt:  # fmt: skip
+    """A vector of 16-bit channels for every position, which is half as many pairs."""
+    block = request.conv.block
+
+    def position(c: Expr) -> Stmt:
+        halves = scratch("halves", [block], "int16")
+        return seq(
+            allocate(halves),
+            loop(
+                "lane", block, lambda v: store(halves, value(icb * block + v, c), v), VECTORIZED
+            ),
+            store(
+                pairs,
+                tirx.reinterpret(f"int32x{block // 2}", load(halves, ramp(index(0), block))),
+                ramp(begin + c * plan.in_block, block // 2),
+            ),
+        )  # fmt: skip
+
+    return loop("c", count, position)
+
+
+def _plain_line(
+    request: Request, _plan: DirectPlan, pairs: Buffer, icb: Expr, begin: Expr, count: int,
+    value: _Value,
+) -> Stmt:  # fmt: skip
+    """Two planes side by side."""
+    conv = request.conv
+
+    def line(high: Callable[[Expr], Expr]) -> Stmt:
+        def element(c: Expr) -> Stmt:
+            return store(pairs, pair(value(icb * 2, c), high(c)), begin + c)
+
+        return vector_loop("c", count, conv.block, element)
+
+    whole = line(lambda c: value(icb * 2 + 1, c))
+    if conv.ic % 2 == 0:
+        return whole
+    odd = line(lambda _c: tirx.const(0, "int16"))
+    return odd if conv.ic == 1 else tirx.IfThenElse(icb == conv.ic // 2, odd, whole)
