@@ -87,8 +87,10 @@ def emit_tile(
     tile: Tile,
     steps: Callable[[Callable[[Callable[[int], Expr], Callable[[int], Expr]], Stmt]], Stmt],
     finish: Callable[[int, int, Expr], Stmt | None],
+    start: Callable[[int, int], Expr] | None = None,
 ) -> Stmt:
-    """One tile: accumulators set to zero, the reduction, then what becomes of them.
+    """One tile: accumulators set to zero, or to the vectors ``start(r, v)``, the reduction,
+    then what becomes of them.
 
     ``steps(step)`` writes the reduction's loops around ``step(left, right)``, where
     ``left(r)`` is a single value and ``right(v)`` a vector; ``finish(r, v, value)`` stores
@@ -132,7 +134,7 @@ def emit_tile(
 
     return seq(
         *[allocate(a) for a in acc],
-        *[store(acc[r], zero, lane(v)) for r, v in pairs],
+        *[store(acc[r], start(r, v) if start else zero, lane(v)) for r, v in pairs],
         steps(step),
         *[finish(r, v, load(acc[r], lane(v))) for r, v in pairs],
     )

@@ -203,3 +203,27 @@ def test_every_point_gives_the_same_product(data: st.DataObject, tmp_path: Path)
         nest = describe(collected.problem, point, native_machine())
         assert nest.executed_flops >= nest.flops > 0
         assert nest.tasks >= 1
+
+
+@pytest.mark.parametrize("columns", [40, 203])
+def test_long_sums_are_cut_into_blocks(columns: int, tmp_path: Path):
+    a, w, c = normal((2, 133, 1100), 1), normal((2, 1100, columns), 2), normal((columns,), 3)
+    expected = np.maximum(a.astype(np.float64) @ w + c, 0)
+
+    def build(a, w, c):
+        return relax.op.nn.relu(relax.op.add(relax.op.matmul(a, w), c))
+
+    def run(constants: Sequence[int]) -> Array:
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        return run_unit(folder, build, [a, w, c], [expected.astype(np.float32)], constants)[0]
+
+    collected = _Collected()
+    with selecting(collected):
+        assert np.abs(run(()) - expected).max() <= 3e-4
+    assert collected.problem is not None
+    deep = [p for p in collected.points if p["depth"]]
+    assert deep
+    for point in deep[::4]:
+        with forced({collected.problem: point}):
+            assert np.abs(run(()) - expected).max() <= 3e-4, point.key
+    assert np.abs(run((1, 2)) - expected).max() <= 3e-4

@@ -2,10 +2,10 @@
 
 Batch axes that only the left operand has count as rows (``geometry``). The schedule space
 (``points``) says how: over panels of the right operand (``product``), which are made at
-compile time where it is constant, else by a copy before the product or by each task; over
-the right operand where it lies; or, for few rows by a transposed right operand, as dot
-products (``dots``). Integers of 8 bits are multiplied in pairs along k (``pairs``), for which
-the left operand is packed too.
+compile time where it is constant, else by a copy before the product or by each task; the
+same with long sums in blocks (``deep``); over the right operand where it lies; or, for few
+rows by a transposed right operand, as dot products (``dots``). Integers of 8 bits are
+multiplied in pairs along k (``pairs``), for which the left operand is packed too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tvm import tirx
 
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.epilogue import find_epilogue
+from motet.targets.host.kernels.matmul.deep import DeepProduct
 from motet.targets.host.kernels.matmul.dots import Dots
 from motet.targets.host.kernels.matmul.geometry import (
     FAMILY_NAME,
@@ -55,6 +56,7 @@ from motet.targets.host.loops import (
     Expr,
     Stmt,
     allocate,
+    constant_of,
     index,
     scratch,
     seq,
@@ -116,10 +118,14 @@ def emit_matmul(
             allocate(rows_of),
             pack_left_pairs(rows_of, a, geometry.depth, parallel_, lanes),
         ]
-    work = Product(
-        geometry, point, tile, rows_of, right if in_place else packed,
-        half(geometry.depth) if paired else geometry.depth, epilogue, in_place, pack,
-    )  # fmt: skip
+    depth = half(geometry.depth) if paired else geometry.depth
+    work: Product | DeepProduct
+    if point["depth"]:
+        known = constant_of(depth) or 0
+        work = DeepProduct(geometry, point, tile, rows_of, packed, known, epilogue)
+    else:
+        right_of = right if in_place else packed
+        work = Product(geometry, point, tile, rows_of, right_of, depth, epilogue, in_place, pack)
     read = [b.stage, a.stage if paired else None, epilogue.stage]
     consumed = [anchor, *[s for s in read if s is not None]]
     body = seq(*prepare, work.statement(parallel_))

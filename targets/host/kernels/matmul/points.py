@@ -2,7 +2,8 @@
 
 Knobs: ``rows`` and ``vectors`` of the register tile; ``block``, rows that a task goes
 through panel by panel; ``parts``, tasks into which the panels are divided; ``right``, how
-the right operand is read.
+the right operand is read; ``depth``, steps of the sums between which they are put aside
+(``deep``), 0 where they are done at once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _GUESS = {"rows": 96, "columns": 256, "depth": 512}
 _BLOCK_BYTES = 192 * 1024
 _FEW_ROWS = 4
 _NARROW_BYTES = 2048
+_DEEP_BLOCK_BYTES = 256 * 1024
+_LONG_DEPTH, _VERY_LONG_DEPTH = 1024, 2048
+_DEEP_ROWS = 32
 _SMALL_FLOPS = 1_000_000
 _MOST_TILES = 5
 _DOT_COLUMNS = 4
@@ -126,7 +130,24 @@ def _every(problem: Problem, machine: Machine) -> Iterator[Point]:
                     if right == DOTS:
                         continue
                     yield Point.of(rows=rows, vectors=vectors, block=block, parts=parts,
-                                   right=right)  # fmt: skip
+                                   right=right, depth=0)  # fmt: skip
+
+
+def _deep(problem: Problem, machine: Machine) -> Iterator[Point]:
+    """Points for sums so long that rows of the left operand overflow the cache."""
+    depth = problem["depth"]
+    if depth < _LONG_DEPTH or min(problem["rows"], problem["columns"]) < _DEEP_ROWS:
+        return
+    for rows, vectors in _tiles(problem, machine)[:3]:
+        width = vectors * lanes(problem, machine)
+        for wanted in (512, 384, 768):
+            part = -(-depth // -(-depth // wanted))
+            fitting = max(1, _DEEP_BLOCK_BYTES * 8 // problem["bits"] // part // rows) * rows
+            every = round_up(problem["rows"], rows)
+            block = round_up(-(-every // -(-every // fitting)), rows)
+            parts = _parts(problem, machine, block, width)[0]
+            yield Point.of(rows=rows, vectors=vectors, block=block, parts=parts,
+                           right=PACKED, depth=part)  # fmt: skip
 
 
 def _dots(problem: Problem, machine: Machine) -> list[Point]:
@@ -136,14 +157,16 @@ def _dots(problem: Problem, machine: Machine) -> list[Point]:
     wide = [c for c in (_DOT_COLUMNS, 2) if rows * c <= 12]
     return [
         Point.of(rows=rows, vectors=c, block=problem["rows"],
-                 parts=_parts(problem, machine, problem["rows"], c)[0], right=DOTS)
+                 parts=_parts(problem, machine, problem["rows"], c)[0], right=DOTS, depth=0)
         for c in wide
     ]  # fmt: skip
 
 
 def points(problem: Problem, machine: Machine) -> Sequence[Point]:
     """Every point is legal; the first is the hand-written choice."""
-    plain = list(dict.fromkeys(_every(problem, machine)))
+    deep, plain = list(_deep(problem, machine)), list(_every(problem, machine))
+    longest = problem["depth"] >= _VERY_LONG_DEPTH
+    plain = list(dict.fromkeys([*deep, *plain] if longest else [*plain, *deep]))
     dots = _dots(problem, machine)
     first_dots = bool(dots) and 0 < problem["rows"] <= _FEW_ROWS
     return [*dots, *plain] if first_dots else [*plain, *dots]
