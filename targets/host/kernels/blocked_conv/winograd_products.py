@@ -8,6 +8,7 @@ from tvm import tirx
 
 from motet.targets.host.kernels.blocked_conv.winograd_plan import SHARED
 from motet.targets.host.kernels.blocked_conv.winograd_writing import TileGroup, Writing
+from motet.targets.host.kernels.conv_plan import UNROLLED_STEPS
 from motet.targets.host.kernels.tile import Tile, emit_tile
 from motet.targets.host.loops import Buffer, Expr, Stmt, index, load, loop, ramp, seq, store
 
@@ -45,20 +46,28 @@ def _product(
     plan, lanes = writing.plan, writing.plan.block
     _, point, panel = where
 
+    unrolled = _unrolled(rows * plan.vectors, lanes)
+
     def reduction(step: Any) -> Stmt:
-        def block(icb: Expr) -> Stmt:
-            at = group.base + point * plan.plane + (icb * plan.group + start) * lanes
-            fetches = _fetches(writing, where, icb) if ahead else []
+        def part(icb: Expr, p: Expr) -> Stmt:
+            """``unrolled`` channels of a block."""
+            lane = p * unrolled
+            at = group.base + point * plan.plane + (icb * plan.group + start) * lanes + lane
+            channel = icb * lanes + lane
             steps = [
                 step(
-                    lambda r, lane=lane: load(group.values, at + (r * lanes + lane)),
-                    lambda v, lane=lane: load(
-                        writing.weights, *where, icb * lanes + lane, ramp(index(v * lanes), lanes)
+                    lambda r, k=k: load(group.values, at + (r * lanes + k)),
+                    lambda v, k=k: load(
+                        writing.weights, *where, channel + k, ramp(index(v * lanes), lanes)
                     ),
                 )
-                for lane in range(lanes)
+                for k in range(unrolled)
             ]
-            return seq(*fetches, *steps)
+            return seq(*steps)
+
+        def block(icb: Expr) -> Stmt:
+            fetches = _fetches(writing, where, icb) if ahead else []
+            return seq(*fetches, loop("part", lanes // unrolled, lambda p: part(icb, p)))
 
         return loop("icb", plan.ic_blocks, block)
 
@@ -67,6 +76,14 @@ def _product(
         return store(products, value, start + r, point, ramp(lane, lanes))
 
     return emit_tile(Tile(rows, plan.vectors, lanes, writing.dtype), reduction, finish)
+
+
+def _unrolled(accumulators: int, lanes: int) -> int:
+    """Channels of a block whose steps are written out, not looped over."""
+    unrolled = lanes
+    while unrolled > 1 and accumulators * unrolled > UNROLLED_STEPS:
+        unrolled //= 2
+    return unrolled
 
 
 def _fetches(writing: Writing, where: tuple[Expr, Expr, Expr], icb: Expr) -> list[Stmt]:
