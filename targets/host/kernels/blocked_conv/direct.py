@@ -68,6 +68,17 @@ _UNROLLED_STEPS = 9
 _SKIPPED_SHARE = 0.02
 
 
+_LINE_FLOATS = 16
+
+
+def prefetch_address(element: Expr) -> Stmt:
+    """A hint that the line of ``element`` will be read: into the second-level cache."""
+    hint = [tirx.const(v, "int32") for v in (0, 2, 1)]
+    return tirx.Evaluate(
+        tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(element), *hint)
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _Task:
     """Where a task is: image, group, its first output line, how many positions it has, and
@@ -154,8 +165,8 @@ class DirectNest:
         return (row + column * conv.strides[1]) * plan.in_block
 
     def reduction(
-        self, acc: Sequence[Buffer], task: _Task, panel: Expr, chunk: Expr, at: Sequence[Expr],
-        rows: tuple[Expr, Expr] | None,
+        self, acc: Sequence[Buffer], task: _Task, panel: Expr, chunk: Expr, tile: Expr,
+        at: Sequence[Expr], rows: tuple[Expr, Expr] | None,
     ) -> Stmt:  # fmt: skip
         """``acc += `` the chunk's products for input elements ``at``; ``rows`` of the kernel."""
         plan, conv = self.plan, self.request.conv
@@ -167,10 +178,12 @@ class DirectNest:
         def tap(icb: Expr, kh: Expr, kw: Expr) -> Stmt:
             row = icb * plan.input_rows + kh * conv.dilation[0]
             element = (row * plan.input_width + kw * conv.dilation[1]) * plan.in_block
-            return seq(*[
-                self._step(acc, at, element + c, (task.g, panel, icb, kh, kw, index(c)))
+            weight = (task.g, panel, icb, kh, kw)
+            steps = [
+                self._step(acc, at, element + c, (*weight, index(c)))
                 for c in range(plan.in_block)
-            ])  # fmt: skip
+            ]  # fmt: skip
+            return seq(*self.prefetch(weight, tile), *steps)
 
         def kernel_row(icb: Expr, kh: Expr) -> Stmt:
             if plan.in_block * conv.kernel[1] > _UNROLLED_STEPS:
@@ -237,8 +250,29 @@ class DirectNest:
             for k in range(kept_count):
                 i, v = (m, k) if by_columns else (k, m)
                 lane = ramp(index(v * lanes), lanes)
-                statements.append(store(acc[i], self.added(load(acc[i], lane), value, held[k]), lane))
+                statements.append(
+                    store(acc[i], self.added(load(acc[i], lane), value, held[k]), lane)
+                )
         return seq(*statements)
+
+    def prefetch(self, weight: Sequence[Expr], tile: Expr) -> list[Stmt]:
+        """Asks for a share of the tap's weights in the next chunk, which lie behind this one's.
+
+        Otherwise a chunk's first tile, which reads them for the first time, waits for memory
+        that the other tiles leave idle.
+        """
+        plan, (g, panel, icb, kh, kw) = self.plan, weight
+        if not plan.prefetches(self.request.conv.kernel[0] * self.request.conv.kernel[1]):
+            return []
+        lines = plan.in_block * plan.blocks * plan.lanes // _LINE_FLOATS
+        share = -(-lines // plan.tiles)
+        first = tile * (share * _LINE_FLOATS)
+        return [
+            prefetch_address(
+                load(self.weights, g, panel, icb + plan.split, kh, kw, 0, first + i * _LINE_FLOATS)
+            )
+            for i in range(share)
+        ]
 
     def tile(self, task: _Task, panel: Expr, chunk: Expr, tile: Expr) -> Stmt:
         """One register tile, from its start to what becomes of it."""
@@ -275,7 +309,7 @@ class DirectNest:
         else:
             end = finish()
         row_binds, rows = self.kernel_rows(task, numbers)
-        reduction = self.reduction(acc, task, panel, chunk, offsets, rows)
+        reduction = self.reduction(acc, task, panel, chunk, tile, offsets, rows)
         return seq(*binds, *row_binds, *[allocate(a) for a in acc], start, reduction, end)
 
     def _output(self, task: _Task, number: Expr) -> tuple[Expr, Expr]:
@@ -420,7 +454,9 @@ def emit(request: Request) -> Written:
     several = worth_threads(request)
     packed = packed_buffer(request.conv, plan)
     x, declared = _flat_input(request, plan)
-    main = DirectNest(request, plan, x, packed, sums_of(request, plan), table_of(plan)).write(several)
+    main = DirectNest(request, plan, x, packed, sums_of(request, plan), table_of(plan)).write(
+        several
+    )
     if request.source is not None:
         return Written(seq(*declared, main), (packed, _packing(request, plan)))
     pack = pack_at_run_time(packed, request.weights, request.conv, plan, several)

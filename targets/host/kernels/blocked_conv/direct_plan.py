@@ -16,6 +16,9 @@ from motet.targets.host.space import Point
 Sizes = Mapping[str, int]
 """A problem's sizes by name."""
 
+# Weights that stay in the second-level cache from one inference to the next, at best.
+_NEAR_BYTES = 128 * 1024
+
 
 def ceil_div(a: int, b: int) -> int:
     """The quotient, rounded up."""
@@ -87,6 +90,13 @@ class DirectPlan:
     def tiles(self) -> int:
         """Register tiles over a whole task's positions."""
         return ceil_div(self.positions, self.columns)
+
+    def prefetches(self, taps: int) -> bool:
+        """Whether weights, ``taps`` to a pair of channels, come from beyond the second-level
+        cache and are asked for ahead.
+        """
+        weights = self.panels * self.blocks * self.lanes * self.in_blocks * self.in_block * taps
+        return self.tiles > 1 and 4 * weights > _NEAR_BYTES
 
     @property
     def adjacent(self) -> bool:
