@@ -94,19 +94,23 @@ def plain_task(request: Request, n: Expr, c: Expr, first: Expr, count: Expr) -> 
 
 
 def _padding(request: Request, lines: _Lines) -> Stmt | None:
+    """Fills what no row of the input covers, and what is read beyond the last line."""
     left, right = request.window.left, request.window.left + request.window.width
-    spans = [(at, n) for at, n in ((0, left), (right, lines.pitch - right)) if n]
-    if not spans:
-        return None
 
-    def pad(r: Expr, at: int, count: int) -> Stmt:
-        first = r * lines.pitch + at
+    def pad(first: Expr, count: int) -> Stmt | None:
+        if not count:
+            return None
         return loop("w", count, lambda w: store(lines.line, request.start, first + w))
 
     def row(r: Expr) -> Stmt:
-        return seq(*[pad(r, at, n) for at, n in spans])
+        at = r * lines.pitch
+        return seq(pad(at, left), pad(at + right, lines.pitch - right))
 
-    return loop("r", lines.rows, row)
+    end = lines.rows * lines.pitch
+    rest = pad(index(end), int(lines.line.shape[0]) - end)
+    if left == 0 and right == lines.pitch:
+        return rest
+    return seq(loop("r", lines.rows, row), rest)
 
 
 def _down(request: Request, read: Read, lines: _Lines, first: Expr, r: Expr) -> Stmt:
