@@ -7,7 +7,7 @@ are not run again.
 
 As in a network, a kernel finds its input where the operator before left it and its weights
 outside the caches of its core: inputs and outputs are the same memory every time, weights are
-read from another part of ``POOL_BYTES`` at every call.
+read from another part of ``POOL_BYTES`` at every call, whichever kernel is called.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from itertools import cycle
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -105,25 +105,31 @@ def _tensor(array: Any) -> Any:
 
 
 class _Runner:
-    """Calls one kernel, with other weights every time."""
+    """Calls one kernel, with other weights every time.
+
+    turns: counts the calls of all kernels that compete, so that none reads weights which
+    another has just brought into the caches.
+    """
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Sequence[Argument], memory: _Memory
-    ) -> None:
+        self, function: Callable[..., Any], arguments: Sequence[Argument], memory: _Memory,
+        turns: Iterator[int],
+    ) -> None:  # fmt: skip
         choices = [
             memory.weights(a.shape, a.dtype) if a.weight
             else [memory.activation(number, a.shape, a.dtype)]
             for number, a in enumerate(arguments)
         ]  # fmt: skip
-        turns = max(map(len, choices))
-        self._sets = cycle([tuple(c[i % len(c)] for c in choices) for i in range(turns)])
-        self._function = function
+        places = max(map(len, choices))
+        self._sets = [tuple(c[i % len(c)] for c in choices) for i in range(places)]
+        self._turns, self._function = turns, function
         self.best = min(self._timed(1), self._timed(1))
         self.repeats = max(1, min(64, round(_SAMPLE_SECONDS / max(self.best, 1e-9))))
         self.best = self._timed(self.repeats)
 
     def _timed(self, calls: int) -> float:
-        function, sets = self._function, [next(self._sets) for _ in range(calls)]
+        function, places = self._function, len(self._sets)
+        sets = [self._sets[next(self._turns) % places] for _ in range(calls)]
         started = time.perf_counter()
         for arguments in sets:
             function(*arguments)
@@ -137,9 +143,9 @@ class _Runner:
 def _contest(library: KernelLibrary, contest: Contest, memory: _Memory) -> list[float]:
     """Seconds of every kernel, in the order of the request."""
     memory.forget_activations()
-    started = time.perf_counter()
+    started, turns = time.perf_counter(), count()
     runners = [
-        _Runner(library.function(symbol), arguments, memory)
+        _Runner(library.function(symbol), arguments, memory, turns)
         for symbol, arguments in contest.kernels.items()
     ]
     left = runners
