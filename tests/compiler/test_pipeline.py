@@ -183,7 +183,7 @@ def test_one_unit_a_layer_on_the_host() -> None:
         "fuse",
     ]
     assert [record.summary for record in records] == [
-        "15 calls -> 15", "15 calls -> 12", "12 calls -> 12", "12 calls -> 3",
+        "15 calls -> 15", "15 calls -> 12", "12 calls -> 12", "12 calls -> 12", "12 calls -> 3",
     ]  # fmt: skip
 
 
@@ -244,7 +244,7 @@ def test_hooks_print_time_and_tell() -> None:
     started: list[str] = []
     hooks = Hooks(frozenset({"fuse"}), True, written.append, started.append)
     run(layered(1), steps_for(PassesSpec(), None), hooks)
-    assert started == ["canonicalize", "fold_batch_norm", "decompose", "fuse"]
+    assert started == ["canonicalize", "fold_batch_norm", "decompose", "layout", "fuse"]
     assert len(written) == 1
     assert written[0].startswith("# after fuse\n")
     assert "main__unit0" in written[0]

@@ -31,7 +31,8 @@ def test_the_document_ends_with_the_tables() -> None:
 def test_the_tables_are_those_of_the_specification() -> None:
     assert [path for path, _ in tables()] == [
         "", "models.NAME", "host", "array", "passes",
-        "passes.fold_batch_norm", "passes.fuse", "passes.place", "passes.regions",
+        "passes.fold_batch_norm", "passes.fuse", "passes.layout", "passes.place",
+        "passes.regions",
     ]  # fmt: skip
 
 
