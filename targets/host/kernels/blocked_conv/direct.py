@@ -20,31 +20,30 @@ tile repeats positions. Only values that are equal are written twice, by the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from numpy.typing import NDArray
 from tvm import tirx
 
-from motet.targets.host.kernels.blocked_conv.direct_input import copy_input, padded_buffer
+from motet.targets.host.kernels.blocked_conv.direct_input import padded_buffer
 from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, make_plan
 from motet.targets.host.kernels.blocked_conv.direct_space import PARALLEL_FLOPS, describe, points
+from motet.targets.host.kernels.blocked_conv.direct_tile import Task, TileNest
 from motet.targets.host.kernels.blocked_conv.direct_weights import (
     pack_at_run_time,
     pack_weights,
     packed_buffer,
 )
-from motet.targets.host.kernels.blocked_conv.geometry import BlockedConv, problem_of
+from motet.targets.host.kernels.blocked_conv.geometry import problem_of
 from motet.targets.host.kernels.blocked_conv.request import Request, Written
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
-    VECTORIZED,
     Buffer,
     Expr,
     Stmt,
     allocate,
-    broadcast,
     constant_of,
     index,
     load,
@@ -52,290 +51,22 @@ from motet.targets.host.loops import (
     nest,
     parallel,
     product,
-    ramp,
     scratch,
     seq,
     simplify,
-    store,
 )
 
-__all__ = ["DirectNest", "describe", "emit", "points", "sums_of", "table_of", "worth_threads"]
+__all__ = ["describe", "emit", "points"]
 
-
-# Steps of the reduction that are written out, not looped over.
-_UNROLLED_STEPS = 9
-# Of all kernel rows, those over padding.
-_SKIPPED_SHARE = 0.02
-
-
-_LINE_FLOATS = 16
-
-
-def prefetch_address(element: Expr) -> Stmt:
-    """A hint that the line of ``element`` will be read: into the second-level cache."""
-    hint = [tirx.const(v, "int32") for v in (0, 2, 1)]
-    return tirx.Evaluate(
-        tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(element), *hint)
-    )
+# Positions whose sums stay in the first-level cache while they are transposed.
+_TRANSPOSED = 64
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
-    """Where a task is: image, group, its first output line, how many positions it has, and
-    the input element that its first output reads first.
-    """
+class DirectNest(TileNest):
+    """Writes the loops around the tiles."""
 
-    n: Expr
-    g: Expr
-    line: Expr
-    positions: Expr
-    base: Expr
-
-
-@dataclass(frozen=True, eq=False)
-class DirectNest:
-    """Writes the parts of the nest; ``x`` is the input in place or its padded copy, flat.
-
-    ``dtype``, ``added`` and ``copied`` are what the nest of integers has otherwise.
-    """
-
-    request: Request
-    plan: DirectPlan
-    x: Buffer
-    weights: Buffer
-    sums: Buffer | None
-    table: Buffer | None
-    dtype: ClassVar[str] = "float32"
-
-    def added(self, total: Expr, left: Expr, right: Expr) -> Expr:
-        """``total`` plus the products of two vectors."""
-        return total + left * right
-
-    def copied(self, n: Expr, g: Expr, line: Expr) -> Stmt:
-        """Fills ``x`` with the input of a task."""
-        return copy_input(self.request, self.plan, self.x, n, g, line)
-
-    def positions(self, task: _Task, tile: Expr) -> tuple[list[Stmt], list[Expr], list[Expr]]:
-        """Numbers of the tile's positions in the task, and where each reads its input."""
-        plan, conv = self.plan, self.request.conv
-        first = tile * plan.columns
-        stride = 1 if plan.flat else conv.strides[1]
-        if plan.adjacent:
-            if plan.flat and plan.ragged:
-                first = tirx.min(first, task.positions - plan.columns)
-            start = tirx.Var("start", "int64")
-            base = tirx.Var("base", "int64")
-            numbers = [start + i for i in range(plan.columns)]
-            offsets = [base + i * stride * plan.in_block for i in range(plan.columns)]
-            binds = [tirx.Bind(start, first), tirx.Bind(base, task.base + self._offset(start))]
-            return binds, numbers, offsets
-        binds, numbers, offsets = [], [], []
-        for i in range(plan.columns):
-            number, offset = tirx.Var(f"p{i}", "int64"), tirx.Var(f"x{i}", "int64")
-            at = tirx.min(first + i, task.positions - 1) if plan.ragged else first + i
-            binds += [tirx.Bind(number, at), tirx.Bind(offset, load(self.table, first + i))]
-            numbers.append(number)
-            offsets.append(offset)
-        return binds, numbers, offsets
-
-    def fill_table(self, task: _Task) -> Stmt | None:
-        """Where each position of the task reads its first input element.
-
-        Loads, whose values the compiler knows nothing about, keep it from deriving the
-        addresses anew for every tap.
-        """
-        plan = self.plan
-        if self.table is None:
-            return None
-
-        def entry(i: Expr) -> Stmt:
-            number = tirx.min(i, task.positions - 1) if plan.ragged else i
-            return store(self.table, task.base + self._offset(number), i)
-
-        return loop("i", self.table.shape[0], entry)
-
-    def _offset(self, number: Expr) -> Expr:
-        """The first input element of position ``number``, counted from the task's."""
-        plan, conv = self.plan, self.request.conv
-        if plan.flat:
-            return number * plan.in_block
-        line = tirx.floordiv(number, index(plan.width))
-        column = tirx.floormod(number, index(plan.width))
-        row = line * (conv.strides[0] * plan.input_width)
-        return (row + column * conv.strides[1]) * plan.in_block
-
-    def reduction(
-        self, acc: Sequence[Buffer], task: _Task, panel: Expr, chunk: Expr, tile: Expr,
-        at: Sequence[Expr], rows: tuple[Expr, Expr] | None,
-    ) -> Stmt:  # fmt: skip
-        """``acc += `` the chunk's products for input elements ``at``; ``rows`` of the kernel."""
-        plan, conv = self.plan, self.request.conv
-        first = chunk * plan.split
-        count = simplify(tirx.min(index(plan.split), plan.in_blocks - first))
-        if plan.in_blocks % plan.split == 0:
-            count = index(plan.split)
-
-        def tap(icb: Expr, kh: Expr, kw: Expr) -> Stmt:
-            row = icb * plan.input_rows + kh * conv.dilation[0]
-            element = (row * plan.input_width + kw * conv.dilation[1]) * plan.in_block
-            weight = (task.g, panel, icb, kh, kw)
-            steps = [
-                self._step(acc, at, element + c, (*weight, index(c)))
-                for c in range(plan.in_block)
-            ]  # fmt: skip
-            return seq(*self.prefetch(weight, tile), *steps)
-
-        def kernel_row(icb: Expr, kh: Expr) -> Stmt:
-            if plan.in_block * conv.kernel[1] > _UNROLLED_STEPS:
-                return loop("kw", conv.kernel[1], lambda kw: tap(icb, kh, kw))
-            return seq(*[tap(icb, kh, index(kw)) for kw in range(conv.kernel[1])])
-
-        steps = plan.in_block * conv.kernel[0] * conv.kernel[1]
-        if rows is None and steps <= _UNROLLED_STEPS:
-            return loop(
-                "icb", count,
-                lambda i: seq(*[kernel_row(first + i, index(kh)) for kh in range(conv.kernel[0])]),
-            )  # fmt: skip
-
-        start, extent = rows or (index(0), index(conv.kernel[0]))
-        return nest(
-            ["icb", "kh"], [count, extent], lambda i, kh: kernel_row(first + i, start + kh)
-        )  # fmt: skip
-
-    def kernel_rows(
-        self, task: _Task, numbers: Sequence[Expr]
-    ) -> tuple[list[Stmt], tuple[Expr, Expr] | None]:
-        """The first kernel row, and how many, that meet the input from any row of a tile."""
-        conv, plan = self.request.conv, self.plan
-        if not _skips_rows(conv, plan):
-            return [], None
-        stride, dilation = conv.strides[0], conv.dilation[0]
-        above, below = (
-            (task.line + tirx.floordiv(number, index(plan.width))) * stride - conv.top
-            for number in (numbers[0], numbers[-1])
-        )
-        start, count = tirx.Var("kh_first", "int64"), tirx.Var("kh_count", "int64")
-        first = tirx.max(tirx.floordiv(dilation - 1 - below, index(dilation)), index(0))
-        last = tirx.floordiv(conv.height - 1 - above, index(dilation)) + 1
-        last = tirx.min(last, index(conv.kernel[0]))
-        binds = [tirx.Bind(start, first), tirx.Bind(count, tirx.max(last - start, index(0)))]
-        return binds, (start, count)
-
-    def _step(
-        self, acc: Sequence[Buffer], at: Sequence[Expr], tap: Expr, weight: Sequence[Expr]
-    ) -> Stmt:
-        """One input channel of one tap; the fewer operands stay in registers."""
-        plan = self.plan
-        lanes = plan.lanes
-
-        def left(i: int) -> Expr:
-            return broadcast(load(self.x, at[i] + tap), lanes)
-
-        def right(v: int) -> Expr:
-            return load(self.weights, *weight, ramp(index(v * lanes), lanes))
-
-        by_columns = plan.columns > plan.blocks
-        kept, moving = (right, left) if by_columns else (left, right)
-        kept_count, moving_count = min(plan.columns, plan.blocks), max(plan.columns, plan.blocks)
-        statements: list[Stmt] = []
-
-        def bind(name: str, value: Expr) -> Expr:
-            bound = tirx.Var(name, value.ty)
-            statements.append(tirx.Bind(bound, value))
-            return bound
-
-        held = [bind(f"k{k}", kept(k)) for k in range(kept_count)]
-        for m in range(moving_count):
-            value = bind(f"m{m}", moving(m))
-            for k in range(kept_count):
-                i, v = (m, k) if by_columns else (k, m)
-                lane = ramp(index(v * lanes), lanes)
-                statements.append(
-                    store(acc[i], self.added(load(acc[i], lane), value, held[k]), lane)
-                )
-        return seq(*statements)
-
-    def prefetch(self, weight: Sequence[Expr], tile: Expr) -> list[Stmt]:
-        """Asks for a share of the tap's weights in the next chunk, which lie behind this one's.
-
-        Otherwise a chunk's first tile, which reads them for the first time, waits for memory
-        that the other tiles leave idle.
-        """
-        plan, (g, panel, icb, kh, kw) = self.plan, weight
-        if not plan.prefetches(self.request.conv.kernel[0] * self.request.conv.kernel[1]):
-            return []
-        lines = plan.in_block * plan.blocks * plan.lanes // _LINE_FLOATS
-        share = -(-lines // plan.tiles)
-        first = tile * (share * _LINE_FLOATS)
-        return [
-            prefetch_address(
-                load(self.weights, g, panel, icb + plan.split, kh, kw, 0, first + i * _LINE_FLOATS)
-            )
-            for i in range(share)
-        ]
-
-    def tile(self, task: _Task, panel: Expr, chunk: Expr, tile: Expr) -> Stmt:
-        """One register tile, from its start to what becomes of it."""
-        plan = self.plan
-        acc = [scratch(f"acc{i}", [plan.blocks * plan.lanes], self.dtype)
-               for i in range(plan.columns)]  # fmt: skip
-        binds, numbers, offsets = self.positions(task, tile)
-        slots = [tile * plan.columns + i for i in range(plan.columns)]
-        if plan.chunks == 1:
-            slots = numbers
-        each = [(i, v) for i in range(plan.columns) for v in range(plan.blocks)]
-
-        def lane(v: int) -> Expr:
-            return ramp(index(v * plan.lanes), plan.lanes)
-
-        zero = broadcast(tirx.const(0, self.dtype), plan.lanes)
-        start = seq(*[store(acc[i], zero, lane(v)) for i, v in each])
-        if plan.chunks > 1:
-            again = [store(acc[i], load(self.sums, slots[i], lane(v)), lane(v)) for i, v in each]
-            start = tirx.IfThenElse(chunk == 0, start, seq(*again))
-
-        def keep() -> Stmt:
-            return seq(
-                *[store(self.sums, load(acc[i], lane(v)), slots[i], lane(v)) for i, v in each]
-            )
-
-        def finish() -> Stmt:
-            return seq(*[self._write(task, panel, v, numbers[i], acc[i]) for i, v in each])
-
-        if self.request.conv.block_out == 0:
-            end = keep()
-        elif plan.chunks > 1:
-            end = tirx.IfThenElse(chunk == plan.chunks - 1, finish(), keep())
-        else:
-            end = finish()
-        row_binds, rows = self.kernel_rows(task, numbers)
-        reduction = self.reduction(acc, task, panel, chunk, tile, offsets, rows)
-        return seq(*binds, *row_binds, *[allocate(a) for a in acc], start, reduction, end)
-
-    def _output(self, task: _Task, number: Expr) -> tuple[Expr, Expr]:
-        """Row and column of a position of the task."""
-        plan = self.plan
-        width = self.request.conv.out_width
-        flat = task.line * plan.width + number
-        return tirx.floordiv(flat, index(width)), tirx.floormod(flat, index(width))
-
-    def _write(self, task: _Task, panel: Expr, v: int, number: Expr, acc: Buffer) -> Stmt:
-        """Stores one vector of the blocked output."""
-        plan = self.plan
-        block = panel * plan.blocks + v
-        h, w = self._output(task, number)
-        write = self.request.epilogue.write
-
-        def element(lane: Expr) -> Stmt:
-            at = self.request.position(task.n, task.g * plan.out_blocks + block, h, w, lane)
-            return write(load(acc, index(v * plan.lanes) + lane), at)
-
-        statement = loop("lane", plan.lanes, element, VECTORIZED)
-        if plan.out_blocks % plan.blocks == 0:
-            return statement
-        return tirx.IfThenElse(block < plan.out_blocks, statement, None)
-
-    def plain_output(self, task: _Task, panel: Expr) -> Stmt:
+    def plain_output(self, task: Task, panel: Expr) -> Stmt:
         """Stores a panel's sums in the plain layout."""
         plan, conv = self.plan, self.request.conv
         width = plan.blocks * plan.lanes
@@ -343,15 +74,18 @@ class DirectNest:
 
         def element(o: Expr, number: Expr) -> Stmt:
             out = task.g * conv.oc + panel * width + o
-            h, w = self._output(task, number)
+            h, w = self.output_at(task, number)
             return self.request.epilogue.write(load(self.sums, number, o), [task.n, out, h, w])
 
-        def channel(o: Expr) -> Stmt:
-            return vector_loop("p", task.positions, plan.lanes, lambda i: element(o, i))
+        def channel(o: Expr, block: Expr) -> Stmt:
+            first = block * _TRANSPOSED
+            left = tirx.min(index(_TRANSPOSED), task.positions - first)
+            return vector_loop("p", left, plan.lanes, lambda i: element(o, first + i))
 
-        return loop("o", count, channel)
+        blocks = tirx.floordiv(task.positions + (_TRANSPOSED - 1), index(_TRANSPOSED))
+        return nest(["block", "o"], [blocks, count], lambda block, o: channel(o, block))
 
-    def panel(self, task: _Task, panel: Expr) -> Stmt:
+    def panel(self, task: Task, panel: Expr) -> Stmt:
         """All positions of a task for the output channels of one panel."""
         plan = self.plan
         tiles = index(plan.tiles)
@@ -377,7 +111,7 @@ class DirectNest:
             plane = plan.input_rows * plan.input_width * plan.in_block
             stride = 1 if plan.flat else conv.strides[0] * plan.input_width
             base = (n * conv.groups + g) * (plan.in_blocks * plane) + line * stride * plan.in_block
-        task = _Task(n, g, line, positions, base)
+        task = Task(n, g, line, positions, base)
         first = part * plan.panels_per_task
         count = index(plan.panels_per_task)
         if plan.panels % plan.panels_per_task:
@@ -399,16 +133,6 @@ class DirectNest:
         # Tasks that follow one another read the same weights.
         extents = [conv.groups, plan.parts, conv.batch, plan.row_blocks]
         return parallel(["g", "part", "n", "rows"], extents, self.task, several)
-
-
-def _skips_rows(conv: BlockedConv, plan: DirectPlan) -> bool:
-    """Whether leaving out kernel rows that meet only padding saves a part worth a branch."""
-    outside = sum(
-        not 0 <= line * conv.strides[0] + kh * conv.dilation[0] - conv.top < conv.height
-        for line in range(conv.out_height) for kh in range(conv.kernel[0])
-    )  # fmt: skip
-    share = outside / (conv.out_height * conv.kernel[0])
-    return conv.kernel[0] > 1 and share > _SKIPPED_SHARE
 
 
 def _flat_input(request: Request, plan: DirectPlan) -> tuple[Buffer, list[Stmt]]:
