@@ -19,8 +19,8 @@ from motet.passes.op_kinds import Kind, kind_of, op_name
 POOLS = frozenset(("relax.nn.max_pool2d", "relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d"))
 REDUCTIONS = frozenset(("relax.mean", "relax.sum", "relax.max"))
 _SCALED = frozenset(("relax.quantize", "relax.dequantize"))
-INTEGERS = False
-"""Whether convolutions of integers have a blocked form."""
+_NARROW = frozenset(("int8", "uint8", "int16"))
+"""What blocked convolutions multiply exactly, in pairs."""
 
 
 def is_convolution(call: relax.Expr, block: int) -> bool:
@@ -31,7 +31,7 @@ def is_convolution(call: relax.Expr, block: int) -> bool:
     plain = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) == ("NCHW", "OIHW", "NCHW")
     if not plain or shape is None or kernel is None or feature_map(call) is None:
         return False
-    if not INTEGERS and str(call.ty.dtype) != "float32":
+    if str(call.ty.dtype) != "float32" and not _multiplies_pairs(call):
         return False
     groups, channels, outs = int(attrs.groups), shape[1], kernel[0]
     if groups == 1:
@@ -39,6 +39,11 @@ def is_convolution(call: relax.Expr, block: int) -> bool:
     if channels == groups == outs:
         return channels % block == 0
     return (channels // groups) % block == 0 and (outs // groups) % block == 0
+
+
+def _multiplies_pairs(call: relax.Call) -> bool:
+    """Whether ``call`` sums products of at most 16 bits in int32."""
+    return str(call.ty.dtype) == "int32" and all(str(a.ty.dtype) in _NARROW for a in call.args)
 
 
 def reduces_planes(call: relax.Expr) -> bool:
