@@ -92,22 +92,28 @@ def nest_features(nest: Nest, situation: Situation) -> dict[str, float]:
     }
 
 
-def point_features(
-    family: Family, problem: Problem, point: Point, situation: Situation
-) -> dict[str, float]:
-    """Everything that is known of a point before it is compiled, by name."""
-    nest = family.describe(problem, point, situation.machine)
-    found = nest_features(nest, situation)
-    found |= {f"size {n}": _log(v) if v >= 0 else -1.0 for n, v in problem.sizes}
-    found |= {f"knob {n}": float(v) for n, v in point.knobs}
-    return found
+@dataclass(frozen=True)
+class Described:
+    """Points of a problem in numbers: features of each by name, and its ideal seconds."""
+
+    rows: tuple[dict[str, float], ...]
+    ideal: NDArray[np.float64]
+
+    def table(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """``[points][names]``; what a point does not have is -1."""
+        cells = [[row.get(name, -1.0) for name in names] for row in self.rows]
+        return np.asarray(cells, np.float32).reshape(len(self.rows), len(names))
 
 
-def feature_matrix(
-    family: Family, problem: Problem, points: Sequence[Point], situation: Situation,
-    names: Sequence[str],
-) -> NDArray[np.float32]:  # fmt: skip
-    """``[points][names]``; what a point does not have is -1."""
-    rows = [point_features(family, problem, point, situation) for point in points]
-    table = [[row.get(name, -1.0) for name in names] for row in rows]
-    return np.asarray(table, np.float32).reshape(len(points), len(names))
+def described(
+    family: Family, problem: Problem, points: Sequence[Point], situation: Situation
+) -> Described:
+    """Everything that is known of ``points`` before they are compiled."""
+    sizes = {f"size {n}": _log(v) if v >= 0 else -1.0 for n, v in problem.sizes}
+    rows, ideal = list[dict[str, float]](), list[float]()
+    for point in points:
+        nest = family.describe(problem, point, situation.machine)
+        knobs = {f"knob {n}": float(v) for n, v in point.knobs}
+        rows.append({**nest_features(nest, situation), **sizes, **knobs})
+        ideal.append(ideal_seconds(nest, situation))
+    return Described(tuple(rows), np.array(ideal))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from motet.targets.host.cost_model import training
 from motet.targets.host.cost_model.dataset import DataSet, Host, Sample
-from motet.targets.host.cost_model.features import Situation, ideal_seconds, point_features
+from motet.targets.host.cost_model.features import Described, Situation, described
 from motet.targets.host.cost_model.forest import Forest
 from motet.targets.host.cost_model.model import CostModel
 from motet.targets.host.space import Family, Problem
@@ -23,14 +23,10 @@ _NO_SHAPE = ("batch", "prologue", "constant", "reassociate", "block", "block_in"
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """One sample with its features: rows of ``table`` belong to its points, in order.
-
-    ideal: seconds that the measured ones are divided by.
-    """
+    """One sample, and its points in numbers, in their order."""
 
     sample: Sample
-    rows: tuple[Mapping[str, float], ...]
-    ideal: NDArray[np.float64]
+    points: Described
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -40,7 +36,7 @@ class Group:
     @property
     def target(self) -> NDArray[np.float64]:
         """What a forest learns: log2(seconds / ideal seconds)."""
-        return np.asarray(self.times - np.log2(self.ideal))
+        return np.asarray(self.times - np.log2(self.points.ideal))
 
 
 def groups_of(data: DataSet, families: Mapping[str, Family]) -> list[Group]:
@@ -58,11 +54,8 @@ def _group(sample: Sample, host: Host, families: Mapping[str, Family]) -> Group 
     if not kept:
         return None
     situation = Situation(host.machine, host.caches, sample.threads)
-    rows = tuple(point_features(family, problem, point, situation) for point in kept)
-    nests = [family.describe(problem, point, host.machine) for point in kept]
-    ideal = np.array([ideal_seconds(nest, situation) for nest in nests])
     own = Sample(problem, sample.threads, tuple(kept), tuple(kept.values()))
-    return Group(own, rows, ideal)
+    return Group(own, described(family, problem, own.points, situation))
 
 
 def shape_of(problem: Problem) -> str:
@@ -78,12 +71,12 @@ def fold_of(problem: Problem) -> int:
 
 def fit_family(groups: Sequence[Group], rounds: int = training.ROUNDS) -> Forest:
     """The forest of one family."""
-    names = sorted({name for group in groups for row in group.rows for name in row})
-    table = np.asarray([[row.get(n, -1.0) for n in names] for g in groups for row in g.rows])
+    names = sorted({name for group in groups for row in group.points.rows for name in row})
+    table = np.concatenate([group.points.table(names) for group in groups])
     target = np.concatenate([group.target for group in groups])
     weight = np.concatenate([_weight(group) for group in groups])
     return training.fit(
-        table.astype(np.float32), target.astype(np.float32), weight.astype(np.float32), names,
+        table, target.astype(np.float32), weight.astype(np.float32), names,
         rounds,
     )  # fmt: skip
 
@@ -123,6 +116,5 @@ def held_out(groups: Sequence[Group]) -> Iterator[tuple[Group, NDArray[np.float6
             continue
         forest = fit_family(seen)
         for group in unseen:
-            table = [[row.get(name, -1.0) for name in forest.names] for row in group.rows]
-            found = forest.predict(np.asarray(table, np.float32)).astype(np.float64)
-            yield group, found + np.log2(group.ideal)
+            found = forest.predict(group.points.table(forest.names)).astype(np.float64)
+            yield group, found + np.log2(group.points.ideal)

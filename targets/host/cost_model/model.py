@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motet.targets.host.cost_model.dataset import DataSet, Host, host_of, unpacked
-from motet.targets.host.cost_model.features import Situation, feature_matrix, ideal_seconds
+from motet.targets.host.cost_model.features import Situation, described
 from motet.targets.host.cost_model.forest import Forest
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Family, Point, Problem
@@ -43,11 +43,8 @@ class CostModel:
         self, family: Family, problem: Problem, points: Sequence[Point], situation: Situation
     ) -> NDArray[np.float64]:
         """Predicted seconds of ``points``; the family must be one that it ``knows``."""
-        forest = self.forests[family.name]
-        table = feature_matrix(family, problem, points, situation, forest.names)
-        nests = [family.describe(problem, point, situation.machine) for point in points]
-        ideal = np.array([ideal_seconds(nest, situation) for nest in nests])
-        return ideal * np.exp2(forest.predict(table).astype(np.float64))
+        forest, found = self.forests[family.name], described(family, problem, points, situation)
+        return found.ideal * np.exp2(forest.predict(found.table(forest.names)).astype(np.float64))
 
     def ranked(
         self, family: Family, problem: Problem, points: Sequence[Point], situation: Situation

@@ -25,7 +25,7 @@ from motet.targets.host.cost_model.dataset import (
     this_host,
     unpacked,
 )
-from motet.targets.host.cost_model.features import Situation, feature_matrix
+from motet.targets.host.cost_model.features import Situation, described
 from motet.targets.host.cost_model.learning import fold_of, train
 from motet.targets.host.cost_model.measure import Candidates, Measurer
 from motet.targets.host.cost_model.model import CostModel, shipped_data, shipped_model
@@ -187,7 +187,7 @@ def test_units_ask_for_their_problem(changes: dict[str, int]) -> None:
         assert kernel_of(problem, point, machine).func is not None
     situation = Situation(machine, Caches(), 2)
     names = ("flops", "inner_l1", "balance", "size outs", "knob algorithm", "no such name")
-    table = feature_matrix(family, problem, points, situation, names)
+    table = described(family, problem, points, situation).table(names)
     assert table.shape == (len(points), len(names))
     assert np.isfinite(table).all()
     assert (table[:, -1] == -1).all()
