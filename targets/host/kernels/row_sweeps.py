@@ -146,9 +146,13 @@ class _Row:
         axes |= {a.var: index(0) for a in (*rest, *stage.reduction) if constant_of(a.extent) == 1}
         return substitute(rewrite(value, in_row), {**axes, **inner})
 
+    def home(self, buffer: Buffer) -> Buffer:
+        """Where the elements of ``buffer`` are kept."""
+        return self.kept[buffer] if buffer in self.kept else buffer
+
     def element_at(self, buffer: Buffer, at: Sequence[Expr], access: Any, *value: Expr) -> Any:
         """``access`` (load or store) to where the element ``at`` of ``buffer`` is kept."""
-        host = self.kept.get(buffer, buffer)
+        host = self.home(buffer)
         indices = list(at) if len(host.shape) == len(buffer.shape) else list(at)[self.rows.lead :]
         return access(host, *value, *indices)
 
@@ -268,10 +272,10 @@ class _Sweep:
         """Whether computing an element a second time gives the same: not where its place held
         what it is computed from.
         """
-        written = [self.row.kept.get(s.output, s.output) for s in self.stages if not s.reduction]
+        written = [self.row.home(s.output) for s in self.stages if not s.reduction]
         own = [s.output for s in self.stages]
         read = [
-            self.row.kept.get(x.source, x.source)
+            self.row.home(x.source)
             for s in self.stages for x in loads(s.value)
             if not any(x.source.same_as(o) for o in own)
         ]  # fmt: skip

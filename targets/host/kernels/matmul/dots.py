@@ -126,8 +126,7 @@ class Dots:
         folds = []
         width = self.lanes // 2
         while width:
-            folds.append(loop("lane", width, lambda v, w=width: store(
-                acc, load(acc, v) + load(acc, v + w), v), VECTORIZED))  # fmt: skip
+            folds.append(_fold(acc, width))
             width //= 2
         r, c = pair
         place = [*self.geometry.place(lead, row + r), places[c]]
@@ -136,3 +135,12 @@ class Dots:
 
 def _fill(buffer: Buffer, value: Expr, lanes: int) -> Stmt:
     return loop("lane", lanes, lambda v: store(buffer, value, v), VECTORIZED)
+
+
+def _fold(buffer: Buffer, width: int) -> Stmt:
+    """Adds the second ``width`` lanes to the first."""
+
+    def lane(v: Expr) -> Stmt:
+        return store(buffer, load(buffer, v) + load(buffer, v + width), v)
+
+    return loop("lane", width, lane, VECTORIZED)
