@@ -60,6 +60,17 @@ def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
     return direct_space.describe(problem, point, machine)
 
 
+def fenced(vector: Expr) -> Expr:
+    """``vector``, as a value that LLVM does not look into.
+
+    It would sum the products of several steps first, for which there are not enough registers.
+    """
+    lanes = int(vector.ty.dtype.lanes)
+    bits = tirx.reinterpret(f"float32x{lanes}", vector)
+    fence = tirx.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.arithmetic.fence", bits)
+    return tirx.reinterpret(f"int32x{lanes}", fence)
+
+
 class _IntegerNest(DirectNest):
     """The direct nest with pairs."""
 
@@ -67,7 +78,7 @@ class _IntegerNest(DirectNest):
 
     def added(self, total: Expr, left: Expr, right: Expr) -> Expr:
         """``total`` plus the products of two vectors of pairs."""
-        return total + pair_product(self.request.machine, self.plan.lanes)(left, right)
+        return fenced(total + pair_product(self.request.machine, self.plan.lanes)(left, right))
 
     def copied(self, n: Expr, g: Expr, line: Expr) -> Stmt:
         """Fills ``x`` with the pairs of a task's input."""
