@@ -148,7 +148,7 @@ class _Row:
 
     def home(self, buffer: Buffer) -> Buffer:
         """Where the elements of ``buffer`` are kept."""
-        return self.kept[buffer] if buffer in self.kept else buffer
+        return self.kept.get(buffer, buffer)
 
     def element_at(self, buffer: Buffer, at: Sequence[Expr], access: Any, *value: Expr) -> Any:
         """``access`` (load or store) to where the element ``at`` of ``buffer`` is kept."""
