@@ -31,7 +31,7 @@ class Group:
     @property
     def times(self) -> NDArray[np.float64]:
         """Measured, as log2 of seconds."""
-        return np.log2(np.array(self.sample.seconds))
+        return np.asarray(np.log2(np.array(self.sample.seconds)))
 
     @property
     def target(self) -> NDArray[np.float64]:
