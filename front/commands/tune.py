@@ -47,7 +47,7 @@ def tune(
     jobs: int | None,
     as_json: bool,
 ) -> None:
-    """Measure schedules of a network's operators on this CPU, and keep the best."""
+    """Measure schedules of operators on this CPU; keep the best."""
     found = measure(TuneRequest(file, request, minutes, threads, jobs))
     if as_json:
         print_json(_facts(found))
