@@ -51,7 +51,7 @@ class Chooser:
             return measured, MEASURED
         if len(points) > 1 and self.model is not None and self.model.knows(family, machine):
             situation = Situation(machine, self.caches, self.threads)
-            return self.model.ranked(family, problem, points, situation)[0], PREDICTED
+            return self.model.chosen(family, problem, points, situation), PREDICTED
         return first_point(family, problem, points, machine), BY_HAND
 
     def _measured(self, problem: Problem, points: Sequence[Point]) -> Point | None:

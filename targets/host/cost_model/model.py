@@ -27,6 +27,17 @@ MODEL_FILE = "model.npz"
 DATA_FILE = "data.json.gz"
 
 
+_MARGIN = 1.05
+
+
+def preferred(seconds: NDArray[np.float64], first: int = 0) -> int:
+    """Which point to choose by predicted ``seconds``: the quickest, but the hand-written one,
+    at index ``first``, where the prediction is too close to tell.
+    """
+    best = int(np.argmin(seconds))
+    return best if seconds[first] > _MARGIN * seconds[best] else first
+
+
 @dataclass(frozen=True, eq=False)
 class CostModel:
     """host: what it was measured on. forests: by family."""
@@ -45,6 +56,12 @@ class CostModel:
         """Predicted seconds of ``points``; the family must be one that it ``knows``."""
         forest, found = self.forests[family.name], described(family, problem, points, situation)
         return found.ideal * np.exp2(forest.predict(found.table(forest.names)).astype(np.float64))
+
+    def chosen(
+        self, family: Family, problem: Problem, points: Sequence[Point], situation: Situation
+    ) -> Point:
+        """The point to compile with; ``points`` begin with the hand-written one."""
+        return points[preferred(self.seconds(family, problem, points, situation))]
 
     def ranked(
         self, family: Family, problem: Problem, points: Sequence[Point], situation: Situation

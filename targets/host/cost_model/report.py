@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from motet.targets.host.cost_model.dataset import DataSet
 from motet.targets.host.cost_model.learning import Group, by_family, groups_of, held_out
+from motet.targets.host.cost_model.model import preferred
 from motet.targets.host.space import Family
 
 
@@ -64,7 +65,8 @@ def quality(
 ) -> Quality:
     """Figures of ``judged`` groups; ``first`` is each one's index of the hand-written point."""
     seconds = [np.array(group.sample.seconds) for group, _ in judged]
-    chosen = np.array([s[int(np.argmin(p))] for s, (_, p) in zip(seconds, judged, strict=True)])
+    picked = [preferred(np.exp2(p), i) for (_, p), i in zip(judged, first, strict=True)]
+    chosen = np.array([s[i] for s, i in zip(seconds, picked, strict=True)])
     best = np.array([s.min() for s in seconds])
     by_hand = np.array([s[i] for s, i in zip(seconds, first, strict=True)])
     correlations = [spearman(g.times, p) for g, p in judged]
