@@ -86,7 +86,11 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
     check_wires(spec, models)
     options.progress("passes")
     steps = steps_for(
-        spec.passes, array, spec.array.format, machine_for(spec.host.cpu).vector_bytes // 4
+        spec.passes,
+        array,
+        spec.array.format,
+        machine_for(spec.host.cpu).vector_bytes // 4,
+        spec.host.reassociate,
     )
     mod, records = run(merge(models), steps, options.hooks)
     return Transformed(mod, tuple(models), tuple(records), array)

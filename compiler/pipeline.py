@@ -22,6 +22,7 @@ from motet.passes.place import Placement, place
 from motet.passes.regions import regions
 from motet.passes.split_to_slices import split_to_slices
 from motet.passes.take_to_slices import take_to_slices
+from motet.passes.widen_halves import widen_halves
 from motet.runtime.errors import CompileError, SpecError
 from motet.runtime.manifest import PassRecord
 from motet.targets.systolic.architecture import ArrayDescription
@@ -46,10 +47,12 @@ def steps_for(
     array: ArrayDescription | None,
     number_format: str = "fp32",
     lanes: int = 8,
+    reassociate: bool = True,
 ) -> list[Step]:
     """The pipeline: what runs for ``options``, in order.
 
-    number_format: the array's. lanes: float32 values in a vector of the host.
+    number_format: the array's. lanes: float32 values in a vector of the host. reassociate:
+    whether the host may compute by other formulas, of a stated error.
     """
     steps = [Step("canonicalize", canonicalize)]
     if options.fold_batch_norm.enabled:
@@ -57,6 +60,8 @@ def steps_for(
     steps.append(Step("decompose", decompose))
     if array is not None and options.place.enabled:
         steps.append(_placement(options, array, number_format))
+    if reassociate:
+        steps.append(Step("widen_halves", widen_halves))
     if options.layout.enabled:
         steps.append(
             Step("layout", transform.Sequential([split_to_slices, take_to_slices, layout(lanes)]))
@@ -107,7 +112,10 @@ def _placed(placement: Placement) -> str:
     return placement.summary
 
 
-PASS_NAMES = ("canonicalize", "fold_batch_norm", "decompose", "place", "layout", "fuse", "regions")
+PASS_NAMES = (
+    "canonicalize", "fold_batch_norm", "decompose", "place", "widen_halves", "layout", "fuse",
+    "regions",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

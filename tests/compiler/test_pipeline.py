@@ -179,11 +179,13 @@ def test_one_unit_a_layer_on_the_host() -> None:
         "canonicalize",
         "fold_batch_norm",
         "decompose",
+        "widen_halves",
         "layout",
         "fuse",
     ]
     assert [record.summary for record in records] == [
-        "15 calls -> 15", "15 calls -> 12", "12 calls -> 12", "12 calls -> 12", "12 calls -> 3",
+        "15 calls -> 15", "15 calls -> 12", "12 calls -> 12", "12 calls -> 12",
+        "12 calls -> 12", "12 calls -> 3",
     ]  # fmt: skip
 
 
@@ -215,6 +217,7 @@ def test_steps_that_options_leave_out() -> None:
     assert [step.name for step in steps_for(options, ARRAY)] == [
         "canonicalize",
         "decompose",
+        "widen_halves",
         "layout",
         "fuse",
     ]
@@ -244,7 +247,9 @@ def test_hooks_print_time_and_tell() -> None:
     started: list[str] = []
     hooks = Hooks(frozenset({"fuse"}), True, written.append, started.append)
     run(layered(1), steps_for(PassesSpec(), None), hooks)
-    assert started == ["canonicalize", "fold_batch_norm", "decompose", "layout", "fuse"]
+    assert started == [
+        "canonicalize", "fold_batch_norm", "decompose", "widen_halves", "layout", "fuse",
+    ]  # fmt: skip
     assert len(written) == 1
     assert written[0].startswith("# after fuse\n")
     assert "main__unit0" in written[0]
