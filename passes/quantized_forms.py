@@ -1,0 +1,177 @@
+"""What quantised models write around their operators, read as integers, scales and zero points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tvm import relax
+
+from motet.passes.graph import constant_array
+from motet.passes.op_kinds import op_name
+from motet.runtime.device import Array
+
+CallOf = Callable[[relax.Expr], "relax.Call | None"]
+"""The call that a variable is bound to."""
+
+_BYTES = frozenset(("int8", "uint8"))
+_VIEWS = frozenset(("relax.reshape", "relax.expand_dims"))
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """``(integers - zero) * scale`` of 8-bit integers, one float32 ``scale`` for all."""
+
+    integers: relax.Expr
+    scale: np.float32
+    zero: int
+    dtype: str = ""
+
+    @property
+    def zero_float(self) -> np.float32:
+        """The zero point as onnxruntime computes with it."""
+        return np.float32(self.zero)
+
+    def same(self, other: Scaled) -> bool:
+        """Whether equal integers mean equal values."""
+        types = str(self.integers.ty.dtype) == other.dtype
+        return types and (self.scale, self.zero) == (other.scale, other.zero)
+
+    def unshifted(self) -> Scaled:
+        """The same without its zero point."""
+        return replace(self, zero=0)
+
+    def rounded(self, real: relax.Expr) -> relax.Call:
+        """``real``, which counts steps of ``scale``, rounded, shifted and saturated."""
+        zero = relax.const(np.array(self.zero, self.dtype))
+        return relax.op.quantize(real, relax.const(np.float32(1)), zero, -1, self.dtype)
+
+    def mean_factor(self, result: Scaled, counted: Sequence[int]) -> np.float32:
+        """What a sum of this one's integers is multiplied by: the mean in ``result``'s steps."""
+        return ratio(self.scale, result.scale * np.float32(np.prod(counted)))
+
+
+def ratio(over: np.float32, under: np.float32) -> np.float32:
+    """The quotient, rounded to float32."""
+    with np.errstate(all="ignore"):
+        return np.float32(over / under)
+
+
+def _one(expr: relax.Expr) -> Array | None:
+    array = constant_array(expr)
+    return None if array is None or array.size != 1 else array.reshape(())
+
+
+def dequantized_of(call: relax.Expr | None) -> Scaled | None:
+    """The operand of a dequantisation from 8 bits with one scale, to float32."""
+    if call is None or op_name(call) != "relax.dequantize" or str(call.ty.dtype) != "float32":
+        return None
+    return _with_parameters(call, call.args[0], str(call.args[0].ty.dtype))
+
+
+def scaled_result(call: relax.Expr) -> Scaled | None:
+    """The parameters of a quantisation from float32 to 8 bits with one scale."""
+    if op_name(call) != "relax.quantize" or str(call.args[0].ty.dtype) != "float32":
+        return None
+    return _with_parameters(call, call, str(call.ty.dtype))
+
+
+def _with_parameters(call: relax.Call, integers: relax.Expr, dtype: str) -> Scaled | None:
+    scale, zero = _one(call.args[1]), _one(call.args[2])
+    if scale is None or zero is None or dtype not in _BYTES or str(scale.dtype) != "float32":
+        return None
+    return Scaled(integers, np.float32(scale), int(zero), dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Centred constant integers, with scales that broadcast against the product."""
+
+    values: Array
+    scale: Array
+
+    def factor(self, x: Scaled, result: Scaled) -> Array:
+        """``x_scale * w_scale / y_scale``, rounded after each step as in onnxruntime."""
+        with np.errstate(all="ignore"):
+            return np.asarray(x.scale * self.scale / result.scale, np.float32)
+
+
+def weights_of(product: relax.Call, call_of: CallOf) -> Weights | None:
+    """The constant weights of a convolution or product, in 8 bits but for the zero point."""
+    call, swapped = call_of(product.args[1]), False
+    is_matmul = op_name(product) == "relax.matmul"
+    if is_matmul and op_name(call) == "relax.permute_dims" and int(call.args[0].ty.ndim) == 2:
+        call, swapped = call_of(call.args[0]), True
+    if call is None or op_name(call) != "relax.dequantize":
+        return None
+    values, scale, zero = (constant_array(argument) for argument in call.args)
+    if values is None or scale is None or zero is None or str(values.dtype) not in _BYTES:
+        return None
+    if is_matmul and values.ndim != 2:
+        return None
+    axis = int(call.attrs.axis) % values.ndim
+    outputs = (0 if swapped else 1) if is_matmul else 0
+    if max(scale.size, zero.size) > 1 and axis != outputs:
+        return None
+    centred = _centred(values, _along(zero, outputs, values.ndim))
+    held = centred.T if swapped else centred
+    place, rank = (1, 2) if is_matmul else (1, values.ndim)
+    return Weights(np.ascontiguousarray(held), _along(scale, place, rank))
+
+
+def _along(values: Array, axis: int, rank: int) -> Array:
+    if values.size == 1:
+        return values.reshape(())
+    shape = [1] * rank
+    shape[axis] = -1
+    return values.reshape(shape)
+
+
+def _centred(values: Array, zero: Array) -> Array:
+    wide = values.astype(np.int16) - zero.astype(np.int16)
+    narrow = wide.min(initial=0) >= -128 and wide.max(initial=0) <= 127
+    return wide.astype(np.int8) if narrow else wide
+
+
+@dataclass(frozen=True, eq=False)
+class Bias:
+    """int32 values that broadcast against the sums; None where there is no bias."""
+
+    values: Array | None
+
+    @classmethod
+    def none(cls) -> Bias:
+        """No bias."""
+        return cls(None)
+
+
+def bias_of(
+    added: relax.Call, product: relax.Call, x: Scaled, weights: Weights, call_of: CallOf
+) -> Bias | None:
+    """The int32 bias that ``added`` adds to ``product``; None where it adds something else."""
+    for side in added.args:
+        call = call_of(side)
+        if call is None or call.same_as(product):
+            continue
+        if op_name(call) in _VIEWS:
+            call = call_of(call.args[0])
+        if call is None or op_name(call) != "relax.dequantize":
+            return None
+        return _integer_bias(call, product, x, weights)
+    return None
+
+
+def _integer_bias(
+    call: relax.Call, product: relax.Call, x: Scaled, weights: Weights
+) -> Bias | None:
+    values, scale, zero = (constant_array(argument) for argument in call.args)
+    if values is None or scale is None or zero is None or str(values.dtype) != "int32":
+        return None
+    if zero.any() or values.ndim != 1:
+        return None
+    expected = np.asarray(x.scale * weights.scale).reshape(-1)
+    if scale.size not in (1, values.size) or not np.allclose(scale, expected, rtol=1e-5, atol=0):
+        return None
+    rank = int(product.ty.ndim)
+    return Bias(_along(values, -1 if op_name(product) == "relax.matmul" else 1, rank))
