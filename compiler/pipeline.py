@@ -15,6 +15,7 @@ from motet.passes.fold_batch_norm import fold_batch_norm
 from motet.passes.fuse import AcceptsEpilogue, fuse
 from motet.passes.graph import bindings_of
 from motet.passes.join_gelu import join_gelu
+from motet.passes.join_quantized import join_quantized
 from motet.passes.join_silu import join_silu
 from motet.passes.layout import layout
 from motet.passes.names import OP, names_of
@@ -54,7 +55,7 @@ def steps_for(
     number_format: the array's. lanes: float32 values in a vector of the host. reassociate:
     whether the host may compute by other formulas, of a stated error.
     """
-    steps = [Step("canonicalize", canonicalize)]
+    steps = [Step("canonicalize", canonicalize if array is not None else _joined())]
     if options.fold_batch_norm.enabled:
         steps.append(Step("fold_batch_norm", fold_batch_norm))
     steps.append(Step("decompose", decompose))
@@ -70,6 +71,11 @@ def steps_for(
     if array is not None and options.place.enabled:
         steps.append(Step("regions", regions(options.regions)))
     return steps
+
+
+def _joined() -> transform.Pass:
+    """First, while weights are still integers, quantised operators become one of integers."""
+    return transform.Sequential([join_quantized, canonicalize])
 
 
 def _fusion(options: PassesSpec) -> transform.Pass:
