@@ -48,7 +48,7 @@ def _softplus(x: Doubles) -> Doubles:
 
 
 def _gelu(x: Doubles) -> Doubles:
-    half_complement = 0.5 * _erfc(-x / math.sqrt(2.0)).astype(np.float64)
+    half_complement = 0.5 * np.asarray(_erfc(-x / math.sqrt(2.0)), np.float64)
     return np.asarray(np.where(np.isneginf(x), 0.0, x * half_complement))
 
 
@@ -67,7 +67,7 @@ class Function:
 FUNCTIONS = {
     "exp": Function((("Exp", ("x",)),), np.exp),
     "log": Function((("Log", ("x",)),), np.log),
-    "erf": Function((("Erf", ("x",)),), lambda x: np.asarray(_erf(x).astype(np.float64))),
+    "erf": Function((("Erf", ("x",)),), lambda x: np.asarray(_erf(x), np.float64)),
     "tanh": Function((("Tanh", ("x",)),), np.tanh),
     "sigmoid": Function((("Sigmoid", ("x",)),), _logistic),
     "silu": Function((("Sigmoid", ("x",)), ("Mul", ("x", "t0"))), _silu),
