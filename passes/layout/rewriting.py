@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from tvm import IRModule, relax, transform
 
 from motet.passes.dead_code import dead_code
-from motet.passes.graph import map_functions
+from motet.passes.graph import constant_array, map_functions
 from motet.passes.layout.demand import (
     Demand,
     cuts_channels,
@@ -24,6 +25,17 @@ from motet.passes.layout.forms import blocked, blocked_operand, feature_map, sha
 from motet.passes.names import names_of, target_of, with_names
 from motet.passes.op_kinds import op_name
 from motet.passes.rewrite import Rewriter
+from motet.targets.host.kernels.blocked_conv.integer_groups import fit_fours
+
+
+def exact_weights(call: relax.Call) -> relax.Expr:
+    """The weights of a convolution; int8 ones as int16 where products of bytes would not fit
+    what the host multiplies and adds at once.
+    """
+    weights, array = call.args[1], constant_array(call.args[1])
+    if array is None or array.dtype != np.int8 or fit_fours(array):
+        return weights
+    return relax.const(array.astype(np.int16))
 
 
 class _Layout(Rewriter):
@@ -81,7 +93,7 @@ class _Layout(Rewriter):
             return call
         reads_blocked = (feature_map(data) or (0, 1))[1] % self.size == 0
         changed = relax.op.nn.conv2d(
-            self.blocked(data) if reads_blocked else data, call.args[1],
+            self.blocked(data) if reads_blocked else data, exact_weights(call),
             attrs.strides, attrs.padding, attrs.dilation, int(attrs.groups),
             self.layout if reads_blocked else "NCHW", "OIHW",
             self.layout if writes_blocked else "NCHW", attrs.out_dtype or None,

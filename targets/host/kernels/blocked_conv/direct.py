@@ -135,7 +135,7 @@ class DirectNest(TileNest):
         return parallel(["g", "part", "n", "rows"], extents, self.task, several)
 
 
-def _flat_input(request: Request, plan: DirectPlan) -> tuple[Buffer, list[Stmt]]:
+def flat_input(request: Request, plan: DirectPlan) -> tuple[Buffer, list[Stmt]]:
     """The input as the tiles read it, and what declares it."""
     if not plan.in_place:
         return padded_buffer(plan), []
@@ -177,7 +177,7 @@ def emit(request: Request) -> Written:
     plan = make_plan(dict(problem.sizes), request.point)
     several = worth_threads(request)
     packed = packed_buffer(request.conv, plan)
-    x, declared = _flat_input(request, plan)
+    x, declared = flat_input(request, plan)
     main = DirectNest(request, plan, x, packed, sums_of(request, plan), table_of(plan)).write(
         several
     )

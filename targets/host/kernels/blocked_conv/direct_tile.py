@@ -68,7 +68,7 @@ class Task:
 class TileNest:
     """Writes a register tile; ``x`` is the input in place or its padded copy, flat.
 
-    ``dtype``, ``added`` and ``copied`` are what the nest of integers has otherwise.
+    ``dtype``, ``input_at``, ``added`` and ``copied`` are what the nest of integers has otherwise.
     """
 
     request: Request
@@ -79,9 +79,13 @@ class TileNest:
     table: Buffer | None
     dtype: ClassVar[str] = "float32"
 
-    def added(self, total: Expr, left: Expr, right: Expr) -> Expr:
+    def input_at(self, element: Expr) -> Expr:
+        """One element of the input."""
+        return load(self.x, element)
+
+    def added(self, total: Expr, x: Expr, weights: Expr) -> Expr:
         """``total`` plus the products of two vectors."""
-        return total + left * right
+        return total + x * weights
 
     def copied(self, n: Expr, g: Expr, line: Expr) -> Stmt:
         """Fills ``x`` with the input of a task."""
@@ -201,7 +205,7 @@ class TileNest:
         lanes = plan.lanes
 
         def left(i: int) -> Expr:
-            return broadcast(load(self.x, at[i] + tap), lanes)
+            return broadcast(self.input_at(at[i] + tap), lanes)
 
         def right(v: int) -> Expr:
             return load(self.weights, *weight, ramp(index(v * lanes), lanes))
@@ -221,10 +225,9 @@ class TileNest:
             value = bind(f"m{m}", moving(m))
             for k in range(kept_count):
                 i, v = (m, k) if by_columns else (k, m)
+                factors = (value, held[k]) if by_columns else (held[k], value)
                 lane = ramp(index(v * lanes), lanes)
-                statements.append(
-                    store(acc[i], self.added(load(acc[i], lane), value, held[k]), lane)
-                )
+                statements.append(store(acc[i], self.added(load(acc[i], lane), *factors), lane))
         return seq(*statements)
 
     def prefetch(self, weight: Sequence[Expr], tile: Expr) -> list[Stmt]:

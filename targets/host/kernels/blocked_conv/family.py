@@ -61,7 +61,7 @@ def emit_blocked_convolution(
     exact = anchor.output.dtype == "int32"
     family = integer_family.FAMILY if exact else FAMILY
     if exact:
-        problem = integer_family.problem_for(conv, constant)
+        problem = integer_family.problem_for(conv, x, weights, constant, machine)
     else:
         problem = problem_of(conv, constant, options.reassociate)
     point = choose(family, problem, machine)

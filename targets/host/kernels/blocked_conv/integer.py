@@ -1,15 +1,15 @@
-"""Integer convolution in the blocked layout: the direct nest over pairs of input channels.
+"""Integer convolution in the blocked layout: the direct nest over groups of input channels.
 
-Products of values of at most 16 bits (8 bits without their zero point) are summed in int32,
-exactly: one instruction multiplies two pairs of int16 and adds them (``kernels/pairs``), twice
-the multiply-accumulates of a float32 instruction. The nest is ``direct.py``'s, an input channel
-there being a pair here; a task's input is always copied (``integer_input.py``). With AVX-512
-VNNI the product and the sum are one instruction.
+Products of 8-bit values, without their zero points or with, are summed in int32, exactly: one
+instruction multiplies and adds a group of neighbouring input channels (``integer_groups``).
+The nest is ``direct.py``'s, an input channel there being a group here. What has to be centred
+or padded is copied by each task (``integer_input``); bytes are read in place where they can be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from tvm import tirx
 from motet.targets.host.kernels.blocked_conv import direct_space
 from motet.targets.host.kernels.blocked_conv.direct import (
     DirectNest,
+    flat_input,
     sums_of,
     table_of,
     worth_threads,
@@ -30,22 +31,38 @@ from motet.targets.host.kernels.blocked_conv.direct_weights import (
     packed_buffer,
 )
 from motet.targets.host.kernels.blocked_conv.geometry import BlockedConv, problem_of
-from motet.targets.host.kernels.blocked_conv.integer_input import copy_pairs, pairs_buffer
+from motet.targets.host.kernels.blocked_conv.integer_groups import (
+    FOURS,
+    PAIRS,
+    Group,
+    multiplies_fours,
+)
+from motet.targets.host.kernels.blocked_conv.integer_input import copy_groups, groups_buffer
 from motet.targets.host.kernels.blocked_conv.request import Request, Written
 from motet.targets.host.kernels.operand import Operand
-from motet.targets.host.kernels.pairs import pair, pair_product, pairs_along
-from motet.targets.host.loops import Expr, Stmt, allocate, constant_of, seq
+from motet.targets.host.kernels.pairs import pair
+from motet.targets.host.loops import Expr, Stmt, allocate, constant_of, load, ramp, seq
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Nest, Point, Problem
 
 FAMILY_NAME = "blocked_conv_integer"
 
 
-def integer_problem(conv: BlockedConv, constant_weights: bool) -> Problem:
-    """The problem with pairs for channels: ``channels`` and ``block_in`` count them."""
+def group_of(
+    conv: BlockedConv, x: Operand, weights: Operand, constant: bool, machine: Machine
+) -> Group:
+    """Fours of bytes as they are, by constant int8 weights; pairs of anything else."""
+    types = str(x.buffer.dtype), str(weights.buffer.dtype)
+    plain = constant and x.stage is None and types == ("uint8", "int8") and conv.block_in
+    return FOURS if plain and multiplies_fours(machine, conv.block) else PAIRS
+
+
+def integer_problem(conv: BlockedConv, constant_weights: bool, group: Group) -> Problem:
+    """The problem with groups for channels: ``channels`` and ``block_in`` count them."""
     sizes = dict(problem_of(conv, constant_weights, False).sizes)
     sizes |= {
-        "channels": conv.groups * -(-conv.ic // 2), "block_in": conv.block_in // 2, "prologue": 1,
+        "channels": conv.groups * group.channels(conv.ic), "group": group.size,
+        "block_in": conv.block_in // group.size, "prologue": int(group is PAIRS),
     }  # fmt: skip
     return Problem.of(FAMILY_NAME, **sizes)
 
@@ -56,7 +73,7 @@ def points(problem: Problem, machine: Machine) -> Sequence[Point]:
 
 
 def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
-    """What the nest of ``point`` does; a pair counts as one multiply-accumulate."""
+    """What the nest of ``point`` does; a group counts as one multiply-accumulate."""
     return direct_space.describe(problem, point, machine)
 
 
@@ -71,27 +88,39 @@ def fenced(vector: Expr) -> Expr:
     return tirx.reinterpret(f"int32x{lanes}", fence)
 
 
+@dataclass(frozen=True, eq=False)
 class _IntegerNest(DirectNest):
-    """The direct nest with pairs."""
+    """The direct nest with groups of channels; ``x`` holds bytes where it is read in place."""
 
+    group: Group
     dtype: ClassVar[str] = "int32"
 
-    def added(self, total: Expr, left: Expr, right: Expr) -> Expr:
-        """``total`` plus the products of two vectors of pairs."""
-        return fenced(total + pair_product(self.request.machine, self.plan.lanes)(left, right))
+    def input_at(self, element: Expr) -> Expr:
+        """One group of input channels."""
+        if not self.plan.in_place:
+            return load(self.x, element)
+        size = self.group.size
+        return tirx.reinterpret("int32", load(self.x, ramp(element * size, size)))
+
+    def added(self, total: Expr, x: Expr, weights: Expr) -> Expr:
+        """``total`` plus the products of two vectors of groups."""
+        product = self.group.product(self.request.machine, self.plan.lanes)
+        return fenced(total + product(x, weights))
 
     def copied(self, n: Expr, g: Expr, line: Expr) -> Stmt:
-        """Fills ``x`` with the pairs of a task's input."""
-        return copy_pairs(self.request, self.plan, self.x, n, g, line)
+        """Fills ``x`` with the groups of a task's input."""
+        return copy_groups(self.request, self.plan, self.group, self.x, n, g, line)
 
 
-def _packing(request: Request, plan: DirectPlan) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def _packing(
+    request: Request, plan: DirectPlan, group: Group
+) -> Callable[[NDArray[Any]], NDArray[Any]]:
     assert request.source is not None
     axes, groups = request.source[1], request.conv.groups
     in_block, width = plan.in_block, plan.blocks * plan.lanes
 
     def pack(weights: NDArray[Any]) -> NDArray[np.int32]:
-        return pack_weights(pairs_along(weights.transpose(axes), 1), groups, in_block, width)
+        return pack_weights(group.packed(weights.transpose(axes)), groups, in_block, width)
 
     return pack
 
@@ -114,16 +143,17 @@ class _Pairs(Operand):
 
 def emit(request: Request) -> Written:
     """The nest of an integer convolution."""
-    conv = request.conv
-    problem = integer_problem(conv, request.source is not None)
-    plan = make_plan(dict(problem.sizes), request.point)
+    conv, constant = request.conv, request.source is not None
+    group = group_of(conv, request.x, request.weights, constant, request.machine)
+    plan = make_plan(dict(integer_problem(conv, constant, group).sizes), request.point)
     several = worth_threads(request)
     packed = packed_buffer(conv, plan, "int32")
     sums = sums_of(request, plan, "int32")
-    nest = _IntegerNest(request, plan, pairs_buffer(plan), packed, sums, table_of(plan))
-    main = nest.write(several)
-    if request.source is not None:
-        return Written(main, (packed, _packing(request, plan)))
+    x, declared = flat_input(request, plan) if plan.in_place else (groups_buffer(plan), [])
+    nest = _IntegerNest(request, plan, x, packed, sums, table_of(plan), group)
+    main = seq(*declared, nest.write(several))
+    if constant:
+        return Written(main, (packed, _packing(request, plan, group)))
     weights = _Pairs(request.weights.buffer, request.weights.stage)
     pack = pack_at_run_time(packed, weights, conv, plan, several)
     return Written(seq(allocate(packed), pack, main), None)

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from motet.targets.host.kernels.blocked_conv import depthwise, integer
 from motet.targets.host.kernels.blocked_conv.algorithms import DEPTHWISE
 from motet.targets.host.kernels.blocked_conv.geometry import BlockedConv, problem_of
+from motet.targets.host.kernels.operand import Operand
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Family, Nest, Point, Problem
 
 
-def problem_for(conv: BlockedConv, constant_weights: bool) -> Problem:
+def problem_for(
+    conv: BlockedConv, x: Operand, weights: Operand, constant_weights: bool, machine: Machine
+) -> Problem:
     """What the schedule space is looked up by."""
     plain = problem_of(conv, constant_weights, False)
     if depthwise.applies(plain):
         return Problem(integer.FAMILY_NAME, plain.sizes)
-    return integer.integer_problem(conv, constant_weights)
+    group = integer.group_of(conv, x, weights, constant_weights, machine)
+    return integer.integer_problem(conv, constant_weights, group)
 
 
 def points(problem: Problem, machine: Machine) -> Sequence[Point]:

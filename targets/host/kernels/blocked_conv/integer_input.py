@@ -1,8 +1,8 @@
-"""The input of one task of an integer convolution: pairs of channels, copied with padding.
+"""The input of one task of an integer convolution: groups of channels, copied with padding.
 
-``[input block][row][column][pair]`` of int32, each two channels of 16 bits (``kernels/pairs``).
+``[input block][row][column][group]`` of int32, each two channels of 16 bits or four of 8.
 Centring by the zero point is computed as the input is copied, once for every task; what lies
-outside the input is 0, which is the zero point of centred values. Of a plain input, pairs are
+outside the input is 0, which is the zero point of centred values. Of a plain input, they are pairs
 of two planes; an odd number of channels ends in a pair with 0.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from tvm import tirx
 
 from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, ceil_div
+from motet.targets.host.kernels.blocked_conv.integer_groups import Group
 from motet.targets.host.kernels.blocked_conv.request import Request
 from motet.targets.host.kernels.pairs import pair
 from motet.targets.host.kernels.vectors import vector_loop
@@ -33,16 +34,16 @@ from motet.targets.host.loops import (
 )
 
 
-def pairs_buffer(plan: DirectPlan) -> Buffer:
-    """The copy's buffer; ``plan.in_block`` counts pairs."""
+def groups_buffer(plan: DirectPlan) -> Buffer:
+    """The copy's buffer; ``plan.in_block`` counts groups."""
     size = plan.in_blocks * plan.input_rows * plan.input_width * plan.in_block
-    return scratch("pairs", [size], "int32")
+    return scratch("groups", [size], "int32")
 
 
-def copy_pairs(
-    request: Request, plan: DirectPlan, pairs: Buffer, n: Expr, g: Expr, line: Expr
+def copy_groups(
+    request: Request, plan: DirectPlan, group: Group, groups: Buffer, n: Expr, g: Expr, line: Expr
 ) -> Stmt:
-    """Fills ``pairs`` for the task whose outputs begin at ``line``."""
+    """Fills ``groups`` for the task whose outputs begin at ``line``."""
     conv = request.conv
     # Of a pointwise convolution with a stride, the positions that it reads, and no others.
     step = conv.strides if plan.flat else (1, 1)
@@ -57,7 +58,7 @@ def copy_pairs(
         begin, zero = at(icb, r, index(start)), tirx.const(0, "int32")
         return (
             vector_loop(
-                "z", count * plan.in_block, conv.block, lambda i: store(pairs, zero, begin + i)
+                "z", count * plan.in_block, conv.block, lambda i: store(groups, zero, begin + i)
             )
             if count > 0
             else None
@@ -66,11 +67,13 @@ def copy_pairs(
     def inside(icb: Expr, r: Expr, h: Expr) -> Stmt | None:
         def value(channel: Expr, c: Expr) -> Expr:
             column = c * step[1] + (first * step[1] - conv.left)
-            return request.input_at(n, g * conv.ic + channel, h, column).astype("int16")
+            return request.input_at(n, g * conv.ic + channel, h, column).astype(group.dtype)
 
         begin = at(icb, r, index(first))
         return (
-            copied(request, plan, pairs, icb, begin, last - first, value) if last > first else None
+            copied(request, plan, group, groups, icb, begin, last - first, value)
+            if last > first
+            else None
         )
 
     def row(icb: Expr, r: Expr) -> Stmt:
@@ -90,23 +93,23 @@ _Value = Callable[[Expr, Expr], Expr]
 
 
 def _blocked_line(
-    request: Request, plan: DirectPlan, pairs: Buffer, icb: Expr, begin: Expr, count: int,
-    value: _Value,
+    request: Request, plan: DirectPlan, group: Group, groups: Buffer, icb: Expr, begin: Expr,
+    count: int, value: _Value,
 ) -> Stmt:  # fmt: skip
-    """A vector of 16-bit channels for every position, which is half as many pairs."""
+    """A vector of channels for every position, reinterpreted as groups."""
     block = request.conv.block
 
     def position(c: Expr) -> Stmt:
-        halves = scratch("halves", [block], "int16")
+        held = scratch("held", [block], group.dtype)
         return seq(
-            allocate(halves),
+            allocate(held),
             loop(
-                "lane", block, lambda v: store(halves, value(icb * block + v, c), v), VECTORIZED
+                "lane", block, lambda v: store(held, value(icb * block + v, c), v), VECTORIZED
             ),
             store(
-                pairs,
-                tirx.reinterpret(f"int32x{block // 2}", load(halves, ramp(index(0), block))),
-                ramp(begin + c * plan.in_block, block // 2),
+                groups,
+                tirx.reinterpret(f"int32x{block // group.size}", load(held, ramp(index(0), block))),
+                ramp(begin + c * plan.in_block, block // group.size),
             ),
         )  # fmt: skip
 
@@ -114,15 +117,15 @@ def _blocked_line(
 
 
 def _plain_line(
-    request: Request, _plan: DirectPlan, pairs: Buffer, icb: Expr, begin: Expr, count: int,
-    value: _Value,
+    request: Request, _plan: DirectPlan, _group: Group, groups: Buffer, icb: Expr, begin: Expr,
+    count: int, value: _Value,
 ) -> Stmt:  # fmt: skip
-    """Two planes side by side."""
+    """Pairs of two planes."""
     conv = request.conv
 
     def line(high: Callable[[Expr], Expr]) -> Stmt:
         def element(c: Expr) -> Stmt:
-            return store(pairs, pair(value(icb * 2, c), high(c)), begin + c)
+            return store(groups, pair(value(icb * 2, c), high(c)), begin + c)
 
         return vector_loop("c", count, conv.block, element)
 
