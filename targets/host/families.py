@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from motet.targets.host.kernels.attending import family as attention
 from motet.targets.host.kernels.blocked_conv import family as blocked_conv
 from motet.targets.host.kernels.matmul import family as matmul
 from motet.targets.host.kernels.pooling import space as pooling
@@ -11,5 +12,5 @@ from motet.targets.host.space import Family
 
 def families() -> dict[str, Family]:
     """Name -> family."""
-    every = (blocked_conv.FAMILY, matmul.FAMILY, pooling.FAMILY, recurrent.FAMILY)
+    every = (attention.FAMILY, blocked_conv.FAMILY, matmul.FAMILY, pooling.FAMILY, recurrent.FAMILY)
     return {family.name: family for family in every}

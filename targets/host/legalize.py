@@ -27,7 +27,7 @@ from motet.targets.host import (
 from motet.targets.host.blocked import legalize_blocked
 from motet.targets.host.defaults import by_tvm
 from motet.targets.host.elementwise import broadcast_index
-from motet.targets.host.kernels import arg_extreme, recurrence, selection
+from motet.targets.host.kernels import arg_extreme, attention, recurrence, selection
 from motet.targets.host.kernels.ordered import arg_sort, cumulative, sort, top_k
 from motet.targets.host.loops import Expr, index
 
@@ -230,6 +230,7 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     "relax.argsort": arg_sort,
     "relax.sort": sort,
     **arg_extreme.LEGALIZATIONS,
+    **attention.LEGALIZATIONS,
     **elementwise.LEGALIZATIONS,
     **pooling.LEGALIZATIONS,
     **quantization.LEGALIZATIONS,

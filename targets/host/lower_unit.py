@@ -19,6 +19,7 @@ from motet.runtime.errors import UnsupportedOperatorError
 from motet.targets.host.fast_math import with_fast_math
 from motet.targets.host.interface import tensors_only
 from motet.targets.host.kernels.anchor import EmittedAnchor
+from motet.targets.host.kernels.attention import emit_attention
 from motet.targets.host.kernels.blocked_conv.family import emit_blocked_convolution
 from motet.targets.host.kernels.conv import emit_convolution
 from motet.targets.host.kernels.generic import emit_as_it_came
@@ -42,6 +43,7 @@ from motet.targets.host.widen import widen
 Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
 
 _ANCHORS = {
+    "attention": emit_attention,
     "blocked_conv": emit_blocked_convolution,
     "conv": emit_convolution,
     "matmul": emit_matmul,

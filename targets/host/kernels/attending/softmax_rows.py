@@ -1,0 +1,93 @@
+"""Softmax of rows of scores in scratch memory, without its division.
+
+``e = exp(x - max)`` takes the place of ``x``, and ``1 / sum(e)`` is left for the product with the
+values, whose result has fewer elements. Columns beyond the keys hold -inf, so they count for
+nothing: rows are whole vectors. A row of -inf alone gives NaN, as numpy's formula does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+
+from motet.targets.host.loops import (
+    VECTORIZED,
+    Buffer,
+    Expr,
+    Stmt,
+    allocate,
+    index,
+    load,
+    loop,
+    scratch,
+    seq,
+    simplify,
+    store,
+)  # fmt: skip
+from motet.targets.host.softmax import exp_of_nonpositive
+
+_TYPE = "float32"
+
+Combine = Callable[[Expr, Expr], Expr]
+
+
+def softmax_rows(scores: Buffer, inverse: Buffer, first: Expr, rows: int, lanes: int) -> Stmt:
+    """Rows ``first`` to ``first + rows`` of ``scores`` [row][columns], a multiple of ``lanes``
+    columns; ``inverse`` [row] takes one over their sums.
+    """
+    vectors = simplify(tirx.floordiv(scores.shape[1], index(lanes)))
+    most = [scratch(f"most{r}", [lanes], _TYPE) for r in range(rows)]
+    sums = scratch("sums", [lanes], _TYPE)
+
+    def each(body: Callable[[Expr], Stmt]) -> Stmt:
+        return loop("lane", lanes, body, VECTORIZED)
+
+    def largest(j: Expr) -> Stmt:
+        return seq(*[
+            each(lambda v, r=r: store(
+                most[r], tirx.max(load(most[r], v), load(scores, first + r, j * lanes + v)), v))
+            for r in range(rows)
+        ])  # fmt: skip
+
+    def exponentials(r: int) -> Callable[[Expr], Stmt]:
+        def vector(j: Expr) -> Stmt:
+            def power(v: Expr) -> Stmt:
+                x = load(scores, first + r, j * lanes + v) - load(most[r], 0)
+                return store(scores, exp_of_nonpositive(x), first + r, j * lanes + v)
+
+            def add(v: Expr) -> Stmt:
+                e = load(scores, first + r, j * lanes + v)
+                return store(sums, load(sums, v) + e, v)
+
+            return seq(each(power), each(add))
+
+        return vector
+
+    def row(r: int) -> Stmt:
+        one = tirx.const(1.0, _TYPE)
+        return seq(
+            each(lambda v: store(sums, tirx.const(0.0, _TYPE), v)),
+            loop("j", vectors, exponentials(r)),
+            *_folded(sums, lanes, lambda a, b: a + b),
+            store(inverse, one / load(sums, 0), first + r),
+        )
+
+    lowest = tirx.const(float("-inf"), _TYPE)
+    return seq(
+        *[allocate(b) for b in (*most, sums)],
+        *[each(lambda v, m=m: store(m, lowest, v)) for m in most],
+        loop("j", vectors, largest),
+        *[s for m in most for s in _folded(m, lanes, tirx.max)],
+        *[row(r) for r in range(rows)],
+    )
+
+
+def _folded(part: Buffer, lanes: int, combine: Combine) -> list[Stmt]:
+    """The vector ``part`` combined into its first element."""
+    steps, width = [], lanes // 2
+    while width:
+        steps.append(loop("lane", width, lambda v, w=width: store(
+            part, combine(load(part, v), load(part, v + w)), v), VECTORIZED))  # fmt: skip
+        width //= 2
+    return steps
