@@ -28,7 +28,6 @@ from motet.targets.host.kernels.attending.views import Operands
 from motet.targets.host.kernels.tile import Tile, emit_tile
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
-    Buffer,
     Expr,
     Stmt,
     allocate,
