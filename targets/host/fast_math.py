@@ -1,14 +1,12 @@
-"""Exponential, logistic function, hyperbolic tangent and error function as polynomials.
+"""Exponential, logarithm, logistic function, hyperbolic tangent and error function as polynomials.
 
 The C library's functions are called lane by lane; these are plain arithmetic and vectorise
-(exact class "reassociating"). ``exp`` is Cephes' ``expf`` (S. Moshier) in pairs of terms, with
-infinities, NaN and underflow to zero kept; ``tanh`` and ``erf`` are the rational minimax
-approximations used by Eigen. Largest errors over all of float32, in units of the last place
-(``python -m motet.benchmarks.fast_math_ulp``; results below the smallest normal number may be
-flushed to 0)::
+(exact class "reassociating"). ``exp`` and ``log`` are minimax polynomials of a reduced argument;
+``tanh`` and ``erf`` are the rational minimax approximations used by Eigen. Largest errors over
+all of float32, in units of the last place (``python -m motet.benchmarks.fast_math_ulp``; results
+below the smallest normal number may be flushed to 0)::
 
-    exp 1.0 (0.9 where the result is normal)    erf  5.5 (3.8 for |x| <= 1)
-    sigmoid 2.3                                 tanh 4.5 (3.8 for |x| <= 1)
+    exp 1.5    log 0.8    sigmoid 2.0    tanh 3.3    erf 5.5 (3.8 for |x| <= 1)
 """
 
 from __future__ import annotations
@@ -19,21 +17,24 @@ from dataclasses import replace
 from tvm import tirx
 from tvm.ir import Call
 
-from motet.targets.host.exprs import rewrite
+from motet.targets.host.exprs import rewrite, walk
+from motet.targets.host.fast_log import log
 from motet.targets.host.loops import Expr
+from motet.targets.host.polynomials import bits_of, clamped, f32, horner, i32, let, of_bits
 from motet.targets.host.stages import Stage
 
-_LARGEST, _SMALLEST = 88.72283, -87.33654
-_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
-        5.0000001201e-1)  # fmt: skip
-_ROUNDER = 12582912.0
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
-_TANH_LIMIT = 7.90531110763549805
+# Arguments beyond these have a result of infinity and of 0.
+_EXP_HIGHEST, _EXP_LOWEST = 89.0, -88.0
+# (exp(r) - 1 - r) / r^2 on [0, ln 2]: minimax of the relative error of exp, 2.9e-9 (Remez).
+_EXP = (1.9125699764117599e-3, 7.868288084864616e-3, 4.1855063289403915e-2,
+        1.6663189232349396e-1, 5.000022649765015e-1)  # fmt: skip
+_LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
+_ROUNDER = 12582912.0 + 127.0
+_TANH_LIMIT = 8.66433975625
 _TANH = (
-    (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
-     1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
-    (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03),
-)  # fmt: skip
+    (1.394553628e-8, 2.102733560e-5, 3.520756727e-3, 1.340216100e-1, 1.0),
+    (8.015776984e-7, 3.326951409e-4, 2.597254514e-2, 4.673548340e-1, 1.0),
+)
 _ERF_LIMIT = 4.0
 _ERF = (
     (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
@@ -43,88 +44,54 @@ _ERF = (
 )  # fmt: skip
 
 
-def _f(value: float) -> Expr:
-    return tirx.const(value, "float32")
+def _exp(x: Expr, sign: float = 1.0) -> Expr:
+    """exp(sign x) = 2^n exp(r), r from 0 to ln 2.
 
-
-def _kept_nan(x: Expr, result: Expr) -> Expr:
-    """``result``, or ``x`` where that is NaN.
-
-    A comparison that is false of NaN: TVM calls ``isnan`` lane by lane, and folds ``x == x``.
+    With n rounded down, 2^n is a number from 0 (its exponent bits below -126) to infinity (its
+    exponent bits at 128), and multiplying by it is right at both ends and for NaN: no test of
+    the result is needed. n is rounded by adding 1.5 2^23 + 127, whose last bits then are those
+    of the exponent.
     """
-    return tirx.Select(x <= tirx.const(float("inf"), x.ty.dtype), result, x)
 
-
-def _horner(coefficients: Sequence[float], x: Expr) -> Expr:
-    value = _f(coefficients[0])
-    for c in coefficients[1:]:
-        value = value * x + _f(c)
-    return value
-
-
-def _estrin(coefficients: Sequence[float], x: Expr, square: Expr) -> Expr:
-    """A polynomial in pairs (Estrin 1960): half as long a chain of operations as Horner's."""
-    pairs = zip(coefficients[::2], coefficients[1::2], strict=True)
-    value, *rest = [_f(high) * x + _f(low) for high, low in pairs]
-    for pair in rest:
-        value = value * square + pair
-    return value
-
-
-def _let(name: str, value: Expr, body: Callable[[Expr], Expr]) -> Expr:
-    var = tirx.Var(name, value.ty)
-    return tirx.Let(var, value, body(var))
-
-
-def _clamped(x: Expr, low: float, high: float) -> Expr:
-    """``x`` between two bounds; NaN, which no comparison is true of, stays.
-
-    A test for NaN of its own would keep TVM from vectorising the expression.
-    """
-    above = tirx.Select(x < _f(low), _f(low), x)
-    return tirx.Select(x > _f(high), _f(high), above)
-
-
-def _exp(x: Expr) -> Expr:
-    """2^n exp(r): n rounded by adding 1.5 * 2^23, whose last bits then are n's own."""
+    def polynomial(r: Expr) -> Expr:
+        """exp(sign r)."""
+        q = horner([sign**k * c for k, c in zip((4, 3, 2, 1, 0), _EXP, strict=True)], r)
+        rest = q * (r * r) + r if sign > 0 else q * (r * r) - r
+        return rest + f32(1.0)
 
     def of_parts(c: Expr, shifted: Expr, n: Expr) -> Expr:
-        def scaled(r: Expr) -> Expr:
-            power = _let("q", r * r, lambda q: _estrin(_EXP, r, q) * q + r) + _f(1.0)
-            # Added to the exponent bits: 2^128 has no representation, a result below it has.
-            exponent = tirx.reinterpret("int32", shifted) << tirx.const(23, "int32")
-            result = tirx.reinterpret("float32", tirx.reinterpret("int32", power) + exponent)
-            result = tirx.Select(x > _f(_LARGEST), _f(float("inf")), result)
-            result = tirx.Select(x < _f(_SMALLEST), _f(0.0), result)
-            return _kept_nan(x, result)  # its bits may be any
-
-        return _let("r", c - n * _f(_LN2_HIGH) - n * _f(_LN2_LOW), scaled)
+        bits = bits_of(shifted) << i32(23)
+        rest = c - n * f32(sign * _LN2_HIGH) - n * f32(sign * _LN2_LOW)
+        return let("r", rest, polynomial) * of_bits(bits)
 
     def rounded(c: Expr) -> Expr:
-        return _let(
+        down = c * f32(sign * _LOG2E) - f32(0.5)
+        return let(
             "t",
-            c * _f(1.44269504088896341) + _f(_ROUNDER),
-            lambda t: _let("n", t - _f(_ROUNDER), lambda n: of_parts(c, t, n)),
+            down + f32(_ROUNDER),
+            lambda t: let("n", t - f32(_ROUNDER), lambda n: of_parts(c, t, n)),
         )
 
-    return _let("c", _clamped(x, _SMALLEST, _LARGEST), rounded)
+    low, high = sorted((sign * _EXP_LOWEST, sign * _EXP_HIGHEST))
+    return let("c", clamped(x, low, high), rounded)
 
 
 def _sigmoid(x: Expr) -> Expr:
-    return _f(1.0) / (_f(1.0) + _let("m", _f(0.0) - x, _exp))
+    return f32(1.0) / (f32(1.0) + _exp(x, -1.0))
 
 
 def _rational(tables: tuple[Sequence[float], Sequence[float]], limit: float, x: Expr) -> Expr:
     over, under = tables
-    return _let(
+    return let(
         "c",
-        _clamped(x, -limit, limit),
-        lambda c: _let("s", c * c, lambda s: c * (_horner(over, s) / _horner(under, s))),
+        clamped(x, -limit, limit),
+        lambda c: let("s", c * c, lambda s: c * (horner(over, s) / horner(under, s))),
     )
 
 
 _FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
     "exp": _exp,
+    "log": log,
     "sigmoid": _sigmoid,
     "tanh": lambda x: _rational(_TANH, _TANH_LIMIT, x),
     "erf": lambda x: _rational(_ERF, _ERF_LIMIT, x),
@@ -137,8 +104,10 @@ def _replaced(expr: Expr) -> Expr | None:
     function = _FUNCTIONS.get(str(expr.op.name).rpartition(".")[2])
     if function is None:
         return None
+    if function is log and any(isinstance(e, tirx.Let) for e in walk(expr.args[0])):
+        return None  # LLVM takes seconds for a logarithm of an exponential
     dtype = str(expr.ty.dtype)
-    return _let("x", expr.args[0].astype("float32"), function).astype(dtype)
+    return let("x", expr.args[0].astype("float32"), function).astype(dtype)
 
 
 def fast(call: Expr) -> Expr:

@@ -110,6 +110,11 @@ _REPETITIONS = (2, 3, 4)
 _PER_CORE = 8
 
 
+def _together(value: Expr) -> int:
+    """Vectors of an iteration: several of a polynomial, whose constants are all the registers."""
+    return 4 if any(isinstance(e, tirx.Let) for e in walk(value)) else 1
+
+
 def _serial_axes(outer: Sequence[Expr], inner: Expr, cores: int) -> int:
     """How many of the last ``outer`` axes become serial loops around the inner one."""
     size, count = constant_of(inner), 0
@@ -178,7 +183,7 @@ def emit_injective(stage: Stage, machine: Machine) -> Stmt:
             return store(output, substitute(value, every), *[every[v] for v in axes])
 
         scalar = any(branches_on(value, a.var) for a in groups[-1])
-        return vector_loop("i", count, 1 if scalar else lanes, element)
+        return vector_loop("i", count, 1 if scalar else lanes, element, _together(value))
 
     def one_row(*at: Expr) -> Stmt:
         values: dict[Var, Expr] = {}

@@ -9,19 +9,27 @@ from tvm import tirx
 from motet.targets.host.loops import VECTORIZED, Expr, Stmt, constant_of, index, loop, seq
 
 
-def vector_loop(name: str, extent: int | Expr, lanes: int, body: Callable[[Expr], Stmt]) -> Stmt:
-    """``for name in range(extent): body(name)``, ``lanes`` iterations at a time."""
+def vector_loop(
+    name: str, extent: int | Expr, lanes: int, body: Callable[[Expr], Stmt], together: int = 1
+) -> Stmt:
+    """``for name in range(extent): body(name)``, ``lanes`` iterations at a time.
+
+    together: vectors of one iteration, so that constants stay in registers for all of them; what
+    is left over runs as single vectors.
+    """
     size = constant_of(extent)
+    if size is not None and size < lanes * together:
+        together = 1
     if lanes == 1 or (size is not None and size < lanes):
         return loop(name, extent, body)
-    whole = tirx.floordiv(index(extent), index(lanes)) if size is None else index(size // lanes)
-    main = loop(
-        name, whole, lambda i: loop("lane", lanes, lambda v: body(i * lanes + v), VECTORIZED)
-    )
-    if size is not None and size % lanes == 0:
+    step = lanes * together
+    whole = tirx.floordiv(index(extent), index(step)) if size is None else index(size // step)
+    main = loop(name, whole, lambda i: loop("lane", step, lambda v: body(i * step + v), VECTORIZED))
+    if size is not None and size % step == 0:
         return main
-    rest = index(extent) - whole * lanes if size is None else index(size % lanes)
-    return seq(main, loop(f"{name}_tail", rest, lambda i: body(whole * lanes + i)))
+    rest = index(extent) - whole * step if size is None else index(size % step)
+    tail, narrower = f"{name}_tail", lanes if together > 1 else 1
+    return seq(main, vector_loop(tail, rest, narrower, lambda i: body(whole * step + i)))
 
 
 def overlapping_vectors(
