@@ -58,16 +58,17 @@ def cuts_channels(call: relax.Expr, block: int) -> tuple[int, int] | None:
     """First and last block of a slice of whole blocks of channels; None for any other call."""
     if op_name(call) != "relax.strided_slice" or feature_map(call) is None:
         return None
-    numbers = [[getattr(v, "value", None) for v in part] for part in call.args[1:4]]
-    steps = [getattr(v, "value", None) for v in call.args[4]] if len(call.args) > 4 else [1]
-    if numbers[0] != [1] or steps != [1] or None in (*numbers[1], *numbers[2]):
-        return None
+    axes, begins, ends, *rest = [[getattr(v, "value", None) for v in p] for p in call.args[1:]]
     source = feature_map(call.args[0])
-    (begin,), (end,) = numbers[1:]
-    if source is None or not 0 <= begin < end or begin % block or source[1] % block:
+    if source is None or None in (*axes, *begins, *ends) or [a % 4 for a in axes] != [1]:
         return None
-    end = min(end, source[1])
-    return None if end % block else (begin // block, end // block)
+    if rest and rest[0] != [1]:
+        return None
+    begin, end = (at + source[1] if at < 0 else at for at in (*begins, *ends))
+    begin, end = max(begin, 0), min(end, source[1])
+    if begin >= end or source[1] % block or begin % block or end % block:
+        return None
+    return begin // block, end // block
 
 
 class Demand:
