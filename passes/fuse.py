@@ -17,6 +17,9 @@ Rules, over the bindings of a block in order:
    whose result only a blocked convolution of the host reads are in that convolution's unit:
    it copies its input in any case, or is glad to.
 
+6. Calls that only widen the 8 bits a unit ends in (dequantisation) go to the unit with an
+   anchor that alone reads them: a byte goes through memory, not a float.
+
 A unit never has more than ``max_ops`` calls. Weights become parameters, so that
 equal kernels are compiled once; single values stay inside. Exact: nothing is changed.
 The outlined function carries ``motet.op`` (``<model>/<number>``), ``motet.kind``,
@@ -38,6 +41,7 @@ from motet.passes.options import FuseOptions
 from motet.passes.outline import Outliner
 from motet.passes.prologue import is_blocked_convolution, is_cheap_map
 from motet.passes.typing import with_type
+from motet.passes.widenings import reads_of, widening_tail
 from motet.targets.systolic.from_relax.values import swaps_last_axes
 
 TRANSPOSE = "relax.permute_dims"
@@ -134,6 +138,24 @@ class _Grouper:
         if len(other.bindings) < self.options.max_ops and is_cheap_map(other.calls, data):
             group.absorb(other)
             del self.by_result[data]
+
+    def return_widenings(self) -> None:
+        """Rule 6."""
+        for group in list(self.by_result.values()):
+            count = widening_tail(group.calls)
+            readers = [
+                other for other in self.by_result.values() if group.result in reads_of(other)
+            ]
+            if not count or group.target == ARRAY or self.uses[group.result] != 1:
+                continue
+            room = self.options.max_ops - count
+            if len(readers) != 1 or readers[0].target == ARRAY or not readers[0].has_anchor:
+                continue
+            if len(readers[0].bindings) <= room:
+                del self.by_result[group.result]
+                readers[0].bindings = [*group.bindings[-count:], *readers[0].bindings]
+                group.bindings = group.bindings[:-count]
+                self.by_result[group.result] = group
 
     def is_right_side(self, group: Group, call: relax.Call) -> bool:
         """Whether ``group`` is the transpose of what ``call`` multiplies with."""
@@ -241,6 +263,7 @@ class _Cutter:
         for binding in block.bindings:
             if isinstance(binding.value, relax.Call) and _becomes_kernel(binding.value):
                 groups[binding.var] = grouper.add(binding)
+        grouper.return_widenings()
         results = set(grouper.by_result)
         bindings = []
         for binding in block.bindings:

@@ -25,6 +25,7 @@ from motet.passes.layout.forms import blocked, blocked_operand, feature_map, sha
 from motet.passes.names import names_of, target_of, with_names
 from motet.passes.op_kinds import op_name
 from motet.passes.rewrite import Rewriter
+from motet.passes.shift_zero_points import shift_zero_points
 from motet.targets.host.kernels.blocked_conv.integer_groups import fit_fours
 
 
@@ -194,4 +195,4 @@ def layout(block: int) -> transform.Pass:
     def run(mod: IRModule, _context: transform.PassContext) -> IRModule:
         return map_functions(mod, lambda function: _Layout(block).function(function))
 
-    return transform.Sequential([run, dead_code])
+    return transform.Sequential([shift_zero_points, run, dead_code])
