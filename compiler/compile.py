@@ -91,6 +91,7 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
         spec.array.format,
         machine_for(spec.host.cpu).vector_bytes // 4,
         spec.host.reassociate,
+        spec.host.compute,
     )
     mod, records = run(merge(models), steps, options.hooks)
     return Transformed(mod, tuple(models), tuple(records), array)
@@ -131,7 +132,7 @@ def code_of(
     code = CodeMakers(
         HostKernels(
             machine,
-            KernelOptions(spec.host.reassociate),
+            KernelOptions(spec.host.reassociate, spec.host.compute),
             lambda kind: options.progress(f"kernel {kind}"),
             on_kernel,
         ),

@@ -21,6 +21,7 @@ from motet.passes.layout import layout
 from motet.passes.names import OP, names_of
 from motet.passes.place import Placement, place
 from motet.passes.regions import regions
+from motet.passes.round_operands import round_operands
 from motet.passes.split_to_slices import split_to_slices
 from motet.passes.take_to_slices import take_to_slices
 from motet.passes.widen_halves import widen_halves
@@ -49,11 +50,13 @@ def steps_for(
     number_format: str = "fp32",
     lanes: int = 8,
     reassociate: bool = True,
+    compute: str = "fp32",
 ) -> list[Step]:
     """The pipeline: what runs for ``options``, in order.
 
     number_format: the array's. lanes: float32 values in a vector of the host. reassociate:
-    whether the host may compute by other formulas, of a stated error.
+    whether the host may compute by other formulas, of a stated error; compute: the format
+    of what it multiplies.
     """
     steps = [Step("canonicalize", canonicalize if array is not None else _joined())]
     if options.fold_batch_norm.enabled:
@@ -63,6 +66,8 @@ def steps_for(
         steps.append(_placement(options, array, number_format))
     if reassociate:
         steps.append(Step("widen_halves", widen_halves))
+    if compute == "bf16":
+        steps.append(Step("round_operands", round_operands))
     if options.layout.enabled:
         steps.append(
             Step("layout", transform.Sequential([split_to_slices, take_to_slices, layout(lanes)]))
@@ -119,8 +124,8 @@ def _placed(placement: Placement) -> str:
 
 
 PASS_NAMES = (
-    "canonicalize", "fold_batch_norm", "decompose", "place", "widen_halves", "layout", "fuse",
-    "regions",
+    "canonicalize", "fold_batch_norm", "decompose", "place", "widen_halves",
+    "round_operands", "layout", "fuse", "regions",
 )  # fmt: skip
 
 

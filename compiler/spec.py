@@ -53,9 +53,16 @@ class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         bool,
         Meta(
             description="Whether kernels may compute by another formula with a stated error bound:"
-            " Winograd's convolution, 1e-5 of the largest output."
+            " Winograd's convolution, 1e-5 of the largest output; float16 networks in float32."
         ),
     ] = True
+    compute: Annotated[
+        Literal["fp32", "bf16"],
+        Meta(
+            description="Number format of what convolutions and matrix products multiply. bf16 is"
+            " approximate: inputs and weights keep 8 significant bits; sums are fp32."
+        ),
+    ] = "fp32"
 
 
 class ArrayOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from motet.runtime.memory import compact
 from motet.targets.host.build import build_library
 from motet.targets.host.lower_unit import lower_unit
 from motet.targets.host.machine import Machine, native_machine
+from motet.targets.host.options import KernelOptions
 
 Array = NDArray[Any]
 
@@ -57,12 +58,13 @@ def run_unit(
     constants: Sequence[int] = (),
     shapes: Sequence[Sequence[int | str]] | None = None,
     machine: Machine | None = None,
+    options: KernelOptions | None = None,
 ) -> list[Array]:
     """The unit's outputs for ``inputs``; ``outputs`` give their shapes and types."""
     machine = machine or native_machine()
     dtypes = [str(x.dtype) for x in inputs]
     unit = unit_of(shapes or [x.shape for x in inputs], dtypes, build)
-    lowered = lower_unit(unit, frozenset(constants), machine)
+    lowered = lower_unit(unit, frozenset(constants), machine, options)
     path = folder / "kernels.so"
     path.write_bytes(build_library({"kernel": lowered.func}, machine))
     arguments = [

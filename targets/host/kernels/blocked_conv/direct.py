@@ -27,6 +27,7 @@ from typing import Any
 from numpy.typing import NDArray
 from tvm import tirx
 
+from motet.targets.host.kernels.bfloat import BITS, bits_of
 from motet.targets.host.kernels.blocked_conv.direct_input import padded_buffer
 from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, make_plan
 from motet.targets.host.kernels.blocked_conv.direct_space import PARALLEL_FLOPS, describe, points
@@ -168,7 +169,13 @@ def _packing(request: Request, plan: DirectPlan) -> Callable[[NDArray[Any]], NDA
     assert request.source is not None
     axes, groups = request.source[1], request.conv.groups
     in_block, width = plan.in_block, plan.blocks * plan.lanes
-    return lambda weights: pack_weights(weights.transpose(axes), groups, in_block, width)
+
+    def pack(weights: NDArray[Any]) -> NDArray[Any]:
+        ordered = weights.transpose(axes)
+        kept = bits_of(ordered) if request.bits else ordered
+        return pack_weights(kept, groups, in_block, width)
+
+    return pack
 
 
 def emit(request: Request) -> Written:
@@ -176,7 +183,7 @@ def emit(request: Request) -> Written:
     problem = problem_of(request.conv, request.source is not None, True)
     plan = make_plan(dict(problem.sizes), request.point)
     several = worth_threads(request)
-    packed = packed_buffer(request.conv, plan)
+    packed = packed_buffer(request.conv, plan, BITS if request.bits else "float32")
     x, declared = flat_input(request, plan)
     main = DirectNest(request, plan, x, packed, sums_of(request, plan), table_of(plan)).write(
         several

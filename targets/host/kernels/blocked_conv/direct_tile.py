@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from tvm import tirx
 
+from motet.targets.host.kernels.bfloat import widened
 from motet.targets.host.kernels.blocked_conv.direct_input import copy_input
 from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan
 from motet.targets.host.kernels.blocked_conv.geometry import BlockedConv
@@ -40,7 +41,7 @@ _UNROLLED_STEPS = 9
 _SKIPPED_SHARE = 0.02
 
 
-_LINE_FLOATS = 16
+_LINE_BYTES = 64
 
 
 def prefetch_address(element: Expr) -> Stmt:
@@ -208,7 +209,7 @@ class TileNest:
             return broadcast(self.input_at(at[i] + tap), lanes)
 
         def right(v: int) -> Expr:
-            return load(self.weights, *weight, ramp(index(v * lanes), lanes))
+            return widened(load(self.weights, *weight, ramp(index(v * lanes), lanes)))
 
         by_columns = plan.columns > plan.blocks
         kept, moving = (right, left) if by_columns else (left, right)
@@ -239,12 +240,13 @@ class TileNest:
         plan, (g, panel, icb, kh, kw) = self.plan, weight
         if not plan.prefetches(self.request.conv.kernel[0] * self.request.conv.kernel[1]):
             return []
-        lines = plan.in_block * plan.blocks * plan.lanes // _LINE_FLOATS
+        line = 8 * _LINE_BYTES // int(tirx.const(0, self.weights.dtype).ty.dtype.bits)
+        lines = plan.in_block * plan.blocks * plan.lanes // line
         share = -(-lines // plan.tiles)
-        first = tile * (share * _LINE_FLOATS)
+        first = tile * (share * line)
         return [
             prefetch_address(
-                load(self.weights, g, panel, icb + plan.split, kh, kw, 0, first + i * _LINE_FLOATS)
+                load(self.weights, g, panel, icb + plan.split, kh, kw, 0, first + i * line)
             )
             for i in range(share)
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from motet.targets.host.kernels.anchor import EmittedAnchor
+from motet.targets.host.kernels.bfloat import stores_bits
 from motet.targets.host.kernels.blocked_conv import (
     depthwise,
     direct,
@@ -22,7 +23,7 @@ from motet.targets.host.kernels.blocked_conv.geometry import FAMILY_NAME, descri
 from motet.targets.host.kernels.blocked_conv.request import Request
 from motet.targets.host.kernels.epilogue import find_epilogue
 from motet.targets.host.kernels.operand import find_operand, operand_buffers
-from motet.targets.host.loops import Buffer, constant_of
+from motet.targets.host.loops import Buffer, constant_of, index, simplify
 from motet.targets.host.machine import Machine
 from motet.targets.host.options import KernelOptions
 from motet.targets.host.space import Family, Nest, Point, Problem, choose
@@ -65,9 +66,14 @@ def emit_blocked_convolution(
     else:
         problem = problem_of(conv, constant, options.reassociate)
     point = choose(family, problem, machine)
-    request = Request(
-        conv, point, x, weights, source if constant else None, find_epilogue(anchor, func), machine
+    positions = simplify(index(conv.batch) * conv.out_height * conv.out_width)
+    bits = constant and stores_bits(
+        options, str(anchor.output.dtype), str(right.dtype), constant_of(positions)
     )
+    request = Request(
+        conv, point, x, weights, source if constant else None, find_epilogue(anchor, func),
+        machine, bits,
+    )  # fmt: skip
     plain = integer.emit if exact else direct.emit
     emit = {DIRECT: plain, DEPTHWISE: depthwise.emit}.get(point["algorithm"], winograd.emit)
     made = emit(request)

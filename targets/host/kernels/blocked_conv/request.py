@@ -23,7 +23,8 @@ class Request:
     elements are computed as they are read (``x.at``). weights: (O, I / groups, KH, KW).
     source: where the weights are known when the kernel is made, the parameter that holds them
     and the transposition that gives (O, I / groups, KH, KW); then they must be packed.
-    epilogue: ``write(value, at)`` with ``at`` as ``position`` gives it.
+    epilogue: ``write(value, at)`` with ``at`` as ``position`` gives it. bits: whether known
+    weights may be stored in bfloat16 (``kernels/bfloat``), whose values they have.
     """
 
     conv: BlockedConv
@@ -33,6 +34,7 @@ class Request:
     source: tuple[Buffer, tuple[int, ...]] | None
     epilogue: Epilogue
     machine: Machine
+    bits: bool = False
 
     def input_at(self, n: Expr, channel: Expr, h: Expr, w: Expr) -> Expr:
         """The input element, which must exist; ``channel`` counts over all groups."""

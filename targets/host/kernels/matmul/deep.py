@@ -22,6 +22,7 @@ from typing import Any
 
 from tvm import tirx
 
+from motet.targets.host.kernels.bfloat import widened
 from motet.targets.host.kernels.epilogue import Epilogue
 from motet.targets.host.kernels.matmul.geometry import Geometry
 from motet.targets.host.kernels.tile import Tile, emit_tile
@@ -132,10 +133,10 @@ class DeepProduct:
             def at(k: Expr) -> Stmt:
                 return step(
                     lambda r: load(self.left, *lefts[r], begin + k).astype(tile.dtype),
-                    lambda v: load(
+                    lambda v: widened(load(
                         self.right, *right, first + panel, begin + k,
                         ramp(index(v * tile.lanes), tile.lanes),
-                    ).astype(vector),
+                    )).astype(vector),
                 )  # fmt: skip
 
             return loop("k", length, at)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from tvm import tirx
 
 from motet.targets.host.kernels.anchor import EmittedAnchor
+from motet.targets.host.kernels.bfloat import BITS, bits_of, stores_bits
 from motet.targets.host.kernels.epilogue import find_epilogue
 from motet.targets.host.kernels.matmul.deep import DeepProduct
 from motet.targets.host.kernels.matmul.dots import Dots
@@ -78,7 +79,7 @@ def _is_transposed(right: Operand) -> bool:
 
 def emit_matmul(
     anchor: Stage, func: StagedFunction, constants: Sequence[Buffer], machine: Machine,
-    _options: KernelOptions,
+    options: KernelOptions,
 ) -> EmittedAnchor:  # fmt: skip
     """The nest of a matrix product with its epilogue."""
     left, right = operand_buffers(anchor)
@@ -105,7 +106,11 @@ def emit_matmul(
     pack: PackPanel | None = None
     pairs_of = geometry.depth if paired else None
     if source is not None and constant:
-        repacked[source[0]] = (packed, _packing(source[1], tile.columns, str(packed.dtype), paired))
+        pack_constant = _packing(source[1], tile.columns, str(packed.dtype), paired)
+        if stores_bits(options, tile.dtype, str(right.dtype), constant_of(geometry.rows)):
+            packed = scratch("packed", packed.shape, BITS)
+            pack_constant = _packing_bits(source[1], tile.columns)
+        repacked[source[0]] = (packed, pack_constant)
     elif point["right"] == PER_TASK:
         pack = _pack_one(b, geometry, lanes)
     elif not in_place:
@@ -152,6 +157,11 @@ def _panels(geometry: Geometry, right: Buffer, tile: Tile, paired: bool, per_tas
 def _packing(axes: Sequence[int], columns: int, dtype: str, paired: bool) -> Packing:
     """How a weight, which ``axes`` turn into (.., k, n), becomes panels."""
     return lambda w: pack_panels(plain_or_paired(w.transpose(axes), paired), columns).astype(dtype)
+
+
+def _packing_bits(axes: Sequence[int], columns: int) -> Packing:
+    """How a weight becomes panels of bfloat16."""
+    return lambda w: pack_panels(bits_of(w.transpose(axes)), columns)
 
 
 def _pack_one(b: Operand, geometry: Geometry, lanes: int) -> PackPanel:

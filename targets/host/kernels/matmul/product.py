@@ -20,6 +20,7 @@ from typing import Any
 from tvm import tirx
 
 from motet.targets.host.exprs import walk
+from motet.targets.host.kernels.bfloat import widened
 from motet.targets.host.kernels.epilogue import Epilogue
 from motet.targets.host.kernels.matmul.geometry import Geometry
 from motet.targets.host.kernels.tile import Tile, emit_tile
@@ -128,7 +129,7 @@ class Product:
             def at(k: Expr) -> Stmt:
                 return step(
                     lambda r: load(self.left, *lefts[r], k).astype(tile.dtype),
-                    lambda v: self.right_at(right, panel, column, k, v).astype(vector),
+                    lambda v: widened(self.right_at(right, panel, column, k, v)).astype(vector),
                 )
 
             return loop("k", self.depth, at)
