@@ -14,6 +14,7 @@ from motet.passes.dead_code import dead_code
 from motet.passes.fold_batch_norm import fold_batch_norm
 from motet.passes.fuse import AcceptsEpilogue, fuse
 from motet.passes.graph import bindings_of
+from motet.passes.join_attention import join_attention
 from motet.passes.join_gelu import join_gelu
 from motet.passes.join_quantized import join_quantized
 from motet.passes.join_silu import join_silu
@@ -84,11 +85,13 @@ def _joined() -> transform.Pass:
 
 
 def _fusion(options: PassesSpec) -> transform.Pass:
-    """First, activations that are written out become one call, which joins its producer."""
+    """First, activations that are written out become one call, which joins its producer, and
+    so does attention, which is a unit of its own.
+    """
     fused = fuse(options.fuse, _unless_pinned(options))
     if not options.fuse.enabled:
         return fused
-    return transform.Sequential([join_silu, join_gelu, dead_code, fused])
+    return transform.Sequential([join_silu, join_gelu, join_attention, dead_code, fused])
 
 
 def _unless_pinned(options: PassesSpec) -> AcceptsEpilogue:

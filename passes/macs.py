@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from tvm import relax, tirx
 
 from motet.passes.op_kinds import op_name
-from motet.targets.operators import recurrence
+from motet.targets.operators import attention, recurrence
 
 
 def is_product(call: relax.Call) -> bool:
@@ -33,7 +33,7 @@ def _sizes(tensor: relax.Expr) -> list[tirx.PrimExpr] | None:
 
 
 def macs_of(call: relax.Call) -> tirx.PrimExpr:
-    """MACs of a convolution, a matrix product, or a recurrence's products with its state.
+    """MACs of a convolution or matrix product, of attention's, or a recurrence's with its state.
 
     0 for every other operator, and where a shape depends on data. Each element of a
     convolution's output, or of a transposed convolution's input, meets the weights of
@@ -41,6 +41,8 @@ def macs_of(call: relax.Call) -> tirx.PrimExpr:
     """
     if op_name(call) == recurrence.NAME:
         return recurrence.multiply_accumulates(call)
+    if op_name(call) == attention.NAME:
+        return attention.multiply_accumulates(call)
     if not is_product(call):
         return tirx.IntImm("int64", 0)
     data, weight, output = (_sizes(tensor) for tensor in (*call.args[:2], call))

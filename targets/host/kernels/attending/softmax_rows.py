@@ -50,36 +50,38 @@ def softmax_rows(scores: Buffer, inverse: Buffer, first: Expr, rows: int, lanes:
             for r in range(rows)
         ])  # fmt: skip
 
-    def exponentials(r: int) -> Callable[[Expr], Stmt]:
+    def row(r: Expr) -> Stmt:
+        greatest, one = tirx.Var("greatest", "float32"), tirx.const(1.0, _TYPE)
+
         def vector(j: Expr) -> Stmt:
             def power(v: Expr) -> Stmt:
-                x = load(scores, first + r, j * lanes + v) - load(most[r], 0)
-                return store(scores, exp_of_nonpositive(x), first + r, j * lanes + v)
+                x = load(scores, r, j * lanes + v) - greatest
+                return store(scores, exp_of_nonpositive(x), r, j * lanes + v)
 
             def add(v: Expr) -> Stmt:
-                e = load(scores, first + r, j * lanes + v)
-                return store(sums, load(sums, v) + e, v)
+                return store(sums, load(sums, v) + load(scores, r, j * lanes + v), v)
 
             return seq(each(power), each(add))
 
-        return vector
-
-    def row(r: int) -> Stmt:
-        one = tirx.const(1.0, _TYPE)
         return seq(
+            tirx.Bind(greatest, load(inverse, r)),
             each(lambda v: store(sums, tirx.const(0.0, _TYPE), v)),
-            loop("j", vectors, exponentials(r)),
+            loop("j", vectors, vector),
             *_folded(sums, lanes, lambda a, b: a + b),
-            store(inverse, one / load(sums, 0), first + r),
+            store(inverse, one / load(sums, 0), r),
         )
+
+    def kept(r: int) -> list[Stmt]:
+        """The largest value of a row, where one over its sum is going to be."""
+        return [*_folded(most[r], lanes, tirx.max), store(inverse, load(most[r], 0), first + r)]
 
     lowest = tirx.const(float("-inf"), _TYPE)
     return seq(
         *[allocate(b) for b in (*most, sums)],
         *[each(lambda v, m=m: store(m, lowest, v)) for m in most],
         loop("j", vectors, largest),
-        *[s for m in most for s in _folded(m, lanes, tirx.max)],
-        *[row(r) for r in range(rows)],
+        *[s for r in range(rows) for s in kept(r)],
+        loop("r", rows, lambda r: row(first + r)),
     )
 
 
