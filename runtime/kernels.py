@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
+import threading
 import weakref
 from _ctypes import dlclose
 from collections.abc import Callable, Sequence
@@ -43,6 +44,30 @@ def require_features(required: Sequence[str]) -> None:
         )
 
 
+class _Ledger:
+    """What the thread pools of this process share, so that they do not crowd the CPUs.
+
+    Memory that the first library with a pool gives and that stays to the end of the process.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._address: int | None = None
+
+    def join(self, native: ctypes.CDLL) -> None:
+        """Has the pool of ``native`` use it too; a library without a pool has nothing to share."""
+        try:
+            enter = native.motet_join_ledger
+        except AttributeError:
+            return
+        enter.argtypes, enter.restype = [ctypes.c_void_p], ctypes.c_void_p
+        with self._lock:
+            self._address = enter(self._address)
+
+
+_LEDGER = _Ledger()
+
+
 class KernelLibrary:
     """Symbols of a loaded shared object. The file is gone once it is loaded."""
 
@@ -59,6 +84,7 @@ class KernelLibrary:
                 self._native = ctypes.CDLL(str(path))
                 # ctypes never closes what it opens; kernels in use keep the module's own handle.
                 weakref.finalize(self, dlclose, self._native._handle).atexit = False
+                _LEDGER.join(self._native)
             except (OSError, RuntimeError) as error:
                 raise BundleError(
                     f"the bundle's kernel library cannot be loaded: {error}"

@@ -15,6 +15,14 @@
  * comes again within microseconds, and then sleeps.
  * A launch from inside a task, or while another thread's launch is running, is executed by
  * its caller alone.
+ *
+ * Every library has a pool of its own. Those of a process keep one ledger (motet_join_ledger):
+ * the threads that are in a launch, and the pool that launched last. A launch takes no more
+ * workers than there are CPUs left by the others, so that callers at the same time each run
+ * alone, and idle workers spin only in the pool that launched last.
+ *
+ * Callers are not pinned. A worker that finds itself on its caller's CPU, where systems like to
+ * wake it, allows itself all CPUs but that one; it may do so again when the caller has moved.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -22,7 +30,9 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define MAX_THREADS 256
@@ -47,6 +57,18 @@ static struct {
   _Atomic int status;
   _Atomic int pending;
 } job;
+
+typedef struct {
+  _Atomic int running; /* threads in a launch, callers included */
+  _Atomic(void *) last; /* the pool (its `job`) that took workers last */
+} pool_ledger;
+static pool_ledger own_ledger;
+static _Atomic(pool_ledger *) ledger = &own_ledger;
+static int cpus = 1; /* this process may use, when the library was loaded */
+#ifdef __linux__
+static cpu_set_t allowed; /* those CPUs */
+#endif
+static _Atomic int caller_cpu = -1; /* of the last launch */
 
 static _Atomic uint64_t ticket; /* epoch << 32 | end of the tasks left << 16 | next task */
 static _Atomic int active_workers; /* workers that may claim tasks of the current job */
@@ -118,18 +140,31 @@ static void sleep_until_work(int index) {
   pthread_mutex_unlock(&sleep_mutex);
 }
 
+/* Two threads on one CPU would take turns, and the other CPU stand idle. */
+static void leave_the_callers_cpu(void) {
+#ifdef __linux__
+  int cpu = atomic_load(&caller_cpu);
+  if (cpu < 0 || sched_getcpu() != cpu) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof others, &others);
+#endif
+}
+
 static void *worker_main(void *argument) {
   int index = (int)(intptr_t)argument;
   inside_task = 1;
   int64_t idle_since = now_nanoseconds();
   while (!atomic_load(&quitting)) {
+    leave_the_callers_cpu();
     if (may_work(index) && run_tasks(index % 2 == 0)) {
       idle_since = now_nanoseconds();
       continue;
     }
     for (int i = 0; i < 64 && !may_work(index); i++) relax_cpu();
     if (!may_work(index)) sched_yield(); /* to whoever has something to do */
-    if (now_nanoseconds() - idle_since > IDLE_SPIN_NANOSECONDS) {
+    int others_turn = atomic_load(&atomic_load(&ledger)->last) != &job;
+    if (others_turn || now_nanoseconds() - idle_since > IDLE_SPIN_NANOSECONDS) {
       sleep_until_work(index);
       idle_since = now_nanoseconds();
     }
@@ -147,6 +182,7 @@ static void wake_sleepers(void) {
 /* In a child of fork() only the calling thread exists: begin with an empty pool. */
 static void after_fork_in_child(void) {
   started_workers = 0;
+  atomic_store(&atomic_load(&ledger)->running, 0);
   atomic_store(&sleepers, 0);
   atomic_store(&active_workers, 0);
   atomic_store(&ticket, 0);
@@ -158,19 +194,30 @@ static void after_fork_in_child(void) {
   pthread_cond_init(&done_condition, NULL);
 }
 
-static int default_threads(void) {
+/* CPUs' worth of time that a control group allows, rounded up; 0 where it sets no limit. */
+static int group_quota(void) {
+  long long quota = -1, period = 0;
+  FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
+  if (file != NULL) {
+    if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = -1; /* "max" */
+    fclose(file);
+  }
+  return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+static int usable_cpus(void) {
+  int count = 1;
 #ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) count = CPU_COUNT(&allowed);
 #endif
-  return 1;
+  int quota = group_quota();
+  return quota > 0 && quota < count ? quota : count;
 }
 
 __attribute__((visibility("default"))) int motet_get_threads(void) {
   int n = atomic_load(&wanted_threads);
   if (n == 0) {
-    int found = default_threads();
-    if (found > MAX_THREADS) found = MAX_THREADS;
+    int found = cpus > MAX_THREADS ? MAX_THREADS : cpus;
     /* A number set meanwhile stays, and is what comes back in n. */
     if (atomic_compare_exchange_strong(&wanted_threads, &n, found)) return found;
     if (n == 0) return found;
@@ -182,6 +229,16 @@ __attribute__((visibility("default"))) int motet_get_threads(void) {
 __attribute__((visibility("default"))) int motet_set_threads(int n) {
   atomic_store(&wanted_threads, n < 1 ? 0 : n > MAX_THREADS ? MAX_THREADS : n);
   return 0;
+}
+
+/* Makes this library's pool one of those that keep the ledger at `shared`, before it runs
+ * anything; NULL starts a ledger, which stays to the end of the process. Returns the ledger, or
+ * NULL where there was no memory for one: then the pool goes by its own. */
+__attribute__((visibility("default"))) void *motet_join_ledger(void *shared) {
+  if (shared == NULL && (shared = aligned_alloc(64, 64)) != NULL) memset(shared, 0, 64);
+  if (shared == NULL) return NULL;
+  atomic_store(&ledger, (pool_ledger *)shared);
+  return shared;
 }
 
 /* Has at least `count` workers running, or as many as the system gives. Signals are for the
@@ -229,6 +286,9 @@ static void publish_and_wait(int helpers, int tasks) {
   uint64_t epoch = (atomic_load(&ticket) >> 32) + 1;
   atomic_store(&job.status, 0);
   atomic_store(&job.pending, tasks);
+#ifdef __linux__
+  atomic_store(&caller_cpu, sched_getcpu());
+#endif
   atomic_store(&active_workers, helpers);
   atomic_store(&ticket, epoch << 32 | (uint64_t)tasks << 16);
   wake_sleepers();
@@ -238,11 +298,7 @@ static void publish_and_wait(int helpers, int tasks) {
   wait_for_tasks();
 }
 
-static int parallel_launch(parallel_lambda lambda, void *closure, int tasks) {
-  int threads = motet_get_threads();
-  if (threads == 1 || tasks > MAX_TASKS || inside_task || atomic_flag_test_and_set(&busy))
-    return run_serially(lambda, closure, tasks > 0 ? tasks : 1);
-  int helpers = start_workers(threads - 1);
+static int launch_together(parallel_lambda lambda, void *closure, int tasks, int helpers) {
   if (tasks <= 0) tasks = TASKS_PER_THREAD * (helpers + 1);
   job.lambda = lambda;
   job.closure = closure;
@@ -250,12 +306,37 @@ static int parallel_launch(parallel_lambda lambda, void *closure, int tasks) {
   job.env.num_task = tasks;
   publish_and_wait(helpers, tasks);
   int status = atomic_load(&job.status);
-  atomic_flag_clear(&busy);
   if (status != 0) report_no_memory(); /* what the worker reported stays in its thread */
   return status;
 }
 
+/* Workers for a launch of up to `threads` while `others` threads of this process are in one. */
+static int helpers_beside(int others, int threads) {
+  int most = others == 0 ? threads : cpus - others < threads ? cpus - others : threads;
+  return most > 1 ? start_workers(most - 1) : 0;
+}
+
+static int parallel_launch(parallel_lambda lambda, void *closure, int tasks) {
+  if (inside_task) return run_serially(lambda, closure, tasks > 0 ? tasks : 1);
+  pool_ledger *shared = atomic_load(&ledger);
+  int threads = motet_get_threads(), helpers = 0, status;
+  int others = atomic_fetch_add(&shared->running, 1);
+  int alone = threads == 1 || tasks > MAX_TASKS || atomic_flag_test_and_set(&busy);
+  if (!alone) helpers = helpers_beside(others, threads);
+  if (helpers > 0) {
+    atomic_fetch_add(&shared->running, helpers);
+    if (atomic_load(&shared->last) != &job) atomic_store(&shared->last, &job);
+    status = launch_together(lambda, closure, tasks, helpers);
+  } else {
+    status = run_serially(lambda, closure, tasks > 0 ? tasks : 1);
+  }
+  if (!alone) atomic_flag_clear(&busy);
+  atomic_fetch_sub(&shared->running, helpers + 1);
+  return status;
+}
+
 __attribute__((constructor)) static void on_load(void) {
+  cpus = usable_cpus();
   pthread_atfork(NULL, NULL, after_fork_in_child);
 }
 

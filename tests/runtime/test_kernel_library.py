@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import gc
 import pickle
 import shutil
@@ -131,3 +132,31 @@ def test_a_library_leaves_with_its_last_user(
     del function
     gc.collect()
     assert not mapped(str(tmp_path))
+
+
+LEDGER = (
+    POOL
+    + """
+static void *ledger;
+static int first;
+void *motet_join_ledger(void *shared) { return ledger = shared ? shared : &first; }
+void *ledger_of(void) { return ledger; }
+"""
+)
+
+
+def test_the_pools_of_a_process_share_a_ledger(tmp_path: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    assert compiler, "the tests need a C compiler"
+    (tmp_path / "pool.c").write_text(LEDGER)
+    command = [compiler, "-shared", "-fPIC", "pool.c", "-o", "pool.so"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    data = (tmp_path / "pool.so").read_bytes()
+    ledger, addresses = kernels._Ledger(), set()
+    libraries = [KernelLibrary(data) for _ in range(3)]
+    for library in libraries:
+        ledger.join(library._native)
+        library._native.ledger_of.restype = ctypes.c_void_p
+        addresses.add(library._native.ledger_of())
+    assert len(addresses) == 1
+    assert None not in addresses

@@ -63,6 +63,46 @@ print("fine")
 """
 
 
+# Pools of several libraries, more threads than CPUs, callers at the same time, some on one CPU.
+SEVERAL_POOLS = """
+import os, sys, threading
+import numpy as np, tvm_ffi
+from pathlib import Path
+from motet.runtime.kernels import KernelLibrary
+
+if sys.argv[2] == "one CPU":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+data = Path(sys.argv[1]).read_bytes()
+libraries = [KernelLibrary(data, threads) for threads in (2, 3, 5)]
+def aligned(shape):
+    raw = np.zeros(4 * int(np.prod(shape)) + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + 4 * int(np.prod(shape))].view(np.float32).reshape(shape)
+
+wrong = []
+def work(seed, turn):
+    rng = np.random.default_rng(seed)
+    a, b, y = aligned((64, 256)), aligned((256, 512)), aligned((64, 512))
+    a[...], b[...] = rng.integers(-8, 8, a.shape), rng.integers(-8, 8, b.shape)
+    tensors, expected = [tvm_ffi.from_dlpack(x) for x in (a, b, y)], a @ b
+    for i in range(60):
+        y[...] = 0
+        libraries[turn(i) % len(libraries)].function("product")(*tensors)
+        if not np.array_equal(y, expected):
+            wrong.append((seed, i))
+
+work(0, lambda i: i)
+turns = [lambda i, n=n: n + (i % 7 == 0) for n in (1, 2, 3)]
+threads = [threading.Thread(target=work, args=pair) for pair in enumerate(turns)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not wrong, wrong
+del libraries[1:]
+work(5, lambda i: 0)
+print("fine" if not wrong else wrong)
+"""
+
+
 # 100 MB are left; the padded copy of the input takes 170.
 NO_MEMORY = """
 import resource, sys
@@ -115,6 +155,15 @@ def test_threads_and_forks(process: str, tmp_path: Path):
     path = tmp_path / "library.so"
     path.write_bytes(build_library({"product": product()}, native_machine()))
     command = [sys.executable, "-c", PROGRAM, str(path), process]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "fine", done.stderr
+
+
+@pytest.mark.parametrize("where", ["all CPUs", "one CPU"])
+def test_several_pools(where: str, tmp_path: Path):
+    path = tmp_path / "library.so"
+    path.write_bytes(build_library({"product": product()}, native_machine()))
+    command = [sys.executable, "-c", SEVERAL_POOLS, str(path), where]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "fine", done.stderr
 
