@@ -1,0 +1,127 @@
+"""QDQ graphs in integers: Before and Expected, and what must stay as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import assert_structural_equal
+
+from motet.passes.join_quantized import join_quantized
+from motet.passes.shift_zero_points import shift_zero_points
+
+HALF, QUARTER, EIGHTH = (np.float32(2.0**-i) for i in (1, 2, 3))
+WEIGHTS = np.arange(-8, 8, dtype=np.int8).reshape(2, 8, 1, 1)
+BIAS = np.array([3, -4], np.int32)
+
+
+def const(value: Any) -> relax.Constant:
+    return relax.const(np.asarray(value))
+
+
+def real(x: relax.Expr, scale: Any, zero: Any, axis: int = -1) -> relax.Call:
+    return relax.op.dequantize(x, const(scale), const(zero), axis, "float32")
+
+
+def bytes_of(x: relax.Expr, scale: Any, zero: Any) -> relax.Call:
+    return relax.op.quantize(x, const(scale), const(zero), -1, "uint8")
+
+
+def module(build: Any, *shapes: Any) -> tvm.IRModule:
+    builder = relax.BlockBuilder()
+    params = [relax.Var(f"x{i}", relax.TensorType(s, "uint8")) for i, s in enumerate(shapes)]
+    with builder.function("main", params):
+        with builder.dataflow():
+            result = builder.emit_output(build(builder, *params))
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+def convolution(bias_scale: Any = HALF * QUARTER) -> tvm.IRModule:
+    def build(bb: Any, x: Any) -> Any:
+        a = bb.emit(real(x, HALF, np.uint8(3)))
+        w = bb.emit(real(const(WEIGHTS), np.array([QUARTER] * 2), np.zeros(2, np.int8), 0))
+        b = bb.emit(real(const(BIAS), np.array([bias_scale] * 2), np.zeros(2, np.int32), 0))
+        b = bb.emit(relax.op.reshape(b, [1, 2, 1, 1]))
+        y = bb.emit(relax.op.add(bb.emit(relax.op.nn.conv2d(a, w)), b))
+        return bytes_of(bb.emit(relax.op.nn.relu(y)), EIGHTH, np.uint8(5))
+
+    return module(build, [1, 8, 4, 4])
+
+
+def names(mod: tvm.IRModule) -> list[str]:
+    block = mod["main"].body.blocks[0]
+    return [str(b.value.op.name).removeprefix("relax.") for b in block.bindings]
+
+
+def test_a_convolution_with_bias_and_activation():
+    def build(bb: Any, x: Any) -> Any:
+        wide = bb.emit(relax.op.astype(x, "int16"))
+        a = bb.emit(relax.op.subtract(wide, relax.const(3, "int16")))
+        y = bb.emit(relax.op.nn.conv2d(a, const(WEIGHTS), out_dtype="int32"))
+        y = bb.emit(relax.op.add(y, const(BIAS.reshape(1, 2, 1, 1))))
+        factor = np.full((1, 2, 1, 1), HALF * QUARTER / EIGHTH, np.float32)
+        y = bb.emit(relax.op.multiply(bb.emit(relax.op.astype(y, "float32")), const(factor)))
+        return bytes_of(bb.emit(relax.op.nn.relu(y)), np.float32(1), np.uint8(5))
+
+    assert_structural_equal(join_quantized(convolution()), module(build, [1, 8, 4, 4]))
+
+
+def test_a_bias_of_another_scale_stays_float():
+    before = convolution(QUARTER)
+    assert names(join_quantized(before)) == names(before)
+
+
+def test_a_sum_takes_the_form_of_the_qlinear_operator():
+    def build(bb: Any, x: Any, y: Any) -> Any:
+        a, b = bb.emit(real(x, HALF, np.uint8(3))), bb.emit(real(y, QUARTER, np.uint8(0)))
+        return bytes_of(bb.emit(relax.op.add(a, b)), EIGHTH, np.uint8(5))
+
+    after = names(join_quantized(module(build, [4], [4])))
+    assert sorted(after) == sorted(["astype", "multiply"] * 2 + ["add", "add", "quantize"])
+
+
+def test_a_view_and_a_maximum_between_equal_scales_need_no_float():
+    def build(bb: Any, x: Any) -> Any:
+        a = bb.emit(real(x, HALF, np.uint8(3)))
+        y = bb.emit(relax.op.nn.max_pool2d(a, (2, 2)))
+        y = bb.emit(bytes_of(y, HALF, np.uint8(3)))
+        y = bb.emit(relax.op.reshape(bb.emit(real(y, HALF, np.uint8(3))), [1, -1]))
+        return bytes_of(y, HALF, np.uint8(3))
+
+    assert names(join_quantized(module(build, [1, 8, 4, 4]))) == ["nn.max_pool2d", "reshape"]
+
+
+def test_a_view_between_other_scales_stays():
+    def build(bb: Any, x: Any) -> Any:
+        a = bb.emit(real(x, HALF, np.uint8(3)))
+        return bytes_of(bb.emit(relax.op.reshape(a, [4, 2])), HALF, np.uint8(4))
+
+    before = module(build, [8])
+    assert names(join_quantized(before)) == names(before)
+
+
+def test_a_product_that_others_read_stays():
+    def build(bb: Any, x: Any) -> Any:
+        a = bb.emit(real(x, HALF, np.uint8(3)))
+        w = bb.emit(real(const(WEIGHTS), QUARTER, np.int8(0)))
+        y = bb.emit(relax.op.nn.conv2d(a, w))
+        q = bb.emit(bytes_of(y, EIGHTH, np.uint8(5)))
+        return relax.op.add(real(q, EIGHTH, np.uint8(5)), y)
+
+    assert "int32" not in join_quantized(module(build, [1, 8, 4, 4])).script()
+
+
+def test_a_zero_point_moves_into_the_bias():
+    def expected(bb: Any, x: Any) -> Any:
+        y = bb.emit(relax.op.nn.conv2d(x, const(WEIGHTS), out_dtype="int32"))
+        shift = -3 * WEIGHTS.astype(np.int32).sum(axis=(1, 2, 3)) + BIAS
+        y = bb.emit(relax.op.add(y, const(shift.astype(np.int32).reshape(1, 2, 1, 1))))
+        factor = np.full((1, 2, 1, 1), HALF * QUARTER / EIGHTH, np.float32)
+        y = bb.emit(relax.op.multiply(bb.emit(relax.op.astype(y, "float32")), const(factor)))
+        return bytes_of(bb.emit(relax.op.nn.relu(y)), np.float32(1), np.uint8(5))
+
+    after = shift_zero_points(join_quantized(convolution()))
+    assert_structural_equal(after, module(expected, [1, 8, 4, 4]))
