@@ -35,6 +35,7 @@ from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
 from motet.targets.host.options import KernelOptions
+from motet.targets.host.quantization import without_round_trips
 from motet.targets.host.softmax import with_exp_of_nonpositive
 from motet.targets.host.stages import Stage, StagedFunction, inline_injective, read_stages
 from motet.targets.host.user_kernel import kernel_of, lower_user_kernel
@@ -135,6 +136,8 @@ def lower_unit(
 
 def _written_out(stage: Stage) -> Stage:
     """``stage`` with functions as polynomials."""
+    if not stage.opaque:
+        stage = replace(stage, value=without_round_trips(stage.value))
     return with_fast_math(with_exp_of_nonpositive(stage))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tvm import relax, te, tirx
 from tvm.ir.expr import GenericConst
 
+from motet.targets.host.exprs import rewrite
 from motet.targets.host.loops import Expr, index
 
 _Call = Any
@@ -79,6 +80,37 @@ def _legalization(
         return builder.call_te(compute, *arguments, primfunc_name_hint=name)
 
     return legalize
+
+
+def without_round_trips(expr: Expr) -> Expr:
+    """``expr`` with floats that went through bytes and back as they were before.
+
+    What is rounded and saturated to bytes is equal to the bytes as floats.
+    """
+
+    def replaced(e: Expr) -> Expr | None:
+        if not isinstance(e, tirx.Cast) or str(e.ty.dtype) != "float32":
+            return None
+        inner = e.value
+        if not isinstance(inner, tirx.Cast) or str(inner.ty.dtype) not in ("int8", "uint8"):
+            return None
+        return inner.value if _is_saturated(inner.value, str(inner.ty.dtype)) else None
+
+    return rewrite(expr, replaced)
+
+
+def _is_saturated(expr: Expr, dtype: str) -> bool:
+    """Whether ``expr`` is what ``_quantized`` casts to ``dtype``."""
+    if not isinstance(expr, tirx.Min) or not isinstance(expr.a, tirx.Max):
+        return False
+    steps = expr.a.a
+    parts = [steps.a, steps.b] if isinstance(steps, tirx.Add) else [steps]
+    bounds = [getattr(bound, "value", None) for bound in (expr.a.b, expr.b)]
+    limits = [float(bound(dtype).value) for bound in (tirx.min_value, tirx.max_value)]
+    rounded, *rest = parts
+    name = str(getattr(getattr(rounded, "op", None), "name", ""))
+    whole = all(float(getattr(part, "value", 0.5)).is_integer() for part in rest)
+    return bounds == limits and name == "tirx.round" and whole
 
 
 LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
