@@ -18,7 +18,7 @@ from motet.targets.host.space import Family, Nest, Point, Problem
 
 FAMILY_NAME = "attention"
 _TYPE = "float32"
-_SCORE_BYTES = 24 * 1024
+_SCORE_BYTES = 12 * 1024
 _BLOCKS = (4, 2, 8, 1, 16)
 _PARTS = (1, 2, 4, 8)
 _UNKNOWN = {"batch": 1, "heads": 8, "queries": 128, "keys": 128}
@@ -70,7 +70,9 @@ def value_vectors(problem: Problem, rows: int, machine: Machine) -> int:
 
 
 def _blocks(problem: Problem, rows: int) -> list[int]:
-    """Tiles in a block, the best first: as many as the first-level cache has room for scores."""
+    """Tiles in a block, the best first: as many as leave room for more than scores in
+    the first-level cache.
+    """
     keys = _size(problem, "keys")
     tiles = -(-_size(problem, "queries") // rows)
     best = max(1, min(tiles, max(_SCORE_BYTES // (4 * keys * rows), 2)))
