@@ -68,7 +68,7 @@ def steps_for(
     if reassociate:
         steps.append(Step("widen_halves", widen_halves))
     if compute == "bf16":
-        steps.append(Step("round_operands", round_operands))
+        steps.append(Step("round_operands", _rounding(options)))
     if options.layout.enabled:
         steps.append(
             Step("layout", transform.Sequential([split_to_slices, take_to_slices, layout(lanes)]))
@@ -92,6 +92,13 @@ def _fusion(options: PassesSpec) -> transform.Pass:
     if not options.fuse.enabled:
         return fused
     return transform.Sequential([join_silu, join_gelu, join_attention, dead_code, fused])
+
+
+def _rounding(options: PassesSpec) -> transform.Pass:
+    """First, what is written out becomes one call, which roundings inside would hide."""
+    if not options.fuse.enabled:
+        return round_operands
+    return transform.Sequential([join_silu, join_gelu, join_attention, dead_code, round_operands])
 
 
 def _unless_pinned(options: PassesSpec) -> AcceptsEpilogue:

@@ -5,7 +5,9 @@ stay in float32. Weights are rounded once, here. Any other value is rounded wher
 behind the operator that computes it, so that it costs a few instructions of that operator's
 kernel; all its readers see the rounded value. Operators that only move data, and maxima,
 commute with rounding: what they read is rounded in their place. Each operand keeps 8 of 24
-significant bits: a relative error of 2^-9 at most.
+significant bits: a relative error of 2^-9 at most. Where attention is one kernel, its queries,
+keys and values are rounded; the probabilities between its two products, which are never
+stored, are not.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.passes.rewrite import Rewriter
 from motet.passes.split_to_slices import split_to_slices
 from motet.runtime.element_types import numpy_dtype
+from motet.targets.operators.attention import NAME as ATTENTION
 from motet.targets.operators.narrow import round_to
 
 _PRODUCTS = frozenset(
-    ["relax.matmul"]
+    ["relax.matmul", ATTENTION]
     + [f"relax.nn.conv{rank}d{kind}" for rank in (1, 2, 3) for kind in ("", "_transpose")]
 )
+_ATTENDED = 3
+"""Operands of attention that it multiplies; a mask may follow."""
 _COMMUTES = frozenset(f"relax.nn.max_pool{rank}d" for rank in (1, 2, 3))
 _COMPUTES = frozenset(("relax.image.resize2d", "relax.nn.pad"))
 """Injective operators that make values of their own."""
@@ -46,8 +51,15 @@ def _commutes(expr: relax.Expr) -> bool:
 
 
 def _operands(call: relax.Call) -> list[relax.Expr]:
+    """What is rounded of a product, or moved; not attention's mask, which is added."""
+    if op_name(call) == ATTENTION:
+        return list(call.args[:_ATTENDED])
     whole = [a.fields if isinstance(a, relax.Tuple) else [a] for a in call.args]
     return [part for fields in whole for part in fields if _is_float(part)]
+
+
+def _is_operand(call: relax.Call, number: int) -> bool:
+    return op_name(call) != ATTENTION or number < _ATTENDED
 
 
 class _Rounder(Rewriter):
@@ -83,7 +95,8 @@ class _Rounder(Rewriter):
         return self._rounding(self.emit(value), names_of(value))
 
     def _reading_rounded(self, call: relax.Call) -> relax.Call:
-        changed = relax.Call(call.op, [self._read(a) for a in call.args], call.attrs, call.ty_args)
+        args = [self._read(a) if _is_operand(call, i) else a for i, a in enumerate(call.args)]
+        changed = relax.Call(call.op, args, call.attrs, call.ty_args)
         return with_names(self._builder.normalize(changed), names_of(call))
 
     def _read(self, expr: relax.Expr) -> relax.Expr:

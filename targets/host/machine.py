@@ -18,6 +18,7 @@ from motet.runtime.errors import SpecError
 _V2 = ("cx16", "popcnt", "sse4_1", "sse4_2", "ssse3")
 _V3 = (*_V2, "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_BF16 = (*_V4, "avx512_bf16")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Machine:
     vector_bytes: width of the registers kernels are tiled for (16, 32 or 64).
     required_features: flags, as ``/proc/cpuinfo`` spells them, that kernels need.
     arch: the machine's instruction set, as ``platform.machine()`` spells it.
+    extensions: LLVM's names of instruction sets beyond those of ``mcpu``.
     """
 
     mcpu: str
@@ -36,6 +38,12 @@ class Machine:
     vector_bytes: int
     required_features: tuple[str, ...]
     arch: str = "x86_64"
+    extensions: tuple[str, ...] = ()
+
+    @property
+    def multiplies_bfloat16(self) -> bool:
+        """Whether it has the dot product of pairs of bfloat16 (AVX512-BF16)."""
+        return "avx512bf16" in self.extensions
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ def _levels(cores: int) -> dict[str, Machine]:
         "x86-64-v2": Machine("x86-64-v2", cores, 16, _V2),
         "x86-64-v3": Machine("x86-64-v3", cores, 32, _V3),
         "x86-64-v4": Machine("x86-64-v4", cores, 64, _V4),
+        "x86-64-v4-bf16": Machine("x86-64-v4", cores, 64, _BF16, extensions=("avx512bf16",)),
         "aarch64": Machine("generic", cores, 16, (), "aarch64"),
     }
 
@@ -113,7 +122,7 @@ def native_machine() -> Machine:
     if platform.machine() == "aarch64":
         return levels["aarch64"]
     flags = cpu_flags()
-    for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2"):
+    for name in ("x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2"):
         if flags.issuperset(levels[name].required_features):
             return levels[name]
     return Machine("x86-64", usable_cores(), 16, ())
@@ -125,7 +134,8 @@ def machine_for(name: str) -> Machine:
     Parameters
     ----------
     name : str
-        ``"native"``, ``"x86-64-v2"``, ``"x86-64-v3"``, ``"x86-64-v4"`` or ``"aarch64"``.
+        ``"native"``, ``"x86-64-v2"``, ``"x86-64-v3"``, ``"x86-64-v4"``,
+        ``"x86-64-v4-bf16"`` or ``"aarch64"``.
 
     Raises
     ------

@@ -32,7 +32,8 @@ from motet.targets.host.machine import Machine
 class Tile:
     """``rows`` by ``vectors * lanes`` accumulators of type ``dtype``.
 
-    multiply: the product of two vectors, where it is another than ``*``.
+    multiply: the product of two vectors, where it is another than ``*``; accumulate: a sum plus
+    such a product in one instruction, where they are one.
     """
 
     rows: int
@@ -40,11 +41,18 @@ class Tile:
     lanes: int
     dtype: str
     multiply: Callable[[Expr, Expr], Expr] = operator.mul
+    accumulate: Callable[[Expr, Expr, Expr], Expr] | None = None
 
     @property
     def columns(self) -> int:
         """Elements in a row of the tile."""
         return self.vectors * self.lanes
+
+    def added(self, total: Expr, left: Expr, right: Expr) -> Expr:
+        """``total`` plus the product of two vectors."""
+        if self.accumulate is not None:
+            return self.accumulate(total, left, right)
+        return total + self.multiply(left, right)
 
 
 def lanes_of(machine: Machine, dtype: str) -> int:
@@ -108,7 +116,7 @@ def emit_tile(
         return tirx.Bind(var, value), var
 
     def add(r: int, v: int, a: Expr, b: Expr) -> Stmt:
-        return store(acc[r], load(acc[r], lane(v)) + tile.multiply(a, b), lane(v))
+        return store(acc[r], tile.added(load(acc[r], lane(v)), a, b), lane(v))
 
     def step(left: Callable[[int], Expr], right: Callable[[int], Expr]) -> Stmt:
         def row(r: int) -> tuple[Stmt, Expr]:

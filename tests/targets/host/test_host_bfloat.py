@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_runner import Array, run_unit, unit_of
-from tvm import relax
+from tvm import relax, tirx
 
 from motet.runtime.element_types import numpy_dtype
 from motet.targets.host.kernels.bfloat import bits_of
+from motet.targets.host.kernels.matmul import family
 from motet.targets.host.lower_unit import lower_unit
-from motet.targets.host.machine import Machine, native_machine
+from motet.targets.host.machine import Machine, machine_for, native_machine
+from motet.targets.host.object_code import compile_kernel
 from motet.targets.host.options import KernelOptions
 from motet.targets.host.space import Family, Point, Problem, selecting
 
@@ -99,3 +105,40 @@ def test_weights_that_are_read_seldom_take_half_the_bytes(rows: int, size: int) 
     unit = unit_of([(rows, 64), (64, 32)], ["float32"] * 2, relax.op.matmul)
     lowered = lower_unit(unit, frozenset({1}), native_machine(), BF16)
     assert lowered.packings[1](normal(64, 32)).nbytes == size * 64 * 32
+
+
+def emulated(total: Any, left: Any, right: Any) -> Any:
+    """What the instruction computes, in float32."""
+    lanes = int(left.ty.dtype.lanes)
+    for half in (lambda w: w << tirx.const(16, w.ty.dtype),
+                 lambda w: w & tirx.const(0xFFFF0000, w.ty.dtype)):  # fmt: skip
+        x, w = (tirx.reinterpret(f"float32x{lanes}", half(side)) for side in (left, right))
+        total = total + x * w
+    return total
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40])
+@pytest.mark.parametrize("selector", [None, deep])
+def test_dot_products_of_pairs(
+    rows: int, selector: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family, "added_dots", emulated)
+    monkeypatch.setattr(family, "with_dots", lambda body, words: body)
+    monkeypatch.setattr(Machine, "multiplies_bfloat16", True)
+    a, b = rounded(normal(rows, 84)).astype(np.float32), normal(84, 100)
+    like = normal(rows, 100)
+    with selecting(selector) if selector else nullcontext():
+        (y,) = run_unit(tmp_path, relax.op.matmul, [a, b], [like], (1,), options=BF16)
+    assert np.abs(y - a.astype(np.float64) @ rounded(b)).max() <= 5e-5
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
+def test_the_instruction_is_used_where_the_machine_has_it(tmp_path: Path) -> None:
+    machine = machine_for("x86-64-v4-bf16")
+    unit = unit_of([(64, 64), (64, 96)], ["float32"] * 2, relax.op.matmul)
+    lowered = lower_unit(unit, frozenset({1}), machine, BF16)
+    file = tmp_path / "kernel.o"
+    file.write_bytes(compile_kernel("kernel", lowered.func, machine))
+    text = subprocess.run(["objdump", "-d", file], capture_output=True, text=True, check=True)
+    assert "vdpbf16ps" in text.stdout
+    assert "vfmadd" not in text.stdout

@@ -22,7 +22,7 @@ from typing import Any
 
 from tvm import tirx
 
-from motet.targets.host.kernels.bfloat import widened
+from motet.targets.host.kernels.bfloat import multiplicand
 from motet.targets.host.kernels.epilogue import Epilogue
 from motet.targets.host.kernels.matmul.geometry import Geometry
 from motet.targets.host.kernels.tile import Tile, emit_tile
@@ -132,11 +132,11 @@ class DeepProduct:
         def reduction(step: Any) -> Stmt:
             def at(k: Expr) -> Stmt:
                 return step(
-                    lambda r: load(self.left, *lefts[r], begin + k).astype(tile.dtype),
-                    lambda v: widened(load(
+                    lambda r: multiplicand(load(self.left, *lefts[r], begin + k), tile.dtype),
+                    lambda v: multiplicand(load(
                         self.right, *right, first + panel, begin + k,
                         ramp(index(v * tile.lanes), tile.lanes),
-                    )).astype(vector),
+                    ), vector),
                 )  # fmt: skip
 
             return loop("k", length, at)

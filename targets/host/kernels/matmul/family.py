@@ -16,7 +16,17 @@ from dataclasses import replace
 from tvm import tirx
 
 from motet.targets.host.kernels.anchor import EmittedAnchor
-from motet.targets.host.kernels.bfloat import BITS, bits_of, stores_bits
+from motet.targets.host.kernels.bfloat import (
+    BITS,
+    WORD,
+    added_dots,
+    bits_of,
+    stores_bits,
+    takes_words,
+    with_dots,
+    word,
+    words_along,
+)
 from motet.targets.host.kernels.epilogue import find_epilogue
 from motet.targets.host.kernels.matmul.deep import DeepProduct
 from motet.targets.host.kernels.matmul.dots import Dots
@@ -99,7 +109,11 @@ def emit_matmul(
         return EmittedAnchor(body, (epilogue.output,), tuple(s for s in stages if s is not None))
 
     tile = _tile(point, machine, anchor, paired)
-    packed = _panels(geometry, right, tile, paired, per_task=point["right"] == PER_TASK)
+    types = (tile.dtype, str(left.dtype), str(right.dtype))
+    words = constant and takes_words(options, machine, types, constant_of(geometry.depth))
+    if words:
+        tile = replace(tile, accumulate=added_dots)
+    packed = _panels(geometry, right, tile, paired or words, per_task=point["right"] == PER_TASK)
     prepare: list[Stmt] = []
     repacked: dict[Buffer, tuple[Buffer, Packing]] = {}
     in_place = point["right"] == IN_PLACE
@@ -107,7 +121,10 @@ def emit_matmul(
     pairs_of = geometry.depth if paired else None
     if source is not None and constant:
         pack_constant = _packing(source[1], tile.columns, str(packed.dtype), paired)
-        if stores_bits(options, tile.dtype, str(right.dtype), constant_of(geometry.rows)):
+        if words:
+            packed = scratch("packed", packed.shape, WORD)
+            pack_constant = _packing_words(source[1], tile.columns)
+        elif stores_bits(options, tile.dtype, str(right.dtype), constant_of(geometry.rows)):
             packed = scratch("packed", packed.shape, BITS)
             pack_constant = _packing_bits(source[1], tile.columns)
         repacked[source[0]] = (packed, pack_constant)
@@ -123,7 +140,11 @@ def emit_matmul(
             allocate(rows_of),
             pack_left_pairs(rows_of, a, geometry.depth, parallel_, lanes),
         ]
-    depth = half(geometry.depth) if paired else geometry.depth
+    if words:
+        rows_of = scratch("words", [*left.shape[:-1], half(left.shape[-1])], WORD)
+        packing = pack_left_pairs(rows_of, a, geometry.depth, parallel_, lanes, word)
+        prepare += [allocate(rows_of), packing]
+    depth = half(geometry.depth) if paired or words else geometry.depth
     work: Product | DeepProduct
     if point["depth"]:
         known = constant_of(depth) or 0
@@ -131,9 +152,10 @@ def emit_matmul(
     else:
         right_of = right if in_place else packed
         work = Product(geometry, point, tile, rows_of, right_of, depth, epilogue, in_place, pack)
-    read = [b.stage, a.stage if paired else None, epilogue.stage]
+    read = [b.stage, a.stage if paired or words else None, epilogue.stage]
     consumed = [anchor, *[s for s in read if s is not None]]
     body = seq(*prepare, work.statement(parallel_))
+    body = with_dots(body, packed) if words else body
     return EmittedAnchor(body, (epilogue.output,), tuple(consumed), repacked)
 
 
@@ -162,6 +184,11 @@ def _packing(axes: Sequence[int], columns: int, dtype: str, paired: bool) -> Pac
 def _packing_bits(axes: Sequence[int], columns: int) -> Packing:
     """How a weight becomes panels of bfloat16."""
     return lambda w: pack_panels(bits_of(w.transpose(axes)), columns)
+
+
+def _packing_words(axes: Sequence[int], columns: int) -> Packing:
+    """How a weight becomes panels of pairs of bfloat16."""
+    return lambda w: pack_panels(words_along(w.transpose(axes), -2), columns)
 
 
 def _pack_one(b: Operand, geometry: Geometry, lanes: int) -> PackPanel:

@@ -5,7 +5,7 @@ Integers of 8 bits are packed in pairs along k (``pairs``), and the left operand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,12 @@ def half(length: Expr) -> Expr:
     return simplify(tirx.floordiv(index(length) + 1, index(2)))
 
 
-def pack_left_pairs(packed: Buffer, a: Operand, k: Expr, parallel_: bool, lanes: int) -> Stmt:
+def pack_left_pairs(
+    packed: Buffer, a: Operand, k: Expr, parallel_: bool, lanes: int,
+    joined: Callable[[Expr, Expr], Expr] = pair,
+) -> Stmt:  # fmt: skip
     """Fills ``packed`` [.., m, k / 2] with pairs of the left operand; the second value of an
-    odd last pair meets a 0.
+    odd last pair meets a 0. joined: two values as one.
     """
 
     def row(*lead: Expr) -> Stmt:
@@ -58,7 +61,7 @@ def pack_left_pairs(packed: Buffer, a: Operand, k: Expr, parallel_: bool, lanes:
             high = 2 * i + 1
             if constant_of(k) is None or (constant_of(k) or 0) % 2:
                 high = tirx.min(high, index(k) - 1)
-            return store(packed, pair(a.at([*lead, 2 * i]), a.at([*lead, high])), *lead, i)
+            return store(packed, joined(a.at([*lead, 2 * i]), a.at([*lead, high])), *lead, i)
 
         return vector_loop("i", packed.shape[-1], lanes, element)
 

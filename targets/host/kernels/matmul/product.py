@@ -20,7 +20,7 @@ from typing import Any
 from tvm import tirx
 
 from motet.targets.host.exprs import walk
-from motet.targets.host.kernels.bfloat import widened
+from motet.targets.host.kernels.bfloat import multiplicand
 from motet.targets.host.kernels.epilogue import Epilogue
 from motet.targets.host.kernels.matmul.geometry import Geometry
 from motet.targets.host.kernels.tile import Tile, emit_tile
@@ -128,8 +128,8 @@ class Product:
         def reduction(step: Any) -> Stmt:
             def at(k: Expr) -> Stmt:
                 return step(
-                    lambda r: load(self.left, *lefts[r], k).astype(tile.dtype),
-                    lambda v: widened(self.right_at(right, panel, column, k, v)).astype(vector),
+                    lambda r: multiplicand(load(self.left, *lefts[r], k), tile.dtype),
+                    lambda v: multiplicand(self.right_at(right, panel, column, k, v), vector),
                 )
 
             return loop("k", self.depth, at)
