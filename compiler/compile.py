@@ -29,6 +29,7 @@ from motet.targets.host.choosing import Chooser, chooser_for
 from motet.targets.host.kernel_cache import KernelCache, cache_of_environment, is_enabled
 from motet.targets.host.kernel_objects import KernelObjects
 from motet.targets.host.machine import Machine, machine_for
+from motet.targets.host.meta_schedule.kernel_store import OtherKernels, kernels_in, no_others
 from motet.targets.host.options import KernelOptions
 from motet.targets.host.space import selecting
 from motet.targets.systolic.architecture import ArrayDescription
@@ -109,11 +110,12 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     array, models = done.array, done.models
     chooser = _chooser(spec, machine, options)
     with _kernel_objects(machine, options) as objects, selecting(chooser):
-        programs, code = code_of(spec, done, machine, options, objects.add)
+        others = kernels_in(chooser.store, chooser.scope)
+        programs, code = code_of(spec, done, machine, options, objects.add, others)
         _check_own_work(programs, code)
         options.progress(f"library of {len(code.host.functions)} kernels")
         library = _library(objects)
-    records = [*done.records, PassRecord("schedule", chooser.summary), _sharing(code)]
+    records = [*done.records, _schedule(chooser, code), _sharing(code)]
     manifest = _manifest(spec, machine, array, models, records)
     return _bundle(manifest, programs, code, library, array)
 
@@ -124,8 +126,11 @@ def code_of(
     machine: Machine,
     options: CompileOptions,
     on_kernel: Callable[[str, Any], None],
+    others: OtherKernels = no_others,
 ) -> tuple[dict[str, Program], CodeMakers]:
     """Programs by model, and the code that they call; ``on_kernel`` is given every kernel.
+
+    others: where kernels may come from instead of being lowered.
 
     Raises ``UnsupportedOperatorError`` for operators without a kernel.
     """
@@ -135,6 +140,7 @@ def code_of(
             KernelOptions(spec.host.reassociate, spec.host.compute),
             lambda kind: options.progress(f"kernel {kind}"),
             on_kernel,
+            others=others,
         ),
         WeightPool(),
         _array_programs(spec, done.array, options.progress),
@@ -210,6 +216,14 @@ def _load(model: ModelSpec) -> ImportedModel:
 def _in_run_order(spec: BundleSpec) -> list[ModelSpec]:
     by_name = {model.name: model for model in spec.models}
     return [by_name[name] for name in run_order(spec)]
+
+
+def _schedule(chooser: Chooser, code: CodeMakers) -> PassRecord:
+    """What schedules were chosen by, and how many kernels are another source's."""
+    others = code.host.others_used
+    return PassRecord(
+        "schedule", chooser.summary + (f"; {others} kernels of MetaSchedule's" if others else "")
+    )
 
 
 def _sharing(code: CodeMakers) -> PassRecord:

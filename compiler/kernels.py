@@ -15,6 +15,7 @@ from motet.passes.names import KIND, ONNX_NODES, OP, UNIT_MARKS, WEIGHTS
 from motet.runtime.errors import EnvironmentLackError, UnsupportedOperatorError
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
+from motet.targets.host.meta_schedule.kernel_store import OtherKernels, no_others
 from motet.targets.host.options import KernelOptions
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.from_relax.workload import RegionBinding, workload_of
@@ -41,7 +42,8 @@ class HostKernels:
     """Lowers units for the host; structurally equal units share one kernel.
 
     on_unit: told the kind of a unit before it is lowered. on_kernel: given symbol and
-    scheduled kernel, so that it can be compiled while others are lowered.
+    scheduled kernel, so that it can be compiled while others are lowered. others: asked for a
+    kernel of another source first.
     """
 
     machine: Machine
@@ -51,6 +53,8 @@ class HostKernels:
     functions: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     requests: int = 0
+    others: OtherKernels = no_others
+    others_used: int = 0
     _known: dict[int, list[tuple[relax.Function, frozenset[int], HostKernel]]] = field(
         default_factory=dict
     )
@@ -81,13 +85,21 @@ class HostKernels:
             self.missing.append(f"model {model!r}, node {nodes}: {error}")
             return HostKernel("", LoweredUnit(None))
 
+    @property
+    def units(self) -> list[tuple[relax.Function, frozenset[int], HostKernel]]:
+        """Every distinct unit without marks, its constant parameters and its kernel."""
+        return [known for bucket in self._known.values() for known in bucket]
+
     def raise_missing(self) -> None:
         """One ``UnsupportedOperatorError`` with every unit that has no kernel, if any."""
         if self.missing:
             raise UnsupportedOperatorError("; ".join(self.missing))
 
     def _lower(self, unit: relax.Function, constants: frozenset[int], kind: str) -> HostKernel:
-        lowered = lower_unit(without_marks(unit), constants, self.machine, self.options)
+        bare = without_marks(unit)
+        other = self.others(bare, constants, self.options)
+        self.others_used += other is not None
+        lowered = other or lower_unit(bare, constants, self.machine, self.options)
         digest = hashlib.sha256(lowered.func.script(show_meta=True).encode()).hexdigest()
         symbol = f"{_short(kind)}_{digest[:16]}"
         self.functions[symbol] = lowered.func

@@ -11,6 +11,7 @@ from motet.compiler.compile import CompileOptions, code_of, transformed
 from motet.compiler.spec import BundleSpec
 from motet.runtime.program import Kernel, Program
 from motet.targets.host.machine import Machine, machine_for
+from motet.targets.host.meta_schedule.tuning import HostUnit
 from motet.targets.host.space import Family, Point, Problem, first_point, selecting
 from motet.targets.host.tuning import Operator
 
@@ -45,6 +46,27 @@ def operators_to_tune(spec: BundleSpec, options: CompileOptions | None = None) -
     with selecting(recorder.choose):
         programs, _ = code_of(spec, done, machine_for(spec.host.cpu), options, recorder.kernel)
     return _counted(programs, recorder.by_symbol)
+
+
+def units_to_tune(spec: BundleSpec, options: CompileOptions | None = None) -> list[HostUnit]:
+    """The distinct units of ``spec``'s host kernels; no kernel is compiled.
+
+    Raises what ``compile_bundle`` raises before it makes code.
+    """
+    options = options or CompileOptions()
+    done, machine = transformed(spec, options), machine_for(spec.host.cpu)
+    programs, code = code_of(spec, done, machine, options, lambda _symbol, _kernel: None)
+    nodes: dict[str, list[str]] = {}
+    for name, program in programs.items():
+        for step in program.instructions:
+            if isinstance(step, Kernel):
+                own = program.operators[step.operator].onnx_nodes
+                nodes.setdefault(step.symbol, []).append(f"{name}/{own[0]}" if own else name)
+    return [
+        HostUnit(unit, constants, len(nodes[kernel.symbol]), tuple(nodes[kernel.symbol]))
+        for unit, constants, kernel in code.host.units
+        if kernel.symbol in nodes
+    ]
 
 
 def _counted(

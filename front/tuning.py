@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from motet.tensors import parse_shapes, parse_values
 
 if TYPE_CHECKING:
     from motet.compiler.spec import BundleSpec
+    from motet.targets.host.meta_schedule.kernel_store import Searched
+    from motet.targets.host.meta_schedule.tuning import HostUnit, UnitTuning
     from motet.targets.host.tuning import Outcome, Tuning
 
 
@@ -31,12 +33,14 @@ class TuneRequest:
     minutes: float | None
     threads: int | None
     jobs: int | None
+    trials: int = 0
 
 
 @dataclass(frozen=True)
 class Tuned:
     """What tuning found. database: the file that keeps it. complete: whether every point was
     measured; interrupted: whether the user stopped it. model: what became of the cost model.
+    units: those that MetaSchedule was tried on.
     """
 
     database: Path
@@ -45,6 +49,7 @@ class Tuned:
     complete: bool
     interrupted: bool
     model: str
+    units: Sequence[tuple[HostUnit, Searched]] = ()
 
 
 def tune(request: TuneRequest) -> Tuned:
@@ -55,21 +60,29 @@ def tune(request: TuneRequest) -> Tuned:
     """
     spec = specification(request.file, request.compiling)
     api.compiler()
-    from motet.compiler.problems import operators_to_tune
+    from motet.compiler.problems import operators_to_tune, units_to_tune
+    from motet.targets.host.tuning import budget
 
     tuning = _tuning(spec, request.threads)
+    search = _search(tuning, request.trials) if request.trials else None
     with without_tvm_warnings(), progress("operators") as show:
         show(request.file)
         operators = operators_to_tune(spec)
-    complete, interrupted = False, False
+        units = units_to_tune(spec) if search is not None else []
+    complete, interrupted, until = False, False, budget(request.minutes)
     try:
-        complete = _measured(tuning, operators, request)
+        complete = _measured(tuning, operators, request, until)
+        if search is not None:
+            complete = _units_searched(search, units, request, until) and complete
     except KeyboardInterrupt:
         interrupted = True
     model = "" if interrupted else _refitted(tuning)
     outcomes = tuning.outcomes(operators)
     scope = tuning.scope
-    return Tuned(tuning.store.path, scope.threads, outcomes, complete, interrupted, model)
+    return Tuned(
+        tuning.store.path, scope.threads, outcomes, complete, interrupted, model,
+        search.known(units) if search is not None else (),
+    )  # fmt: skip
 
 
 def specification(file: str, request: CompileRequest) -> BundleSpec:
@@ -166,12 +179,12 @@ def _tuning(spec: BundleSpec, threads: int | None) -> Tuning:
     )
 
 
-def _measured(tuning: Tuning, operators: Sequence[Any], request: TuneRequest) -> bool:
+def _measured(
+    tuning: Tuning, operators: Sequence[Any], request: TuneRequest, until: Callable[[], bool]
+) -> bool:
     """Whether every point was measured within the budget."""
     from motet.targets.host.cost_model.measure import Measurer
-    from motet.targets.host.tuning import budget
 
-    until = budget(request.minutes)
     wanted = sum(len(tuning.missing(space)) for space in tuning.spaces(operators))
     with (
         without_tvm_warnings(),
@@ -179,6 +192,38 @@ def _measured(tuning: Tuning, operators: Sequence[Any], request: TuneRequest) ->
         Measurer(tuning.machine, request.jobs, warn=warn) as measurer,
     ):
         return tuning.run(operators, measurer, until, show)
+
+
+def _search(tuning: Tuning, trials: int) -> UnitTuning:
+    """What asks MetaSchedule; ``EnvironmentLackError`` where it cannot learn without xgboost."""
+    from motet.targets.host.cost_model.training import xgboost_module
+    from motet.targets.host.meta_schedule.kernel_store import KernelStore
+    from motet.targets.host.meta_schedule.search import search
+    from motet.targets.host.meta_schedule.tuning import UnitTuning
+
+    xgboost_module()
+    store = KernelStore(tuning.store.path)
+    return UnitTuning(tuning.machine, tuning.scope, store, trials, search)
+
+
+def _units_searched(
+    search: UnitTuning,
+    units: Sequence[HostUnit],
+    request: TuneRequest,
+    until: Callable[[], bool],
+) -> bool:
+    """Whether every unit was searched within the budget; its rivals are the tuned kernels."""
+    from motet.targets.host.choosing import chooser_for
+    from motet.targets.host.cost_model.measure import Measurer
+    from motet.targets.host.space import selecting
+
+    with (
+        without_tvm_warnings(),
+        progress("MetaSchedule") as show,
+        Measurer(search.machine, request.jobs, warn=warn) as measurer,
+        selecting(chooser_for(True, search.scope.threads, search.machine.cores)),
+    ):
+        return search.run(units, measurer, until, show, warn)
 
 
 def _refitted(tuning: Tuning) -> str:

@@ -13,6 +13,8 @@ from motet.tuning import Tuned, TuneRequest
 from motet.tuning import tune as measure
 
 if TYPE_CHECKING:
+    from motet.targets.host.meta_schedule.kernel_store import Searched
+    from motet.targets.host.meta_schedule.tuning import HostUnit
     from motet.targets.host.tuning import Outcome
 
 
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @threads_option
 @click.option(
+    "--meta-schedule", "trials", type=click.IntRange(1, 100_000), metavar="TRIALS",
+    help="After that, try so many schedules of TVM's MetaSchedule for every kernel that takes "
+    "at least 2% of a run; one that is at least 5% faster takes our kernel's place.",
+)  # fmt: skip
+@click.option(
     "--jobs", type=click.IntRange(1, 1024), metavar="N",
     help="Processes that compile kernels. Default: one per CPU.",
 )  # fmt: skip
@@ -44,11 +51,12 @@ def tune(
     file: str,
     minutes: float,
     threads: int | None,
+    trials: int | None,
     jobs: int | None,
     as_json: bool,
 ) -> None:
     """Measure schedules of operators on this CPU; keep the best."""
-    found = measure(TuneRequest(file, request, minutes, threads, jobs))
+    found = measure(TuneRequest(file, request, minutes, threads, jobs, trials or 0))
     if as_json:
         print_json(_facts(found))
     else:
@@ -65,6 +73,17 @@ def _facts(found: Tuned) -> dict[str, Any]:
         "complete": found.complete,
         "model": found.model,
         "operators": [_operator(outcome) for outcome in found.outcomes],
+        "meta_schedule": [_unit(unit, result) for unit, result in found.units],
+    }
+
+
+def _unit(unit: HostUnit, result: Searched) -> dict[str, Any]:
+    return {
+        "onnx_nodes": list(unit.nodes),
+        "uses": unit.uses,
+        "own_seconds": result.own,
+        "found_seconds": result.found,
+        "used": result.kernel is not None,
     }
 
 
@@ -88,7 +107,6 @@ def _print(found: Tuned) -> None:
     console.print(table(title, columns, [_row(outcome) for outcome in found.outcomes]))
     if not found.outcomes:
         console.print("no operator of this file has a choice of schedules")
-        return
     known = [o for o in found.outcomes if o.before is not None and o.after is not None]
     before = sum(o.operator.uses * (o.before or 0.0) for o in known)
     after = sum(o.operator.uses * (o.after or 0.0) for o in known)
@@ -97,10 +115,27 @@ def _print(found: Tuned) -> None:
             f"{len(known)} of {len(found.outcomes)} operators measured: {seconds(before)} -> "
             f"{seconds(after)} a run, {before / after:.2f}x"
         )
+    if found.units:
+        console.print(_units(found))
     if not found.complete:
         console.print("not every schedule was measured: the same command goes on")
     if found.model:
         console.print(found.model)
+
+
+def _units(found: Tuned) -> Any:
+    rows = [
+        [
+            unit.nodes[0],
+            f"{unit.uses}",
+            seconds(result.own),
+            "-" if result.found is None else seconds(result.found),
+            "MetaSchedule" if result.kernel is not None else "ours",
+        ]
+        for unit, result in found.units
+    ]
+    columns = ["kernel", ">uses", ">ours", ">MetaSchedule", "used"]
+    return table("Kernels that MetaSchedule was tried on", columns, rows)
 
 
 def _row(outcome: Outcome) -> list[str]:

@@ -37,7 +37,9 @@ CREATE TABLE IF NOT EXISTS measured (
     PRIMARY KEY (machine, version, threads, problem, point)
 ) WITHOUT ROWID
 """
-_NOT_KERNELS = ("cost_model", "tuning.py", "tuning_store.py", "choosing.py", "kernel_cache.py")
+_NOT_KERNELS = (
+    "cost_model", "meta_schedule", "tuning.py", "tuning_store.py", "choosing.py", "kernel_cache.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Measurer:
         """
         c_compiler()
         lowered = [self._lowered(candidates) for candidates in batch]
-        library = self._library(lowered)
+        library = self.library(lowered)
         contests = [
             _contest(c, n, k, seconds) for n, (c, k) in enumerate(zip(batch, lowered, strict=True))
         ]
@@ -103,15 +103,24 @@ class Measurer:
     def _lowered(self, candidates: Candidates) -> list[LoweredUnit]:
         return [kernel_of(candidates.problem, p, self._machine) for p in candidates.points]
 
-    def _library(self, kernels: Sequence[Sequence[LoweredUnit]]) -> Path:
+    def library(self, kernels: Sequence[Sequence[LoweredUnit]]) -> Path:
+        """A shared object of the kernels of every contest, each under its ``symbol``.
+
+        The next library takes its place.
+        """
         with KernelObjects(self._machine, self._jobs, self._cache, warn=self._warn) as objects:
             for number, units in enumerate(kernels):
                 for index, unit in enumerate(units):
-                    objects.add(_symbol(number, index), unit.func)
+                    objects.add(self.symbol(number, index), unit.func)
             content = link(objects.finish())
         path = self._folder / "kernels.so"
         path.write_bytes(content)
         return path
+
+    @staticmethod
+    def symbol(contest: int, kernel: int) -> str:
+        """The name of a kernel by its place."""
+        return f"kernel_{contest}_{kernel}"
 
     def timed(
         self, library: Path, threads: int, contests: Sequence[Contest]
@@ -151,17 +160,13 @@ class Measurer:
             self._helper = None
 
 
-def _symbol(problem: int, point: int) -> str:
-    return f"kernel_{problem}_{point}"
-
-
 def _contest(
     candidates: Candidates, number: int, kernels: Sequence[LoweredUnit], seconds: float
 ) -> Contest:
     named = {}
     for index, kernel in enumerate(kernels):
         arguments = arguments_of(candidates.problem, kernel)
-        named[_symbol(number, index)] = tuple(
+        named[Measurer.symbol(number, index)] = tuple(
             Argument(a.shape, a.dtype, a.weight) for a in arguments
         )
     return Contest(named, seconds)
