@@ -205,3 +205,29 @@ def test_fours_hold_neighbouring_channels():
     packed = FOURS.packed(weights)
     assert packed.shape == (2, 2, 1, 1)
     np.testing.assert_array_equal(packed.view(np.int8).reshape(2, 8), weights[:, :, 0, 0])
+
+
+def _rescaled(op: Any, x: Any, y: Any, zero: np.generic) -> Any:
+    """Bytes of a float that was bytes in between, and a sum with other bytes."""
+    unit, dtype = relax.const(np.float32(1)), str(zero.dtype)
+    third = op.multiply(x, relax.const(np.float32(0.3)))
+    first = op.quantize(third, unit, relax.const(zero), -1, dtype)
+    scaled = op.multiply(op.astype(first, "float32"), relax.const(np.float32(0.7)))
+    return op.quantize(op.add(scaled, op.astype(y, "float32")), unit, relax.const(zero), -1, dtype)
+
+
+@pytest.mark.parametrize("zero", [np.uint8(7), np.int8(-5), np.uint8(0)])
+def test_bytes_between_two_roundings_saturate(zero: np.generic, tmp_path: Path):
+    rng, info = np.random.default_rng(0), np.iinfo(zero.dtype)
+    x = (rng.standard_normal((5, 24)) * 600).astype(np.float32)
+    x[0, :3] = np.nan, np.inf, -np.inf
+    y = rng.integers(info.min, info.max, x.shape).astype(zero.dtype)
+
+    def rounded(v: Array) -> Array:
+        steps = np.nan_to_num(np.rint(v) + np.float32(int(zero)), nan=info.min)
+        return np.clip(steps, info.min, info.max).astype(np.float32)
+
+    middle = rounded(x * np.float32(0.3))
+    expected = rounded(middle * np.float32(0.7) + y.astype(np.float32)).astype(zero.dtype)
+    (result,) = run_unit(tmp_path, lambda a, b: _rescaled(relax.op, a, b, zero), [x, y], [expected])
+    np.testing.assert_array_equal(result, expected)
