@@ -8,6 +8,7 @@ is read by others alone stays plain: its convolution then writes the plain layou
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 from tvm import relax
 
@@ -58,7 +59,8 @@ def cuts_channels(call: relax.Expr, block: int) -> tuple[int, int] | None:
     """First and last block of a slice of whole blocks of channels; None for any other call."""
     if op_name(call) != "relax.strided_slice" or feature_map(call) is None:
         return None
-    axes, begins, ends, *rest = [[getattr(v, "value", None) for v in p] for p in call.args[1:]]
+    bounds: list[list[Any]] = [[getattr(v, "value", None) for v in p] for p in call.args[1:]]
+    axes, begins, ends, *rest = bounds
     source = feature_map(call.args[0])
     if source is None or None in (*axes, *begins, *ends) or [a % 4 for a in axes] != [1]:
         return None
@@ -133,8 +135,8 @@ class Demand:
             return False
         if not parts or not all(map(self._whole_blocks, parts)):
             return False
-        native = sum(feature_map(p)[1] for p in parts if p in self.able)  # type: ignore[index]
-        return 2 * native >= sum(feature_map(p)[1] for p in parts)  # type: ignore[index]
+        channels = [(p, (feature_map(p) or (0, 0))[1]) for p in parts]
+        return 2 * sum(c for p, c in channels if p in self.able) >= sum(c for _, c in channels)
 
     def _elementwise_is_able(self, call: relax.Call) -> bool:
         if op_name(call) == "relax.nn.prelu" and int(call.attrs.axis) % 4 != 1:

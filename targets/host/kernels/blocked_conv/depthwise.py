@@ -21,7 +21,11 @@ from tvm import tirx
 
 from motet.targets.host.exprs import walk
 from motet.targets.host.kernels.blocked_conv.algorithms import DEPTHWISE
-from motet.targets.host.kernels.blocked_conv.request import Request, Written
+from motet.targets.host.kernels.blocked_conv.request import (
+    Request,
+    Written,
+    worth_threads,
+)
 from motet.targets.host.kernels.operand import Packing
 from motet.targets.host.kernels.window import (
     MOST_EDGE_TILES,
@@ -201,8 +205,8 @@ class _Nest:
         conv = self.conv
         groups = -(-conv.out_height // self.rows)
         extents = [conv.batch, conv.channels // conv.block, groups]
-        worth_it = self.request.machine.cores > 1 and conv.flops >= _PARALLEL_FLOPS
-        return parallel(["n", "c", "rows"], extents, self._task, worth_it)
+        several = worth_threads(self.request, _PARALLEL_FLOPS)
+        return parallel(["n", "c", "rows"], extents, self._task, several)
 
     def _task(self, n: Expr, c: Expr, group: Expr) -> Stmt:
         first = simplify(group * self.rows)

@@ -30,7 +30,7 @@ from tvm import tirx
 from motet.targets.host.kernels.bfloat import BITS, bits_of
 from motet.targets.host.kernels.blocked_conv.direct_input import padded_buffer
 from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, make_plan
-from motet.targets.host.kernels.blocked_conv.direct_space import PARALLEL_FLOPS, describe, points
+from motet.targets.host.kernels.blocked_conv.direct_space import describe, points
 from motet.targets.host.kernels.blocked_conv.direct_tile import Task, TileNest
 from motet.targets.host.kernels.blocked_conv.direct_weights import (
     pack_at_run_time,
@@ -38,14 +38,17 @@ from motet.targets.host.kernels.blocked_conv.direct_weights import (
     packed_buffer,
 )
 from motet.targets.host.kernels.blocked_conv.geometry import problem_of
-from motet.targets.host.kernels.blocked_conv.request import Request, Written
+from motet.targets.host.kernels.blocked_conv.request import (
+    Request,
+    Written,
+    worth_threads,
+)
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
     Buffer,
     Expr,
     Stmt,
     allocate,
-    constant_of,
     index,
     load,
     loop,
@@ -57,7 +60,7 @@ from motet.targets.host.loops import (
     simplify,
 )
 
-__all__ = ["describe", "emit", "points"]
+__all__ = ["describe", "emit", "points", "worth_threads"]
 
 # Positions whose sums stay in the first-level cache while they are transposed.
 _TRANSPOSED = 64
@@ -156,13 +159,6 @@ def sums_of(request: Request, plan: DirectPlan, dtype: str = "float32") -> Buffe
 def table_of(plan: DirectPlan) -> Buffer | None:
     """Where each position of a task reads its first input element."""
     return None if plan.adjacent else scratch("table", [plan.tiles * plan.columns], "int64")
-
-
-def worth_threads(request: Request) -> bool:
-    """Whether there is work for more than one core."""
-    batch = constant_of(request.conv.batch)
-    work = None if batch is None else batch * request.conv.flops
-    return request.machine.cores > 1 and (work is None or work >= PARALLEL_FLOPS)
 
 
 def _packing(request: Request, plan: DirectPlan) -> Callable[[NDArray[Any]], NDArray[Any]]:

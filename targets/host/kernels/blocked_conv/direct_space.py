@@ -16,7 +16,6 @@ from motet.targets.host.kernels.blocked_conv.direct_plan import (
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Nest, Point, Problem
 
-PARALLEL_FLOPS = 1_000_000
 _FIRST_LEVEL = 28 * 1024
 _SECOND_LEVEL = 512 * 1024
 _INPUT_MOST = 0.6 * _SECOND_LEVEL

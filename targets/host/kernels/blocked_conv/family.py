@@ -42,7 +42,8 @@ def points(problem: Problem, machine: Machine) -> Sequence[Point]:
 def describe_nest(problem: Problem, point: Point, machine: Machine) -> Nest:
     """What the nest of ``point`` does."""
     module = {DIRECT: direct, DEPTHWISE: depthwise}.get(point["algorithm"], winograd)
-    return module.describe(problem, point, machine)
+    nest: Nest = module.describe(problem, point, machine)
+    return nest
 
 
 FAMILY = Family(FAMILY_NAME, points, describe_nest)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from motet.targets.host.kernels.blocked_conv.geometry import BlockedConv
+from motet.targets.host.kernels.conv_plan import PARALLEL_FLOPS
 from motet.targets.host.kernels.epilogue import Epilogue
 from motet.targets.host.kernels.operand import Operand, Packing
-from motet.targets.host.loops import Buffer, Expr, Stmt, index
+from motet.targets.host.loops import Buffer, Expr, Stmt, constant_of, index
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Point
 
@@ -59,3 +60,10 @@ class Written:
 
     statement: Stmt
     packed: tuple[Buffer, Packing] | None
+
+
+def worth_threads(request: Request, least: int = PARALLEL_FLOPS) -> bool:
+    """Whether there is work for more than one core: ``least`` operations, or nobody knows."""
+    batch = constant_of(request.conv.batch)
+    work = None if batch is None else batch * request.conv.flops
+    return request.machine.cores > 1 and (work is None or work >= least)

@@ -19,7 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from motet.targets.host.kernels.blocked_conv import winograd_cost
-from motet.targets.host.kernels.blocked_conv.request import Request, Written
+from motet.targets.host.kernels.blocked_conv.request import Request, Written, worth_threads
 from motet.targets.host.kernels.blocked_conv.winograd_matrices import matrices, pack_weights
 from motet.targets.host.kernels.blocked_conv.winograd_nest import write_nest
 from motet.targets.host.kernels.blocked_conv.winograd_plan import (
@@ -30,8 +30,7 @@ from motet.targets.host.kernels.blocked_conv.winograd_plan import (
     plan_of,
 )  # fmt: skip
 from motet.targets.host.kernels.blocked_conv.winograd_writing import Writing
-from motet.targets.host.kernels.conv_plan import PARALLEL_FLOPS
-from motet.targets.host.loops import constant_of, product, scratch
+from motet.targets.host.loops import scratch
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Nest, Point, Problem
 
@@ -95,8 +94,7 @@ def emit(request: Request) -> Written:
     dtype = str(request.epilogue.anchor.output.dtype)
     shape = [plan.sweeps, plan.points, plan.panels, conv.channels, plan.columns]
     weights = scratch("packed", shape, dtype)
-    work = constant_of(product([conv.batch, conv.flops]))
-    several = request.machine.cores > 1 and (work is None or work >= PARALLEL_FLOPS)
+    several = worth_threads(request)
 
     def pack(values: NDArray[Any]) -> NDArray[Any]:
         return pack_weights(values.transpose(source[1]), plan.size, plan.panels, plan.columns)
