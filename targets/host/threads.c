@@ -21,8 +21,8 @@
  * workers than there are CPUs left by the others, so that callers at the same time each run
  * alone, and idle workers spin only in the pool that launched last.
  *
- * Callers are not pinned. A worker that finds itself on its caller's CPU, where systems like to
- * wake it, allows itself all CPUs but that one; it may do so again when the caller has moved.
+ * No thread is pinned: where other processes run, a worker bound to a CPU keeps its task waiting
+ * behind them while another CPU is free (docs/HOST_THREADS.md has figures).
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -65,10 +65,6 @@ typedef struct {
 static pool_ledger own_ledger;
 static _Atomic(pool_ledger *) ledger = &own_ledger;
 static int cpus = 1; /* this process may use, when the library was loaded */
-#ifdef __linux__
-static cpu_set_t allowed; /* those CPUs */
-#endif
-static _Atomic int caller_cpu = -1; /* of the last launch */
 
 static _Atomic uint64_t ticket; /* epoch << 32 | end of the tasks left << 16 | next task */
 static _Atomic int active_workers; /* workers that may claim tasks of the current job */
@@ -140,23 +136,11 @@ static void sleep_until_work(int index) {
   pthread_mutex_unlock(&sleep_mutex);
 }
 
-/* Two threads on one CPU would take turns, and the other CPU stand idle. */
-static void leave_the_callers_cpu(void) {
-#ifdef __linux__
-  int cpu = atomic_load(&caller_cpu);
-  if (cpu < 0 || sched_getcpu() != cpu) return;
-  cpu_set_t others = allowed;
-  CPU_CLR(cpu, &others);
-  if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof others, &others);
-#endif
-}
-
 static void *worker_main(void *argument) {
   int index = (int)(intptr_t)argument;
   inside_task = 1;
   int64_t idle_since = now_nanoseconds();
   while (!atomic_load(&quitting)) {
-    leave_the_callers_cpu();
     if (may_work(index) && run_tasks(index % 2 == 0)) {
       idle_since = now_nanoseconds();
       continue;
@@ -208,7 +192,8 @@ static int group_quota(void) {
 static int usable_cpus(void) {
   int count = 1;
 #ifdef __linux__
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) count = CPU_COUNT(&allowed);
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) count = CPU_COUNT(&set);
 #endif
   int quota = group_quota();
   return quota > 0 && quota < count ? quota : count;
@@ -286,9 +271,6 @@ static void publish_and_wait(int helpers, int tasks) {
   uint64_t epoch = (atomic_load(&ticket) >> 32) + 1;
   atomic_store(&job.status, 0);
   atomic_store(&job.pending, tasks);
-#ifdef __linux__
-  atomic_store(&caller_cpu, sched_getcpu());
-#endif
   atomic_store(&active_workers, helpers);
   atomic_store(&ticket, epoch << 32 | (uint64_t)tasks << 16);
   wake_sleepers();

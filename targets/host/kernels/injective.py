@@ -37,8 +37,10 @@ from motet.targets.host.loops import (
 from motet.targets.host.machine import Machine
 from motet.targets.host.stages import Axis, Stage
 
-# Elements times nodes of the expression below which a parallel launch costs more than it saves.
-PARALLEL_WORK = 60_000
+# Elements times nodes of the expression from which a parallel launch saves time: 4 us of a ReLU in
+# the second-level cache. A launch that a second thread joins costs 1 us (docs/HOST_THREADS.md), so
+# half of 2 us is saved by none, and of 4 us a quarter.
+PARALLEL_WORK = 240_000
 
 
 def lanes_for(machine: Machine, dtype: str) -> int:
