@@ -22,6 +22,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tvm import IRModule, relax, transform
 from tvm.tirx import IntImm
@@ -112,8 +113,8 @@ class _Joiner(Rewriter):
         made = self._builder.normalize(attention(what, operands))
         return with_names(made, merged_names([*reversed(calls)]))
 
-    def step(self, expr: relax.Expr, found: _Found) -> relax.Expr | None:
-        """The call on the host that ``expr``, which nothing else reads, is bound to."""
+    def step(self, expr: relax.Expr, found: _Found) -> Any:
+        """The call on the host that ``expr``, which nothing else reads, is bound to; or None."""
         call = self.values.get(expr) if isinstance(expr, relax.Var) else None
         if not isinstance(call, relax.Call) or self.uses[expr] != 1 or target_of(call) != HOST:
             return None
@@ -122,7 +123,7 @@ class _Joiner(Rewriter):
 
     def before_mask(self, expr: relax.Expr, found: _Found) -> relax.Expr:
         """Rule 2: what a mask is added to; ``expr`` itself where none is."""
-        total = self.values.get(expr) if isinstance(expr, relax.Var) else None
+        total: Any = self.values.get(expr) if isinstance(expr, relax.Var) else None
         if op_name(total) != "relax.add" or self.uses[expr] != 1 or target_of(total) != HOST:
             return expr
         for scores, mask in (total.args, reversed(total.args)):
@@ -137,8 +138,8 @@ class _Joiner(Rewriter):
         trial = _Found()
         return op_name(self.unscaled(self.step(expr, trial), trial)) == "relax.matmul"
 
-    def unscaled(self, call: relax.Expr | None, found: _Found) -> relax.Expr | None:
-        """The call before multiplications and divisions by single constants."""
+    def unscaled(self, call: Any, found: _Found) -> Any:
+        """The call before multiplications and divisions by single constants; or None."""
         while call is not None:
             scaled = _scaled(call)
             if scaled is None:

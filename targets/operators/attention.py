@@ -49,8 +49,8 @@ class Attention:
     def of(cls, call: Any) -> Attention:
         """From the attributes of a call, or of what it became."""
         attrs = call.attrs
-        words = [str(attrs[name]) for name in ("query", "key", "value", "result")]
-        return cls(*words, float(str(attrs["scale"])))
+        query, key, value, result = (str(attrs[n]) for n in ("query", "key", "value", "result"))
+        return cls(query, key, value, result, float(str(attrs["scale"])))
 
 
 def attention(what: Attention, operands: Sequence[relax.Expr]) -> relax.Call:

@@ -43,12 +43,15 @@ def softmax_rows(scores: Buffer, inverse: Buffer, first: Expr, rows: int, lanes:
     def each(body: Callable[[Expr], Stmt]) -> Stmt:
         return loop("lane", lanes, body, VECTORIZED)
 
-    def largest(j: Expr) -> Stmt:
-        return seq(*[
-            each(lambda v, r=r: store(
-                most[r], tirx.max(load(most[r], v), load(scores, first + r, j * lanes + v)), v))
-            for r in range(rows)
-        ])  # fmt: skip
+    def largest_of(r: int, j: Expr) -> Stmt:
+        def lane(v: Expr) -> Stmt:
+            value = load(scores, first + r, j * lanes + v)
+            return store(most[r], tirx.max(load(most[r], v), value), v)
+
+        return each(lane)
+
+    def filled(part: Buffer, value: float) -> Stmt:
+        return each(lambda v: store(part, tirx.const(value, _TYPE), v))
 
     def row(r: Expr) -> Stmt:
         greatest, one = tirx.Var("greatest", "float32"), tirx.const(1.0, _TYPE)
@@ -65,7 +68,7 @@ def softmax_rows(scores: Buffer, inverse: Buffer, first: Expr, rows: int, lanes:
 
         return seq(
             tirx.Bind(greatest, load(inverse, r)),
-            each(lambda v: store(sums, tirx.const(0.0, _TYPE), v)),
+            filled(sums, 0.0),
             loop("j", vectors, vector),
             *_folded(sums, lanes, lambda a, b: a + b),
             store(inverse, one / load(sums, 0), r),
@@ -75,11 +78,10 @@ def softmax_rows(scores: Buffer, inverse: Buffer, first: Expr, rows: int, lanes:
         """The largest value of a row, where one over its sum is going to be."""
         return [*_folded(most[r], lanes, tirx.max), store(inverse, load(most[r], 0), first + r)]
 
-    lowest = tirx.const(float("-inf"), _TYPE)
     return seq(
         *[allocate(b) for b in (*most, sums)],
-        *[each(lambda v, m=m: store(m, lowest, v)) for m in most],
-        loop("j", vectors, largest),
+        *[filled(m, float("-inf")) for m in most],
+        loop("j", vectors, lambda j: seq(*[largest_of(r, j) for r in range(rows)])),
         *[s for r in range(rows) for s in kept(r)],
         loop("r", rows, lambda r: row(first + r)),
     )
@@ -87,9 +89,11 @@ def softmax_rows(scores: Buffer, inverse: Buffer, first: Expr, rows: int, lanes:
 
 def _folded(part: Buffer, lanes: int, combine: Combine) -> list[Stmt]:
     """The vector ``part`` combined into its first element."""
-    steps, width = [], lanes // 2
-    while width:
-        steps.append(loop("lane", width, lambda v, w=width: store(
-            part, combine(load(part, v), load(part, v + w)), v), VECTORIZED))  # fmt: skip
-        width //= 2
-    return steps
+
+    def halved(width: int) -> Stmt:
+        def lane(v: Expr) -> Stmt:
+            return store(part, combine(load(part, v), load(part, v + width)), v)
+
+        return loop("lane", width, lane, VECTORIZED)
+
+    return [halved(lanes >> k) for k in range(1, lanes.bit_length())]
