@@ -24,7 +24,7 @@ from __future__ import annotations
 from tvm import IRModule, relax, transform
 
 from motet.passes.dead_code import dead_code
-from motet.passes.graph import definitions, map_functions, use_counts
+from motet.passes.graph import definitions, map_functions, static_shape, use_counts
 from motet.passes.names import merged_names, with_names
 from motet.passes.op_kinds import op_name
 from motet.passes.quantized_forms import (
@@ -133,7 +133,7 @@ class _Joiner(Rewriter):
         """Bound, addition of a bias, and product, from the end; None for what there is not."""
         bound = biased = None
         step: relax.Call | None = call
-        if op_name(step) in _BOUNDS:
+        if step is not None and op_name(step) in _BOUNDS:
             bound, step = step, self.alone(step.args[0])
         if step is not None and op_name(step) == "relax.add":
             biased = step
@@ -192,16 +192,17 @@ class _Joiner(Rewriter):
             return None
         if sorted(int(a) % rank for a in axes) != list(range(2, rank)):
             return None
-        counted = [getattr(d, "value", None) for d in call.args[0].ty.shape.values[2:]]
-        if None in counted:
+        shape = static_shape(call.args[0])
+        if shape is None:
             return None
+        counted = shape[2:]
         wide: relax.Expr = x.integers
         if x.zero:
             wide = self.made(relax.op.astype(wide, "int16"))
             wide = self.made(relax.op.subtract(wide, relax.const(x.zero, "int16")))
         wide = self.made(relax.op.astype(wide, "int32"))
         sums = self.made(relax.op.sum(wide, axes, bool(call.attrs.keepdims)))
-        factor = x.mean_factor(result, [int(c) for c in counted])
+        factor = x.mean_factor(result, counted)
         real = self.made(relax.op.astype(sums, "float32"))
         return result.rounded(self.made(relax.op.multiply(real, relax.const(factor))))
 

@@ -101,7 +101,12 @@ def weights_of(product: relax.Call, call_of: CallOf) -> Weights | None:
     """The constant weights of a convolution or product, in 8 bits but for the zero point."""
     call, swapped = call_of(product.args[1]), False
     is_matmul = op_name(product) == "relax.matmul"
-    if is_matmul and op_name(call) == "relax.permute_dims" and int(call.args[0].ty.ndim) == 2:
+    if (
+        call is not None
+        and is_matmul
+        and op_name(call) == "relax.permute_dims"
+        and int(call.args[0].ty.ndim) == 2
+    ):
         call, swapped = call_of(call.args[0]), True
     if call is None or op_name(call) != "relax.dequantize":
         return None

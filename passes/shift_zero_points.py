@@ -67,12 +67,12 @@ class _Shifter(Rewriter):
     def centred(self, expr: relax.Expr) -> tuple[relax.Expr, int] | None:
         """Bytes and their zero point, where ``expr`` is their difference."""
         difference = self.values.get(expr) if isinstance(expr, relax.Var) else None
-        if op_name(difference) != "relax.subtract":
+        if difference is None or op_name(difference) != "relax.subtract":
             return None
         wide, zero = difference.args
         cast = self.values.get(wide) if isinstance(wide, relax.Var) else None
         array = constant_array(zero)
-        if op_name(cast) != "relax.astype" or array is None or array.size != 1:
+        if cast is None or op_name(cast) != "relax.astype" or array is None or array.size != 1:
             return None
         data = cast.args[0]
         return (self.read(data), int(array)) if str(data.ty.dtype) == "uint8" else None

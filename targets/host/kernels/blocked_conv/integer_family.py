@@ -25,14 +25,16 @@ def problem_for(
 
 def points(problem: Problem, machine: Machine) -> Sequence[Point]:
     """Every legal point, the hand-written choice first."""
-    module = depthwise if depthwise.applies(problem) else integer
-    return module.points(problem, machine)
+    if depthwise.applies(problem):
+        return depthwise.points(problem, machine)
+    return integer.points(problem, machine)
 
 
 def describe_nest(problem: Problem, point: Point, machine: Machine) -> Nest:
     """What the nest of ``point`` does."""
-    module = depthwise if point["algorithm"] == DEPTHWISE else integer
-    return module.describe(problem, point, machine)
+    if point["algorithm"] == DEPTHWISE:
+        return depthwise.describe(problem, point, machine)
+    return integer.describe(problem, point, machine)
 
 
 FAMILY = Family(integer.FAMILY_NAME, points, describe_nest)
