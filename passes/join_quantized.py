@@ -24,7 +24,7 @@ from __future__ import annotations
 from tvm import IRModule, relax, transform
 
 from motet.passes.dead_code import dead_code
-from motet.passes.graph import definitions, map_functions, static_shape, use_counts
+from motet.passes.graph import definitions, map_functions, use_counts
 from motet.passes.names import merged_names, with_names
 from motet.passes.op_kinds import op_name
 from motet.passes.quantized_forms import (
@@ -192,10 +192,10 @@ class _Joiner(Rewriter):
             return None
         if sorted(int(a) % rank for a in axes) != list(range(2, rank)):
             return None
-        shape = static_shape(call.args[0])
-        if shape is None:
+        extents = call.args[0].ty.shape.values[2:]
+        counted = [int(d.value) for d in extents if hasattr(d, "value")]
+        if len(counted) < rank - 2:
             return None
-        counted = shape[2:]
         wide: relax.Expr = x.integers
         if x.zero:
             wide = self.made(relax.op.astype(wide, "int16"))
