@@ -106,6 +106,12 @@ class KernelLibrary:
                 raise BundleError(f"the bundle has no kernel {symbol!r}") from error
         return self._symbols[symbol]
 
+    @property
+    def threads(self) -> int:
+        """Threads that one kernel call may use; 1 where the library has no pool."""
+        getter = getattr(self._native, "motet_get_threads", None) if self._module else None
+        return int(getter()) if getter is not None else 1
+
     def set_threads(self, threads: int) -> None:
         """Threads that one kernel call may use; at least 1.
 

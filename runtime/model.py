@@ -88,6 +88,11 @@ class ModelSession:
         self.outputs = Ports(entry.output_ports, program.outputs)
         self._dtypes = {info.name: numpy_dtype(info.dtype) for info in program.inputs}
 
+    @property
+    def threads(self) -> int:
+        """Threads that one kernel call may use, the caller included."""
+        return self._machine.library.threads
+
     def get_inputs(self) -> list[NodeArg]:
         """The model's inputs, in the ONNX file's order."""
         return _node_args(self.inputs, self.program.inputs)

@@ -94,7 +94,7 @@ def bench(
         found = [
             measure(one, arrays[one.name], warmup, iterations, duration, show) for one in models
         ]
-    print_as(form, [asdict(latency) for latency in found], lambda: _print(found))
+    print_as(form, [asdict(latency) for latency in found], lambda: _print(found, models[0].threads))
 
 
 def _profiles(
@@ -164,7 +164,7 @@ def _timed(model: ModelSession, inputs: Mapping[str, Array]) -> float:
     return time.perf_counter() - started
 
 
-def _print(found: Sequence[Latency]) -> None:
+def _print(found: Sequence[Latency], threads: int) -> None:
     columns = [
         "model", ">runs", ">median", ">p95", ">p99", ">minimum", ">mean", ">first",
         ">runs per second",
@@ -183,4 +183,4 @@ def _print(found: Sequence[Latency]) -> None:
         ]
         for latency in found
     ]
-    output().print(table("host, measured", columns, rows))
+    output().print(table(f"host, {threads} thread{'s' * (threads > 1)}, measured", columns, rows))

@@ -160,3 +160,8 @@ def test_the_pools_of_a_process_share_a_ledger(tmp_path: Path) -> None:
         addresses.add(library._native.ledger_of())
     assert len(addresses) == 1
     assert None not in addresses
+
+
+def test_the_number_of_threads_is_told(pool_library: bytes) -> None:
+    assert KernelLibrary(pool_library, threads=3).threads == 3
+    assert KernelLibrary(b"").threads == 1
