@@ -95,7 +95,8 @@ def emit_recurrence(
     if not hidden:
         return EmittedAnchor(tirx.Evaluate(0), tuple(outs), (anchor,))
     bits = int(tirx.const(0, projected.dtype).ty.dtype.bits)
-    problem = problem_of(what, *projected.shape[:2], hidden, bits)
+    steps, batch = projected.shape[0], projected.shape[1]
+    problem = problem_of(what, steps, batch, hidden, bits)
     point = choose(FAMILY, problem, machine)
     width = width_of(problem, point, machine)
     blocks = Blocks(hidden, width, phases(what))
