@@ -117,7 +117,7 @@ def first_point(
 
 
 _selector: ContextVar[Selector] = ContextVar("selector", default=first_point)
-_forced: ContextVar[Mapping[Problem, Point]] = ContextVar("forced", default={})
+_forced: ContextVar[Mapping[Problem, Point] | None] = ContextVar("forced", default=None)
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def selecting(selector: Selector) -> Iterator[None]:
 @contextmanager
 def forced(points: Mapping[Problem, Point]) -> Iterator[None]:
     """Within it, ``choose`` gives these problems these points."""
-    token = _forced.set({**_forced.get(), **points})
+    token = _forced.set({**(_forced.get() or {}), **points})
     try:
         yield
     finally:
@@ -142,7 +142,7 @@ def forced(points: Mapping[Problem, Point]) -> Iterator[None]:
 
 def choose(family: Family, problem: Problem, machine: Machine) -> Point:
     """The point that a kernel for ``problem`` is made with."""
-    point = _forced.get().get(problem)
+    point = (_forced.get() or {}).get(problem)
     if point is not None:
         return point
     return _selector.get()(family, problem, family.points(problem, machine), machine)
