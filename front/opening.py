@@ -104,15 +104,24 @@ def open_or_compile(file: str, request: CompileRequest, accept: Accept | None = 
         return compile_files([file], request)
     if Path(file).suffix != ".motet" and not Path(file).is_file():
         raise BundleError(f"{file}: give a .motet bundle, an .onnx model or a .toml specification")
-    if any((request.target, request.shapes, request.values, request.operators, request.settings)):
-        raise SpecError(
-            f"{file} is compiled already: --target, --shape, --value, --operator-file and --set do "
-            "not apply"
-        )
+    refuse_compile_options(file, request)
     bundle = open_bundle(file)
     if accept is not None:
         accept(bundle.manifest.target)
     return bundle
+
+
+def refuse_compile_options(file: str, request: CompileRequest) -> None:
+    """Raises ``SpecError`` where a bundle comes with options of its compilation; a file that
+    is not there is another matter.
+    """
+    given = (request.target, request.shapes, request.values, request.operators, request.settings)
+    if any(given) and Path(file).is_file():
+        raise SpecError(
+            f"{file} is compiled already: --target, --shape, --value, --operator-file and --set do "
+            "not apply; give the .onnx or .toml file with them (an input of open shape takes that "
+            "of its value: --input NAME=@x.npy)"
+        )
 
 
 def is_source(file: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from motet import api
-from motet.opening import CompileRequest, check_files, is_source
+from motet.opening import CompileRequest, check_files, is_source, refuse_compile_options
 from motet.runtime.errors import SpecError
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.workload.work import ModelWork, Stage
@@ -157,11 +157,7 @@ def _bundle(file: str, request: CompileRequest) -> Work:
     from motet.runtime.bundle import open_bundle
     from motet.runtime.program import ArrayCall, Kernel
 
-    if any((request.target, request.shapes, request.values, request.operators, request.settings)):
-        raise SpecError(
-            f"{file} is compiled already: --target, --shape, --value, --operator-file and --set do "
-            "not apply"
-        )
+    refuse_compile_options(file, request)
     bundle = open_bundle(file)
     if bundle.array_description is None:
         raise SpecError(

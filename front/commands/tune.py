@@ -62,8 +62,14 @@ def tune(
     else:
         _print(found)
     if found.interrupted:
-        warn("stopped; what was measured is kept, and the same command goes on from there")
+        warn(_stopped(found))
         raise KeyboardInterrupt
+
+
+def _stopped(found: Tuned) -> str:
+    if not any(outcome.measured for outcome in found.outcomes):
+        return "stopped before anything was measured"
+    return "stopped; what was measured is kept, and the same command goes on from there"
 
 
 def _facts(found: Tuned) -> dict[str, Any]:
@@ -102,19 +108,22 @@ def _operator(outcome: Outcome) -> dict[str, Any]:
 
 def _print(found: Tuned) -> None:
     console = output()
-    title = f"Host kernels with {found.threads} threads; kept in {found.database}"
+    if not found.outcomes and not found.units:
+        console.print("no operator that the host runs here has a choice of schedules")
+        return
+    threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
+    title = f"Host kernels with {threads}; kept in {found.database}"
     columns = ["operator", ">uses", ">points", ">before", ">after", ">faster", "schedule"]
     console.print(table(title, columns, [_row(outcome) for outcome in found.outcomes]))
-    if not found.outcomes:
-        console.print("no operator of this file has a choice of schedules")
     known = [o for o in found.outcomes if o.before is not None and o.after is not None]
     before = sum(o.operator.uses * (o.before or 0.0) for o in known)
     after = sum(o.operator.uses * (o.after or 0.0) for o in known)
     if after:
         console.print(
-            f"{len(known)} of {len(found.outcomes)} operators measured: {seconds(before)} -> "
-            f"{seconds(after)} a run, {before / after:.2f}x"
+            f"{len(known)} of {len(found.outcomes)} operators measured: of a run they took "
+            f"{seconds(before)}, and now {seconds(after)}, {before / after:.2f}x"
         )
+        console.print(f"motet compile takes them where host.threads is {found.threads}")
     if found.units:
         console.print(_units(found))
     if not found.complete:

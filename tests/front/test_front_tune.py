@@ -105,7 +105,7 @@ def test_an_interrupt_keeps_what_was_measured(
 def test_nothing_to_choose(run_motet: Motet, models: Path, folder: Path) -> None:
     found = run_motet("tune", models / "logarithm.onnx")
     assert found.code == 0
-    assert "no operator of this file has a choice" in found.out
+    assert "no operator that the host runs here has a choice" in found.out
 
 
 @pytest.mark.parametrize(
