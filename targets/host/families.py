@@ -1,8 +1,10 @@
-"""The kernel families that declare a schedule space, by name."""
+"""The kernel families that are measured and modelled, by name.
+
+Others (attention, integer convolutions) declare a space as well, and keep its first point.
+"""
 
 from __future__ import annotations
 
-from motet.targets.host.kernels.attending import family as attention
 from motet.targets.host.kernels.blocked_conv import family as blocked_conv
 from motet.targets.host.kernels.matmul import family as matmul
 from motet.targets.host.kernels.pooling import space as pooling
@@ -12,5 +14,5 @@ from motet.targets.host.space import Family
 
 def families() -> dict[str, Family]:
     """Name -> family."""
-    every = (attention.FAMILY, blocked_conv.FAMILY, matmul.FAMILY, pooling.FAMILY, recurrent.FAMILY)
+    every = (blocked_conv.FAMILY, matmul.FAMILY, pooling.FAMILY, recurrent.FAMILY)
     return {family.name: family for family in every}

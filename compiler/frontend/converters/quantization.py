@@ -181,9 +181,17 @@ def quantized(
         zero = cast(node, zero, element.dtype)
         result = node.emit(relax.op.quantize(x, scale, zero, axis, element.dtype))
         return _clipped(node, result, element)
-    ratio = node.emit(relax.op.round(node.emit(relax.op.divide(x, scale))))
+    ratio = node.emit(relax.op.round(_quotient(node, x, scale)))
     shifted = node.emit(relax.op.add(cast(node, ratio, "float32"), cast(node, zero, "float32")))
     return cast(node, node.emit(relax.op.clip(shifted, element.low, element.high)), element.dtype)
+
+
+def _quotient(node: Node, x: relax.Expr, scale: relax.Expr) -> relax.Expr:
+    """``x / scale``, of float16 rounded to float16 whatever precision values are kept in."""
+    if node.dtype(x) != "float16":
+        return node.emit(relax.op.divide(x, scale))
+    wide = node.emit(relax.op.divide(cast(node, x, "float32"), cast(node, scale, "float32")))
+    return cast(node, wide, "float16")
 
 
 def _clipped(node: Node, x: relax.Expr, element: Element) -> relax.Expr:
