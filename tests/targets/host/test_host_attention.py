@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_runner import Array, run_unit
 
-from motet.targets.host.families import families
+from motet.targets.host.kernels.attending.family import FAMILY
 from motet.targets.host.machine import native_machine
 from motet.targets.host.space import Problem, forced
 from motet.targets.operators.attention import Attention, attention
@@ -153,7 +153,7 @@ def test_points_agree(tmp_path: Path) -> None:
     problem = Problem.of(
         "attention", batch=1, heads=3, queries=29, keys=45, depth=12, width=20, mask=1
     )
-    space = families()["attention"].points(problem, machine)
+    space = FAMILY.points(problem, machine)
     assert len(space) == len(set(space)) > 6
     for number, point in enumerate((space[0], space[-1], space[len(space) // 2])):
         folder = tmp_path / str(number)
@@ -161,5 +161,5 @@ def test_points_agree(tmp_path: Path) -> None:
         with forced({problem: point}):
             y = outcome(case, operands, folder)
         np.testing.assert_allclose(y, expected(case, operands), rtol=1e-5, atol=1e-5)
-        nest = families()["attention"].describe(problem, point, machine)
+        nest = FAMILY.describe(problem, point, machine)
         assert nest.executed_flops >= nest.flops > 0
