@@ -16,9 +16,12 @@ from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Family, Point, Problem, first_point, forced, selecting
 
-_EXTENTS = {"batch": 1, "rows": 96, "columns": 256, "depth": 512, "steps": 32}
+_EXTENTS = {
+    "batch": 1, "rows": 96, "columns": 256, "depth": 512, "steps": 32, "heads": 8, "queries": 128,
+    "keys": 128,
+}  # fmt: skip
 """What a symbolic extent is when a kernel is measured: one image, and what matrix products
-are made for where their sizes are open."""
+and attention are made for where their sizes are open."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 from numpy.typing import NDArray
-from tvm import relax, tirx
 
 from motet.runtime.memory import compact
 from motet.targets.host.build import build_library
+from motet.targets.host.cost_model.unit_function import unit_function as unit_of
 from motet.targets.host.lower_unit import lower_unit
 from motet.targets.host.machine import Machine, native_machine
 from motet.targets.host.options import KernelOptions
+
+__all__ = ["Array", "aligned", "run_unit", "unit_of"]
 
 Array = NDArray[Any]
 
@@ -27,27 +29,6 @@ def aligned(array: Array) -> Array:
     copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
-
-
-def unit_of(
-    shapes: Sequence[Sequence[int | str]], dtypes: Sequence[str], build: Callable[..., Any]
-) -> relax.Function:
-    """``build(*params)`` as a unit; a name instead of an extent makes it symbolic."""
-    symbols: dict[str, tirx.Var] = {}
-
-    def extent(d: int | str) -> Any:
-        return symbols.setdefault(d, tirx.Var(d, "int64")) if isinstance(d, str) else d
-
-    params = [
-        relax.Var(f"p{i}", relax.TensorType([extent(d) for d in shape], dtype))
-        for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
-    ]
-    builder = relax.BlockBuilder()
-    with builder.function("unit", params):
-        with builder.dataflow():
-            result = builder.emit_output(build(*params))
-        builder.emit_func_output(result)
-    return builder.get()["unit"].without_attr("global_symbol")
 
 
 def run_unit(

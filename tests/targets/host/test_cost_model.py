@@ -34,7 +34,7 @@ from motet.targets.host.cost_model.stopwatch import Argument, Contest
 from motet.targets.host.cost_model.units import kernel_of
 from motet.targets.host.families import families
 from motet.targets.host.machine import Caches, Machine, native_machine
-from motet.targets.host.space import Point, Problem
+from motet.targets.host.space import Family, Point, Problem
 
 
 def convolution(**changes: int) -> Problem:
@@ -241,11 +241,45 @@ def test_other_units_ask_for_their_problem(family: str, sizes: dict[str, int]) -
         "recurrence": {"steps": 5, "batch": 1, "hidden": 40, "lengths": 0, "bits": 32},
     }  # fmt: skip
     problem = Problem.of(family, **{**common[family], **sizes})
-    points = families()[family].points(problem, machine)
+    assert_measured(problem, families()[family])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"group": 4}, {"group": 4, "batch": -1}, {"group": 4, "block_out": 0}, {"group": 2},
+        {"group": 2, "constant": 0}, {"group": 2, "channels": 2, "block_in": 0},
+        {"group": 2, "groups": 2, "channels": 32}, {"groups": 32, "channels": 32, "prologue": 1},
+        {"groups": 32, "channels": 32, "batch": 2},
+    ],
+)  # fmt: skip
+def test_integer_convolutions_ask_for_their_problem(changes: dict[str, int]) -> None:
+    family = families()["blocked_conv_integer"]
+    sizes = dict(convolution(**changes).sizes)
+    if "group" in changes:
+        sizes["channels"] //= 1 if "channels" in changes else changes["group"]
+        sizes["block_in"] //= changes["group"]
+        sizes["prologue"] = int(changes["group"] == 2)
+    problem = Problem.of("blocked_conv_integer", **sizes)
+    assert_measured(problem, family)
+
+
+@pytest.mark.parametrize("changes", [{}, {"mask": 1}, {"batch": -1, "queries": -1, "keys": -1}])
+def test_attention_asks_for_its_problem(changes: dict[str, int]) -> None:
+    sizes = {"batch": 2, "heads": 2, "queries": 9, "keys": 20, "depth": 12, "width": 10, "mask": 0}
+    assert_measured(Problem.of("attention", **{**sizes, **changes}), families()["attention"])
+
+
+def assert_measured(problem: Problem, family: Family) -> None:
+    """The first point and the last have a time."""
+    machine = native_machine()
+    points = family.points(problem, machine)
     with Measurer(machine, jobs=1) as measurer:
-        (found,) = measurer.measure([Candidates(problem, tuple(points[:2]))], 1, seconds=0.01)
+        (found,) = measurer.measure([Candidates(problem, (points[0], points[-1]))], 1, 0.01)
     assert found is not None
     assert 0 < min(found.seconds) <= max(found.seconds) < 0.1
+    table = described(family, problem, points, Situation(machine, Caches(), 2)).table(["flops"])
+    assert (table > 0).all()
 
 
 def test_kernels_are_timed_and_a_crash_ends_nothing() -> None:
