@@ -19,7 +19,8 @@ from .building import without_weights
 
 PACKAGE = "motet.benchmarks.zoo"
 _NO_FAMILIES = (
-    "__main__", "building", "figures", "mobile", "registry", "transformer", "variants",
+    "__main__", "building", "figures", "mobile", "registry", "separable", "transformer",
+    "variants",
 )  # fmt: skip
 
 
