@@ -21,6 +21,7 @@ from pathlib import Path
 
 import click
 
+from motet.benchmarks.command_help import help_of
 from motet.benchmarks.zoo import registry
 from motet.console import output, print_json, quantity, table
 from motet.opening import CompileRequest
@@ -92,7 +93,7 @@ def measure(batch: int, array: str, number_format: str) -> Result:
     )
 
 
-@click.command(help=__doc__)
+@click.command(help=help_of(__doc__))
 @click.option("--array", "arrays", multiple=True, default=["single-32x32"], show_default=True)
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1))
 @click.option(

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import click
 
+from motet.benchmarks.command_help import help_of
 from motet.benchmarks.cost_model_problems import problems
 from motet.console import output, print_json, progress, table, warn
 from motet.targets.host.cost_model import dataset
@@ -94,7 +95,7 @@ def joined(paths: Sequence[Path]) -> DataSet:
     return DataSet(sets[0].host, tuple(sample for data in sets for sample in data.samples))
 
 
-@click.group(help=__doc__)
+@click.group(help=help_of(__doc__))
 def main() -> None:
     """The command line."""
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import motet
+from motet.benchmarks.command_help import help_of
 from motet.console import output, print_json, progress, table
 
 CHUNK = 1 << 20
@@ -167,7 +168,7 @@ def measure(name: str, stride: int, show: Callable[[str], None]) -> Error:
     return Error(name, worst["ulp"], at, worst["near"], worst["usual"], worst["absolute"], wrong)
 
 
-@click.command(help=__doc__)
+@click.command(help=help_of(__doc__))
 @click.argument("names", nargs=-1, type=click.Choice(list(FUNCTIONS)))
 @click.option("--stride", default=251, show_default=True, type=click.IntRange(1))
 @click.option("--json", "as_json", is_flag=True)

@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 import click
 import msgspec
 
+from motet.benchmarks.command_help import help_of
 from motet.benchmarks.fuseconv_networks import NETWORKS, Variant, fuse_workload, variants_of
 from motet.console import output, print_json, table
 from motet.targets.systolic.architecture import ArrayDescription
@@ -171,7 +172,7 @@ COLUMNS = ("variant", ">closed form, cycles", ">speed-up", ">timing, cycles", ">
            ">published", ">timing / published", ">utilisation")  # fmt: skip
 
 
-@click.command(help=__doc__)
+@click.command(help=help_of(__doc__))
 @click.argument("names", nargs=-1, type=click.Choice(list(NETWORKS)), metavar="[NETWORK ...]")
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--array", "array_name", default="edge-64x64", show_default=True)

@@ -21,6 +21,7 @@ import click
 import onnx
 
 import motet
+from motet.benchmarks.command_help import help_of
 from motet.benchmarks.host_suite import networks
 from motet.benchmarks.host_suite.measuring import prepare
 from motet.benchmarks.host_suite.node_times import NodeTime, node_times, origin
@@ -58,7 +59,7 @@ def side_by_side(
     return rows, rest
 
 
-@click.command(help=__doc__)
+@click.command(help=help_of(__doc__))
 @click.argument("network")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--duration", default=3.0, show_default=True, type=click.FloatRange(0.01))

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import click
 
+from motet.benchmarks.command_help import help_of
 from motet.benchmarks.sosa_networks import Network, networks
 from motet.benchmarks.sosa_slots import mean_utilisation
 from motet.console import output, print_json, table
@@ -150,7 +151,7 @@ def plot(rows: list[Row], path: Path) -> None:
     figure.savefig(path)
 
 
-@click.command(help=__doc__)
+@click.command(help=help_of(__doc__))
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path), metavar="FILE.svg")
 def main(as_json: bool, plot_path: Path | None) -> None:

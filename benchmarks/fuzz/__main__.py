@@ -23,6 +23,7 @@ from pathlib import Path
 
 import click
 
+from motet.benchmarks.command_help import help_of
 from motet.console import messages, output, progress
 
 from . import seeds
@@ -33,7 +34,7 @@ from .run import Limits, Result, Runner
 from .subject import examine, prepare
 
 
-@click.command(help=__doc__)
+@click.command(help=help_of(__doc__))
 @click.option("--count", default=10_000, show_default=True, type=click.IntRange(1))
 @click.option("--first", default=0, show_default=True, help="The first case's number.")
 @click.option("--seed", default=0, show_default=True)

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import click
 
+from motet.benchmarks.command_help import help_of
 from motet.benchmarks.host_suite import limits, networks
 from motet.benchmarks.host_suite.measuring import Plan, measure, prepare
 from motet.benchmarks.host_suite.networks import Network
@@ -35,7 +36,7 @@ from motet.console import output, print_json, progress, warn
 from motet.errors import MotetError
 
 
-@click.command(help=__doc__)
+@click.command(help=help_of(__doc__))
 @click.option("--networks", "names", multiple=True, metavar="NAME", help="Not the whole suite.")
 @click.option("--int8", is_flag=True, help="Networks in 8 bits, beside onnxruntime's fp32 too.")
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT:1x3x224x224")

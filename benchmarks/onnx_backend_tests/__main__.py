@@ -6,7 +6,8 @@ Claim: Motet passes more of them than onnxruntime's CPU.
 
 Every case runs in a worker process with a time limit; answers are compared as onnx's own
 runner does, with its tolerances. Skipped is only what Motet leaves out by design and
-refuses with a clear error; a failure marked "internal" is a defect.
+refuses with a clear error; a failure marked "internal" is a defect. Exit code 1 where a case
+that was run failed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import click
 
+from motet.benchmarks.command_help import help_of
 from motet.console import output, progress, table
 
 from .cases import Case, official_cases, selected
@@ -29,7 +31,7 @@ from .report import STATES, as_json, counts, from_json, kind_rows, operator_rows
 from .run import Result, results
 
 
-@click.command(help=__doc__)
+@click.command(help=help_of(__doc__))
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="OUT")
 @click.option("-k", "pattern", metavar="NAME", help="Cases whose name has this (a regex).")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default="all CPUs", help="Workers.")
@@ -70,8 +72,10 @@ def main(
         json_file.write_text(text + "\n", encoding="utf-8")
     if markdown:
         sys.stdout.write(page(found, version("onnx"), beside))
-        return
-    _print(found, beside)
+    else:
+        _print(found, beside)
+    if earlier is None and any(result.result == "failed" for result in found):
+        sys.exit(1)
 
 
 def _check(json_file: Path | None, pattern: str | None) -> None:

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import click
 
+from motet.benchmarks.command_help import help_of
 from motet.console import output, table
 from motet.runtime.atomic import write_atomically
 from motet.runtime.errors import MotetError
+from motet.runtime.shapes import render_shape
 
 from . import figures, registry
 
 
-@click.command(help=__doc__)
+@click.command(help=help_of(__doc__))
 @click.argument("name", required=False)
 @click.option("--variant", help="Of the family, @SIZE, or both; see above.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
@@ -45,10 +47,22 @@ def main(name: str | None, variant: str | None, seed: int, file: Path | None, li
 
 def _list() -> None:
     rows = [
-        [name, registry.variant_of(name, None), (module.__doc__ or "").splitlines()[0]]
+        [
+            name,
+            registry.variant_of(name, None),
+            _input(name),
+            (module.__doc__ or "").splitlines()[0],
+        ]
         for name, module in registry.families().items()
     ]
-    output().print(table("Networks of the zoo", ["name", "variant", "what"], rows))
+    output().print(table("Networks of the zoo", ["name", "variant", "input", "what"], rows))
+    output().print("--variant @SIZE: another edge of the image, or another length of the sequence")
+
+
+def _input(name: str) -> str:
+    """The shape of the first input without --variant."""
+    info = registry.outline(name).graph.input[0]
+    return render_shape([dim.dim_value for dim in info.type.tensor_type.shape.dim])
 
 
 if __name__ == "__main__":

@@ -106,6 +106,16 @@ def test_the_report_counts(cases: list[Case]) -> None:
     assert "- `test_add`: wrong: 1 of 3" in text
 
 
+def test_a_failure_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(cases: list[Case], *_how: object) -> list[Result]:
+        return [Result(case, "failed", "wrong: 1 of 3", 0.5) for case in cases]
+
+    monkeypatch.setattr(f"{main.callback.__module__}._run", failing)
+    done = CliRunner().invoke(main, ["-k", "^test_relu$"])
+    assert done.exit_code == 1
+    assert "failed: test_relu: wrong: 1 of 3" in done.output
+
+
 def test_the_command(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     arguments = ["-k", "^test_(relu|string_concat)$", "--jobs", "1", "--json", str(out)]

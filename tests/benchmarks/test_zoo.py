@@ -122,6 +122,8 @@ def test_the_list_has_every_name():
     done = CliRunner().invoke(main, ["--list"])
     assert done.exit_code == 0
     assert {"resnet18", "resnet50", "squeezenet"} <= set(done.output.split())
+    assert "1 x 3 x 224 x 224" in next(row for row in done.output.splitlines() if "vgg19" in row)
+    assert "--variant @SIZE" in done.output
 
 
 @pytest.mark.parametrize(
