@@ -109,6 +109,11 @@ def is_axis(expr: Expr, axis: Var) -> bool:
     return isinstance(expr, Var) and bool(expr.same_as(axis))
 
 
+def mentions(expr: Expr, *variables: Var) -> bool:
+    """Whether ``expr`` depends on one of ``variables``."""
+    return any(is_axis(e, v) for e in walk(expr) for v in variables)
+
+
 def same_expr(a: Expr, b: Expr) -> bool:
     """Whether two expressions are written alike, variables being themselves."""
     return bool(_deep_equal(a, b))

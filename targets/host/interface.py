@@ -13,12 +13,8 @@ from tvm import tirx
 from tvm.ir.expr import Var
 
 from motet.runtime.errors import CompileError
-from motet.targets.host.exprs import walk
+from motet.targets.host.exprs import mentions, walk
 from motet.targets.host.loops import Buffer, Expr, Stmt, index, simplify
-
-
-def _mentions(expr: Expr, var: Var) -> bool:
-    return any(e.same_as(var) for e in walk(expr))
 
 
 def solve(expr: Expr, var: Var, value: Expr) -> Expr | None:
@@ -26,16 +22,16 @@ def solve(expr: Expr, var: Var, value: Expr) -> Expr | None:
     if isinstance(expr, Var):
         return value
     if isinstance(expr, tirx.Add | tirx.Mul):
-        inner, other = (expr.a, expr.b) if _mentions(expr.a, var) else (expr.b, expr.a)
-        if _mentions(other, var):
+        inner, other = (expr.a, expr.b) if mentions(expr.a, var) else (expr.b, expr.a)
+        if mentions(other, var):
             return None
         rest = value - other if isinstance(expr, tirx.Add) else tirx.floordiv(value, other)
         return solve(inner, var, rest)
-    if isinstance(expr, tirx.Sub) and not _mentions(expr.b, var):
+    if isinstance(expr, tirx.Sub) and not mentions(expr.b, var):
         return solve(expr.a, var, value + expr.b)
-    if isinstance(expr, tirx.Sub) and not _mentions(expr.a, var):
+    if isinstance(expr, tirx.Sub) and not mentions(expr.a, var):
         return solve(expr.b, var, expr.a - value)
-    if isinstance(expr, tirx.FloorDiv) and not _mentions(expr.b, var):
+    if isinstance(expr, tirx.FloorDiv) and not mentions(expr.b, var):
         return solve(expr.a, var, value * expr.b)
     return None
 
@@ -55,7 +51,7 @@ def _open_sizes(tensors: Sequence[Buffer]) -> list[Var]:
 
 def _plain(buffer: Buffer, number: int, sizes: Sequence[Var]) -> Buffer:
     """``buffer`` with sizes of its own where its dimensions mention ``sizes``."""
-    own = [any(_mentions(d, s) for s in sizes) for d in buffer.shape]
+    own = [any(mentions(d, s) for s in sizes) for d in buffer.shape]
     if not any(own):
         return buffer
     shape = [
@@ -90,7 +86,7 @@ def _definition(
     others = [s for s in sizes if not s.same_as(size)]
     for old, new in zip(tensors, plain, strict=True):
         for expr, value in zip(old.shape, new.shape, strict=True):
-            if not _mentions(expr, size) or any(_mentions(expr, s) for s in others):
+            if not mentions(expr, size) or any(mentions(expr, s) for s in others):
                 continue
             found = solve(expr, size, index(value))
             if found is not None:

@@ -38,6 +38,7 @@ from motet.targets.host.kernels.epilogue import Epilogue, find_epilogue
 from motet.targets.host.kernels.operand import (
     Operand,
     Packing,
+    constant_source,
     find_operand,
     operand_buffers,
     packed_dtype,
@@ -271,10 +272,10 @@ def emit_convolution(
     )  # fmt: skip
     epilogue = find_epilogue(anchor, func)
     consumed = [anchor, *[s for s in (x.stage, w.stage, epilogue.stage) if s is not None]]
-    source = w.source()
+    source = constant_source(w, constants)
     repacked: dict[Buffer, tuple[Buffer, Packing]] = {}
     prepare: list[Stmt] = []
-    if source is not None and any(source[0].same_as(c) for c in constants):
+    if source is not None:
         axes, rows, groups = source[1], plan.tile.rows, conv.groups
 
         def pack(weights: NDArray[Any]) -> NDArray[Any]:

@@ -64,10 +64,25 @@ class Operand:
 def find_operand(buffer: Buffer, anchor: Stage, func: StagedFunction) -> Operand:
     """The operand in ``buffer``; its stage where only ``anchor`` reads it."""
     producer = next((s for s in func.stages if s.injective and s.output.same_as(buffer)), None)
-    if producer is None or any(buffer.same_as(b) for b in func.outputs):
+    if producer is None or is_one_of(buffer, func.outputs):
         return Operand(buffer, None)
     others = [s for s in readers(func.stages, buffer) if s is not anchor]
     return Operand(buffer, None if others else producer)
+
+
+def constant_source(
+    operand: Operand, constants: Sequence[Buffer]
+) -> tuple[Buffer, tuple[int, ...]] | None:
+    """``operand.source()`` where its buffer is one of ``constants``: what can be packed when
+    the kernel is made.
+    """
+    source = operand.source()
+    return source if source is not None and is_one_of(source[0], constants) else None
+
+
+def is_one_of(buffer: Buffer, buffers: Sequence[Buffer]) -> bool:
+    """Whether ``buffer`` itself is among ``buffers``."""
+    return any(buffer.same_as(b) for b in buffers)
 
 
 def operand_buffers(anchor: Stage) -> list[Buffer]:

@@ -20,7 +20,7 @@ from tvm import relax, s_tir, te, tirx
 from tvm.ir import Range
 
 from motet.targets.host.kernels.anchor import EmittedAnchor
-from motet.targets.host.kernels.operand import Packing
+from motet.targets.host.kernels.operand import Packing, is_one_of
 from motet.targets.host.kernels.recurrent.cells import phases
 from motet.targets.host.kernels.recurrent.family import FAMILY, SERIAL, problem_of, width_of
 from motet.targets.host.kernels.recurrent.steps import Steps
@@ -106,7 +106,7 @@ def emit_recurrence(
         what, operands, packed, outs, blocks, point["rows"], lanes, point["split"]
     ).statement()
     repacked: dict[Buffer, tuple[Buffer, Packing]] = {}
-    if any(weights.same_as(c) for c in constants):
+    if is_one_of(weights, constants):
         repacked[weights] = packed, blocks.pack
     else:
         copy = pack_at_run_time(weights, packed, blocks, point["split"] != SERIAL)

@@ -28,7 +28,8 @@ from typing import Any
 from tvm import tirx
 from tvm.ir.expr import Var
 
-from motet.targets.host.exprs import children, loads, rewrite, substitute, walk
+from motet.targets.host.exprs import loads, mentions, rewrite, substitute, walk
+from motet.targets.host.kernels.combining import combination_of
 from motet.targets.host.kernels.injective import axes_fuse, lanes_for, unfuse, worth_parallel
 from motet.targets.host.loops import (
     VECTORIZED,
@@ -53,19 +54,12 @@ from motet.targets.host.stages import Axis, Stage
 
 _ACCUMULATED_VECTORS = 4
 _CHAINS = 4
-_COMBINERS = (
-    tirx.Add, tirx.Mul, tirx.Max, tirx.Min, tirx.And, tirx.Or,
-)  # fmt: skip
-
-
-def _mentions(expr: Expr, var: Var) -> bool:
-    return any(isinstance(e, Var) and e.same_as(var) for e in walk(expr))
 
 
 def _runs_along(stage: Stage, var: Var) -> bool:
     """Whether neighbours along ``var`` are neighbours in memory, in some load."""
     inputs = [x for x in loads(stage.value) if not x.source.same_as(stage.output)]
-    return any(len(x.indices) and _mentions(x.indices[-1], var) for x in inputs)
+    return any(len(x.indices) and mentions(x.indices[-1], var) for x in inputs)
 
 
 def _with_accumulator(stage: Stage, accumulator: Expr, values: Mapping[Var, Expr]) -> Expr:
@@ -73,17 +67,6 @@ def _with_accumulator(stage: Stage, accumulator: Expr, values: Mapping[Var, Expr
         return accumulator if hasattr(e, "source") and e.source.same_as(stage.output) else None
 
     return substitute(rewrite(stage.value, replaced), values)
-
-
-def _combiner(stage: Stage) -> Callable[[Expr, Expr], Expr] | None:
-    """``combine`` where the stage's value is ``combine(output, element)``."""
-    value = stage.value
-    if not isinstance(value, _COMBINERS):
-        return None
-    own = [hasattr(p, "source") and p.source.same_as(stage.output) for p in children(value)]
-    if sum(own) != 1:
-        return None
-    return lambda a, b: type(value)(a, b)
 
 
 def start_of(stage: Stage) -> Expr:
@@ -174,7 +157,7 @@ def _side_by_side(stage: Stage, machine: Machine, lanes: int) -> Stmt:
 
 def _chained(stage: Stage) -> bool:
     """Whether one vector of accumulators would wait for itself over a long reduction."""
-    if _combiner(stage) is None:
+    if combination_of(stage) is None:
         return False
     steps = constant_of(_extent(_groups(stage, stage.reduction)[-1]))
     return steps is not None and steps >= 2 * _CHAINS
@@ -182,8 +165,9 @@ def _chained(stage: Stage) -> bool:
 
 def _chains(stage: Stage, lead: Sequence[Expr], start: Expr, width: int) -> Stmt:
     """One vector of results, each lane from every ``_CHAINS``-th element in turn."""
-    combine = _combiner(stage)
-    assert combine is not None
+    made = combination_of(stage)
+    assert made is not None  # ``_chained`` stages are such
+    combine, _ = made
     *outer, inner = _groups(stage, stage.reduction)
     steps = constant_of(_extent(inner)) or 0
     acc = scratch("chains", [_CHAINS * width], stage.output.dtype)
@@ -280,14 +264,14 @@ def _is_large(stage: Stage, machine: Machine) -> bool:
 def emit_reduction(stage: Stage, machine: Machine) -> Stmt:
     """The loop nest of a reduction."""
     lanes = lanes_for(machine, stage.output.dtype)
-    combine = _combiner(stage)
-    rows = combine is not None and _runs_along(stage, stage.reduction[-1].var)
+    made = combination_of(stage)
+    rows = made is not None and _runs_along(stage, stage.reduction[-1].var)
     if stage.spatial and _runs_along(stage, stage.spatial[-1].var):
         extent = constant_of(stage.spatial[-1].extent)
         if not rows or extent is None or extent >= lanes:
             return _side_by_side(stage, machine, lanes)
-    if combine is not None:
-        return _across_lanes(stage, machine, lanes, combine)
+    if made is not None:
+        return _across_lanes(stage, machine, lanes, made[0])
     if stage.spatial:
         return _side_by_side(stage, machine, 1)
     return _serial(stage)

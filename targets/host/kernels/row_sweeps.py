@@ -18,9 +18,10 @@ from typing import Any
 from tvm import tirx
 
 from motet.targets.host.exprs import loads, rewrite, same_expr, substitute, walk
+from motet.targets.host.kernels.combining import combination_of
 from motet.targets.host.kernels.injective import lanes_for, unfuse, worth_parallel
 from motet.targets.host.kernels.reduction import start_of
-from motet.targets.host.kernels.rows import Rows, element_of, scalar_division
+from motet.targets.host.kernels.rows import Rows, scalar_division
 from motet.targets.host.loops import (
     VECTORIZED,
     Buffer,
@@ -190,7 +191,7 @@ class _Sweep:
 
     def prepared(self, stage: Stage) -> Expr:
         """The element's value, with divisions by what is the same in a row taken out."""
-        made = element_of(stage) if stage.reduction else None
+        made = combination_of(stage) if stage.reduction else None
         value = made[1] if made is not None else stage.value
         inner = self.row.rows.inner(stage)
         wanted = scalar_division(value, inner)
@@ -356,6 +357,6 @@ class _Sweep:
 
 
 def _combined(stage: Stage, a: Expr, b: Expr) -> Expr:
-    made = element_of(stage)
+    made = combination_of(stage)
     assert made is not None  # a stage of a run
     return made[0](a, b)

@@ -16,15 +16,15 @@ every place of a row). ``find_rows`` says which stages of a unit form such a run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 from tvm.ir import Call
-from tvm.ir.expr import Var
 
-from motet.targets.host.exprs import children, is_axis, loads, same_expr, walk
+from motet.targets.host.exprs import is_axis, loads, mentions, same_expr, walk
+from motet.targets.host.kernels.combining import combination_of
 from motet.targets.host.kernels.injective import axes_fuse
 from motet.targets.host.loops import Buffer, Expr, constant_of, product
 from motet.targets.host.machine import Machine
@@ -32,7 +32,6 @@ from motet.targets.host.stages import Axis, Stage, StagedFunction, readers
 
 _MOST_ROW_BYTES = 1 << 20
 _LONG_ROW = 1 << 16
-_COMBINERS = (tirx.Add, tirx.Mul, tirx.Max, tirx.Min)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,25 +69,6 @@ class Rows:
 def long_axes(axes: Sequence[Axis]) -> list[Axis]:
     """Those whose extent is not 1."""
     return [a for a in axes if constant_of(a.extent) != 1]
-
-
-def element_of(stage: Stage) -> tuple[Callable[[Expr, Expr], Expr], Expr] | None:
-    """``(combine, element)`` where a reduction is ``output = combine(output, element)``."""
-    value = stage.value
-    if not isinstance(value, _COMBINERS):
-        return None
-    own = [hasattr(p, "source") and p.source.same_as(stage.output) for p in children(value)]
-    if sum(own) != 1:
-        return None
-    element = value.b if own[0] else value.a
-    if any(x.source.same_as(stage.output) for x in loads(element)):
-        return None
-    return (lambda a, b: type(value)(a, b)), element
-
-
-def mentions(expr: Expr, axes: Sequence[Axis]) -> bool:
-    """Whether ``expr`` depends on one of ``axes``."""
-    return any(isinstance(e, Var) and any(is_axis(e, a.var) for a in axes) for e in walk(expr))
 
 
 def find_rows(func: StagedFunction, machine: Machine) -> Rows | None:
@@ -137,8 +117,13 @@ def _has_form(stage: Stage, first: Stage, lead: int, inner: Sequence[Expr]) -> b
     rest = [a.extent for a in long_axes(stage.spatial[lead:])]
     if stage.reduction:
         reduced = [a.extent for a in long_axes(stage.reduction)]
-        return not rest and element_of(stage) is not None and _same_extents(reduced, inner)
+        return not rest and _combines_numbers(stage) and _same_extents(reduced, inner)
     return not rest or _same_extents(rest, inner)
+
+
+def _combines_numbers(stage: Stage) -> bool:
+    truths = isinstance(stage.value, tirx.And | tirx.Or)
+    return not truths and combination_of(stage) is not None
 
 
 def _stays_in_row(stage: Stage, stages: Sequence[Stage], lead: int) -> bool:
@@ -174,9 +159,9 @@ def _is_contiguous(stage: Stage, lead: int) -> bool:
         return True
     last = own[-1]
     return all(
-        not mentions(i, [last]) for x in loads(stage.value) for i in x.indices[:-1]
+        not mentions(i, last.var) for x in loads(stage.value) for i in x.indices[:-1]
     ) and all(
-        is_axis(x.indices[-1], last.var) or not mentions(x.indices[-1], [last])
+        is_axis(x.indices[-1], last.var) or not mentions(x.indices[-1], last.var)
         for x in loads(stage.value) if len(x.indices)
     )  # fmt: skip
 
@@ -209,8 +194,9 @@ def _pays(rows: Rows, machine: Machine) -> bool:
 
 def scalar_division(value: Expr, axes: Sequence[Axis]) -> list[Any]:
     """Divisions in ``value`` of elements by a float32 that is the same all over a row."""
+    variables = [a.var for a in axes]
     return [
         e for e in walk(value)
         if isinstance(e, tirx.Div) and str(e.ty.dtype) == "float32"
-        and mentions(e.a, axes) and not mentions(e.b, axes)
+        and mentions(e.a, *variables) and not mentions(e.b, *variables)
     ]  # fmt: skip

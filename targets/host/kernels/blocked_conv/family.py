@@ -22,7 +22,7 @@ from motet.targets.host.kernels.blocked_conv.algorithms import DEPTHWISE, DIRECT
 from motet.targets.host.kernels.blocked_conv.geometry import FAMILY_NAME, describe, problem_of
 from motet.targets.host.kernels.blocked_conv.request import Request
 from motet.targets.host.kernels.epilogue import find_epilogue
-from motet.targets.host.kernels.operand import find_operand, operand_buffers
+from motet.targets.host.kernels.operand import constant_source, find_operand, operand_buffers
 from motet.targets.host.loops import Buffer, constant_of, index, simplify
 from motet.targets.host.machine import Machine
 from motet.targets.host.options import KernelOptions
@@ -58,8 +58,8 @@ def emit_blocked_convolution(
     x, weights = find_operand(left, anchor, func), find_operand(right, anchor, func)
     kernel = tuple(constant_of(d) or 0 for d in right.shape[2:])
     conv = describe(anchor, x, (kernel[0], kernel[1]))
-    source = weights.source()
-    constant = source is not None and any(source[0].same_as(c) for c in constants)
+    source = constant_source(weights, constants)
+    constant = source is not None
     exact = anchor.output.dtype == "int32"
     family = integer_family.FAMILY if exact else FAMILY
     if exact:
@@ -72,7 +72,7 @@ def emit_blocked_convolution(
         options, str(anchor.output.dtype), str(right.dtype), constant_of(positions)
     )
     request = Request(
-        conv, point, x, weights, source if constant else None, find_epilogue(anchor, func),
+        conv, point, x, weights, source, find_epilogue(anchor, func),
         machine, bits,
     )  # fmt: skip
     plain = integer.emit if exact else direct.emit
