@@ -1,0 +1,1 @@
+"""Inter-operator scheduling on bitmasks, free of tvm: endings, counts, blocks."""

@@ -1,0 +1,144 @@
+"""Cut a network into blocks that are scheduled one by one, at separators found in the graph.
+
+**Separators.** An operator is a separator when every path from a source of the graph (an
+operator that reads no other) to a sink passes through it. A block goes from behind one
+separator up to and with the next: it ends in one join. Separators that follow each
+other directly make one block together, a chain. So Inception V3 falls into its stem, eleven
+modules and its end, RandWire into its stages, and a fire module is never cut between its
+concatenation and the sum with its bypass, since the bypass goes around the concatenation.
+A graph with several inputs or outputs has fewer separators, which costs time, not quality.
+
+**Inner joins.** Where cells read the results of the two cells before them (NasNet), no
+operator is a separator and the states of many cells multiply. Only a region between
+separators that has more than ``state_limit`` states is cut further. A chain of joins
+v1, v2, ... (operators that read several others, each leading to the next) cuts it when
+
+    every edge that leaves D(vi), vi with all that leads to it, starts at v1, ... or vi
+
+so block D(vi) - D(vi-1) gives results to later ones through vi alone. Of all such chains
+the one with the least sum of squared block sizes is taken. An operator that leads to
+none of the joins goes into the earliest block in which it can run. Such a cut is not
+exact: what reads only older joins could have run beside the block before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from motet.passes.scheduling.endings import states_of
+from motet.passes.scheduling.graph import OperatorGraph, bits
+
+STATE_LIMIT = 1 << 14
+"""States from which on a region is cut further; the largest stage that IOS schedules whole
+(RandWire ws-32) has about 5400."""
+
+
+def cut_blocks(graph: OperatorGraph, state_limit: int = STATE_LIMIT) -> tuple[OperatorGraph, ...]:
+    """Blocks of ``graph`` in an order in which they can run, every operator in one of them."""
+    blocks: list[OperatorGraph] = []
+    for region in _regions(graph):
+        part = graph.induced(region)
+        if len(states_of(part, state_limit)) <= state_limit:
+            blocks.append(part)
+            continue
+        joins = [graph.predecessors[bit].bit_count() > 1 for bit in bits(region)]
+        blocks += [part.induced(mask) for mask in _cut_at_joins(part, joins)]
+    return tuple(blocks)
+
+
+def separators(graph: OperatorGraph) -> tuple[int, ...]:
+    """Operators through which every path from a source to a sink passes, in order.
+
+    In a topological order all that comes before a separator leads to it, and all that
+    comes after it follows from it: so v is one when no edge leads from before v to
+    behind it, no sink lies before it and no source behind.
+    """
+    last_source = max((v for v, before in enumerate(graph.predecessors) if not before), default=0)
+    found, reach = [], 0
+    for v, after in enumerate(graph.successors):
+        if v >= last_source and reach <= v:
+            found.append(v)
+        reach = max(reach, after.bit_length() - 1 if after else len(graph))
+    return tuple(found)
+
+
+def _regions(graph: OperatorGraph) -> list[int]:
+    """Masks from separator to separator; separators that follow each other are one chain."""
+    regions: list[int] = []
+    start, chain = 0, False
+    ends = [v + 1 for v in separators(graph)]
+    for end in dict.fromkeys([*ends, len(graph)]):
+        single = end - start == 1 and end in ends
+        region = (1 << end) - (1 << start)
+        if single and chain:
+            regions[-1] |= region
+        elif region:
+            regions.append(region)
+        start, chain = end, single
+    return regions
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A chain of joins that ends here: the operators before the cut, and the sum of squares."""
+
+    before: int
+    squares: int
+    previous: _Cut | None
+
+
+def _cut_at_joins(region: OperatorGraph, joins: list[bool]) -> list[int]:
+    """Masks of the blocks of ``region``; ``joins`` says which operators may end one."""
+    above = region.ancestors()
+    cuts: list[_Cut] = []
+    ends = [(above[v] | 1 << v, v) for v, join in enumerate(joins) if join]
+    for before, v in ends:
+        if before != region.everything:
+            best = _best_chain(cuts, before, _leaks(region, before) & ~(1 << v))
+            cuts += [best] if best else []
+    last = _best_chain(cuts, region.everything, 0)
+    assert last is not None
+    return _with_side_operators(region, _chain(last))
+
+
+def _leaks(region: OperatorGraph, before: int) -> int:
+    """Operators of ``before`` whose result is read outside it."""
+    return sum(1 << bit for bit in bits(before) if region.successors[bit] & ~before)
+
+
+def _best_chain(cuts: list[_Cut], before: int, leaks: int) -> _Cut | None:
+    """The cheapest chain that goes on with ``before``: what leaks lies before its last cut."""
+    best: _Cut | None = None
+    for previous in (None, *cuts):
+        done = previous.before if previous else 0
+        if done & ~before or leaks & ~done or done == before:
+            continue
+        size = (before & ~done).bit_count()
+        squares = size * size + (previous.squares if previous else 0)
+        if best is None or squares < best.squares:
+            best = _Cut(before, squares, previous)
+    return best
+
+
+def _chain(last: _Cut) -> list[int]:
+    """The growing sets before each cut, the whole region last."""
+    growing: list[int] = []
+    cut: _Cut | None = last
+    while cut is not None:
+        growing.append(cut.before)
+        cut = cut.previous
+    return growing[::-1]
+
+
+def _with_side_operators(region: OperatorGraph, growing: list[int]) -> list[int]:
+    """Blocks between the cuts; what leads to no join goes where it can first run."""
+    ends = [0, *growing]
+    blocks = [after & ~before for before, after in zip(ends, growing, strict=False)]
+    rest, blocks[-1] = blocks[-1], 0
+    place = {bit: index for index, mask in enumerate(blocks) for bit in bits(mask)}
+    joins = {max(bits(mask)) for mask in blocks[:-1]}
+    for v in bits(rest):
+        reads = (place[u] + (u in joins) for u in bits(region.predecessors[v]))
+        place[v] = max(reads, default=0)
+        blocks[place[v]] |= 1 << v
+    return [mask for mask in blocks if mask]

@@ -1,0 +1,165 @@
+"""All endings of a state: which operators the last stage may hold (IOS, arXiv 2011.01302).
+
+A state S is the set of operators that are not yet scheduled, seen from the end: S' is an
+*ending* of S when no edge leads from S' to S - S', so S' can be the last stage. Its
+*groups* are its weakly connected components; they run side by side. Pruning keeps
+endings whose groups have at most r operators, and at most s groups.
+
+A group of an ending is itself an ending, and connected. Conversely, endings of S that
+share no operator have no edge between them (an edge that leaves one stays inside it), so
+the endings of S are exactly the unions of pairwise disjoint connected endings, each once.
+For small r these are few and known beforehand; endings are then put together from them.
+Otherwise the endings of S are S - T for the smaller states T, and the pruning is a filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from motet.passes.scheduling.graph import OperatorGraph, bits
+
+_ASSEMBLED_GROUP = 4
+"""Largest r for which endings are put together from groups; the number of connected
+groups grows about as the width to the power r."""
+
+_UNLIMITED_GROUPS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """At most r operators in a group and s groups in a stage; None leaves it open.
+
+    The defaults are those of the paper (section 4.3).
+    """
+
+    r: int | None = 3
+    s: int | None = 8
+
+    def __post_init__(self) -> None:
+        if any(bound is not None and bound < 1 for bound in (self.r, self.s)):
+            raise ValueError(f"r = {self.r}, s = {self.s}: both are at least 1, or None")
+
+
+UNPRUNED = Pruning(None, None)
+
+Endings = Callable[[int], "list[int]"]
+"""From a state's mask to the masks of its non-empty endings, in a fixed order."""
+
+
+def endings_of(graph: OperatorGraph, pruning: Pruning = UNPRUNED) -> Endings:
+    """The function that lists the endings of a state of ``graph``, each once."""
+    if pruning.r is not None and pruning.r <= _ASSEMBLED_GROUP:
+        return _assembled(graph, pruning.r, pruning.s or _UNLIMITED_GROUPS)
+    return _filtered(graph, pruning)
+
+
+def states_of(graph: OperatorGraph, limit: int | None = None) -> list[int]:
+    """The masks that no edge enters from outside, empty one left out, the largest first.
+
+    These are the states that unpruned scheduling reaches. With a limit, the list ends
+    soon after that many.
+    """
+    level, found = {graph.everything} - {0}, []
+    while level and (limit is None or len(found) <= limit):
+        found += sorted(level)
+        level = {mask ^ 1 << bit for mask in level for bit in bits(sinks(graph, mask))} - {0}
+    return found
+
+
+def sinks(graph: OperatorGraph, mask: int) -> int:
+    """The operators of ``mask`` whose result no other of them reads."""
+    return mask & ~sum(1 << bit for bit in bits(mask) if graph.successors[bit] & mask)
+
+
+def connected_groups(graph: OperatorGraph, size: int) -> list[int]:
+    """All weakly connected sets of at most ``size`` operators, in a fixed order."""
+    near = [u | v for u, v in zip(graph.successors, graph.predecessors, strict=True)]
+    level = {1 << bit for bit in range(len(graph))}
+    found = sorted(level)
+    for _ in range(size - 1):
+        level = {
+            mask | 1 << bit
+            for mask in level
+            for member in bits(mask)
+            for bit in bits(near[member] & ~mask)
+        }
+        found += sorted(level)
+    return found
+
+
+def _outside(graph: OperatorGraph, group: int) -> int:
+    """The readers of ``group`` outside it: it is an ending of states that have none of them."""
+    readers = 0
+    for bit in bits(group):
+        readers |= graph.successors[bit]
+    return readers & ~group
+
+
+def _assembled(graph: OperatorGraph, r: int, s: int) -> Endings:
+    groups = [(group, _outside(graph, group)) for group in connected_groups(graph, r)]
+
+    def endings(state: int) -> list[int]:
+        absent = ~state
+        fits = [group for group, readers in groups if not (group & absent or readers & state)]
+        return _disjoint_unions(fits, s)
+
+    return endings
+
+
+def _disjoint_unions(groups: list[int], most: int) -> list[int]:
+    """All unions of 1 to ``most`` pairwise disjoint ``groups``."""
+    by_count: list[list[int]] = [[0]]
+    for group in groups:
+        if len(by_count) <= most:
+            by_count.append([])
+        for count in range(len(by_count) - 1, 0, -1):
+            by_count[count] += [mask | group for mask in by_count[count - 1] if not mask & group]
+    return [mask for masks in by_count[1:] for mask in masks]
+
+
+def _filtered(graph: OperatorGraph, pruning: Pruning) -> Endings:
+    below = [*states_of(graph), 0]
+    fits = _group_filter(graph, pruning)
+
+    def endings(state: int) -> list[int]:
+        absent = ~state
+        found = (state ^ rest for rest in below if not rest & absent and rest != state)
+        return [mask for mask in found if fits(mask)]
+
+    return endings
+
+
+def _group_filter(graph: OperatorGraph, pruning: Pruning) -> Callable[[int], bool]:
+    """Whether a mask's groups are within the bounds; remembered."""
+    if pruning == UNPRUNED:
+        return lambda _: True
+    known: dict[int, bool] = {}
+    size, count = pruning.r or len(graph), pruning.s or len(graph)
+
+    def fits(mask: int) -> bool:
+        if mask not in known:
+            groups = graph.components(mask)
+            known[mask] = len(groups) <= count and all(g.bit_count() <= size for g in groups)
+        return known[mask]
+
+    return fits
+
+
+def is_ending(graph: OperatorGraph, state: int, mask: int) -> bool:
+    """Whether no edge leads from ``mask``, a part of ``state``, to the rest of it."""
+    rest = state & ~mask
+    return not any(graph.successors[bit] & rest for bit in bits(mask))
+
+
+def walk(graph: OperatorGraph, pruning: Pruning) -> Iterator[tuple[int, list[int]]]:
+    """The states that are reached from all operators, the largest first, with their endings."""
+    endings = endings_of(graph, pruning)
+    levels: list[set[int]] = [set() for _ in range(len(graph) + 1)]
+    levels[len(graph)].add(graph.everything)
+    for size in range(len(graph), 0, -1):
+        for state in sorted(levels[size]):
+            found = endings(state)
+            for mask in found:
+                levels[size - mask.bit_count()].add(state ^ mask)
+            yield state, found
