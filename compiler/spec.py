@@ -42,8 +42,11 @@ class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The host CPU that runs the bundle, or stands beside the array."""
 
     cpu: Annotated[
-        Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*$")],
-        Meta(description="LLVM name of the CPU to make code for; native is this machine's."),
+        Literal["native", "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-bf16", "aarch64"],
+        Meta(
+            description="CPU to make code for: native is the highest of these levels that this"
+            " machine has. A bundle runs where the CPU has what its level asks for."
+        ),
     ] = "native"
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | None,

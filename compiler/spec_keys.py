@@ -153,6 +153,8 @@ def _describe(info: inspect.Type) -> str:
         if info.pattern:
             return f"a string matching {info.pattern.removeprefix('^').removesuffix('$')}"
         return "a non-empty string" if info.min_length else "a string"
+    if isinstance(info, inspect.LiteralType):
+        return "one of " + ", ".join(json.dumps(value) for value in info.values)
     if isinstance(info, inspect.AnyType):
         return "a value"
     return "true or false" if isinstance(info, inspect.BoolType) else "a table"

@@ -66,6 +66,7 @@ def _row(struct: type[msgspec.Struct], info: msgspec.structs.FieldInfo) -> str:
     metas = [meta for meta in get_args(annotation) if isinstance(meta, msgspec.Meta)]
     meaning = next(meta.description for meta in metas if meta.description)
     value = re.sub(r"matching (\S+)", r"matching `\1`", describe(annotation))
+    value = re.sub(r'("[^"]+")', r"`\1`", value)
     return f"| `{info.name}` | {value} | {_default(info)} | {meaning} |"
 
 

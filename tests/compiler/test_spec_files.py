@@ -36,7 +36,7 @@ name = "camera"
 target = "arrays/edge.toml"
 
 [host]
-cpu = "znver4"
+cpu = "x86-64-v3"
 threads = 2
 
 [passes.fuse]
@@ -82,7 +82,7 @@ def test_every_key_is_read_and_paths_start_at_the_file(folder: Path) -> None:
     assert spec == BundleSpec(
         name="camera",
         target=str(folder / "arrays/edge.toml"),
-        host=HostOptions(cpu="znver4", threads=2),
+        host=HostOptions(cpu="x86-64-v3", threads=2),
         passes=PassesSpec(
             fuse=FuseOptions(enabled=False), place=PlaceOptions(host_ops=("Softmax_12",))
         ),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from motet.compiler.spec import BundleSpec
+from motet.compiler.spec import BundleSpec, HostOptions
 from motet.compiler.spec_file import tomllib
 from motet.compiler.spec_reference import keys_of, reference, tables
 from motet.compiler.spec_table import from_table, to_table
+from motet.runtime.errors import SpecError
+from motet.targets.host.machine import machine_for
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "SPECIFICATION.md"
 
@@ -50,3 +53,11 @@ def test_the_example_uses_every_key(example: dict[str, object]) -> None:
             here = [v for t in inner for k, v in t.items() if key in ("NAME", k)]
         used = {key for table in here if isinstance(table, dict) for key in table}
         assert {info.name for info in keys_of(struct)} <= used, path
+
+
+def test_the_cpus_are_those_that_the_host_target_knows() -> None:
+    (cpu,) = (info for info in keys_of(HostOptions) if info.name == "cpu")
+    with pytest.raises(SpecError) as caught:
+        machine_for("none")
+    known = str(caught.value).partition("one of ")[2].split(", ")
+    assert sorted(get_args(get_args(cpu.type)[0])) == sorted(known)

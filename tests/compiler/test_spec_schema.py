@@ -17,7 +17,7 @@ from motet.runtime.errors import SpecError
 GOOD: dict[str, Any] = {
     "name": "camera",
     "target": "edge",
-    "host": {"cpu": "znver4", "threads": 2},
+    "host": {"cpu": "x86-64-v3", "threads": 2},
     "passes": {"fuse": {"enabled": False, "max_ops": 8}, "place": {"host_ops": ["Softmax_1"]}},
     "models": {
         "detector": {"path": "d.onnx", "shapes": {"x:0": [1, "n"]}, "rate_hz": 30, "priority": -1},
@@ -42,6 +42,7 @@ BAD: list[tuple[str, Any]] = [
     ("models.faces.priority", 2000),
     ("host.threads", 0),
     ("host.cpu", ""),
+    ("host.cpu", "znver4"),
     ("passes.fuse.max_ops", 0),
     ("passes.place.host_ops", [""]),
     ("passes.fused", {}),
