@@ -1,0 +1,1 @@
+"""Runs kernels for instruction sets that this machine lacks, in an emulator."""
