@@ -16,7 +16,7 @@ v1, v2, ... (operators that read several others, each leading to the next) cuts 
     every edge that leaves D(vi), vi with all that leads to it, starts at v1, ... or vi
 
 so block D(vi) - D(vi-1) gives results to later ones through vi alone. Of all such chains
-the one with the least sum of squared block sizes is taken. An operator that leads to
+the one with the least sum of squared block sizes is taken. A branch that leads to
 none of the joins goes into the earliest block in which it can run. Such a cut is not
 exact: what reads only older joins could have run beside the block before.
 """
@@ -131,14 +131,14 @@ def _chain(last: _Cut) -> list[int]:
 
 
 def _with_side_operators(region: OperatorGraph, growing: list[int]) -> list[int]:
-    """Blocks between the cuts; what leads to no join goes where it can first run."""
-    ends = [0, *growing]
-    blocks = [after & ~before for before, after in zip(ends, growing, strict=False)]
+    """Blocks between the cuts; a branch that leads to no join goes where it can first run."""
+    blocks = [after & ~before for before, after in zip([0, *growing], growing, strict=False)]
     rest, blocks[-1] = blocks[-1], 0
-    place = {bit: index for index, mask in enumerate(blocks) for bit in bits(mask)}
-    joins = {max(bits(mask)) for mask in blocks[:-1]}
-    for v in bits(rest):
-        reads = (place[u] + (u in joins) for u in bits(region.predecessors[v]))
-        place[v] = max(reads, default=0)
-        blocks[place[v]] |= 1 << v
+    ends = [mask.bit_length() - 1 for mask in blocks[:-1]]
+    for branch in region.components(rest):
+        reads = 0
+        for bit in bits(branch):
+            reads |= region.predecessors[bit]
+        place = max((1 + i for i, end in enumerate(ends) if reads >> end & 1), default=0)
+        blocks[place] |= branch
     return [mask for mask in blocks if mask]

@@ -60,16 +60,27 @@ def states_of(graph: OperatorGraph, limit: int | None = None) -> list[int]:
     These are the states that unpruned scheduling reaches. With a limit, the list ends
     soon after that many.
     """
-    level, found = {graph.everything} - {0}, []
+    level = {graph.everything: graph.sinks()} if graph.everything else {}
+    found: list[int] = []
     while level and (limit is None or len(found) <= limit):
         found += sorted(level)
-        level = {mask ^ 1 << bit for mask in level for bit in bits(sinks(graph, mask))} - {0}
+        below = {}
+        for mask, sinks in level.items():
+            for last in bits(sinks):
+                rest = mask ^ 1 << last
+                if rest and rest not in below:
+                    below[rest] = _sinks_without(graph, rest, sinks, last)
+        level = below
     return found
 
 
-def sinks(graph: OperatorGraph, mask: int) -> int:
-    """The operators of ``mask`` whose result no other of them reads."""
-    return mask & ~sum(1 << bit for bit in bits(mask) if graph.successors[bit] & mask)
+def _sinks_without(graph: OperatorGraph, rest: int, sinks: int, last: int) -> int:
+    """The sinks of ``rest``, which is a state with those ``sinks`` less the one at ``last``."""
+    left = sinks ^ 1 << last
+    for bit in bits(graph.predecessors[last]):
+        if not graph.successors[bit] & rest:
+            left |= 1 << bit
+    return left
 
 
 def connected_groups(graph: OperatorGraph, size: int) -> list[int]:

@@ -99,6 +99,10 @@ class OperatorGraph:
             mask &= ~group
         return tuple(found)
 
+    def sinks(self) -> int:
+        """The mask of the operators whose result no other reads."""
+        return sum(1 << bit for bit, after in enumerate(self.successors) if not after)
+
     def ancestors(self) -> tuple[int, ...]:
         """For each operator the mask of all that lead to it, itself left out."""
         above = [0] * len(self.names)
