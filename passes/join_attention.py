@@ -19,8 +19,7 @@ of the scores. Rules, from the last product back:
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,10 +28,10 @@ from tvm.tirx import IntImm
 from tvm_ffi import structural_equal
 
 from motet.passes.attention_views import through
-from motet.passes.graph import constant_array, definitions, use_counts
+from motet.passes.graph import constant_array
 from motet.passes.names import HOST, merged_names, target_of, with_names
 from motet.passes.op_kinds import op_name
-from motet.passes.rewrite import Rewriter, rewrite_functions
+from motet.passes.rewrite import MatchingRewriter, rewrite_functions
 from motet.targets.operators.attention import Attention, attention
 
 _FEWEST_QUERIES = 4
@@ -48,18 +47,12 @@ class _Found:
     mask: list[relax.Expr] = field(default_factory=list)
 
 
-class _Joiner(Rewriter):
+class _Joiner(MatchingRewriter):
     """What the joined calls read is left behind, dead."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.values: Mapping[relax.Var, relax.Expr] = {}
-        self.uses: Counter[relax.Var] = Counter()
         self.made: dict[relax.Var, relax.Call] = {}
-
-    def function(self, function: relax.Function) -> relax.Function:
-        self.values, self.uses = definitions(function), use_counts(function)
-        return super().function(function)
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
         if target_of(value) != HOST:

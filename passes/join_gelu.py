@@ -8,26 +8,18 @@ which fuses behind a matrix product, on the array too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from tvm import IRModule, relax, transform
 
-from motet.passes.graph import constant_array, definitions
+from motet.passes.graph import constant_array
 from motet.passes.names import merged_names, target_of, with_names
 from motet.passes.op_kinds import op_name
-from motet.passes.rewrite import Rewriter, rewrite_functions
+from motet.passes.rewrite import MatchingRewriter, rewrite_functions
 
 
-class _Joiner(Rewriter):
+class _Joiner(MatchingRewriter):
     """What the joined calls read is left behind, dead."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: Mapping[relax.Var, relax.Expr] = {}
-
-    def function(self, function: relax.Function) -> relax.Function:
-        self.values = definitions(function)
-        return super().function(function)
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
         if op_name(value) != "relax.multiply":

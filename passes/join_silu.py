@@ -7,27 +7,15 @@ where the product of two values that both come from it does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tvm import IRModule, relax, transform
 
-from motet.passes.graph import definitions, use_counts
 from motet.passes.names import merged_names, target_of, with_names
 from motet.passes.op_kinds import op_name
-from motet.passes.rewrite import Rewriter, rewrite_functions
+from motet.passes.rewrite import MatchingRewriter, rewrite_functions
 
 
-class _Joiner(Rewriter):
+class _Joiner(MatchingRewriter):
     """The sigmoid is left behind, dead."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: Mapping[relax.Var, relax.Expr] = {}
-        self.uses: Mapping[relax.Var, int] = {}
-
-    def function(self, function: relax.Function) -> relax.Function:
-        self.values, self.uses = definitions(function), use_counts(function)
-        return super().function(function)
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
         if op_name(value) != "relax.multiply":

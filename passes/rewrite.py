@@ -8,11 +8,13 @@ in place, and asks its subclass what becomes of each value.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tvm import IRModule, relax
 from tvm.ir.expr import GenericConst
 from tvm_ffi import structural_equal
 
-from motet.passes.graph import block_like, map_functions
+from motet.passes.graph import block_like, definitions, map_functions, use_counts
 from motet.passes.typing import with_type
 
 
@@ -124,6 +126,24 @@ class Rewriter:
 
     def _typed(self, expr: relax.Expr) -> relax.Expr:
         return self._builder.normalize(expr)
+
+
+class MatchingRewriter(Rewriter):
+    """A rewrite that looks behind the variables that a value reads.
+
+    values: what every variable of the function is bound to, before the rewrite. uses: how
+    often it is read. What only replaced values read is left behind, dead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: Mapping[relax.Var, relax.Expr] = {}
+        self.uses: Mapping[relax.Var, int] = {}
+
+    def function(self, function: relax.Function) -> relax.Function:
+        """``function`` rewritten."""
+        self.values, self.uses = definitions(function), use_counts(function)
+        return super().function(function)
 
 
 def _differ(new: list[relax.Expr], old: list[relax.Expr]) -> bool:

@@ -6,27 +6,17 @@ there. A split of an open size, or one that something else than its parts reads,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tvm import IRModule, relax, transform
 from tvm.tirx import IntImm
 
-from motet.passes.graph import definitions, static_shape
+from motet.passes.graph import static_shape
 from motet.passes.names import names_of, target_of, with_names
 from motet.passes.op_kinds import op_name
-from motet.passes.rewrite import Rewriter, rewrite_functions
+from motet.passes.rewrite import MatchingRewriter, rewrite_functions
 
 
-class _Slicer(Rewriter):
+class _Slicer(MatchingRewriter):
     """Splits whose parts are all replaced are left behind, dead."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: Mapping[relax.Var, relax.Expr] = {}
-
-    def function(self, function: relax.Function) -> relax.Function:
-        self.values = definitions(function)
-        return super().function(function)
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
         if not isinstance(value, relax.TupleGetItem):

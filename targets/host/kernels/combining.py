@@ -1,4 +1,6 @@
-"""Reductions as ``output = combine(output, element)``: what they combine with, and what."""
+"""Reductions as ``output = combine(output, element)``: what they combine with, and what; and
+the lanes of a vector combined into one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Callable
 from tvm import tirx
 
 from motet.targets.host.exprs import children, loads
-from motet.targets.host.loops import Expr
+from motet.targets.host.loops import VECTORIZED, Buffer, Expr, Stmt, load, loop, store
 from motet.targets.host.stages import Stage
 
 Combine = Callable[[Expr, Expr], Expr]
@@ -26,3 +28,16 @@ def combination_of(stage: Stage) -> tuple[Combine, Expr] | None:
     if any(x.source.same_as(stage.output) for x in loads(element)):
         return None
     return (lambda a, b: type(value)(a, b)), element
+
+
+def folded(acc: Buffer, width: int, combine: Combine, least: int = 1) -> list[Stmt]:
+    """Combines ``width`` accumulators, a power of two, into the first ``least``: half onto half."""
+
+    def fold(half: int) -> Stmt:
+        def lane(v: Expr) -> Stmt:
+            return store(acc, combine(load(acc, v), load(acc, v + half)), v)
+
+        return loop("lane", half, lane, VECTORIZED)
+
+    halves = (width >> k for k in range(1, width.bit_length()))
+    return [fold(half) for half in halves if half >= least]

@@ -23,17 +23,15 @@ reassociates sums::
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from tvm import tirx
 from tvm.ir.expr import Var
 
 from motet.targets.host.exprs import loads, mentions, rewrite, substitute, walk
-from motet.targets.host.kernels.combining import combination_of
+from motet.targets.host.kernels.combining import Combine, combination_of, folded
 from motet.targets.host.kernels.injective import axes_fuse, lanes_for, unfuse, worth_parallel
 from motet.targets.host.loops import (
     VECTORIZED,
-    Buffer,
     Expr,
     Stmt,
     allocate,
@@ -198,12 +196,12 @@ def _chains(stage: Stage, lead: Sequence[Expr], start: Expr, width: int) -> Stmt
         allocate(acc),
         _lane_loop(_CHAINS * width, lambda v: store(acc, start_of(stage), v)),
         nest(names, [_extent(g) for g in outer], steps_of),
-        *_folded(acc, _CHAINS * width, combine, width),
+        *folded(acc, _CHAINS * width, combine, width),
         _lane_loop(width, lambda v: store(stage.output, load(acc, v), *lead, start + v)),
     )
 
 
-def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Any) -> Stmt:
+def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Combine) -> Stmt:
     *outer_groups, inner = _groups(stage, stage.reduction)
     axes = [a.var for a in stage.spatial]
     extent = _extent(inner)
@@ -231,23 +229,11 @@ def _across_lanes(stage: Stage, machine: Machine, lanes: int, combine: Any) -> S
             allocate(acc),
             _lane_loop(width, lambda v: store(acc, start_of(stage), v)),
             nest(names, [_extent(g) for g in outer_groups], lambda *at: element(lead, *at)),
-            *_folded(acc, width, combine),
+            *folded(acc, width, combine),
             store(stage.output, load(acc, 0), *lead),
         )
 
     return _over(stage.spatial, whole, _is_large(stage, machine))
-
-
-def _folded(
-    acc: Buffer, width: int, combine: Callable[[Expr, Expr], Expr], least: int = 1
-) -> list[Stmt]:
-    """Combines ``width`` accumulators, a power of two, into the first ``least``: half onto half."""
-    halves = [half for k in range(1, width.bit_length()) if (half := width >> k) >= least]
-
-    def fold(half: int) -> Stmt:
-        return _lane_loop(half, lambda v: store(acc, combine(load(acc, v), load(acc, v + half)), v))
-
-    return [fold(half) for half in halves]
 
 
 def _over(axes: Sequence[Axis], body: Callable[..., Stmt], parallel_: bool) -> Stmt:

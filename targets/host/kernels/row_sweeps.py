@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tvm import tirx
 
 from motet.targets.host.exprs import loads, rewrite, same_expr, substitute, walk
-from motet.targets.host.kernels.combining import combination_of
+from motet.targets.host.kernels.combining import combination_of, folded
 from motet.targets.host.kernels.injective import lanes_for, unfuse, worth_parallel
 from motet.targets.host.kernels.reduction import start_of
 from motet.targets.host.kernels.rows import Rows, scalar_division
@@ -347,13 +348,7 @@ class _Sweep:
                 steps.append(self.lane_loop(self.lanes, lambda v, a=a, b=b: store(
                     a, _combined(stage, load(a, v), load(b, v)), v)))  # fmt: skip
             parts = parts[:half]
-        (acc,) = parts
-        width = self.lanes // 2
-        while width:
-            steps.append(self.lane_loop(width, lambda v, w=width: store(
-                acc, _combined(stage, load(acc, v), load(acc, v + w)), v)))  # fmt: skip
-            width //= 2
-        return steps
+        return [*steps, *folded(parts[0], self.lanes, partial(_combined, stage))]
 
 
 def _combined(stage: Stage, a: Expr, b: Expr) -> Expr:

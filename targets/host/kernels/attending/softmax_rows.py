@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from tvm import tirx
 
+from motet.targets.host.kernels.combining import folded
 from motet.targets.host.loops import (
     VECTORIZED,
     Buffer,
@@ -28,8 +29,6 @@ from motet.targets.host.loops import (
 from motet.targets.host.softmax import exp_of_nonpositive
 
 _TYPE = "float32"
-
-Combine = Callable[[Expr, Expr], Expr]
 
 
 def softmax_rows(scores: Buffer, inverse: Buffer, first: Expr, rows: int, lanes: int) -> Stmt:
@@ -70,13 +69,13 @@ def softmax_rows(scores: Buffer, inverse: Buffer, first: Expr, rows: int, lanes:
             tirx.Bind(greatest, load(inverse, r)),
             filled(sums, 0.0),
             loop("j", vectors, vector),
-            *_folded(sums, lanes, lambda a, b: a + b),
+            *folded(sums, lanes, lambda a, b: a + b),
             store(inverse, one / load(sums, 0), r),
         )
 
     def kept(r: int) -> list[Stmt]:
         """The largest value of a row, where one over its sum is going to be."""
-        return [*_folded(most[r], lanes, tirx.max), store(inverse, load(most[r], 0), first + r)]
+        return [*folded(most[r], lanes, tirx.max), store(inverse, load(most[r], 0), first + r)]
 
     return seq(
         *[allocate(b) for b in (*most, sums)],
@@ -85,15 +84,3 @@ def softmax_rows(scores: Buffer, inverse: Buffer, first: Expr, rows: int, lanes:
         *[s for r in range(rows) for s in kept(r)],
         loop("r", rows, lambda r: row(first + r)),
     )
-
-
-def _folded(part: Buffer, lanes: int, combine: Combine) -> list[Stmt]:
-    """The vector ``part`` combined into its first element."""
-
-    def halved(width: int) -> Stmt:
-        def lane(v: Expr) -> Stmt:
-            return store(part, combine(load(part, v), load(part, v + width)), v)
-
-        return loop("lane", width, lane, VECTORIZED)
-
-    return [halved(lanes >> k) for k in range(1, lanes.bit_length())]
