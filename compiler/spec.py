@@ -42,10 +42,20 @@ class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The host CPU that runs the bundle, or stands beside the array."""
 
     cpu: Annotated[
-        Literal["native", "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-bf16", "aarch64"],
+        Literal[
+            "native",
+            "x86-64-v2",
+            "x86-64-v3",
+            "x86-64-v3-vnni",
+            "x86-64-v4",
+            "x86-64-v4-vnni",
+            "x86-64-v4-bf16",
+            "aarch64",
+        ],  # fmt: skip
         Meta(
             description="CPU to make code for: native is the highest of these levels that this"
-            " machine has. A bundle runs where the CPU has what its level asks for."
+            " machine has; vnni adds the dot products of bytes (AVX-VNNI, AVX512-VNNI), bf16 those"
+            " and the ones of bfloat16. A bundle runs where the CPU has what its level asks for."
         ),
     ] = "native"
     threads: Annotated[

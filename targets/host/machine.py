@@ -1,7 +1,7 @@
 """The CPU a bundle is compiled for, as plain data; nothing here imports tvm.
 
-A machine is either the one at hand (``native``) or one of the x86-64 psABI levels, so
-that a bundle can be built for other machines than the builder's. ``required_features``
+A machine is either the one at hand (``native``) or one of the x86-64 psABI levels, with the
+dot products of bytes (VNNI) and of bfloat16 that newer CPUs add to them, so that a bundle can be built for other machines than the builder's. ``required_features``
 go into the bundle, and the run time compares them with ``/proc/cpuinfo`` before it loads
 a kernel: an instruction that a CPU lacks would otherwise kill the process.
 """
@@ -18,7 +18,10 @@ from motet.runtime.errors import SpecError
 _V2 = ("cx16", "popcnt", "sse4_1", "sse4_2", "ssse3")
 _V3 = (*_V2, "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
-_BF16 = (*_V4, "avx512_bf16")
+_V3_VNNI = (*_V3, "avx_vnni")
+_V4_VNNI = (*_V4, "avx512_vnni")
+_V4_BF16 = (*_V4_VNNI, "avx512_bf16")
+"""Every CPU with AVX512-BF16 has AVX512-VNNI."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Machine:
     def multiplies_bfloat16(self) -> bool:
         """Whether it has the dot product of pairs of bfloat16 (AVX512-BF16)."""
         return "avx512bf16" in self.extensions
+
+    @property
+    def multiplies_bytes(self) -> bool:
+        """Whether it has the dot product of fours of bytes (AVX512-VNNI or AVX-VNNI)."""
+        return not {"avx512vnni", "avxvnni"}.isdisjoint(self.extensions)
 
 
 @dataclass(frozen=True)
@@ -107,11 +115,16 @@ def cpu_flags() -> frozenset[str]:
 
 
 def _levels(cores: int) -> dict[str, Machine]:
+    """By name; of those for one instruction set, what is preferred comes last."""
     return {
         "x86-64-v2": Machine("x86-64-v2", cores, 16, _V2),
         "x86-64-v3": Machine("x86-64-v3", cores, 32, _V3),
+        "x86-64-v3-vnni": Machine("x86-64-v3", cores, 32, _V3_VNNI, extensions=("avxvnni",)),
         "x86-64-v4": Machine("x86-64-v4", cores, 64, _V4),
-        "x86-64-v4-bf16": Machine("x86-64-v4", cores, 64, _BF16, extensions=("avx512bf16",)),
+        "x86-64-v4-vnni": Machine("x86-64-v4", cores, 64, _V4_VNNI, extensions=("avx512vnni",)),
+        "x86-64-v4-bf16": Machine(
+            "x86-64-v4", cores, 64, _V4_BF16, extensions=("avx512vnni", "avx512bf16")
+        ),
         "aarch64": Machine("generic", cores, 16, (), "aarch64"),
     }
 
@@ -122,9 +135,9 @@ def native_machine() -> Machine:
     if platform.machine() == "aarch64":
         return levels["aarch64"]
     flags = cpu_flags()
-    for name in ("x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2"):
-        if flags.issuperset(levels[name].required_features):
-            return levels[name]
+    for machine in reversed([m for m in levels.values() if m.arch == "x86_64"]):
+        if flags.issuperset(machine.required_features):
+            return machine
     return Machine("x86-64", usable_cores(), 16, ())
 
 
@@ -134,8 +147,8 @@ def machine_for(name: str) -> Machine:
     Parameters
     ----------
     name : str
-        ``"native"``, ``"x86-64-v2"``, ``"x86-64-v3"``, ``"x86-64-v4"``,
-        ``"x86-64-v4-bf16"`` or ``"aarch64"``.
+        ``"native"``, ``"x86-64-v2"``, ``"x86-64-v3"``, ``"x86-64-v3-vnni"``,
+        ``"x86-64-v4"``, ``"x86-64-v4-vnni"``, ``"x86-64-v4-bf16"`` or ``"aarch64"``.
 
     Raises
     ------

@@ -38,8 +38,8 @@ def message_of(text: str, *assignments: str) -> str:
         ("", "models: at least one model is required: a table [models.NAME] with a path"),
         (
             MODEL + "[host]\ncpu = 'znver4'",
-            'host.cpu: expected one of "aarch64", "native", "x86-64-v2", "x86-64-v3", "x86-64-v4", '
-            '"x86-64-v4-bf16", got "znver4"',
+            'host.cpu: expected one of "aarch64", "native", "x86-64-v2", "x86-64-v3", '
+            '"x86-64-v3-vnni", "x86-64-v4", "x86-64-v4-bf16", "x86-64-v4-vnni", got "znver4"',
         ),
         (MODEL + "[array]\nformat = 8", 'array.format: expected one of "bf16", "fp32", got 8'),
         ("[[models]]\npath = 'x'", "models: expected one table per model, [models.NAME]"),
