@@ -41,6 +41,7 @@ class Pruning:
             raise ValueError(f"r = {self.r}, s = {self.s}: both are at least 1, or None")
 
 
+PAPER = Pruning()
 UNPRUNED = Pruning(None, None)
 
 Endings = Callable[[int], "list[int]"]

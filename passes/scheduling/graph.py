@@ -84,19 +84,23 @@ class OperatorGraph:
         pairs = ((bit[u], bit[v]) for u in kept for v in bits(self.successors[u] & mask))
         return self._of(self.names_of(mask), pairs)
 
+    def component(self, mask: int, seed: int) -> int:
+        """The weakly connected component of ``mask`` that holds the operator ``seed``, a mask."""
+        group = frontier = seed
+        while frontier:
+            near = 0
+            for bit in bits(frontier):
+                near |= self.successors[bit] | self.predecessors[bit]
+            frontier = near & mask & ~group
+            group |= frontier
+        return group
+
     def components(self, mask: int) -> tuple[int, ...]:
-        """The weakly connected components of ``mask``: the groups of a stage, by lowest bit."""
+        """All weakly connected components of ``mask``: the groups of a stage, by lowest bit."""
         found = []
         while mask:
-            group = frontier = mask & -mask
-            while frontier:
-                near = 0
-                for bit in bits(frontier):
-                    near |= self.successors[bit] | self.predecessors[bit]
-                frontier = near & mask & ~group
-                group |= frontier
-            found.append(group)
-            mask &= ~group
+            found.append(self.component(mask, mask & -mask))
+            mask ^= found[-1]
         return tuple(found)
 
     def sinks(self) -> int:

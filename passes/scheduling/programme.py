@@ -1,0 +1,115 @@
+"""The dynamic programme of IOS over one block (Ding et al., MLSys 2021, arXiv 2011.01302).
+
+    cost[{}] = 0,  cost[S] = min over endings S' of S of cost[S - S'] + seconds(S')
+
+Solved from the full set downwards: ``behind[S]`` is the least seconds of stages that run
+all operators but S, last; it is final when all larger states are done, and behind[{}]
+is cost[all]. So only states that pruning leaves reachable are visited, each transition
+once, and a state behind which there is already as much as a known schedule needs is
+dropped, which is exact since costs are not negative.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import fsum
+
+from motet.passes.scheduling.endings import Pruning, endings_of
+from motet.passes.scheduling.graph import OperatorGraph, bits
+from motet.passes.scheduling.stage_costs import StagePrices
+from motet.runtime.schedule import FoundBy
+
+Stages = tuple[int, ...]
+"""Masks of a block's operators, in the order in which the stages run."""
+
+
+class OutOfTimeError(Exception):
+    """The time of a search is up; never leaves this package."""
+
+
+@dataclass
+class Deadline:
+    """A moment of ``time.monotonic``; None is never."""
+
+    at: float | None = None
+
+    def check(self) -> None:
+        """Raise OutOfTimeError past the moment."""
+        if self.at is not None and time.monotonic() >= self.at:
+            raise OutOfTimeError
+
+
+@dataclass(frozen=True)
+class Found:
+    """Stages of a block, what they cost, and how they were found."""
+
+    stages: Stages
+    seconds: float
+    by: FoundBy
+
+
+def found(stages: Stages, prices: Callable[[int], float], by: FoundBy) -> Found:
+    """``stages`` with their seconds."""
+    return Found(stages, fsum(map(prices, stages)), by)
+
+
+def sequential(graph: OperatorGraph) -> Stages:
+    """Every operator a stage of its own."""
+    return tuple(1 << bit for bit in range(len(graph)))
+
+
+def greedy(graph: OperatorGraph) -> Stages:
+    """In every stage all operators that are ready."""
+    stages: list[int] = []
+    waiting = graph.everything
+    while waiting:
+        ready = sum(1 << bit for bit in bits(waiting) if not graph.predecessors[bit] & waiting)
+        stages.append(ready)
+        waiting ^= ready
+    return tuple(stages)
+
+
+def optimal(
+    prices: StagePrices,
+    pruning: Pruning,
+    bound: float,
+    deadline: Deadline,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Stages | None:
+    """The cheapest stages of the block of ``prices``; None when all cost ``bound`` or more.
+
+    progress: called with the number of operators that the states at hand leave scheduled,
+    from 0 to all. Raises OutOfTimeError.
+    """
+    graph = prices.graph
+    endings = endings_of(graph, pruning)
+    total = len(graph)
+    levels: list[list[int]] = [[] for _ in range(total + 1)]
+    levels[total].append(graph.everything)
+    behind, after = {graph.everything: 0.0}, {graph.everything: graph.everything}
+    for size in range(total, 0, -1):
+        for state in levels[size]:
+            deadline.check()
+            here = behind[state]
+            for mask in endings(state):
+                rest = state ^ mask
+                seconds = here + prices(mask)
+                if seconds < behind.get(rest, bound):
+                    if rest not in behind:
+                        levels[size - mask.bit_count()].append(rest)
+                    behind[rest] = seconds
+                    after[rest] = state
+        progress(total - size + 1)
+    return _stages(after) if 0 in behind else None
+
+
+def _stages(after: dict[int, int]) -> Stages:
+    """The stages on the way from nothing left to everything left."""
+    stages: list[int] = []
+    state = 0
+    while after[state] != state:
+        stages.append(after[state] ^ state)
+        state = after[state]
+    return tuple(stages)
