@@ -51,7 +51,7 @@ class HostOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             "x86-64-v4-vnni",
             "x86-64-v4-bf16",
             "aarch64",
-        ],  # fmt: skip
+        ],
         Meta(
             description="CPU to make code for: native is the highest of these levels that this"
             " machine has; vnni adds the dot products of bytes (AVX-VNNI, AVX512-VNNI), bf16 those"

@@ -1,9 +1,10 @@
 """The CPU a bundle is compiled for, as plain data; nothing here imports tvm.
 
 A machine is either the one at hand (``native``) or one of the x86-64 psABI levels, with the
-dot products of bytes (VNNI) and of bfloat16 that newer CPUs add to them, so that a bundle can be built for other machines than the builder's. ``required_features``
-go into the bundle, and the run time compares them with ``/proc/cpuinfo`` before it loads
-a kernel: an instruction that a CPU lacks would otherwise kill the process.
+dot products of bytes (VNNI) and of bfloat16 that newer CPUs add to them, so that a bundle can
+be built for other machines than the builder's. ``required_features`` go into the bundle, and
+the run time compares them with ``/proc/cpuinfo`` before it loads a kernel: an instruction that
+a CPU lacks would otherwise kill the process.
 """
 
 from __future__ import annotations

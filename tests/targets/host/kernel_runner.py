@@ -46,14 +46,23 @@ def run_unit(
     dtypes = [str(x.dtype) for x in inputs]
     unit = unit_of(shapes or [x.shape for x in inputs], dtypes, build)
     lowered = lower_unit(unit, frozenset(constants), machine, options)
+    arguments = [lowered.packings[i](x) if i in lowered.packings else x
+                 for i, x in enumerate(inputs)]  # fmt: skip
+    results = [np.full(y.shape, 99, y.dtype) for y in outputs]
+    ran = run_kernel(folder, lowered.func, machine, [*arguments, *results])
+    return ran[len(arguments) :]
+
+
+def run_here(folder: Path, kernel: Any, machine: Machine, arrays: Sequence[Array]) -> list[Array]:
+    """What the arrays of ``kernel`` hold once this CPU has run it."""
     path = folder / "kernels.so"
-    path.write_bytes(build_library({"kernel": lowered.func}, machine))
-    arguments = [
-        aligned(lowered.packings[i](x)) if i in lowered.packings else aligned(x)
-        for i, x in enumerate(inputs)
-    ]
-    results = [aligned(np.full(y.shape, 99, y.dtype)) for y in outputs]
-    kernel = tvm_ffi.load_module(str(path))["kernel"]
-    tensors = [compact(x) for x in (*arguments, *results)]
-    kernel(*[tvm_ffi.from_dlpack(x, require_alignment=64 if x.size else 0) for x in tensors])
-    return results
+    path.write_bytes(build_library({"kernel": kernel}, machine))
+    held = [aligned(x) for x in arrays]
+    loaded = tvm_ffi.load_module(str(path))["kernel"]
+    tensors = [compact(x) for x in held]
+    loaded(*[tvm_ffi.from_dlpack(x, require_alignment=64 if x.size else 0) for x in tensors])
+    return held
+
+
+run_kernel: Callable[[Path, Any, Machine, Sequence[Array]], list[Array]] = run_here
+"""What runs kernels; ``motet.benchmarks.emulated_kernels`` puts an emulator in its place."""

@@ -1,0 +1,105 @@
+"""Run the tests of the CPU kernels as an instruction set computes that this machine lacks.
+
+    python -m motet.benchmarks.emulated_kernels [--cpu x86-64-v4-vnni] [PYTEST ARGUMENTS]
+
+Compiles the kernels of the tests in tests/targets/host (or those that the arguments name) for
+``--cpu``, runs each in Bochs, an interpreter of x86, on the test's own inputs, and lets the test
+compare the results with numpy and onnx as it always does. A kernel takes about a second.
+
+Needs this repository, pytest, and the Debian packages bochs and gcc. Bochs 2.7 (Debian 12) knows
+AVX-512 up to VNNI; AVX512-BF16 and AVX-VNNI need 3.0 (Debian 13). BOCHS=PATH names another one.
+Where there is none, it says so and ends with 0 unless ``--require`` is given.
+
+Tests that load libraries by themselves are left out (``OWN_LIBRARIES``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from motet.benchmarks.emulation.emulator import Emulator, find_emulator
+from motet.benchmarks.emulation.image import Array, Call
+from motet.console import output
+from motet.errors import EnvironmentLackError
+
+TESTS = "tests/targets/host"
+OWN_LIBRARIES = (
+    "test_host_library.py", "test_host_properties.py", "test_kernel_cache.py",
+    "test_kernel_objects.py", "test_meta_schedule.py", "test_tuning.py", "test_tuning_store.py",
+    "test_cost_model.py", "test_machine.py",
+)  # fmt: skip
+"""Files whose subject is not what a kernel computes."""
+_CPUS = ("x86-64-v3", "x86-64-v3-vnni", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-bf16")
+_NEW = ("x86-64-v3-vnni", "x86-64-v4-bf16")
+"""What Bochs emulates from 3.0 on."""
+
+
+class EmulatedRuns:
+    """A pytest plugin: ``native`` is ``cpu``, and kernels run in the emulator."""
+
+    def __init__(self, emulator: Emulator, cpu: str) -> None:
+        from motet.targets.host import machine
+
+        self.emulator, self.runs = emulator, Counter[str]()
+        self.machine = chosen = machine.machine_for(cpu)
+        machine.native_machine = lambda: chosen
+
+    def pytest_collection_modifyitems(self) -> None:
+        """Test modules, and with them the runner, are there."""
+        import kernel_runner
+
+        kernel_runner.run_kernel = self.run
+
+    def run(self, _folder: Path, kernel: Any, machine: Any, arrays: Sequence[Array]) -> list[Array]:
+        """``run_kernel`` of the tests' runner."""
+        from motet.targets.host.object_code import compile_kernel
+
+        code = compile_kernel("kernel", kernel, machine)
+        (result,) = self.emulator.run({"kernel": code}, [Call(0, arrays)])
+        self.runs[machine.mcpu] += 1
+        return result
+
+
+@click.command(
+    help=__doc__.splitlines()[0] if __doc__ else None,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.option("--cpu", default="x86-64-v4-vnni", show_default=True, type=click.Choice(_CPUS))
+@click.option("--require", is_flag=True, help="Fail where there is no emulator.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def main(cpu: str, require: bool, arguments: Sequence[str]) -> None:
+    """Run the tests and say how many kernels were run."""
+    try:
+        emulator = find_emulator()
+        if cpu in _NEW and emulator.model != "sapphire_rapids":
+            raise EnvironmentLackError(f"'{emulator.command}' emulates no {cpu}; Bochs 3.0 does")
+    except EnvironmentLackError as error:
+        output().print(f"skipped: {error}", markup=False)
+        sys.exit(1 if require else 0)
+    sys.exit(tested(emulator, cpu, arguments))
+
+
+def tested(emulator: Emulator, cpu: str, arguments: Sequence[str]) -> int:
+    """The exit code of pytest."""
+    import pytest
+
+    if not Path(TESTS).is_dir():
+        raise click.ClickException(f"there is no {TESTS} here: start it in the repository")
+    plugin = EmulatedRuns(emulator, cpu)
+    left_out = [f"--ignore-glob=*/{name}" for name in OWN_LIBRARIES]
+    own = any(Path(a.partition("::")[0]).exists() for a in arguments)
+    paths = [] if own else [TESTS]
+    code = pytest.main(["-p", "no:cacheprovider", *left_out, *paths, *arguments], plugins=[plugin])
+    total = sum(plugin.runs.values())
+    output().print(f"{total} kernels run as {cpu} on an emulated {emulator.model}", markup=False)
+    return int(code)
+
+
+if __name__ == "__main__":
+    main()
