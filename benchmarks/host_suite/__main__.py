@@ -12,9 +12,11 @@ BERT-base at 128 tokens, ViT-tiny and an LSTM, all with seeded random weights, t
 of a clone, and what MOTET_MODELS holds. Every engine has a process of its own and the same
 inputs; they take short turns, and who is not at turn sleeps. Ratios are of medians over all
 runs. Beside them the speed of light: operations at the measured fp32 peak, or bytes at the
-measured bandwidth. With --results a line is written for each network, and what the file has
-already is not measured again. --int8 is for ResNet-50 and MobileNetV2 as onnxruntime quantises
-them; there the ratios are to its 8 bits and to its fp32, and no limit is known.
+measured bandwidth. --bf16 adds Motet (host.compute = "bf16") and OpenVINO in bf16, and how far
+their outputs are from onnxruntime's in fp32. With --results a line is written for each
+network, and what the file has already is not measured again. --int8 is for ResNet-50 and
+MobileNetV2 as onnxruntime quantises them; there the ratios are to its 8 bits and to its fp32,
+and no limit is known.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from motet.errors import MotetError
 @click.command(help=help_of(__doc__))
 @click.option("--networks", "names", multiple=True, metavar="NAME", help="Not the whole suite.")
 @click.option("--int8", is_flag=True, help="Networks in 8 bits, beside onnxruntime's fp32 too.")
+@click.option("--bf16", is_flag=True, help="Also Motet and OpenVINO in bf16.")
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT:1x3x224x224")
 @click.option("--threads", multiple=True, type=click.IntRange(1), default=(1, 2), show_default=True)
 @click.option("--turns", default=8, show_default=True, type=click.IntRange(1))
@@ -55,6 +58,7 @@ from motet.errors import MotetError
 def main(
     names: tuple[str, ...],
     int8: bool,
+    bf16: bool,
     shapes: tuple[str, ...],
     threads: tuple[int, ...],
     turns: int,
@@ -69,7 +73,7 @@ def main(
 ) -> None:
     """Choose, measure and print."""
     python = sys.executable if openvino == "python" else openvino
-    plan = Plan(turns, turn_seconds, python, shapes, prepared)
+    plan = Plan(turns, turn_seconds, python, shapes, prepared, bf16)
     try:
         chosen = networks.chosen(names or (("int8",) if int8 else ()))
         results = ResultFile(file)
@@ -98,7 +102,7 @@ def _run(
                 continue
             try:
                 show(network.name)
-                ready = prepare(network, folder, plan.shapes, plan.compiled)
+                ready = prepare(network, folder, plan.shapes, plan.compiled, plan.bf16)
                 for number in todo:
                     bound = results.limits(number) or limits.measure(number)
                     results.add(measure(ready, number, bound, plan))

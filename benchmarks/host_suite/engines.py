@@ -24,22 +24,43 @@ class EngineError(MotetError):
     """An engine could not load or run a model."""
 
 
+@dataclass(frozen=True)
+class Contender:
+    """An engine to run, the file that it takes, and the Python that has it (None: this one).
+
+    label: how results call it, as an engine may run more than one file. precision: what
+    OpenVINO may compute in.
+    """
+
+    engine: str
+    model: Path
+    python: str | None = None
+    label: str = ""
+    precision: str = "f32"
+
+    @property
+    def name(self) -> str:
+        """The label, or the engine."""
+        return self.label or self.engine
+
+
 class Engine:
-    """A worker process with a model loaded; ``settings`` says how the engine runs it.
+    """A worker process with a contender's model loaded; ``settings`` says how it is run.
 
     Raises ``EngineError`` where it cannot be started, with the last lines that it wrote.
     """
 
-    def __init__(
-        self, name: str, model: Path, inputs: Path, threads: int, python: str | None = None
-    ) -> None:
-        self.name = name
-        asked = {"engine": name, "model": str(model), "inputs": str(inputs), "threads": threads}
-        self._outputs = inputs.parent / f"{inputs.stem}-{name}-outputs.npz"
-        self._errors = (inputs.parent / f"{inputs.stem}-{name}.err").open("w+")
+    def __init__(self, contender: Contender, inputs: Path, threads: int) -> None:
+        self.name = contender.name
+        asked = {
+            "engine": contender.engine, "model": str(contender.model), "inputs": str(inputs),
+            "threads": threads, "precision": contender.precision,
+        }  # fmt: skip
+        self._outputs = inputs.parent / f"{inputs.stem}-{self.name}-outputs.npz"
+        self._errors = (inputs.parent / f"{inputs.stem}-{self.name}.err").open("w+")
         self._process = subprocess.Popen(
             [
-                python or sys.executable,
+                contender.python or sys.executable,
                 str(WORKER),
                 json.dumps(asked | {"outputs": str(self._outputs)}),
             ],
@@ -102,24 +123,6 @@ class Times:
     seconds: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Contender:
-    """An engine to run, the file that it takes, and the Python that has it (None: this one).
-
-    label: how results call it, as an engine may run more than one file.
-    """
-
-    engine: str
-    model: Path
-    python: str | None = None
-    label: str = ""
-
-    @property
-    def name(self) -> str:
-        """The label, or the engine."""
-        return self.label or self.engine
-
-
 def take_turns(
     contenders: list[Contender], inputs: Path, threads: int, turns: int, seconds: float
 ) -> tuple[dict[str, Times], dict[str, str]]:
@@ -136,7 +139,7 @@ def take_turns(
         refused: dict[str, str] = {}
         for one in contenders:
             try:
-                engine = Engine(one.engine, one.model, inputs, threads, one.python)
+                engine = Engine(one, inputs, threads)
                 engines[one.name] = stack.enter_context(engine)
             except EngineError as error:
                 refused[one.name] = str(error)

@@ -18,6 +18,7 @@ from motet.runtime.session import ModelSession
 from motet.tensors import parse_shapes
 
 FLOOR = 1e-3
+BF16 = "motet_bf16"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Plan:
 
     openvino: the Python that has OpenVINO, None to leave it out. shapes: of open inputs, as
     ``--shape`` of ``motet compile`` has them; sizes that stay open are 1.
-    compiled: take the bundles that are there.
+    compiled: take the bundles that are there. bf16: also Motet and OpenVINO in bf16.
     """
 
     turns: int
@@ -34,18 +35,22 @@ class Plan:
     openvino: str | None = None
     shapes: tuple[str, ...] = ()
     compiled: bool = False
+    bf16: bool = False
 
     @property
     def engines(self) -> list[str]:
         """What runs, by the names of results."""
-        return ["motet", "onnxruntime", *(["openvino"] if self.openvino else [])]
+        ours = ["motet", "onnxruntime", *([BF16] if self.bf16 else [])]
+        theirs = ["openvino", *(["openvino_bf16"] if self.bf16 else [])]
+        return [*ours, *(theirs if self.openvino else [])]
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A network ready to measure: files, and what it computes and moves at least.
 
-    in_fp32: of a network in 8 bits, what it was made from.
+    in_fp32: of a network in 8 bits, what it was made from. in_bf16: the bundle that computes
+    in bf16, where that was asked for.
     """
 
     name: str
@@ -55,28 +60,36 @@ class Prepared:
     macs: int
     bytes: int
     in_fp32: Path | None = None
+    in_bf16: Path | None = None
 
     def contenders(self, plan: Plan) -> list[Contender]:
         """Motet and its peers."""
         found = [Contender("motet", self.bundle), Contender("onnxruntime", self.model)]
         if plan.openvino:
             found.append(Contender("openvino", self.model, plan.openvino))
+        if self.in_bf16 is not None:
+            found.append(Contender("motet", self.in_bf16, label=BF16))
+        if self.in_bf16 is not None and plan.openvino:
+            found.append(Contender("openvino", self.model, plan.openvino, "openvino_bf16", "bf16"))
         if self.in_fp32 is not None:
             found.append(Contender("onnxruntime", self.in_fp32, label="onnxruntime_fp32"))
         return found
 
 
 def prepare(
-    network: Network, folder: Path, shapes: tuple[str, ...] = (), compiled: bool = False
-) -> Prepared:
+    network: Network, folder: Path, shapes: tuple[str, ...] = (), compiled: bool = False,
+    bf16: bool = False,
+) -> Prepared:  # fmt: skip
     """Make the network's file where it is not there, and compile it.
 
     compiled: take the bundle of an earlier call in ``folder`` where there is one.
     """
     model = network.path(folder)
-    bundle = folder / f"{model.stem}.motet"
-    if not (compiled and bundle.exists()):
-        motet.compile(model, shapes=parse_shapes(shapes)).save(bundle)
+    bundle = _compiled(model, folder / f"{model.stem}.motet", shapes, compiled)
+    in_bf16 = None
+    if bf16:
+        name = folder / f"{model.stem}-bf16.motet"
+        in_bf16 = _compiled(model, name, shapes, compiled, ("host.compute=bf16",))
     (session,) = motet.load(bundle, threads=1).values()
     inputs = session.random_inputs()
     moved = model.stat().st_size + sum(array.nbytes for array in inputs.values())
@@ -84,7 +97,16 @@ def prepare(
     archive = folder / f"{model.stem}.npz"
     np.savez(archive, **inputs)  # type: ignore[arg-type]
     original = network.in_fp32.path(folder) if network.in_fp32 is not None else None
-    return Prepared(network.name, model, bundle, archive, macs, moved + written, original)
+    return Prepared(network.name, model, bundle, archive, macs, moved + written, original, in_bf16)
+
+
+def _compiled(
+    model: Path, bundle: Path, shapes: tuple[str, ...], there: bool, settings: Sequence[str] = ()
+) -> Path:
+    """``bundle``, made unless it is ``there`` already and that will do."""
+    if not (there and bundle.exists()):
+        motet.compile(model, shapes=parse_shapes(shapes), settings=settings).save(bundle)
+    return bundle
 
 
 def _work(session: ModelSession) -> tuple[int, int]:
@@ -109,16 +131,18 @@ def measure(ready: Prepared, threads: int, limits: Limits, plan: Plan) -> Result
         bytes_per_second=limits.bytes_per_second,
         limit_seconds=None if ready.in_fp32 else limits.seconds(ready.macs, ready.bytes),
         timings={name: Timing.of(one.settings, one.seconds) for name, one in times.items()},
-        difference=_difference(times),
+        difference=_differences(times).get("motet"),
+        in_bf16={name: d for name, d in _differences(times).items() if name.endswith("bf16")},
         refused=refused,
     )
 
 
-def _difference(times: Mapping[str, Times]) -> float | None:
-    """Of Motet and onnxruntime, where both ran."""
-    if {"motet", "onnxruntime"} - times.keys():
-        return None
-    return difference(times["motet"].outputs, times["onnxruntime"].outputs)
+def _differences(times: Mapping[str, Times]) -> dict[str, float]:
+    """Of every engine from onnxruntime, where that ran."""
+    if "onnxruntime" not in times:
+        return {}
+    judge = times["onnxruntime"].outputs
+    return {name: difference(one.outputs, judge) for name, one in times.items()}
 
 
 def difference(ours: Sequence[Array], theirs: Sequence[Array]) -> float:

@@ -9,7 +9,7 @@ from rich.console import Group
 from motet.benchmarks.host_suite.results import Result
 from motet.console import quantity, seconds, table
 
-PEERS = ("onnxruntime", "openvino", "onnxruntime_fp32")
+PEERS = ("onnxruntime", "openvino", "onnxruntime_fp32", "motet_bf16", "openvino_bf16")
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:
@@ -80,6 +80,11 @@ def _summary(results: Sequence[Result]) -> list[str]:
     if compared:
         largest, where = max(compared)
         lines.append(f"outputs differ from onnxruntime's by {largest:.1e} at most ({where})")
+    for name in PEERS:
+        errors = [(one.in_bf16[name], one.network) for one in results if name in one.in_bf16]
+        if errors:
+            largest, where = max(errors)
+            lines.append(f"{name}'s differ by {largest:.1e} at most ({where})")
     for one in results:
         lines += [f"{one.network}: {why}" for why in one.refused.values()]
     settings = {timing.settings for one in results for timing in one.timings.values()}

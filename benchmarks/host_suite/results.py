@@ -40,7 +40,8 @@ class Result(msgspec.Struct, frozen=True):
     macs: of the ONNX model; bytes: weights, inputs and outputs; limit_seconds: the speed of
     light of these (``limits``), None where it is not that of fp32. timings: by engine.
     difference: the largest between outputs of Motet and onnxruntime, over the largest value.
-    refused: what engines say that do not take the model.
+    refused: what engines say that do not take the model. in_bf16: the difference of what
+    computes in bf16, by its name in timings.
     """
 
     network: str
@@ -53,6 +54,7 @@ class Result(msgspec.Struct, frozen=True):
     timings: dict[str, Timing]
     difference: float | None = None
     refused: dict[str, str] = {}
+    in_bf16: dict[str, float] = {}
 
     def ratio(self, peer: str, statistic: str = "median") -> float | None:
         """``peer``'s time over Motet's, above 1 where Motet is faster; None without either."""

@@ -28,7 +28,7 @@ Run = Callable[[], Any]
 Arrays = Mapping[str, Any]
 
 
-def motet_runner(model: str, inputs: Arrays, threads: int) -> tuple[Run, str]:
+def motet_runner(model: str, inputs: Arrays, threads: int, _precision: str) -> tuple[Run, str]:
     """A bundle's one model, and how it is run."""
     import motet
 
@@ -36,7 +36,9 @@ def motet_runner(model: str, inputs: Arrays, threads: int) -> tuple[Run, str]:
     return lambda: session.run(None, inputs), f"motet {motet.__version__}"
 
 
-def onnxruntime_runner(model: str, inputs: Arrays, threads: int) -> tuple[Run, str]:
+def onnxruntime_runner(
+    model: str, inputs: Arrays, threads: int, _precision: str
+) -> tuple[Run, str]:
     """The best of two levels of optimisation; sequential, spinning allowed.
 
     ORT_ENABLE_ALL blocks the layout of convolutions, which small ones may lose by.
@@ -63,12 +65,12 @@ def _running(session: Any, inputs: Arrays) -> Run:
     return lambda: session.run(None, inputs)
 
 
-def openvino_runner(model: str, inputs: Arrays, threads: int) -> tuple[Run, str]:
-    """OpenVINO's CPU plugin, for latency, in fp32."""
+def openvino_runner(model: str, inputs: Arrays, threads: int, precision: str) -> tuple[Run, str]:
+    """OpenVINO's CPU plugin, for latency; precision: what it may compute in, f32 or bf16."""
     import openvino
 
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -84,7 +86,8 @@ def openvino_runner(model: str, inputs: Arrays, threads: int) -> tuple[Run, str]
         results = request.infer(inputs)
         return [results[number] for number in range(outputs)]
 
-    return run, f"OpenVINO {version}, CPU, f32, latency"
+    used = request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").to_string()
+    return run, f"OpenVINO {version}, CPU, asked for {precision}, computes in {used}, latency"
 
 
 RUNNERS = {
@@ -126,7 +129,8 @@ def main() -> None:
     os.dup2(2, 1)  # what an engine prints is no answer
     with np.load(asked["inputs"]) as file:
         inputs = {name: file[name] for name in file.files}
-    run, settings = RUNNERS[asked["engine"]](asked["model"], inputs, asked["threads"])
+    runner = RUNNERS[asked["engine"]]
+    run, settings = runner(asked["model"], inputs, asked["threads"], asked.get("precision", "f32"))
     np.savez(asked["outputs"], *_arrays(run()))
     print(json.dumps({"settings": settings}), file=answers)
     for line in sys.stdin:

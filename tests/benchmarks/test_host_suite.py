@@ -174,6 +174,17 @@ def test_engines_take_turns_and_what_is_there_is_not_measured_again(tmp_path):
     assert "geometric mean" in table.output
 
 
+def test_bf16_stands_beside_fp32_with_its_error():
+    model = str(Path(__file__).parents[2] / "examples/models/digits_mobile.onnx")
+    options = ["--threads", "1", "--turns", "1", "--turn-seconds", "0.01", "--bf16"]
+    done = CliRunner().invoke(main, ["--networks", model, *options, "--json"])
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    assert list(found["timings"]) == ["motet", "onnxruntime", "motet_bf16"]
+    assert found["motet_bf16_over_motet"] > 0
+    assert found["difference"] < 1e-5 < found["in_bf16"]["motet_bf16"] < 0.05
+
+
 def test_mistakes_are_told_at_once():
     done = CliRunner().invoke(main, ["--networks", "lstm@2", "--networks", "alexnet"])
     assert done.exit_code == 2
