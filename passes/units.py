@@ -1,0 +1,147 @@
+"""What counts as an operator for scheduling: the units of an entry function.
+
+Read from a function of high-level calls, before fusion. Units are coarser than the kernels
+that ``fuse`` makes; nothing is rewritten here. The rules, in this order:
+
+1. A convolution, matrix product, pooling, normalisation, reduction, or what moves values is a
+   unit, and so is a concatenation. Views (reshape and its kin) are looked through.
+2. An elementwise call of one computed value joins the unit that computes it where nothing
+   else reads it: bias, activation, folded batch-norm. So do several that come together
+   again, as in x * clip(x + 3). A concatenation takes nothing in behind it: its operands are
+   written into place, there is no kernel.
+3. A depthwise convolution joins the pointwise one that alone reads it.
+4. An elementwise call of one value that others read too joins the product that alone reads
+   it: ReLU and convolution are one unit, so with rule 3 ReLU, depthwise and pointwise are.
+5. A sum (any elementwise call of several computed values) with one reader is a part of that
+   reader; one with several is a unit. So is one with one reader that joins a block, as
+   ``scheduling.blocks`` cuts them: every path through the network passes through it.
+
+The rules are those by which the operators of IOS's networks are counted (Ding et al. 2021,
+section 5); they hold for any graph. What is left of elementwise work, as an activation of a
+concatenation before a pooling, is a unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tvm import relax
+
+from motet.passes.names import merged_names
+from motet.passes.op_kinds import label
+from motet.passes.scheduling.blocks import STATE_LIMIT, cut_blocks
+from motet.passes.scheduling.graph import OperatorGraph
+from motet.passes.unit_merging import Part, merged
+from motet.passes.unit_signature import signature_of
+from motet.passes.unit_values import Role, Values, values_of
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A schedulable operator.
+
+    name: ``<model>/<number>``, unique in the model, in an order in which the units can run.
+    kind: its calls joined by "+", as reports have it. onnx_nodes: the nodes that it came from.
+    bindings: of the entry function, in its order, views between them included; the last one
+        is the result. signature: equal for units that compute alike. role: of what names it.
+    is_sum: whether it is elementwise work on the results of several units.
+    """
+
+    name: str
+    kind: str
+    onnx_nodes: tuple[str, ...]
+    bindings: tuple[relax.Binding, ...]
+    signature: str
+    role: Role
+    is_sum: bool
+
+    @property
+    def title(self) -> str:
+        """How reports name it: the last of its ONNX nodes."""
+        return self.onnx_nodes[-1] if self.onnx_nodes else self.name
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of an entry function and their order.
+
+    graph: operators are named as units are. units: as ``graph`` numbers them.
+    """
+
+    graph: OperatorGraph
+    units: tuple[Unit, ...]
+
+    @property
+    def by_name(self) -> Mapping[str, Unit]:
+        """The units by name."""
+        return {unit.name: unit for unit in self.units}
+
+    def blocks(self, state_limit: int = STATE_LIMIT) -> tuple[OperatorGraph, ...]:
+        """The blocks that are scheduled one by one, as ``cut_blocks`` has them, but for one case.
+
+        A product that alone reads the sum at a block's end, and is all that lies between that
+        block and the next, ends the block in its place: by rule 5 they were nearly one operator.
+        """
+        bit = {name: place for place, name in enumerate(self.graph.names)}
+        found: list[int] = []
+        for block in cut_blocks(self.graph, state_limit):
+            places = [bit[name] for name in block.names]
+            if found and len(places) == 1 and self._ends_with(found[-1], places[0]):
+                found[-1] |= 1 << places[0]
+            else:
+                found.append(sum(1 << place for place in places))
+        return tuple(self.graph.induced(mask) for mask in found)
+
+    def _ends_with(self, block: int, operator: int) -> bool:
+        """Whether ``operator`` is a product, and what alone reads a sum that ends ``block``."""
+        last = block.bit_length() - 1
+        alone = self.graph.successors[last] == 1 << operator
+        is_product = self.units[operator].role is Role.PRODUCT
+        return alone and is_product and self.units[last].is_sum
+
+    def named(self, names: Sequence[str]) -> tuple[Unit, ...]:
+        """The units of these names, as a block or a stage lists them."""
+        units = self.by_name
+        return tuple(units[name] for name in names)
+
+
+def units_of(function: relax.Function, model: str) -> Units:
+    """The units of an entry function; ``model`` is the first half of their names."""
+    values = values_of(function)
+    parts = merged(values.computed)
+    held = _bindings(values, parts)
+    units = tuple(
+        _unit(f"{model}/{n}", part, bindings)
+        for n, (part, bindings) in enumerate(zip(parts, held, strict=True))
+    )
+    names = [unit.name for unit in units]
+    edges = [(names[read], names[n]) for n, part in enumerate(parts) for read in part.reads]
+    return Units(OperatorGraph.from_edges(names, edges), units)
+
+
+def _unit(name: str, part: Part, bindings: Sequence[relax.Binding]) -> Unit:
+    calls = [binding.value for binding in bindings]
+    kind = "+".join(filter(None, map(_label, calls)))
+    names, signature = merged_names(calls), signature_of(bindings)
+    return Unit(name, kind, names, tuple(bindings), signature, part.role, part.is_sum)
+
+
+def _label(value: relax.Expr) -> str:
+    """What a call is called; a condition is an ``if``, and views have no name."""
+    if isinstance(value, relax.If):
+        return "if"
+    return label(value) if isinstance(value, relax.Call) else ""
+
+
+def _bindings(values: Values, parts: Sequence[Part]) -> list[list[relax.Binding]]:
+    """The bindings of each part in order; a view is a part's where only the part reads it."""
+    owner = {number: at for at, part in enumerate(parts) for number in part.members}
+    results = {part.members[-1] for part in parts}
+    held: list[list[relax.Binding]] = [[] for _ in parts]
+    for entry in values.bindings:
+        if isinstance(entry, int):
+            held[owner[entry]].append(values.computed[entry].binding)
+        elif entry.of and results.isdisjoint(entry.of):
+            held[owner[entry.of[0]]].append(entry.binding)
+    return held
