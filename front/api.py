@@ -19,6 +19,7 @@ from motet.placement_words import idle_models
 from motet.runtime.bundle import Bundle, open_bundle
 from motet.runtime.device import Accelerator
 from motet.runtime.errors import EnvironmentLackError
+from motet.runtime.policies import DEFAULT_POLICY
 from motet.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -147,19 +148,22 @@ def _shape_settings(names: Sequence[str], shapes: Shapes) -> list[str]:
     return settings
 
 
-def load(bundle: PathLike | Bundle, *, threads: int | None = None) -> Session:
+def load(
+    bundle: PathLike | Bundle, *, threads: int | None = None, policy: str = DEFAULT_POLICY
+) -> Session:
     """Open a ``.motet`` file (or a bundle just compiled) and make it ready to run.
 
     threads: what one kernel call may use; None takes the bundle's, or all CPUs.
+    policy: which of the runs of ``Session.submit`` goes first: ``priority``, ``fcfs`` or ``edf``.
     Array programs run on a simulated array, built from the description in the bundle.
 
     Raises ``BundleError`` for a damaged, foreign or newer file, ``EnvironmentLackError``
-    where this CPU cannot run the bundle's kernels.
+    where this CPU cannot run the bundle's kernels, ``SpecError`` for an unknown policy.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     description = opened.array_description
     accelerator = None if description is None else _simulated(description)
-    return Session(opened, accelerator, threads)
+    return Session(opened, accelerator, threads, policy)
 
 
 def _simulated(description: bytes) -> Accelerator:

@@ -63,6 +63,22 @@ class InputError(MotetError):
     """Wrong model name, input name, shape or dtype at run time."""
 
 
+class SubmitError(MotetError):
+    """A run that was submitted, or should have been, was not done; names the model."""
+
+
+class QueueFullError(SubmitError):
+    """As many runs of the model wait as its queue holds."""
+
+
+class LateError(SubmitError):
+    """The run was dropped: its deadline passed while it waited."""
+
+
+class TimedOutError(SubmitError, TimeoutError):
+    """The run did not end within its ``timeout``."""
+
+
 class ProgramError(MotetError):
     """An array program breaks a rule of the machine; names the instruction."""
 

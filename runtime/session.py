@@ -1,11 +1,15 @@
 """What users of a bundle hold: its models by name, run alone or together.
 
-``session["faces"].run(None, {"input": x})`` is as onnxruntime has it.
+``session["faces"].run(None, {"input": x})`` is as onnxruntime has it. ``submit`` queues a run and
+gives a ``concurrent.futures.Future``.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from types import TracebackType
 from typing import Any
 
 from motet.runtime.bundle import Bundle
@@ -14,7 +18,11 @@ from motet.runtime.errors import EnvironmentLackError, InputError
 from motet.runtime.kernels import KernelLibrary, require_features
 from motet.runtime.memory import lendable
 from motet.runtime.model import ModelSession, NodeArg
+from motet.runtime.policies import DEFAULT_POLICY
+from motet.runtime.queueing import Queueing
 from motet.runtime.report import RunReport
+from motet.runtime.submitting import Submitting
+from motet.runtime.tally import RunStatistics
 from motet.runtime.vm import Machine
 from motet.runtime.wires import WiredModels
 
@@ -24,7 +32,8 @@ __all__ = ["ModelSession", "NodeArg", "Session"]
 class Session(Mapping[str, ModelSession]):
     """A loaded bundle: its models by name.
 
-    ``motet.load`` makes one; ``accelerator`` is the device that array programs run on.
+    ``motet.load`` makes one; ``accelerator`` is the device that array programs run on. As a
+    context manager it does what was submitted before it leaves, or cancels it on an error.
     """
 
     def __init__(
@@ -32,6 +41,7 @@ class Session(Mapping[str, ModelSession]):
         bundle: Bundle,
         accelerator: Accelerator | None = None,
         threads: int | None = None,
+        policy: str = DEFAULT_POLICY,
     ) -> None:
         require_features(bundle.manifest.cpu_features)
         if bundle.array_programs and accelerator is None:
@@ -52,6 +62,8 @@ class Session(Mapping[str, ModelSession]):
             for entry in bundle.manifest.models
         }
         self._wired = WiredModels(self._models)
+        self._submitting = Submitting(self._models, Queueing(policy), library.threads)
+        weakref.finalize(self, self._submitting.end_soon).atexit = False
 
     def __repr__(self) -> str:
         return f"<Session for {self.bundle.manifest.target}: {', '.join(self._models)}>"
@@ -110,3 +122,68 @@ class Session(Mapping[str, ModelSession]):
         for name in inputs:
             _ = self[name]
         return self._wired.run(inputs)
+
+    def submit(
+        self,
+        model: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        deadline: float | None = None,
+        priority: int | None = None,
+        timeout: float | None = None,
+    ) -> Future[Any]:
+        """Queue one run of one model: a future of its outputs by name, as ``run`` gives them.
+
+        Parameters
+        ----------
+        model: may be None if there is one.
+        inputs: as ``run`` takes them; copied now.
+        deadline: seconds from now (below 0: late already); steers ``edf``, and a run that ends
+            later is counted as missed. None: the bundle's ``deadline_ms``, else the period of
+            its ``rate_hz``, else there is none.
+        priority: larger goes first, by ``priority``. None: the bundle's.
+        timeout: seconds from now, the wait for a place in the queue included, after which the
+            run is given up at its next boundary. None: it may take as long as it takes.
+
+        The future's ``cancel`` also stops a run that has begun. Its exception is the run's own,
+        ``TimedOutError`` or ``LateError``.
+
+        Raises ``InputError`` on wrong inputs, ``QueueFullError`` where there is no place in the
+        model's queue (``configure``), ``SubmitError`` after ``close``. Wrong shapes are the
+        future's.
+        """
+        return self._submitting.submit(self._only(model), inputs or {}, deadline, priority, timeout)
+
+    def configure(self, **settings: Any) -> None:
+        """Set how runs are queued, by the attributes of ``runtime.queueing.Queueing``.
+
+        Raises ``InputError`` for others, and once something was submitted.
+        """
+        self._submitting.configure(settings)
+
+    @property
+    def queueing(self) -> Queueing:
+        """How runs are queued."""
+        return self._submitting.queueing
+
+    def statistics(self) -> dict[str, RunStatistics]:
+        """What became of the runs that were submitted, by model."""
+        return self._submitting.statistics()
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more runs by ``submit``; wait for those there are, or cancel them.
+
+        ``run`` works on. Closing twice is closing once.
+        """
+        self._submitting.close(cancel)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(cancel=kind is not None)

@@ -7,7 +7,7 @@ and builds the argument views of every call once. Running it then only calls ker
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,6 +220,19 @@ class Stage:
         position, steps = self.start + 1, self.steps
         while (step := steps.get(position)) is not None:
             position = step.next(position, step.function(*step.arguments))
+        return position
+
+    def pausing(self) -> Generator[None, None, int]:
+        """As ``run``, giving way after every call."""
+        if self.calls is not None:
+            for function, arguments in self.calls:
+                function(*arguments)
+                yield
+            return self.end
+        position, steps = self.start + 1, self.steps
+        while (step := steps.get(position)) is not None:
+            position = step.next(position, step.function(*step.arguments))
+            yield
         return position
 
     def walk(self, visit: Visit) -> int:

@@ -9,7 +9,7 @@ of its own: a program may run in many threads at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -174,8 +174,20 @@ class Frame:
         while position != end:
             stage = self._after(stage, position)
             position = run(stage)
+        self._ended_in(stage)
+
+    def _ended_in(self, stage: Stage) -> None:
         if stage is not self._last:
             self._last, self.outputs = stage, self._results(stage)
+
+    def pausing(self) -> Generator[None, None, None]:
+        """As ``run``, giving way after every call; may be given up at any of them."""
+        stage, end = self._first, len(self._program.instructions)
+        position = yield from stage.pausing()
+        while position != end:
+            stage = self._after(stage, position)
+            position = yield from stage.pausing()
+        self._ended_in(stage)
 
     def run_timed(self) -> list[tuple[Instruction, float]]:
         """Execute, and give each operator's instruction with its wall time in seconds."""

@@ -1,0 +1,331 @@
+"""Runs what is submitted on a few threads, in a policy's order.
+
+Every worker takes the first of the waiting runs and does it call by call of its program. When
+something has changed, it looks at the next boundary between two calls whether its run goes on:
+the run whose turn is last gives its worker to one that waits and goes first, and stays in its
+frame until it goes on, on any worker. Where nothing changed, a boundary costs the reading of a
+counter.
+
+A model that never ends a run, or fails in each, holds no more than its own: its queue is its
+alone, and where there are several models and workers one worker is never given to it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any
+
+from motet.runtime.errors import LateError, QueueFullError, SubmitError, TimedOutError
+from motet.runtime.policies import ReadyQueue, policy_named
+from motet.runtime.queueing import Miss, Queueing
+from motet.runtime.submitted import RunFuture, Steps, Submitted
+from motet.runtime.tally import RunStatistics, Tally
+from motet.runtime.watch import LONGEST_WAIT, Watch
+
+_LOGGER = logging.getLogger("motet")
+_OPEN: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+
+
+class Dispatcher:
+    """Workers and queues of a session's models.
+
+    workers: runs at once. It has no thread until something is submitted.
+    """
+
+    def __init__(self, models: Iterable[str], queueing: Queueing, workers: int) -> None:
+        self.queueing = queueing
+        self.workers = workers
+        self.process = os.getpid()
+        self._tallies = {model: Tally() for model in models}
+        self._share = workers if len(self._tallies) == 1 else max(1, workers - 1)
+        self._ready = ReadyQueue[Submitted](policy_named(queueing.policy))
+        self._working: list[Submitted] = []
+        self._watch = Watch(self._overdue)
+        self._numbers = itertools.count()
+        self._changes = 0
+        self._idle = 0
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        # Reentrant: the garbage collector may end a session while this thread holds it.
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
+        self._place = threading.Condition(self._lock)
+        _OPEN.add(self)
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was ever submitted."""
+        return bool(self._threads)
+
+    def submit(
+        self,
+        model: str,
+        begin: Callable[[], Steps],
+        *,
+        deadline: float | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> Future[Any]:
+        """Queue a run; ``deadline`` and ``timeout`` in seconds from now.
+
+        Raises ``QueueFullError`` where it finds no place, ``SubmitError`` when closed.
+        """
+        now = time.monotonic()
+        expires = None if timeout is None else now + timeout
+        late = None if deadline is None else now + deadline
+        with self._lock:
+            self._await_place(model, expires)
+            run = Submitted(model, next(self._numbers), now, late, priority, expires, begin)
+            run.future = RunFuture(lambda: self.cancel(run))
+            self._tallies[model].counts["released"] += 1
+            self._tallies[model].waiting += 1
+            self._ready.add(run)
+            self._changes += 1
+            if (moment := run.end_of_waiting(self.queueing.drop_late)) is not None:
+                self._watch.add(moment, run)
+            self._call_worker()
+        return run.future
+
+    def _await_place(self, model: str, expires: float | None) -> None:
+        tally = self._tallies[model]
+        wait = self.queueing.when_full == "wait"
+        # A worker that waited for a place here might be the one to free it.
+        wait = wait and threading.current_thread() not in self._threads
+        while not self._closed and tally.waiting >= self.queueing.queue_size:
+            left = None if expires is None else expires - time.monotonic()
+            if not wait or (left is not None and left <= 0):
+                tally.counts["refused"] += 1
+                raise QueueFullError(
+                    f"model {model!r}: {tally.waiting} runs wait already, as many as its queue "
+                    "holds: submit less often, or set a larger queue_size or drop_late"
+                )
+            self._place.wait(None if left is None else min(left, LONGEST_WAIT))
+        if self._closed:
+            raise SubmitError(f"model {model!r}: the session is closed: load the bundle again")
+
+    def _call_worker(self) -> None:
+        self._work.notify()
+        if self._idle < len(self._ready) and len(self._threads) < self.workers:
+            name = f"motet-worker-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
+            self._threads[-1].start()
+
+    def _serve(self) -> None:
+        """A worker's life."""
+        while (run := self._next()) is not None:
+            self._go_on(run)
+
+    def _next(self) -> Submitted | None:
+        """The run that this worker does next; None when there will be none."""
+        with self._lock:
+            while (run := self._ready.take(self._may_work)) is None:
+                if self._closed and not self._ready:
+                    return None
+                self._idle += 1
+                self._work.wait()
+                self._idle -= 1
+            if self._closed and not self._ready:
+                self._work.notify_all()  # nothing is left for those who wait
+            self._take(run)
+            return run
+
+    def _take(self, run: Submitted) -> None:
+        """``run`` is on a worker from now on."""
+        self._working.append(run)
+        tally = self._tallies[run.model]
+        tally.working += 1
+        self._changes += bool(self._ready)  # who kept its worker for this one looks again
+        if run.steps is None:
+            tally.waiting -= 1
+            self._place.notify_all()
+            run.steps = run.begin()
+            run.future.set_running_or_notify_cancel()
+
+    def _may_work(self, run: Submitted) -> bool:
+        return self._tallies[run.model].working < self._share
+
+    def _go_on(self, run: Submitted) -> None:
+        """Do ``run`` until it ends or gives its worker away."""
+        steps, seen = run.steps, self._changes - 1
+        assert steps is not None
+        while True:
+            if self._changes != seen:
+                seen = self._changes
+                if not self._stays(run):
+                    return
+            try:
+                next(steps)
+            except StopIteration as end:
+                self._end(run, end.value)
+                return
+            except BaseException as error:  # the caller's, through the future
+                self._end(run, error=error)
+                return
+            run.stage += 1
+
+    def _stays(self, run: Submitted) -> bool:
+        """Whether ``run`` goes on here; if not, it is over, or waits again."""
+        with self._lock:
+            if run.stop is None and not self._gives_way(run):
+                return True
+            if run.stop is None:
+                self._leave(run)
+                self._ready.add(run)
+                return False
+        assert run.steps is not None
+        run.steps.close()
+        self._end(run)
+        return False
+
+    def _gives_way(self, run: Submitted) -> bool:
+        """Whether a run that waits goes before ``run``, and no other worker should take it."""
+        key = self._ready.policy.key
+        first = self._ready.first(lambda job: job.model == run.model or self._may_work(job))
+        if first is None or self._idle or key(first) > key(run):
+            return False
+        anybody = self._may_work(first)
+        rivals = [job for job in self._working if anybody or job.model == first.model]
+        return max(rivals, key=key) is run
+
+    def _leave(self, run: Submitted) -> None:
+        """``run`` is on no worker any more; others of its model may be."""
+        self._working.remove(run)
+        self._tallies[run.model].working -= 1
+        if self._idle and self._ready:
+            self._work.notify()
+
+    def _end(self, run: Submitted, result: Any = None, error: BaseException | None = None) -> None:
+        """A run that was on a worker has ended, or stops."""
+        with self._lock:
+            self._leave(run)
+            run.over = True
+            outcome = run.stop or ("finished" if error is None else "failed")
+            miss = self._count(run, outcome)
+        self._tell(run, outcome, result, error)
+        self._report(miss)
+
+    def _count(self, run: Submitted, outcome: str) -> Miss | None:
+        """Count an end; gives the miss where it is one."""
+        tally, now = self._tallies[run.model], time.monotonic()
+        tally.counts[outcome] += 1
+        if outcome == "finished":
+            tally.latencies.append(now - run.release)
+        if run.deadline is None or now <= run.deadline or outcome == "cancelled":
+            return None
+        tally.counts["missed"] += 1
+        return Miss(run.model, now - run.deadline, outcome)
+
+    def _tell(self, run: Submitted, outcome: str, result: Any, error: BaseException | None) -> None:
+        """Settle the future; what waits for it may run in this thread, so without the lock."""
+        future = run.let_go()
+        if outcome == "cancelled":
+            future.end_cancelled()
+        elif outcome == "finished":
+            future.set_result(result)
+        else:
+            future.set_exception(error or _reason(run, outcome))
+
+    def _report(self, miss: Miss | None) -> None:
+        if miss is None or self.queueing.on_miss is None:
+            return
+        try:
+            self.queueing.on_miss(miss)
+        except Exception:
+            _LOGGER.exception("on_miss raised for model %r", miss.model)
+
+    def cancel(self, run: Submitted) -> bool:
+        """End ``run`` at once where it waits, at its next boundary where it runs."""
+        with self._lock:
+            if run.over or run.stop not in (None, "cancelled"):
+                return False
+            run.stop = "cancelled"
+            self._changes += 1
+            if run not in self._ready:
+                return True
+            self._withdraw(run)
+            self._count(run, run.stop)
+        self._given_up(run, None)
+        return True
+
+    def _withdraw(self, run: Submitted) -> None:
+        """Take ``run``, which waits, out of the queue."""
+        self._ready.remove(run)
+        run.over = True
+        if run.steps is None:
+            self._tallies[run.model].waiting -= 1
+            self._place.notify_all()
+        self._work.notify_all()  # where the session is closed, workers wait for the last to go
+
+    def _given_up(self, run: Submitted, miss: Miss | None) -> None:
+        """What a withdrawn run leaves to do, without the lock."""
+        if run.steps is not None:
+            run.steps.close()
+        assert run.stop is not None
+        self._tell(run, run.stop, None, None)
+        self._report(miss)
+
+    def _overdue(self, run: Submitted) -> None:
+        """The watch's call: gives up a run that is late or past its time while nobody looks."""
+        with self._lock:
+            if run.over or run.stop is not None:
+                return
+            run.stop = run.overdue(time.monotonic())
+            if run.stop is None:  # it began in time, and may yet run out of it
+                if run.expires is not None:
+                    self._watch.add(run.expires, run)
+                return
+            self._changes += 1
+            if run not in self._ready:
+                return
+            self._withdraw(run)
+            miss = self._count(run, run.stop)
+        self._given_up(run, miss)
+
+    def statistics(self) -> dict[str, RunStatistics]:
+        """By model."""
+        with self._lock:
+            return {model: tally.statistics() for model, tally in self._tallies.items()}
+
+    def end_soon(self) -> None:
+        """Take no more runs; the threads end when all are done."""
+        with self._lock:
+            self._closed = True
+            self._changes += 1
+            self._work.notify_all()
+            self._place.notify_all()
+
+    def close(self, cancel: bool = False) -> None:
+        """Take no more runs, and wait for those there are, or cancel them."""
+        self.end_soon()
+        if cancel:
+            with self._lock:
+                runs = [*self._ready, *self._working]
+            for run in runs:
+                self.cancel(run)
+        for thread in [*self._threads]:
+            if thread is not threading.current_thread():
+                thread.join()
+        self._watch.close()
+
+
+def _reason(run: Submitted, outcome: str) -> SubmitError:
+    if outcome == "dropped":
+        return LateError(f"model {run.model!r}: the deadline passed before the run began")
+    where = f"after {run.stage} calls" if run.steps is not None else "while the run waited"
+    return TimedOutError(f"model {run.model!r}: its timeout passed {where}")
+
+
+@atexit.register
+def _finish_all() -> None:
+    """Do what was submitted before the interpreter goes, as concurrent.futures does."""
+    for dispatcher in list(_OPEN):
+        if dispatcher.process == os.getpid():
+            dispatcher.close()

@@ -1,0 +1,84 @@
+"""One submitted run, and the future that its caller holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import Any
+
+Steps = Generator[None, None, Any]
+"""A run that gives way at the boundaries of its stages; what it returns is the result."""
+
+
+class RunFuture(Future[Any]):
+    """A ``concurrent.futures.Future`` whose ``cancel`` also stops a run that has begun.
+
+    A run that waits is cancelled at once, one that runs at its next boundary between calls of
+    its program; ``cancel`` is true for both, and the result is then ``CancelledError``.
+    """
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        super().__init__()
+        self._stop = stop
+        self._stopped = False
+
+    def cancel(self) -> bool:
+        """Ask for an end; false where the run has ended otherwise."""
+        return self._stop() or self.cancelled()
+
+    def cancelled(self) -> bool:
+        """Whether the run was cancelled and has ended."""
+        return super().cancelled() or self._stopped
+
+    def end_cancelled(self) -> None:
+        """Make it so; the dispatcher calls this once, and nothing after it."""
+        if super().cancel():
+            self.set_running_or_notify_cancel()
+        else:
+            self._stopped = True
+            self.set_exception(CancelledError())
+
+
+@dataclass(eq=False)
+class Submitted:
+    """A run from its submission to its end; a ``policies.Job``.
+
+    Moments are those of ``time.monotonic``. begin: makes the run's steps; stop: why it must end
+    at its next boundary.
+    """
+
+    model: str
+    number: int
+    release: float
+    deadline: float | None
+    priority: int
+    expires: float | None
+    begin: Callable[[], Steps]
+    stage: int = 0
+    steps: Steps | None = None
+    stop: str | None = None
+    over: bool = False
+    future: RunFuture = field(init=False)
+
+    def overdue(self, now: float) -> str | None:
+        """Why the run must be given up at ``now``, where it was said to be late."""
+        if self.expires is not None and now >= self.expires:
+            return "timed_out"
+        return "dropped" if self.steps is None else None
+
+    def let_go(self) -> RunFuture:
+        """The future, for the last time; a run that is over holds no inputs and no results."""
+        future = self.future
+        del self.future
+        self.begin = _over
+        return future
+
+    def end_of_waiting(self, drop_late: bool) -> float | None:
+        """When somebody must look after this run although nobody else does."""
+        moments = [self.expires, self.deadline if drop_late else None]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _over() -> Steps:
+    raise AssertionError("the run is over")

@@ -1,0 +1,95 @@
+"""Between a session and its dispatcher: checked inputs, and what the bundle says of a model."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from motet.runtime.dispatcher import Dispatcher
+from motet.runtime.errors import InputError
+from motet.runtime.manifest import ModelEntry
+from motet.runtime.model import ModelSession
+from motet.runtime.queueing import KEYS, Queueing
+from motet.runtime.tally import RunStatistics
+
+
+class Submitting:
+    """The runs of a session's models that were submitted.
+
+    threads: of a kernel call, and so the workers where ``queueing`` gives no number.
+    """
+
+    def __init__(self, models: Mapping[str, ModelSession], queueing: Queueing, threads: int):
+        self.queueing = queueing
+        self._models = tuple(models)
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._dispatcher = self._made()
+
+    def _made(self) -> Dispatcher:
+        return Dispatcher(self._models, self.queueing, self.queueing.workers or self._threads)
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """As ``Session.configure``."""
+        unknown = [key for key in settings if key not in KEYS]
+        if unknown:
+            raise InputError(f"no setting {unknown[0]!r}: they are {', '.join(KEYS)}")
+        with self._lock:
+            if self._dispatcher.used:
+                raise InputError("runs were submitted already: configure the session before")
+            self.queueing = replace(self.queueing, **settings)
+            self._dispatcher = self._made()
+
+    def submit(
+        self,
+        model: ModelSession,
+        inputs: Mapping[str, Any],
+        deadline: float | None,
+        priority: int | None,
+        timeout: float | None,
+    ) -> Future[Any]:
+        """As ``Session.submit``."""
+        if deadline is not None and math.isnan(deadline):
+            raise InputError(f"deadline is {deadline!r}: give seconds from now")
+        if timeout is not None and not timeout > 0:
+            raise InputError(f"timeout is {timeout!r}: give seconds from now, above 0")
+        # The caller may use its arrays again, for the next frame, before this run begins.
+        arrays = {n: array.copy() for n, array in model.check_inputs(inputs).items()}
+        return self._current().submit(
+            model.name,
+            lambda: model.pausing(arrays),
+            deadline=_deadline(model.entry) if deadline is None else deadline,
+            priority=model.entry.priority if priority is None else priority,
+            timeout=timeout,
+        )
+
+    def _current(self) -> Dispatcher:
+        """The dispatcher; a new one after a fork, which takes no thread along."""
+        if self._dispatcher.process != os.getpid():
+            self._lock = threading.Lock()
+            self._dispatcher = self._made()
+        return self._dispatcher
+
+    def statistics(self) -> dict[str, RunStatistics]:
+        """By model."""
+        return self._dispatcher.statistics()
+
+    def end_soon(self) -> None:
+        """Take no more runs, and wait for nothing."""
+        self._dispatcher.end_soon()
+
+    def close(self, cancel: bool) -> None:
+        """As ``Session.close``."""
+        self._dispatcher.close(cancel)
+
+
+def _deadline(entry: ModelEntry) -> float | None:
+    """Seconds from the release, by what the bundle says."""
+    if entry.deadline_ms is not None:
+        return entry.deadline_ms / 1e3
+    return None if entry.rate_hz is None else 1 / entry.rate_hz
