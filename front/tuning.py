@@ -212,16 +212,13 @@ def _units_searched(
     request: TuneRequest,
     until: Callable[[], bool],
 ) -> bool:
-    """Whether every unit was searched within the budget; its rivals are the tuned kernels."""
-    from motet.targets.host.choosing import chooser_for
+    """Whether every unit was searched within the budget."""
     from motet.targets.host.cost_model.measure import Measurer
-    from motet.targets.host.space import selecting
 
     with (
         without_tvm_warnings(),
         progress("MetaSchedule") as show,
         Measurer(search.machine, request.jobs, warn=warn) as measurer,
-        selecting(chooser_for(True, search.scope.threads, search.machine.cores)),
     ):
         return search.run(units, measurer, until, show, warn)
 

@@ -4,19 +4,24 @@ The search itself (schedule rules, mutation, the ranking of candidates) is TVM's
 are compiled and timed by whoever calls, so that they run as kernels of a bundle run, and
 nothing of TVM's worker processes is needed (nor cloudpickle and psutil, which those need).
 
-The first search of a process waits for TVM to import its tensor intrinsics, those of GPUs
-included, which takes tens of seconds.
+Two things of TVM's own search are left out. Its tensor intrinsics, of integers and half
+precision alone and half a minute to import (``_no_intrinsics``); and candidates that compute
+the same values again and again (``_MOST_WORK``), some of which run for minutes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from tvm import IRModule
 from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.analysis import estimate_tir_flops
 
 from motet.targets.host.machine import Machine
 from motet.targets.host.meta_schedule.lowering import as_loops
@@ -26,6 +31,9 @@ BATCH = 16
 """Candidates that are compiled and timed together, and that the search then learns from."""
 _POPULATION, _UNMEASURED, _GENERATIONS = 32, 16, 2
 """Smaller than TVM's own: tens of trials learn nothing from hundreds of individuals."""
+_MOST_WORK = 2.0
+"""Times the operations of the workload that a candidate may have."""
+_INTRINSICS = "tvm.s_tir.tensor_intrin"
 _FAILED = 1e10
 """Seconds that TVM gives a candidate that could not be run."""
 _SEED = 1
@@ -67,9 +75,10 @@ def search(workload: Any, machine: Machine, trials: int, time: Time) -> Found | 
     context = _context(module, target)
     context.pre_tuning(trials, BATCH, None, database, model)
     record = database.commit_workload(module)
+    work = _MOST_WORK * estimate_tir_flops(module)
     best, tried = None, 0
     while candidates := context.generate_measure_candidates():
-        kernels = [_loops(candidate.sch.mod, machine) for candidate in candidates]
+        kernels = [_loops(candidate.sch.mod, work) for candidate in candidates]
         known = [kernel for kernel in kernels if kernel is not None]
         answers = iter(time(known) if known else ())
         seconds = [None if kernel is None else next(answers) for kernel in kernels]
@@ -89,15 +98,32 @@ def _context(module: IRModule, target: Any) -> Any:
         init_min_unmeasured=_UNMEASURED,
         genetic_num_iters=_GENERATIONS,
     )
-    return ms.TuneContext(
-        module,
-        target=target,
-        space_generator="post-order-apply",
-        search_strategy=strategy,
-        num_threads=1,
-        rand_state=_SEED,
-        logger=_quiet(),
+    # TVM's rules for any CPU: those it would take for AVX512 need its intrinsics.
+    space = ms.space_generator.PostOrderApply(
+        sch_rules="llvm", postprocs="llvm", mutator_probs="llvm"
     )
+    with _no_intrinsics():
+        return ms.TuneContext(
+            module,
+            target=target,
+            space_generator=space,
+            search_strategy=strategy,
+            num_threads=1,
+            rand_state=_SEED,
+            logger=_quiet(),
+        )
+
+
+@contextmanager
+def _no_intrinsics() -> Iterator[None]:
+    """An empty module stands for TVM's tensor intrinsics, which a context imports for nothing."""
+    known = sys.modules.get(_INTRINSICS)
+    sys.modules[_INTRINSICS] = known or ModuleType(_INTRINSICS)
+    try:
+        yield
+    finally:
+        if known is None:
+            del sys.modules[_INTRINSICS]
 
 
 def _cost_model() -> Any:
@@ -112,10 +138,14 @@ def _quiet() -> logging.Logger:
     return logger
 
 
-def _loops(module: IRModule, machine: Machine) -> Any:
-    """None for a candidate that cannot be lowered, as some are that break a pass's rules."""
+def _loops(module: IRModule, most_work: float) -> Any:
+    """None for a candidate that cannot be lowered, as some are that break a pass's rules, or
+    that computes much again.
+    """
+    if estimate_tir_flops(module) > most_work:
+        return None
     try:
-        return as_loops(module, machine)
+        return as_loops(module)
     except (RuntimeError, ValueError):
         return None
 

@@ -1,9 +1,12 @@
-"""Tries MetaSchedule on the units that take most of a network's time.
+"""Tries MetaSchedule on the units that take much of a network's time and have no schedule space.
 
-Every unit's own kernel is timed first; those with a relevant share of a run are then searched,
-the longest first. A candidate and our own kernel are timed by the same stopwatch in turns, ours
-with its packed weights and the candidate with the plain ones, as a bundle would run them. A
-unit is kept when it is done, so a run that is stopped goes on with the next one.
+Where a family declares a space, its points are measured (``targets.host.tuning``): there the
+search was never ahead. Of the others (poolings of 1 and 3 dimensions, reductions over inner
+axes, plain, grouped and transposed convolutions, ...) every unit's own kernel is timed first;
+those with a relevant share of a run are then searched, the longest first. A candidate and our
+own kernel are timed by the same stopwatch in turns, ours with its packed weights and the
+candidate with the plain ones, as a bundle would run them. A unit is kept when it is done, so a
+run that is stopped goes on with the next one.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from motet.targets.host.lower_unit import LoweredUnit, fuse, lower_unit
 from motet.targets.host.machine import Machine
 from motet.targets.host.meta_schedule.kernel_store import KernelStore, Searched, unit_key
 from motet.targets.host.meta_schedule.search import Found, Time
+from motet.targets.host.space import Family, Point, Problem, first_point, selecting
 from motet.targets.host.tuning_store import Scope
 from motet.targets.host.user_kernel import kernel_of
 
@@ -117,14 +121,27 @@ class UnitTuning:
         return self.store.searched(self.scope, unit.key) is not None
 
     def _subject(self, unit: HostUnit) -> _Subject | None:
-        """None for what cannot be run by itself on random numbers, or has open sizes."""
+        """None for what has a choice of schedules of ours, cannot be run by itself on random
+        numbers, or has open sizes.
+        """
+        asked: list[Family] = []
+
+        def choose(
+            family: Family, problem: Problem, points: Sequence[Point], machine: Machine
+        ) -> Point:
+            asked.append(family)
+            return first_point(family, problem, points, machine)
+
         calls = [b.value for block in unit.function.body.blocks for b in block.bindings]
         if any(kernel_of(c) is not None for c in calls if isinstance(c, relax.Call)):
             return None
         try:
             workload = fuse(unit.function)
-            own = lower_unit(unit.function, unit.constants, self.machine)
+            with selecting(choose):
+                own = lower_unit(unit.function, unit.constants, self.machine)
         except UnsupportedOperatorError:
+            return None
+        if asked:
             return None
         params = [*workload.params, *own.func.params]
         if any(not hasattr(p, "shape") or str(p.dtype) != "float32" for p in params):

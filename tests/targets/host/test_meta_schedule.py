@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tvm import IRModule, relax
 
 from motet.targets.host.cost_model.measure import Measurer
 from motet.targets.host.cost_model.stopwatch import Contest
+from motet.targets.host.lower_unit import fuse
 from motet.targets.host.machine import Machine, native_machine
 from motet.targets.host.meta_schedule.kernel_store import KernelStore, kernels_in, unit_key
 from motet.targets.host.meta_schedule.lowering import as_loops
@@ -21,6 +23,7 @@ from motet.targets.host.meta_schedule.tuning import HostUnit, UnitTuning
 from motet.targets.host.options import KernelOptions
 from motet.targets.host.tuning_store import Scope, TuningStore
 
+INTRINSICS = "tvm.s_tir.tensor_intrin"
 SCOPE = Scope("cpu", "1", 1)
 WEIGHTS = frozenset({1})
 
@@ -36,17 +39,20 @@ class Stopwatch(Measurer):
         return [[self.own, *[1.0] * (len(c.kernels) - 1)] for c in contests]
 
 
-def product(width: int, build: Callable[[Any], Any] = relax.op.nn.relu) -> HostUnit:
-    """A matrix product by a constant, then a function."""
+def filtered(width: int, build: Callable[[Any], Any] = relax.op.nn.relu) -> HostUnit:
+    """A convolution of one dimension with constant weights, which has no schedule space, then
+    a function.
+    """
     function = unit_of(
-        [(5, 6), (6, width)], ["float32"] * 2, lambda x, w: build(relax.op.matmul(x, w))
-    )
+        [(1, 6, 9), (width, 6, 3)], ["float32"] * 2,
+        lambda x, w: build(relax.op.nn.conv1d(x, w)),
+    )  # fmt: skip
     return HostUnit(function, WEIGHTS, 1, (f"m/{width}",))
 
 
-def unscheduled(workload: Any, machine: Machine, _trials: int, time: Time) -> Found | None:
+def unscheduled(workload: Any, _machine: Machine, _trials: int, time: Time) -> Found | None:
     """The naive nests as they are, as what a search found."""
-    kernel = as_loops(IRModule({"main": workload.with_attr("global_symbol", "main")}), machine)
+    kernel = as_loops(IRModule({"main": workload.with_attr("global_symbol", "main")}))
     (seconds,) = time([kernel])
     return None if seconds is None else Found(kernel, seconds, 1)
 
@@ -71,13 +77,13 @@ def kernel(tuning: UnitTuning, unit: HostUnit, scope: Scope = SCOPE, **options: 
 
 
 def test_a_faster_kernel_takes_our_place(tuning: UnitTuning) -> None:
-    unit, other = product(7), product(9)
+    unit, other = filtered(7), filtered(9)
     assert run(tuning, [unit])
     found = kernel(tuning, unit)
     assert found is not None
     assert not found.packings
     assert len(found.func.params) == 3
-    assert kernel(tuning, product(7)) is not None
+    assert kernel(tuning, filtered(7)) is not None
     assert kernel(tuning, other) is None
     assert kernel(tuning, replace(unit, constants=frozenset())) is None
     assert [u for u, _ in tuning.known([unit, other])] == [unit]
@@ -85,7 +91,7 @@ def test_a_faster_kernel_takes_our_place(tuning: UnitTuning) -> None:
 
 @pytest.mark.parametrize("own", [0.5, 1.0, 1.04])
 def test_one_that_is_not_clearly_faster_does_not(tuning: UnitTuning, own: float) -> None:
-    unit = product(7)
+    unit = filtered(7)
     assert run(tuning, [unit], own)
     assert kernel(tuning, unit) is None
     ((_, result),) = tuning.known([unit])
@@ -93,7 +99,7 @@ def test_one_that_is_not_clearly_faster_does_not(tuning: UnitTuning, own: float)
 
 
 def test_other_scopes_and_options_do_not_find_it(tuning: UnitTuning) -> None:
-    unit = product(7)
+    unit = filtered(7)
     assert run(tuning, [unit])
     for scope in (
         replace(SCOPE, version="2"), replace(SCOPE, threads=2), replace(SCOPE, machine="b"),
@@ -105,7 +111,7 @@ def test_other_scopes_and_options_do_not_find_it(tuning: UnitTuning) -> None:
 
 def test_a_unit_is_tried_once(tuning: UnitTuning) -> None:
     tried = list[str]()
-    units = [product(7), product(9)]
+    units = [filtered(7), filtered(9)]
     assert not run(tuning, units, until=lambda: bool(tried), show=tried.append)
     assert len(tried) == 1
     assert tuning.known(units) == []  # the first was not done
@@ -125,21 +131,19 @@ def test_an_interrupt_keeps_what_is_done(tuning: UnitTuning) -> None:
         calls.append(1)
         return unscheduled(*arguments)
 
-    units = [product(7), product(9)]
+    units = [filtered(7), filtered(9)]
     with pytest.raises(KeyboardInterrupt):
         run(replace(tuning, search=interrupted), units)
     assert len(tuning.known(units)) == 1
 
 
 def test_a_wrong_kernel_is_not_used(tuning: UnitTuning) -> None:
-    squares = product(7, lambda x: relax.op.multiply(x, x))
+    squares = filtered(7, lambda x: relax.op.multiply(x, x))
 
     def wrong(_workload: Any, *others: Any) -> Found | None:
-        from motet.targets.host.lower_unit import fuse
-
         return unscheduled(fuse(squares.function), *others)
 
-    unit, warnings = product(7), list[str]()
+    unit, warnings = filtered(7), list[str]()
     assert run(replace(tuning, search=wrong), [unit], warn=warnings.append)
     assert kernel(tuning, unit) is None
     assert "something else" in warnings[0]
@@ -150,9 +154,10 @@ def test_what_cannot_be_searched_is_left(tuning: UnitTuning) -> None:
         raise ValueError("no rule\nfor this")
 
     whole = unit_of([(4,)], ["int32"], lambda x: relax.op.add(x, x))
+    with_space = unit_of([(4, 5), (5, 6)], ["float32"] * 2, relax.op.matmul)
     open_size = unit_of([("n", 4)], ["float32"], relax.op.nn.relu)
-    others = [HostUnit(f, frozenset(), 1, ("m/x",)) for f in (whole, open_size)]
-    unit, warnings = product(7), list[str]()
+    others = [HostUnit(f, frozenset(), 1, ("m/x",)) for f in (whole, with_space, open_size)]
+    unit, warnings = filtered(7), list[str]()
     units = [*others, unit]
     assert run(replace(tuning, search=failing), units, warn=warnings.append)
     assert warnings == ["MetaSchedule cannot schedule m/7: for this"]
@@ -160,14 +165,29 @@ def test_what_cannot_be_searched_is_left(tuning: UnitTuning) -> None:
 
 
 def test_the_key_is_of_what_is_computed() -> None:
-    keys = [product(7).key, product(9).key, product(7, relax.op.exp).key]
+    keys = [filtered(7).key, filtered(9).key, filtered(7, relax.op.exp).key]
     assert len(set(keys)) == 3
-    assert unit_key(product(7).function, WEIGHTS) == product(7).key
+    assert unit_key(filtered(7).function, WEIGHTS) == filtered(7).key
 
 
-@pytest.mark.slow
-def test_metaschedule_finds_a_right_kernel(tuning: UnitTuning) -> None:
+def test_the_search_finds_a_right_kernel(tuning: UnitTuning) -> None:
     pytest.importorskip("xgboost")
-    unit = product(16)
+    unit = filtered(16)
     assert run(replace(tuning, trials=4, search=search), [unit])
     assert kernel(tuning, unit) is not None
+    assert INTRINSICS not in sys.modules
+
+
+def test_candidates_that_compute_again_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any that do not, there is nothing to time."""
+    pytest.importorskip("xgboost")
+    monkeypatch.setattr("motet.targets.host.meta_schedule.search._MOST_WORK", 0.5)
+    workload = fuse(filtered(7).function)
+    timed = list[int]()
+
+    def time(kernels: Sequence[Any]) -> list[float | None]:
+        timed.append(len(kernels))
+        return [1.0] * len(kernels)
+
+    assert search(workload, native_machine(), 4, time) is None
+    assert timed == []
