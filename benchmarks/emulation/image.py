@@ -1,8 +1,8 @@
 """The disk of an emulated machine: kernels, the calls to make and their arrays.
 
-The disk is read whole to the address ``BASE``: a header (``runner.c`` has its fields), the program, then
-calls, their arguments and arrays, which the machine writes back when all calls are done. An
-argument is tvm-ffi's ``TVMFFIAny`` that points to a ``DLTensor``, as a kernel expects it.
+The disk is read whole to the address ``BASE``: a header (``runner.c`` has its fields), the
+program, then calls, their arguments and arrays, which the machine writes back when all calls are
+done. An argument is tvm-ffi's ``TVMFFIAny`` that points to a ``DLTensor``, as a kernel expects it.
 """
 
 from __future__ import annotations

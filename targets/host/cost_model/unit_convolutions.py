@@ -77,7 +77,9 @@ def measurable_integer(problem: Problem) -> bool:
         return True
     fours = dict(p.sizes)["group"] == FOURS.size
     # Bytes as they are by weights that a run computes are pairs without a zero point.
-    return bool(p["constant"]) if fours else dict(p.sizes)["group"] == PAIRS.size
+    # Plain fours, which only VNNI has, are units of that machine alone.
+    exists = p["constant"] and p["block_in"]
+    return bool(exists) if fours else dict(p.sizes)["group"] == PAIRS.size
 
 
 def _shapes(p: Problem, channels: int, block_in: int) -> list[list[int | str]]:

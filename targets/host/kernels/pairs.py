@@ -3,7 +3,8 @@
 An int32 holds a pair, the first value in its lower half: ``[k] = x[2 k], x[2 k + 1]`` along
 the axis that is summed over. ``pmaddwd`` of two such vectors is, in every lane,
 ``low * low' + high * high'`` in int32. Values of 8 bits without their zero points fit, and
-the sums are exact. An odd axis ends in a pair whose second weight is 0.
+the sums are exact. An odd axis ends in a pair whose second weight is 0. With VNNI ``vpdpwssd``
+adds what ``pmaddwd`` gives to an accumulator.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ _INTRINSICS = {
     8: "llvm.x86.avx2.pmadd.wd",
     16: "llvm.x86.avx512.pmaddw.d.512",
 }
+_SUMS = {
+    4: "llvm.x86.avx512.vpdpwssd.128",
+    8: "llvm.x86.avx512.vpdpwssd.256",
+    16: "llvm.x86.avx512.vpdpwssd.512",
+}
 
 
 def takes_pairs(accumulator: str, left: str, right: str) -> bool:
@@ -41,6 +47,30 @@ def pair_product(machine: Machine, lanes: int) -> Callable[[Expr, Expr], Expr]:
         return tirx.call_llvm_pure_intrin(f"int32x{lanes}", _INTRINSICS[lanes], *sides)
 
     return product
+
+
+def pair_sum(machine: Machine, lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
+    """(total, pairs, pairs) to the total plus both products, in each of ``lanes`` lanes."""
+    if not machine.multiplies_bytes or lanes not in _SUMS:
+        product = pair_product(machine, lanes)
+        return lambda total, left, right: fenced(total + product(left, right))
+
+    def summed(total: Expr, left: Expr, right: Expr) -> Expr:
+        sides = [tirx.reinterpret(f"int16x{2 * lanes}", side) for side in (left, right)]
+        return tirx.call_llvm_pure_intrin(f"int32x{lanes}", _SUMS[lanes], total, *sides)
+
+    return summed
+
+
+def fenced(vector: Expr) -> Expr:
+    """``vector``, as a value that LLVM does not look into.
+
+    It would sum the products of several steps first, for which there are not enough registers.
+    """
+    lanes = int(vector.ty.dtype.lanes)
+    bits = tirx.reinterpret(f"float32x{lanes}", vector)
+    fence = tirx.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.arithmetic.fence", bits)
+    return tirx.reinterpret(f"int32x{lanes}", fence)
 
 
 def _halves_product(left: Expr, right: Expr) -> Expr:

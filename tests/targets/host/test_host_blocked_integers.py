@@ -24,7 +24,10 @@ from motet.targets.host.space import Point, selecting
 
 @dataclass(frozen=True)
 class Case:
-    """A convolution; ``zero`` is the input's zero point, ``most`` the largest weight."""
+    """A convolution; ``zero`` is the input's zero point, ``most`` the largest weight.
+
+    extreme: bytes are the least and the largest alone.
+    """
 
     x: tuple[int, int, int, int]
     outs: int
@@ -39,6 +42,7 @@ class Case:
     signed: bool = False
     constant: bool = True
     symbolic: bool = False
+    extreme: bool = False
 
 
 CASES = {
@@ -55,6 +59,13 @@ CASES = {
     "stem": Case((1, 3, 33, 32), 32, (7, 7), (2, 2), 3, blocked=(False, True), zero=130),
     "one channel": Case((2, 1, 20, 19), 16, (5, 5), blocked=(False, True)),
     "plain output": Case((2, 32, 8, 9), 21, (3, 3), pad=1, blocked=(True, False)),
+    "extremes": Case((1, 64, 9, 9), 32, (3, 3), pad=1, most=128, extreme=True),
+    "extremes in place": Case((1, 256, 5, 5), 32, most=128, extreme=True),
+    "plain bytes, 3 channels": Case((1, 3, 20, 19), 32, (3, 3), (2, 2), 1, blocked=(False, True)),
+    "plain bytes, 5 channels": Case(
+        (1, 5, 9, 9), 16, (3, 3), pad=1, blocked=(False, True), most=128, extreme=True
+    ),
+    "plain bytes, 1 channel": Case((1, 1, 9, 9), 16, (3, 3), blocked=(False, True), most=128),
     "depthwise": Case((1, 16, 17, 17), 16, (3, 3), (2, 2), 1, groups=16),
     "depthwise, zero point": Case((2, 16, 7, 7), 16, (5, 5), pad=2, groups=16, zero=9),
     "depthwise, run-time": Case((1, 16, 7, 7), 16, (3, 3), pad=1, groups=16, constant=False),
@@ -82,10 +93,23 @@ def _blocked(x: Array, block: int) -> Array:
     return np.ascontiguousarray(x.reshape(n, c // block, block, h, w).transpose(0, 1, 3, 4, 2))
 
 
-def _weights(case: Case, rng: np.random.Generator) -> Array:
+def _weights(case: Case, rng: np.random.Generator, machine: Machine) -> Array:
     shape = (case.outs, case.x[1] // case.groups, *case.kernel)
-    weights = rng.choice([-case.most, case.most - 1, *range(-9, 10)], shape)
-    return weights.astype(np.int8 if case.most <= 64 else np.int16)
+    few = [] if case.extreme else range(-9, 10)
+    weights = rng.choice([-case.most, case.most - 1, *few], shape)
+    if case.extreme:
+        weights[0], weights[1] = -case.most, case.most - 1
+    narrow = case.most <= 64 or machine.multiplies_bytes
+    return weights.astype(np.int8 if narrow else np.int16)
+
+
+def _input(case: Case, rng: np.random.Generator) -> Array:
+    low, high = (-128, 127) if case.signed else (0, 255)
+    x = rng.integers(low, high + 1, case.x)
+    if case.extreme:
+        x = np.where(x > (low + high) // 2, high, low)
+        x[0, :, : x.shape[2] // 2 + 1] = high
+    return x.astype(np.int8 if case.signed else np.uint8)
 
 
 def check(
@@ -96,8 +120,7 @@ def check(
     machine = machine or native_machine()
     block = machine.vector_bytes // 4
     rng = np.random.default_rng(0)
-    x = rng.integers(-128, 128, case.x) if case.signed else rng.integers(0, 256, case.x)
-    x, weights = x.astype(np.int8 if case.signed else np.uint8), _weights(case, rng)
+    x, weights = _input(case, rng), _weights(case, rng, machine)
     bias = rng.integers(-999, 999, (1, case.outs, 1, 1)).astype(np.int32)
     sums = sums_of(x, weights, case) + bias
     scale = rng.uniform(0.5, 1, bias.shape).astype(np.float32) * np.float32(100 / abs(sums).max())

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx
 
-from motet.targets.host.kernels.blocked_conv import direct_space
+from motet.targets.host.kernels.blocked_conv import chains, direct_space
 from motet.targets.host.kernels.blocked_conv.direct import (
     DirectNest,
     flat_input,
@@ -32,9 +32,11 @@ from motet.targets.host.kernels.blocked_conv.direct_weights import (
 )
 from motet.targets.host.kernels.blocked_conv.geometry import BlockedConv, problem_of
 from motet.targets.host.kernels.blocked_conv.integer_groups import (
+    DOTS,
     FOURS,
     PAIRS,
     Group,
+    adds_dots,
     multiplies_fours,
 )
 from motet.targets.host.kernels.blocked_conv.integer_input import copy_groups, groups_buffer
@@ -53,8 +55,11 @@ def group_of(
 ) -> Group:
     """Fours of bytes as they are, by constant int8 weights; pairs of anything else."""
     types = str(x.buffer.dtype), str(weights.buffer.dtype)
-    plain = constant and x.stage is None and types == ("uint8", "int8") and conv.block_in
-    return FOURS if plain and multiplies_fours(machine, conv.block) else PAIRS
+    if not constant or x.stage is not None or types != ("uint8", "int8"):
+        return PAIRS
+    if adds_dots(machine, conv.block):
+        return DOTS
+    return FOURS if conv.block_in and multiplies_fours(machine, conv.block) else PAIRS
 
 
 def integer_problem(conv: BlockedConv, constant_weights: bool, group: Group) -> Problem:
@@ -62,7 +67,8 @@ def integer_problem(conv: BlockedConv, constant_weights: bool, group: Group) -> 
     sizes = dict(problem_of(conv, constant_weights, False).sizes)
     sizes |= {
         "channels": conv.groups * group.channels(conv.ic), "group": group.size,
-        "block_in": conv.block_in // group.size, "prologue": int(group is PAIRS),
+        "block_in": conv.block_in // group.size,
+        "prologue": int(group is PAIRS or not conv.block_in),
     }  # fmt: skip
     return Problem.of(FAMILY_NAME, **sizes)
 
@@ -75,17 +81,6 @@ def points(problem: Problem, machine: Machine) -> Sequence[Point]:
 def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
     """What the nest of ``point`` does; a group counts as one multiply-accumulate."""
     return direct_space.describe(problem, point, machine)
-
-
-def fenced(vector: Expr) -> Expr:
-    """``vector``, as a value that LLVM does not look into.
-
-    It would sum the products of several steps first, for which there are not enough registers.
-    """
-    lanes = int(vector.ty.dtype.lanes)
-    bits = tirx.reinterpret(f"float32x{lanes}", vector)
-    fence = tirx.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.arithmetic.fence", bits)
-    return tirx.reinterpret(f"int32x{lanes}", fence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +99,7 @@ class _IntegerNest(DirectNest):
 
     def added(self, total: Expr, x: Expr, weights: Expr) -> Expr:
         """``total`` plus the products of two vectors of groups."""
-        product = self.group.product(self.request.machine, self.plan.lanes)
-        return fenced(total + product(x, weights))
+        return self.group.summed(self.request.machine, self.plan.lanes)(total, x, weights)
 
     def copied(self, n: Expr, g: Expr, line: Expr) -> Stmt:
         """Fills ``x`` with the groups of a task's input."""
@@ -145,6 +139,8 @@ def emit(request: Request) -> Written:
     """The nest of an integer convolution."""
     conv, constant = request.conv, request.source is not None
     group = group_of(conv, request.x, request.weights, constant, request.machine)
+    if group is FOURS:
+        return chains.emit(request, integer_problem(conv, constant, group))
     plan = make_plan(dict(integer_problem(conv, constant, group).sizes), request.point)
     several = worth_threads(request)
     packed = packed_buffer(conv, plan, "int32")

@@ -5,20 +5,24 @@ zero point. *Fours* of unsigned by signed bytes: ``pmaddubsw`` adds the products
 neighbours in 16 bits, saturating, and ``pmaddwd`` by ones the rest: three instructions instead
 of four for as many products, and no conversion of the input. They are exact where no two
 neighbouring weights together exceed 128 in magnitude (255 * 128 < 2**15), which ``fit_fours``
-says: weights of 7 bits do, and the layout pass widens others to int16.
+says: weights of 7 bits do, and the layout pass widens others to int16. *Dots* are fours where the
+machine has VNNI: ``vpdpbusd`` adds all four products to an int32 accumulator, exactly for any
+bytes, in one instruction (Intel's manual, volume 2, VPDPBUSD).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx
 
-from motet.targets.host.kernels.pairs import pair_product, pairs_along
+from motet.targets.host.kernels.pairs import fenced, pair_product, pair_sum, pairs_along
 from motet.targets.host.loops import Expr, broadcast
 from motet.targets.host.machine import Machine
 
@@ -27,14 +31,23 @@ _BYTES = {
     8: "llvm.x86.avx2.pmadd.ub.sw",
     16: "llvm.x86.avx512.pmaddubs.w.512",
 }
+_DOTS = {
+    4: "llvm.x86.avx512.vpdpbusd.128",
+    8: "llvm.x86.avx512.vpdpbusd.256",
+    16: "llvm.x86.avx512.vpdpbusd.512",
+}
 
 
 @dataclass(frozen=True)
 class Group:
-    """``size`` channels of type ``dtype`` in an int32."""
+    """``size`` channels of type ``dtype`` in an int32.
+
+    dots: whether one instruction adds a group's products to a sum.
+    """
 
     size: int
     dtype: str
+    dots: bool = False
 
     def channels(self, count: int) -> int:
         """Groups of ``count`` channels."""
@@ -47,18 +60,59 @@ class Group:
         """
         if self.size == 2:
             return pairs_along(weights, 1)
-        if not fit_fours(weights):
+        if not self.dots and not fit_fours(weights):
             raise ValueError("int8 weights whose pairs exceed 16 bits must come as int16")
-        last = np.ascontiguousarray(np.moveaxis(weights.astype(np.int8), 1, -1))
-        return np.ascontiguousarray(np.moveaxis(last.view("<i4"), -1, 1))
+        return fours_along(weights, 1)
 
-    def product(self, machine: Machine, lanes: int) -> Callable[[Expr, Expr], Expr]:
-        """The sum of a group's products in each of ``lanes`` lanes, of (input, weights)."""
-        return pair_product(machine, lanes) if self.size == 2 else _product_of_fours(machine, lanes)
+    def joined(self, channels: Sequence[Expr]) -> Expr:
+        """At most ``size`` values as one int32, zeros behind them."""
+        bits = 32 // self.size
+        mask = tirx.const((1 << bits) - 1, "int32")
+        parts = [
+            (value.astype("int32") & mask) << tirx.const(bits * i, "int32")
+            for i, value in enumerate(channels)
+        ]
+        return reduce(operator.or_, parts)
+
+    def summed(self, machine: Machine, lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
+        """(total, input, weights) to the total plus a group's products, in each lane."""
+        if self.dots:
+            return dot_sum(lanes)
+        if self.size == 2:
+            return pair_sum(machine, lanes)
+        product = _product_of_fours(machine, lanes)
+        return lambda total, x, weights: fenced(total + product(x, weights))
 
 
 PAIRS = Group(2, "int16")
 FOURS = Group(4, "uint8")
+DOTS = Group(4, "uint8", dots=True)
+
+
+def fours_along(array: NDArray[Any], axis: int) -> NDArray[np.int32]:
+    """int8 ``array`` with every four neighbours along ``axis`` in an int32, 0 behind the last."""
+    values = np.moveaxis(array.astype(np.int8), axis, -1)
+    padding = [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % 4)]
+    held = np.ascontiguousarray(np.pad(values, padding))
+    return np.ascontiguousarray(np.moveaxis(held.view("<i4"), -1, axis))
+
+
+def adds_dots(machine: Machine, lanes: int) -> bool:
+    """Whether the machine has ``vpdpbusd`` for vectors of ``lanes`` int32."""
+    return machine.multiplies_bytes and lanes in _DOTS
+
+
+def dot_sum(lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
+    """(total, unsigned bytes, signed bytes) to the total plus four products, in each lane."""
+
+    def summed(total: Expr, x: Expr, weights: Expr) -> Expr:
+        bytes_, signed = (
+            tirx.reinterpret(f"{dtype}x{4 * lanes}", side)
+            for dtype, side in (("uint8", x), ("int8", weights))
+        )
+        return tirx.call_llvm_pure_intrin(f"int32x{lanes}", _DOTS[lanes], total, bytes_, signed)
+
+    return summed
 
 
 def multiplies_fours(machine: Machine, lanes: int) -> bool:

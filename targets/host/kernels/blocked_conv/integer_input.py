@@ -2,8 +2,8 @@
 
 ``[input block][row][column][group]`` of int32, each two channels of 16 bits or four of 8.
 Centring by the zero point is computed as the input is copied, once for every task; what lies
-outside the input is 0, which is the zero point of centred values. Of a plain input, they are pairs
-of two planes; an odd number of channels ends in a pair with 0.
+outside the input is 0, which is the zero point of centred values. Of a plain input, they are
+values of two or four planes; a number of channels that no groups hold ends in one with zeros.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from tvm import tirx
 from motet.targets.host.kernels.blocked_conv.direct_plan import DirectPlan, ceil_div
 from motet.targets.host.kernels.blocked_conv.integer_groups import Group
 from motet.targets.host.kernels.blocked_conv.request import Request
-from motet.targets.host.kernels.pairs import pair
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
     VECTORIZED,
@@ -117,20 +116,22 @@ def _blocked_line(
 
 
 def _plain_line(
-    request: Request, _plan: DirectPlan, _group: Group, groups: Buffer, icb: Expr, begin: Expr,
+    request: Request, _plan: DirectPlan, group: Group, groups: Buffer, icb: Expr, begin: Expr,
     count: int, value: _Value,
 ) -> Stmt:  # fmt: skip
-    """Pairs of two planes."""
-    conv = request.conv
+    """Pairs of two planes or fours of four; the last group may have fewer."""
+    conv, size = request.conv, group.size
 
-    def line(high: Callable[[Expr], Expr]) -> Stmt:
+    def line(planes: int) -> Stmt:
         def element(c: Expr) -> Stmt:
-            return store(groups, pair(value(icb * 2, c), high(c)), begin + c)
+            return store(groups, group.joined([value(icb * size + i, c) for i in range(planes)]),
+                         begin + c)  # fmt: skip
 
         return vector_loop("c", count, conv.block, element)
 
-    whole = line(lambda c: value(icb * 2 + 1, c))
-    if conv.ic % 2 == 0:
-        return whole
-    odd = line(lambda _c: tirx.const(0, "int16"))
-    return odd if conv.ic == 1 else tirx.IfThenElse(icb == conv.ic // 2, odd, whole)
+    rest = conv.ic % size
+    if rest == 0:
+        return line(size)
+    return line(rest) if conv.ic < size else tirx.IfThenElse(
+        icb == conv.ic // size, line(rest), line(size)
+    )  # fmt: skip
