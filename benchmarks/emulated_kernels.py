@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import hypothesis
 
 from motet.benchmarks.emulation.emulator import Emulator, find_emulator
 from motet.benchmarks.emulation.image import Array, Call
@@ -38,23 +39,32 @@ OWN_LIBRARIES = (
 _CPUS = ("x86-64-v3", "x86-64-v3-vnni", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-bf16")
 _NEW = ("x86-64-v3-vnni", "x86-64-v4-bf16")
 """What Bochs emulates from 3.0 on."""
+_SETTINGS = "_hypothesis_internal_use_settings"
+"""Where hypothesis keeps a test's settings, which may ask for more examples than time allows."""
 
 
 class EmulatedRuns:
     """A pytest plugin: ``native`` is ``cpu``, and kernels run in the emulator."""
 
-    def __init__(self, emulator: Emulator, cpu: str) -> None:
+    def __init__(self, emulator: Emulator, cpu: str, examples: int) -> None:
         from motet.targets.host import machine
 
-        self.emulator, self.runs = emulator, Counter[str]()
+        self.emulator, self.examples, self.runs = emulator, examples, Counter[str]()
         self.machine = chosen = machine.machine_for(cpu)
         machine.native_machine = lambda: chosen
 
-    def pytest_collection_modifyitems(self) -> None:
+    def pytest_collection_modifyitems(self, items: Sequence[Any]) -> None:
         """Test modules, and with them the runner, are there."""
         import kernel_runner
 
         kernel_runner.run_kernel = self.run
+        for test in (getattr(item, "obj", None) for item in items):
+            if hasattr(test, _SETTINGS):
+                kept = getattr(test, _SETTINGS)
+                few = hypothesis.settings(
+                    kept, max_examples=min(kept.max_examples, self.examples), database=None
+                )
+                setattr(test, _SETTINGS, few)
 
     def run(self, _folder: Path, kernel: Any, machine: Any, arrays: Sequence[Array]) -> list[Array]:
         """``run_kernel`` of the tests' runner."""
@@ -62,7 +72,7 @@ class EmulatedRuns:
 
         code = compile_kernel("kernel", kernel, machine)
         (result,) = self.emulator.run({"kernel": code}, [Call(0, arrays)])
-        self.runs[machine.mcpu] += 1
+        self.runs["+".join([machine.mcpu, *machine.extensions])] += 1
         return result
 
 
@@ -71,9 +81,10 @@ class EmulatedRuns:
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option("--cpu", default="x86-64-v4-vnni", show_default=True, type=click.Choice(_CPUS))
+@click.option("--examples", default=3, show_default=True, help="Of a test over random problems.")
 @click.option("--require", is_flag=True, help="Fail where there is no emulator.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def main(cpu: str, require: bool, arguments: Sequence[str]) -> None:
+def main(cpu: str, examples: int, require: bool, arguments: Sequence[str]) -> None:
     """Run the tests and say how many kernels were run."""
     try:
         emulator = find_emulator()
@@ -82,22 +93,22 @@ def main(cpu: str, require: bool, arguments: Sequence[str]) -> None:
     except EnvironmentLackError as error:
         output().print(f"skipped: {error}", markup=False)
         sys.exit(1 if require else 0)
-    sys.exit(tested(emulator, cpu, arguments))
+    sys.exit(tested(EmulatedRuns(emulator, cpu, examples), arguments))
 
 
-def tested(emulator: Emulator, cpu: str, arguments: Sequence[str]) -> int:
+def tested(plugin: EmulatedRuns, arguments: Sequence[str]) -> int:
     """The exit code of pytest."""
     import pytest
 
     if not Path(TESTS).is_dir():
         raise click.ClickException(f"there is no {TESTS} here: start it in the repository")
-    plugin = EmulatedRuns(emulator, cpu)
     left_out = [f"--ignore-glob=*/{name}" for name in OWN_LIBRARIES]
     own = any(Path(a.partition("::")[0]).exists() for a in arguments)
     paths = [] if own else [TESTS]
     code = pytest.main(["-p", "no:cacheprovider", *left_out, *paths, *arguments], plugins=[plugin])
-    total = sum(plugin.runs.values())
-    output().print(f"{total} kernels run as {cpu} on an emulated {emulator.model}", markup=False)
+    counts = ", ".join(f"{count} for {mcpu}" for mcpu, count in plugin.runs.items()) or "none"
+    model = plugin.emulator.model
+    output().print(f"kernels run on an emulated {model}: {counts}", markup=False)
     return int(code)
 
 
