@@ -6,6 +6,7 @@ defines; its public code leaves out endings whose groups have several sources.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from motet.passes.scheduling.endings import UNPRUNED, Pruning, walk
@@ -37,10 +38,15 @@ class Counts:
         return float(((chain + 2) * (chain + 1) / 2) ** self.width)
 
 
-def count(graph: OperatorGraph, pruning: Pruning = UNPRUNED) -> Counts:
+def count(
+    graph: OperatorGraph,
+    pruning: Pruning = UNPRUNED,
+    on_state: Callable[[int], None] = lambda states: None,
+) -> Counts:
     """Count states, transitions and schedules of ``graph``; all endings unless pruned.
 
-    Visits every transition: for one block, not for a whole network.
+    Visits every transition: for one block, not for a whole network. ``on_state`` is told the
+    states so far; it may raise to stop the count.
     """
     ways = {graph.everything: 1}
     states = transitions = 0
@@ -48,6 +54,7 @@ def count(graph: OperatorGraph, pruning: Pruning = UNPRUNED) -> Counts:
         return Counts(0, 0, 0, 0, 1)
     for state, endings in walk(graph, pruning):
         states += 1
+        on_state(states)
         transitions += len(endings)
         here = ways.pop(state)
         for mask in endings:

@@ -86,13 +86,13 @@ class OperatorGraph:
 
     def component(self, mask: int, seed: int) -> int:
         """The weakly connected component of ``mask`` that holds the operator ``seed``, a mask."""
-        group = frontier = seed
+        group, frontier = 0, seed
         while frontier:
-            near = 0
-            for bit in bits(frontier):
-                near |= self.successors[bit] | self.predecessors[bit]
-            frontier = near & mask & ~group
-            group |= frontier
+            low = frontier & -frontier
+            bit = low.bit_length() - 1
+            group |= low
+            frontier |= (self.successors[bit] | self.predecessors[bit]) & mask
+            frontier &= ~group
         return group
 
     def components(self, mask: int) -> tuple[int, ...]:

@@ -85,7 +85,7 @@ def optimal(
     """
     graph = prices.graph
     endings = endings_of(graph, pruning)
-    total = len(graph)
+    known, total = prices.known, len(graph)
     levels: list[list[int]] = [[] for _ in range(total + 1)]
     levels[total].append(graph.everything)
     behind, after = {graph.everything: 0.0}, {graph.everything: graph.everything}
@@ -94,8 +94,9 @@ def optimal(
             deadline.check()
             here = behind[state]
             for mask in endings(state):
+                cost = known.get(mask)
+                seconds = here + (prices(mask) if cost is None else cost)
                 rest = state ^ mask
-                seconds = here + prices(mask)
                 if seconds < behind.get(rest, bound):
                     if rest not in behind:
                         levels[size - mask.bit_count()].append(rest)

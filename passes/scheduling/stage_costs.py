@@ -91,38 +91,39 @@ class StagePrices:
         self._labels = labels
         self._memory = memory
         self._before_asking = before_asking
-        self._group_numbers: dict[int, int] = {}
-        self._multisets: dict[int, tuple[int, ...]] = {0: ()}
         self._mergeable = _merge_classes(labels)
-        self._known: dict[int, float] = {}
+        self._groups: dict[int, tuple[int, ...]] = {0: ()}
+        self._group_names: dict[int, tuple[str, ...]] = {}
+        self._group_numbers: dict[int, int] = {}
+        self.known: dict[int, float] = {}
 
     def __call__(self, mask: int) -> float:
         """Seconds of the stage ``mask``: side by side or merged, whichever is less."""
-        seconds = self._known.get(mask)
+        seconds = self.known.get(mask)
         if seconds is None:
-            seconds = self._known[mask] = self.price(mask)[0]
+            seconds = self.known[mask] = self.price(mask)[0]
         return seconds
 
     def price(self, mask: int) -> tuple[float, Kind]:
         """Seconds of the stage, and how it runs."""
         concurrent = self._concurrent(mask)
-        merged = self._merged(mask)
+        merged = self._merged(mask) if self._mergeable else None
         if merged is not None and merged < concurrent:
             return merged, "merged"
         return concurrent, "concurrent"
 
     def groups_of(self, mask: int) -> Groups:
         """The names of the stage's groups."""
-        return tuple(self.graph.names_of(group) for group in self.graph.components(mask))
+        return tuple(map(self._names, self._groups_in(mask)))
 
     def _concurrent(self, mask: int) -> float:
-        multiset = self._multiset(mask)
+        key = tuple(sorted(map(self._number, self._groups_in(mask))))
         known = self._memory.concurrent
-        if multiset not in known:
+        if key not in known:
             self._before_asking()
             groups = self.groups_of(mask)
-            known[multiset] = _checked(self._memory.ask.concurrent(groups), groups)
-        return known[multiset]
+            known[key] = _checked(self._memory.ask.concurrent(groups), groups)
+        return known[key]
 
     def _merged(self, mask: int) -> float | None:
         if not mask & mask - 1 or not any(mask & ~same == 0 for same in self._mergeable):
@@ -136,14 +137,19 @@ class StagePrices:
             known[key] = None if seconds is None else _checked(seconds, (names,))
         return known[key]
 
-    def _multiset(self, mask: int) -> tuple[int, ...]:
-        """Numbers of the groups, sorted; a stage less a group has mostly been met before."""
-        known = self._multisets.get(mask)
-        if known is None:
-            group = self.graph.component(mask, mask & -mask)
-            numbers = (*self._multiset(mask ^ group), self._number(group))
-            known = self._multisets[mask] = tuple(sorted(numbers))
-        return known
+    def _groups_in(self, mask: int) -> tuple[int, ...]:
+        """Components by lowest bit; a stage without its first group has mostly been met."""
+        groups = self._groups.get(mask)
+        if groups is None:
+            first = self.graph.component(mask, mask & -mask)
+            groups = self._groups[mask] = (first, *self._groups_in(mask ^ first))
+        return groups
+
+    def _names(self, group: int) -> tuple[str, ...]:
+        names = self._group_names.get(group)
+        if names is None:
+            names = self._group_names[group] = self.graph.names_of(group)
+        return names
 
     def _number(self, group: int) -> int:
         number = self._group_numbers.get(group)
