@@ -80,10 +80,8 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
 
     Raises what ``compile_bundle`` raises before it makes code.
     """
-    validate(spec)
+    models = imported(spec, options)
     array = None if spec.target == "host" else load_architecture(spec.target)
-    with operators_from(spec.operators):
-        models = _import(_in_run_order(spec), options.progress)
     check_wires(spec, models)
     options.progress("passes")
     steps = steps_for(
@@ -96,6 +94,13 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
     )
     mod, records = run(merge(models), steps, options.hooks)
     return Transformed(mod, tuple(models), tuple(records), array)
+
+
+def imported(spec: BundleSpec, options: CompileOptions) -> list[ImportedModel]:
+    """Check ``spec`` and import its models, in an order in which they can run."""
+    validate(spec)
+    with operators_from(spec.operators):
+        return _import(_in_run_order(spec), options.progress)
 
 
 def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> Bundle:
@@ -221,9 +226,8 @@ def _in_run_order(spec: BundleSpec) -> list[ModelSpec]:
 def _schedule(chooser: Chooser, code: CodeMakers) -> PassRecord:
     """What schedules were chosen by, and how many kernels are another source's."""
     others = code.host.others_used
-    return PassRecord(
-        "schedule", chooser.summary + (f"; {others} kernels of MetaSchedule's" if others else "")
-    )
+    found = f"; {others} kernel{'s' if others > 1 else ''} found by MetaSchedule" if others else ""
+    return PassRecord("schedule", chooser.summary + found)
 
 
 def _sharing(code: CodeMakers) -> PassRecord:

@@ -102,6 +102,32 @@ def test_an_interrupt_keeps_what_was_measured(
     assert sum(operator["measured_points"] for operator in facts["operators"]) > 0
 
 
+def test_kernels_of_metaschedule_are_compiled(
+    run_motet: Motet, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what its real search finds, whichever is faster: values are equal."""
+    pytest.importorskip("xgboost")
+    monkeypatch.setattr("motet.targets.host.meta_schedule.tuning.GAIN", 0.0)
+    sizes = {"kernel_shape": [2, 3, 3], "strides": [1, 2, 1]}
+    node = helper.make_node("AveragePool", ["x"], ["y"], "pool", **sizes)
+    x, y = (TensorProto.FLOAT, [1, 8, 4, 9, 9]), (TensorProto.FLOAT, [1, 8, 3, 4, 7])
+    model = write(tmp_path / "cube.onnx", [node], [("x", *x)], [("y", *y)])
+    threads = ("--set", "host.threads=1")
+    assert "MetaSchedule" not in schedules(run_motet, model, *threads)
+    done = run_motet(
+        "tune", model, "--threads", 1, "--jobs", 1, "--meta-schedule", 4, "--json"
+    )  # fmt: skip
+    assert (done.code, "Warning" in done.err) == (0, False)
+    (unit,) = json.loads(done.out)["meta_schedule"]
+    assert unit["onnx_nodes"] == ["cube/pool"]
+    assert unit["used"]
+    assert "; 1 kernel found by MetaSchedule" in schedules(run_motet, model, *threads)
+    assert run_motet("check", "out.motet").code == 0
+    first = Path("out.motet").read_bytes()
+    assert "MetaSchedule" not in schedules(run_motet, model, "--no-tuned", *threads)
+    assert Path("out.motet").read_bytes() != first
+
+
 def test_nothing_to_choose(run_motet: Motet, models: Path, folder: Path) -> None:
     found = run_motet("tune", models / "logarithm.onnx")
     assert found.code == 0

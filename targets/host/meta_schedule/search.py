@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from tvm import IRModule
+from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.analysis import estimate_tir_flops
 
@@ -68,7 +69,7 @@ def search(workload: Any, machine: Machine, trials: int, time: Time) -> Found | 
     RuntimeError, ValueError, TypeError
         Whatever TVM makes of a workload that its rules cannot schedule.
     """
-    module = IRModule({"main": workload.with_attr("global_symbol", "main")})
+    module = _without_rules(workload)
     target = tvm_target(machine)
     database = ms.database.MemoryDatabase()
     model = _cost_model()
@@ -89,6 +90,17 @@ def search(workload: Any, machine: Machine, trials: int, time: Time) -> Found | 
         _tell(context, model, database, record, target, candidates, seconds)
     context.post_tuning()
     return best and Found(best.kernel, best.seconds, tried)
+
+
+def _without_rules(workload: Any) -> IRModule:
+    """The workload as a module; blocks that ask for rules of their own, which CPUs have not,
+    are scheduled as all others.
+    """
+    schedule = Schedule(IRModule({"main": workload.with_attr("global_symbol", "main")}))
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        if "schedule_rule" in schedule.get(block).annotations:
+            schedule.unannotate(block, "schedule_rule")
+    return schedule.mod
 
 
 def _context(module: IRModule, target: Any) -> Any:
