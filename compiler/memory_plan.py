@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from motet.runtime.forks import moments
 from motet.runtime.memory import Lifetime, plan
 from motet.runtime.program import Instruction, Register, Storage, registers_of, storage_of
 from motet.runtime.shapes import Dimension
@@ -15,18 +16,19 @@ def lifetimes(
     instructions: Sequence[Instruction],
     outputs: Iterable[int],
 ) -> list[Lifetime]:
-    """First and last instruction that touches each storage; outputs live to the end.
+    """First and last instruction that touches each storage; outputs live to the end, and what
+    a stage touches lives from its fork to its join.
 
     Control only moves forward, so an interval covers every path.
     """
     first, last = [len(instructions)] * storages, [0] * storages
-    for number, instruction in enumerate(instructions):
+    for instruction, time in zip(instructions, moments(instructions), strict=True):
         reads, writes = registers_of(instruction)
         for register in (*reads, *writes):
             storage = storage_of(register, registers)
             if storage is not None:
-                first[storage] = min(first[storage], number)
-                last[storage] = number
+                first[storage] = min(first[storage], time.first)
+                last[storage] = time.last
     for register in outputs:
         storage = storage_of(register, registers)
         if storage is not None:

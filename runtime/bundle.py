@@ -40,7 +40,7 @@ from motet.runtime.memory import ALIGNMENT, align, bytes_of
 from motet.runtime.verify import verify_program, verify_wires
 
 MAGIC = b"\x89MOTET\r\n"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _HEADER = struct.Struct("<8sIIQQ32s")
 
 

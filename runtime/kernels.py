@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import tvm_ffi
 
 from motet.runtime.errors import BundleError, EnvironmentLackError, InputError
+from motet.runtime.side_by_side import BoundCall, Stage
 
 KernelFunction = Callable[..., Any]
 _CPUINFO = Path("/proc/cpuinfo")
@@ -105,6 +106,10 @@ class KernelLibrary:
             except (AttributeError, TypeError, KeyError) as error:
                 raise BundleError(f"the bundle has no kernel {symbol!r}") from error
         return self._symbols[symbol]
+
+    def stage(self, groups: Sequence[Sequence[BoundCall]]) -> Callable[[], None]:
+        """What runs ``groups`` of kernel calls side by side, and returns when all have ended."""
+        return Stage(self._native, groups)
 
     @property
     def threads(self) -> int:

@@ -153,7 +153,17 @@ class Goto(msgspec.Struct, frozen=True, tag="goto"):
     to: int
 
 
-Instruction = Kernel | ArrayCall | Move | ShapeTensor | BindSymbols | Branch | Goto
+class Fork(msgspec.Struct, frozen=True, tag="fork"):
+    """The next kernel calls form a stage: groups that may run side by side, then join.
+
+    groups: how many calls each group has; a group's calls run in order, and follow each other
+    in the program. What one group writes no other reads or writes (``forks.conflicts``).
+    """
+
+    groups: tuple[int, ...]
+
+
+Instruction = Kernel | ArrayCall | Move | ShapeTensor | BindSymbols | Branch | Goto | Fork
 
 
 class TensorInfo(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ import numpy as np
 import tvm_ffi
 
 from motet.runtime.device import Accelerator, Array
+from motet.runtime.forks import end_of, groups_of
 from motet.runtime.kernels import KernelLibrary
 from motet.runtime.late import START, Waiting
 from motet.runtime.memory import compact, part, view
@@ -23,6 +24,7 @@ from motet.runtime.program import (
     BindSymbols,
     Branch,
     Constant,
+    Fork,
     Goto,
     Input,
     Instruction,
@@ -36,6 +38,7 @@ from motet.runtime.program import (
     View,
 )
 from motet.runtime.shapes import Bindings, evaluate_shape, render_shape
+from motet.runtime.side_by_side import BoundCall
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Room = tuple[Array, int, int]
@@ -111,6 +114,7 @@ class Stage:
         self.steps: dict[int, Step] = {}
         self.stops: dict[int, Array] = {}
         self._bind_steps(waiting.stages[start])
+        self._forks = self._bound_forks(waiting.stages[start])
         self.calls = self._straight_line()
 
     def has_storage(self, number: int) -> bool:
@@ -159,6 +163,8 @@ class Stage:
             return self._bind_kernel(instruction)
         if isinstance(instruction, ArrayCall):
             return self._bind_array(instruction)
+        if isinstance(instruction, Fork):
+            return Step(_nothing, ())
         if isinstance(instruction, Move):
             target, source = self.arrays[instruction.target], self.arrays[instruction.source]
             if target.shape != source.shape:  # copyto would broadcast
@@ -200,11 +206,38 @@ class Stage:
         arguments = (instruction.program, inputs, outputs)
         return Step(accelerator.invoke, arguments, instruction.operator)
 
+    def _bound_forks(self, numbers: Sequence[int]) -> dict[int, tuple[Callable[[], None], int]]:
+        """For every fork what runs its stage, and where the program goes on."""
+        found = dict[int, tuple[Callable[[], None], int]]()
+        for number in numbers:
+            fork = self._program.instructions[number]
+            if isinstance(fork, Fork):
+                groups = [self._bound_calls(group) for group in groups_of(number, fork)]
+                run = self._machine.library.stage([group for group in groups if group])
+                found[number] = run, end_of(number, fork)
+        return found
+
+    def _bound_calls(self, numbers: range) -> list[BoundCall]:
+        """The kernels of a group that have something to do."""
+        bound = list[BoundCall]()
+        for number in numbers:
+            kernel, step = self._program.instructions[number], self.steps[number]
+            assert isinstance(kernel, Kernel), "the program was verified"
+            if step.function is not _nothing:
+                bound.append((kernel.symbol, step.function, step.arguments))
+        return bound
+
     def _straight_line(self) -> list[Call] | None:
-        steps = self.steps.values()
-        if any(step.branch_to is not None for step in steps):
+        if any(step.branch_to is not None for step in self.steps.values()):
             return None
-        return [(s.function, s.arguments) for s in steps if s.function is not _nothing]
+        calls, inside = list[Call](), -1
+        for number, step in self.steps.items():
+            if number in self._forks:
+                run, inside = self._forks[number]
+                calls.append((run, ()))
+            elif number >= inside and step.function is not _nothing:
+                calls.append((step.function, step.arguments))
+        return calls
 
     @property
     def end(self) -> int:
@@ -219,8 +252,16 @@ class Stage:
             return self.end
         position, steps = self.start + 1, self.steps
         while (step := steps.get(position)) is not None:
-            position = step.next(position, step.function(*step.arguments))
+            position = self._passed(position, step)
         return position
+
+    def _passed(self, position: int, step: Step) -> int:
+        """Where to go on after the step, or the whole stage, at ``position``."""
+        if position in self._forks:
+            run, end = self._forks[position]
+            run()
+            return end
+        return step.next(position, step.function(*step.arguments))
 
     def pausing(self) -> Generator[None, None, int]:
         """As ``run``, giving way after every call."""
@@ -231,12 +272,12 @@ class Stage:
             return self.end
         position, steps = self.start + 1, self.steps
         while (step := steps.get(position)) is not None:
-            position = step.next(position, step.function(*step.arguments))
+            position = self._passed(position, step)
             yield
         return position
 
     def walk(self, visit: Visit) -> int:
-        """As ``run``, with ``visit`` around every step."""
+        """As ``run``, with ``visit`` around every step, those of a stage one by one."""
         position = self.start + 1
         while (step := self.steps.get(position)) is not None:
             position = step.next(position, visit(self, position, step))

@@ -3,8 +3,8 @@
 Digests catch damage; this catches a program that was written wrong, so that the
 VM's hot path needs no checks of its own: every index is in range, dtypes agree, only
 the arena is written to, static tensors lie inside their storage and the arena, storages
-that live at the same time share no byte, nor do values in one storage, and every symbol is
-bound before it is needed.
+that live at the same time share no byte, nor do values in one storage, groups that run side
+by side are independent, and every symbol is bound before it is needed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import numpy as np
 from motet.runtime.device import Array
 from motet.runtime.element_types import stored_dtype
 from motet.runtime.errors import BundleError
+from motet.runtime.forks import conflicts, is_valid
 from motet.runtime.program import (
     ArrayCall,
     Branch,
     Constant,
+    Fork,
     Goto,
     Input,
     Instruction,
@@ -86,6 +88,7 @@ def _problems(
     for one, other in overlapping_storages(program):
         yield f"storages {one} and {other} share bytes of the arena while both are in use"
     yield from clashes(program)
+    yield from conflicts(program)
     if unbound := unbound_symbols(program):
         yield f"no input binds {', '.join(sorted(unbound))}"
     yield from unready_uses(program)
@@ -135,6 +138,8 @@ def _instruction_is_valid(number: int, instruction: Instruction, program: Progra
         1 <= len(instruction.outputs) == len(set(instruction.outputs))
     ):
         return False
+    if isinstance(instruction, Fork):
+        return is_valid(number, instruction, program.instructions)
     reads, writes = registers_of(instruction)
     if not _in_range((*reads, *writes), len(program.registers)):
         return False

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from motet.runtime.extents import bytes_in
+from motet.runtime.forks import moments
 from motet.runtime.memory import ALIGNMENT
 from motet.runtime.program import Program, Register, Stored, registers_of, storage_of
 
@@ -49,10 +50,14 @@ def outlived_storages(program: Program) -> Iterator[int]:
 
 
 def _uses(program: Program) -> Iterator[tuple[int, int]]:
-    """(instruction number, register) of every read and write; results are read at the end."""
-    for number, instruction in enumerate(program.instructions):
+    """(instruction number, register) of every read and write, of those in a stage at its fork
+    and at its join; results are read at the end.
+    """
+    times = moments(program.instructions)
+    for instruction, time in zip(program.instructions, times, strict=True):
         reads, writes = registers_of(instruction)
-        yield from ((number, register) for register in (*reads, *writes))
+        for register in (*reads, *writes):
+            yield from ((moment, register) for moment in {time.first, time.last})
     end = len(program.instructions)
     yield from ((end, register) for register in program.output_registers)
 

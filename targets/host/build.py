@@ -1,9 +1,9 @@
 """From kernels to one shared object that needs no TVM at run time.
 
 TVM compiles each kernel to an object file (``object_code``, ``kernel_objects``); the system's
-C compiler links them with the thread pool of ``threads.c`` and the scratch memory of
-``workspace.c``. The same kernels give the same bytes: names inside the objects do not depend
-on time or place, and the linker is told to add no build id.
+C compiler links them with the thread pool of ``threads.c``, the stages of ``forks.c`` and the
+scratch memory of ``workspace.c``. The same kernels give the same bytes: names inside the
+objects do not depend on time or place, and the linker is told to add no build id.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from motet.runtime.errors import EnvironmentLackError
 from motet.targets.host.kernel_objects import KernelObjects
 from motet.targets.host.machine import Machine
 
-_SOURCES = ("threads.c", "workspace.c")
+_SOURCES = ("forks.c", "threads.c", "workspace.c")
 _COMPILE_FLAGS = ("-std=c11", "-O2", "-g0", "-fPIC", "-pthread", "-fvisibility=hidden", "-c")
 _LINK_FLAGS = ("-shared", "-pthread", "-Wl,--build-id=none", "-Wl,-s")
 _ARGUMENTS = "objects.rsp"

@@ -16,6 +16,7 @@ from motet.runtime.program import (
     BindSymbols,
     Branch,
     Constant,
+    Fork,
     Goto,
     Input,
     Instruction,
@@ -96,6 +97,10 @@ class Draft:
     def branch(self, condition: int, otherwise: int) -> None:
         self.instructions.append(Branch(condition, otherwise))
 
+    def fork(self, *groups: int) -> None:
+        """The next kernel calls form groups of so many."""
+        self.instructions.append(Fork(groups))
+
     def goto(self, to: int) -> None:
         self.instructions.append(Goto(to))
 
@@ -120,9 +125,16 @@ class Draft:
         )
 
     def _lifetimes(self, outputs: Any) -> list[Lifetime]:
+        forked = {
+            n + k: (n, n + sum(i.groups))
+            for n, i in enumerate(self.instructions) if isinstance(i, Fork)
+            for k in range(sum(i.groups) + 1)
+        }  # fmt: skip
         uses = [
-            (n, r) for n, i in enumerate(self.instructions) for rs in registers_of(i) for r in rs
-        ]
+            (moment, r)
+            for n, i in enumerate(self.instructions) for rs in registers_of(i) for r in rs
+            for moment in forked.get(n, (n,))
+        ]  # fmt: skip
         uses += [(len(self.instructions), register) for register in outputs]
         spans: list[list[int]] = [[] for _ in self.sizes]
         for moment, register in uses:

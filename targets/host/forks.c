@@ -1,0 +1,54 @@
+/* The groups of a stage, side by side: each a list of kernel calls that run in order.
+ *
+ * A fork is one launch of the thread pool (threads.c) whose tasks are the groups. A kernel
+ * that would launch itself runs alone inside its group: a stage that is worth forking keeps
+ * all threads busy with its groups. The join is the end of the launch.
+ */
+#include <stdint.h>
+
+typedef struct {
+  int32_t type_index;
+  uint32_t padding;
+  uint64_t value;
+} ffi_any; /* as TVMFFIAny */
+typedef int (*ffi_function)(void *self, const ffi_any *arguments, int32_t count, ffi_any *result);
+
+typedef struct {
+  ffi_function function;
+  const ffi_any *arguments;
+  int64_t count;
+} kernel_call;
+typedef struct {
+  const kernel_call *calls;
+  int64_t count;
+  int64_t failed; /* out: number of the call that failed, -1 where none did */
+} call_group;
+
+typedef int (*parallel_lambda)(int task, void *env, void *closure);
+/* In threads.c: the function that kernels launch with. */
+extern void *__TVMBackendParallelLaunch;
+
+static int run_group(int task, void *env, void *closure) {
+  (void)env;
+  call_group *group = (call_group *)closure + task;
+  for (int64_t i = 0; i < group->count; i++) {
+    const kernel_call *call = &group->calls[i];
+    ffi_any result = {0, 0, 0};
+    if (call->function(0, call->arguments, (int32_t)call->count, &result) == 0) continue;
+    group->failed = i;
+    return 0; /* what a worker's call reported stays in its thread: the caller calls again */
+  }
+  return 0;
+}
+
+/* Runs all groups; 0, or -1 where a call failed, which `failed` of its group says. */
+__attribute__((visibility("default"))) int motet_fork(call_group *groups, int32_t count) {
+  int (*launch)(parallel_lambda, void *, int) =
+      (int (*)(parallel_lambda, void *, int))__TVMBackendParallelLaunch;
+  if (count <= 0) return 0; /* to the pool, 0 tasks are as many as it likes */
+  for (int32_t i = 0; i < count; i++) groups[i].failed = -1;
+  int status = launch(run_group, groups, count);
+  for (int32_t i = 0; i < count; i++)
+    if (groups[i].failed >= 0) status = -1;
+  return status;
+}
