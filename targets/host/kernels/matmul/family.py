@@ -5,7 +5,8 @@ Batch axes that only the left operand has count as rows (``geometry``). The sche
 compile time where it is constant, else by a copy before the product or by each task; the
 same with long sums in blocks (``deep``); over the right operand where it lies; or, for few
 rows by a transposed right operand, as dot products (``dots``). Integers of 8 bits are
-multiplied in pairs along k (``pairs``), for which the left operand is packed too.
+multiplied in pairs along k (``pairs``), or, unsigned by constant signed bytes, in fours where the
+machine has VNNI, for which the left operand is packed too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import replace
 
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.bfloat import added_dots, takes_words, with_dots
+from motet.targets.host.kernels.blocked_conv.integer_groups import adds_dots, dot_sum
 from motet.targets.host.kernels.epilogue import Epilogue, find_epilogue
 from motet.targets.host.kernels.matmul.deep import DeepProduct
 from motet.targets.host.kernels.matmul.dots import Dots
@@ -29,7 +31,7 @@ from motet.targets.host.kernels.operand import (
     find_operand,
     operand_buffers,
 )
-from motet.targets.host.kernels.pairs import pair_product, takes_pairs
+from motet.targets.host.kernels.pairs import pair_product, pair_sum, takes_pairs
 from motet.targets.host.kernels.tile import Tile, lanes_of
 from motet.targets.host.loops import Buffer, Stmt, constant_of, seq
 from motet.targets.host.machine import Machine
@@ -37,6 +39,8 @@ from motet.targets.host.options import KernelOptions
 from motet.targets.host.space import Family, Point, choose
 from motet.targets.host.stages import Stage, StagedFunction
 
+_BYTES = ("int32", "uint8", "int8")
+"""Sums, left and right operand that ``vpdpbusd`` takes."""
 FAMILY = Family(FAMILY_NAME, points, describe)
 
 
@@ -64,13 +68,14 @@ def emit_matmul(
         lanes = lanes_of(machine, str(anchor.output.dtype))
         body = Dots(geometry, point, left, b, epilogue, lanes).statement(parallel)
         return _emitted(body, epilogue, (anchor, b.stage, epilogue.stage), {})
-    tile = _tile(point, machine, anchor, paired)
+    tile = _tile(point, machine, anchor)
     types = (tile.dtype, str(left.dtype), str(right.dtype))
     words = source is not None and takes_words(options, machine, types, constant_of(geometry.depth))
+    bytes_ = source is not None and types == _BYTES and adds_dots(machine, tile.lanes)
+    form = Form.of(paired, words, bytes_)
     operands = Operands(
-        geometry, point, replace(tile, accumulate=added_dots) if words else tile, a, b, source,
-        Form.of(paired, words), parallel, options,
-    )  # fmt: skip
+        geometry, point, _multiplying(tile, form, machine), a, b, source, form, parallel, options
+    )
     rows, panels = operands.rows(), operands.panels()
     body = seq(*panels.prepare, *rows.prepare, _product(operands, rows, panels, epilogue))
     body = with_dots(body, panels.buffer) if words else body
@@ -101,7 +106,19 @@ def _emitted(
     return EmittedAnchor(body, (epilogue.output,), consumed, dict(repacked))
 
 
-def _tile(point: Point, machine: Machine, anchor: Stage, paired: bool) -> Tile:
+def _tile(point: Point, machine: Machine, anchor: Stage) -> Tile:
     dtype = str(anchor.output.dtype)
-    tile = Tile(point["rows"], point["vectors"], lanes_of(machine, dtype), dtype)
-    return replace(tile, multiply=pair_product(machine, tile.lanes)) if paired else tile
+    return Tile(point["rows"], point["vectors"], lanes_of(machine, dtype), dtype)
+
+
+def _multiplying(tile: Tile, form: Form, machine: Machine) -> Tile:
+    """``tile`` with the products of ``form``."""
+    if form is Form.WORDS:
+        return replace(tile, accumulate=added_dots)
+    if form is Form.BYTES:
+        return replace(tile, accumulate=dot_sum(tile.lanes))
+    if form is Form.PLAIN:
+        return tile
+    if machine.multiplies_bytes:
+        return replace(tile, accumulate=pair_sum(machine, tile.lanes))
+    return replace(tile, multiply=pair_product(machine, tile.lanes))

@@ -2,7 +2,7 @@
 
 The right one is read in panels: packed when the kernel is made where it is a constant, by a
 copy before the product, or by each task; or it is read where it lies. Where products are
-formed in pairs along k, two neighbours in 32 bits, the left one is packed before the product.
+formed of neighbours along k in 32 bits, the left one is packed before the product.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from motet.targets.host.kernels.bfloat import (
     word,
     words_along,
 )
+from motet.targets.host.kernels.blocked_conv.integer_groups import DOTS, fours_along
 from motet.targets.host.kernels.matmul.geometry import Geometry
 from motet.targets.host.kernels.matmul.panels import (
-    half,
+    groups_in,
     pack_all,
-    pack_left_pairs,
+    pack_left,
     pack_panel,
     pack_panels,
-    plain_or_paired,
 )
 from motet.targets.host.kernels.matmul.points import IN_PLACE, PER_TASK
 from motet.targets.host.kernels.matmul.product import PackPanel
 from motet.targets.host.kernels.operand import Operand, Packing, packed_dtype
+from motet.targets.host.kernels.pairs import pair, pairs_along
 from motet.targets.host.kernels.tile import Tile
 from motet.targets.host.loops import (
     Buffer,
@@ -52,20 +53,51 @@ from motet.targets.host.space import Point
 
 
 class Form(Enum):
-    """How elements are multiplied: one by one, or two neighbours along k in 32 bits, which
-    are int16 or bfloat16.
+    """How elements are multiplied: one by one, or neighbours along k in 32 bits: two of int16
+    or bfloat16, or four bytes.
     """
 
     PLAIN = "plain"
     PAIRS = "pairs"
     WORDS = "words"
+    BYTES = "bytes"
 
     @classmethod
-    def of(cls, paired: bool, words: bool) -> Form:
-        """The form of a product of integers (``paired``) or of bfloat16 (``words``)."""
+    def of(cls, paired: bool, words: bool, bytes_: bool) -> Form:
+        """The form of a product of integers (``paired``, of bytes ``bytes_``) or of bfloat16
+        (``words``).
+        """
         if words:
             return cls.WORDS
+        if bytes_:
+            return cls.BYTES
         return cls.PAIRS if paired else cls.PLAIN
+
+    @property
+    def size(self) -> int:
+        """Neighbours that are multiplied at once."""
+        return {Form.PLAIN: 1, Form.BYTES: 4}.get(self, 2)
+
+    @property
+    def integers(self) -> bool:
+        """Whether groups of integers are held in int32."""
+        return self in (Form.PAIRS, Form.BYTES)
+
+
+def _bytes(*values: Expr) -> Expr:
+    return DOTS.joined(values)
+
+
+_LEFT: Mapping[Form, tuple[str, str, Callable[..., Expr]]] = {
+    Form.PAIRS: ("pairs", "int32", pair),
+    Form.WORDS: ("words", WORD, word),
+    Form.BYTES: ("fours", "int32", _bytes),
+}
+"""Name and type of the packed left operand, and how the values of a group become one."""
+_RIGHT: Mapping[Form, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    Form.PAIRS: lambda w: pairs_along(w, -2),
+    Form.BYTES: lambda w: fours_along(w, -2),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,19 +141,22 @@ class Operands:
     @property
     def depth(self) -> Expr:
         """Steps along k."""
-        return self.geometry.depth if self.form is Form.PLAIN else half(self.geometry.depth)
+        return self._groups(self.geometry.depth)
+
+    def _groups(self, length: Expr) -> Expr:
+        return length if self.form is Form.PLAIN else groups_in(length, self.form.size)
 
     def rows(self) -> Rows:
         """The left operand."""
         left = self.a.buffer
         if self.form is Form.PLAIN:
             return Rows(left)
-        name, dtype, join = ("pairs", "int32", ()) if self.form is Form.PAIRS else (
-            "words", WORD, (word,))  # fmt: skip
-        packed = scratch(name, [*left.shape[:-1], half(left.shape[-1])], dtype)
-        copy = pack_left_pairs(
-            packed, self.a, self.geometry.depth, self.parallel, self.tile.lanes, *join
-        )
+        name, dtype, joined = _LEFT[self.form]
+        packed = scratch(name, [*left.shape[:-1], self._groups(left.shape[-1])], dtype)
+        copy = pack_left(
+            packed, self.a, self.geometry.depth, self.parallel, self.tile.lanes, self.form.size,
+            joined,
+        )  # fmt: skip
         return Rows(packed, (allocate(packed), copy))
 
     def panels(self) -> Panels:
@@ -147,17 +182,16 @@ class Operands:
             return self._all_panels(WORD), _panelled(axes, columns, lambda w: words_along(w, -2))
         if stores_bits(self.options, self.tile.dtype, str(right.dtype), known_rows):
             return self._all_panels(BITS), _panelled(axes, columns, bits_of)
-        packed, paired = self._all_panels(), self.form is Form.PAIRS
-        plain = _panelled(axes, columns, lambda w: plain_or_paired(w, paired))
+        packed, grouped = self._all_panels(), _RIGHT.get(self.form, lambda w: w)
+        plain = _panelled(axes, columns, grouped)
         return packed, lambda w: plain(w).astype(str(packed.dtype))
 
     def _dtype(self) -> str:
-        paired = self.form is Form.PAIRS
-        return "int32" if paired else packed_dtype(self.b.buffer, self.tile.dtype)
+        integers = self.form.integers
+        return "int32" if integers else packed_dtype(self.b.buffer, self.tile.dtype)
 
     def _panel_depth(self) -> Expr:
-        rows = self.b.buffer.shape[-2]
-        return rows if self.form is Form.PLAIN else half(rows)
+        return self._groups(self.b.buffer.shape[-2])
 
     def _one_panel(self) -> Buffer:
         return scratch("panel", [self._panel_depth(), self.tile.columns], self._dtype())

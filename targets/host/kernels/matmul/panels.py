@@ -1,6 +1,7 @@
 """The right operand in panels: ``b'[.., n / columns][k][columns]`` of ``b[.., k, n]``.
 
-Integers of 8 bits are packed in pairs along k (``pairs``), and the left operand too.
+Integers of 8 bits are packed in pairs along k (``pairs``), or in fours of bytes where the machine
+has VNNI, and the left operand too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from tvm import tirx
 
 from motet.targets.host.kernels.operand import Operand
-from motet.targets.host.kernels.pairs import pair, pairs_along
+from motet.targets.host.kernels.pairs import pair
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
     Buffer,
@@ -38,30 +39,26 @@ def pack_panels(b: NDArray[Any], columns: int) -> NDArray[Any]:
     return np.ascontiguousarray(np.moveaxis(panels, -2, -3))
 
 
-def plain_or_paired(weight: NDArray[Any], paired: bool) -> NDArray[Any]:
-    """``weight`` (.., k, n), in pairs along k where ``paired``."""
-    return pairs_along(weight, -2) if paired else weight
+def groups_in(length: Expr, size: int) -> Expr:
+    """Groups of ``size`` in ``length`` values."""
+    return simplify(tirx.floordiv(index(length) + (size - 1), index(size)))
 
 
-def half(length: Expr) -> Expr:
-    """Pairs in ``length`` values."""
-    return simplify(tirx.floordiv(index(length) + 1, index(2)))
-
-
-def pack_left_pairs(
-    packed: Buffer, a: Operand, k: Expr, parallel_: bool, lanes: int,
-    joined: Callable[[Expr, Expr], Expr] = pair,
+def pack_left(
+    packed: Buffer, a: Operand, k: Expr, parallel_: bool, lanes: int, size: int,
+    joined: Callable[..., Expr],
 ) -> Stmt:  # fmt: skip
-    """Fills ``packed`` [.., m, k / 2] with pairs of the left operand; the second value of an
-    odd last pair meets a 0. joined: two values as one.
+    """Fills ``packed`` [.., m, k / size] with groups of the left operand; what a last group has
+    beyond k meets zeros. joined: the values of a group as one.
     """
 
     def row(*lead: Expr) -> Stmt:
         def element(i: Expr) -> Stmt:
-            high = 2 * i + 1
-            if constant_of(k) is None or (constant_of(k) or 0) % 2:
-                high = tirx.min(high, index(k) - 1)
-            return store(packed, joined(a.at([*lead, 2 * i]), a.at([*lead, high])), *lead, i)
+            known = constant_of(k)
+            places = [size * i + n for n in range(size)]
+            if known is None or known % size:
+                places[1:] = [tirx.min(at, index(k) - 1) for at in places[1:]]
+            return store(packed, joined(*[a.at([*lead, at]) for at in places]), *lead, i)
 
         return vector_loop("i", packed.shape[-1], lanes, element)
 
