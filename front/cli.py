@@ -22,8 +22,8 @@ import click
 from motet.runtime.errors import MotetError
 
 COMMANDS = (
-    "compile", "run", "check", "bench", "inspect", "simulate", "explore", "targets", "schema",
-    "cache", "tune", "demo",
+    "compile", "run", "check", "bench", "inspect", "simulate", "explore", "schedule", "targets",
+    "schema", "cache", "tune", "demo",
 )  # fmt: skip
 INTERNAL_ERROR, INTERRUPTED = 70, 130
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from tvm import relax
 
-from motet.passes.names import merged_names
+from motet.passes.names import merged_names, names_of
 from motet.passes.op_kinds import label
 from motet.passes.scheduling.blocks import STATE_LIMIT, cut_blocks
 from motet.passes.scheduling.graph import OperatorGraph
@@ -45,7 +45,8 @@ class Unit:
     kind: its calls joined by "+", as reports have it. onnx_nodes: the nodes that it came from.
     bindings: of the entry function, in its order, views between them included; the last one
         is the result. signature: equal for units that compute alike. role: of what names it.
-    is_sum: whether it is elementwise work on the results of several units.
+    is_sum: whether it is elementwise work on the results of several units. title: how reports
+        name it, which is the ONNX node of what names it.
     """
 
     name: str
@@ -55,11 +56,7 @@ class Unit:
     signature: str
     role: Role
     is_sum: bool
-
-    @property
-    def title(self) -> str:
-        """How reports name it: the last of its ONNX nodes."""
-        return self.onnx_nodes[-1] if self.onnx_nodes else self.name
+    title: str
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def units_of(function: relax.Function, model: str) -> Units:
     parts = merged(values.computed)
     held = _bindings(values, parts)
     units = tuple(
-        _unit(f"{model}/{n}", part, bindings)
+        _unit(f"{model}/{n}", part, values.computed[part.anchor].binding, bindings)
         for n, (part, bindings) in enumerate(zip(parts, held, strict=True))
     )
     names = [unit.name for unit in units]
@@ -120,11 +117,18 @@ def units_of(function: relax.Function, model: str) -> Units:
     return Units(OperatorGraph.from_edges(names, edges), units)
 
 
-def _unit(name: str, part: Part, bindings: Sequence[relax.Binding]) -> Unit:
+def _unit(name: str, part: Part, anchor: relax.Binding, bindings: Sequence[relax.Binding]) -> Unit:
     calls = [binding.value for binding in bindings]
-    kind = "+".join(filter(None, map(_label, calls)))
-    names, signature = merged_names(calls), signature_of(bindings)
-    return Unit(name, kind, names, tuple(bindings), signature, part.role, part.is_sum)
+    return Unit(
+        name=name,
+        kind="+".join(filter(None, map(_label, calls))),
+        onnx_nodes=merged_names(calls),
+        bindings=tuple(bindings),
+        signature=signature_of(bindings),
+        role=part.role,
+        is_sum=part.is_sum,
+        title=next(reversed(names_of(anchor.value)), name),
+    )
 
 
 def _label(value: relax.Expr) -> str:

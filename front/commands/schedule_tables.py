@@ -1,0 +1,46 @@
+"""What ``motet schedule`` prints for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from motet.console import output, table
+from motet.scheduling import BlockCount, ModelCount
+
+COLUMNS = (
+    ">block", "ends with", ">operators", ">width", ">states", ">transitions", ">schedules",
+    ">transition bound",
+)  # fmt: skip
+EXACT_DIGITS = 15
+"""Longer numbers are rounded in tables; --json has every digit."""
+
+
+def print_counts(models: Sequence[ModelCount]) -> None:
+    """A table per model: a row per block, and the totals."""
+    for one in models:
+        rows = [_row(number, block) for number, block in enumerate(one.blocks)]
+        totals = one.totals
+        figures = [totals[key] for key in ("operators", "width", "states", "transitions")]
+        together = [*map(_number, figures), _number(totals["schedules"])]
+        output().print(table(_title(one), COLUMNS, [*rows, ["", "all", *together, ""]]))
+
+
+def _title(one: ModelCount) -> str:
+    bounds = [
+        text
+        for bound, text in ((one.r, f"at most {one.r} in a group"), (one.s, f"{one.s} groups"))
+        if bound is not None
+    ]
+    return f"{one.model}: stages of {', '.join(bounds) if bounds else 'all endings'}"
+
+
+def _row(number: int, block: BlockCount) -> list[str]:
+    figures = (block.operators, block.width, block.states, block.transitions, block.schedules)
+    return [str(number), block.ends_with, *map(_number, figures), f"{block.bound:.3g}"]
+
+
+def _number(figure: int | None) -> str:
+    if figure is None:
+        return "-"
+    text = str(figure)
+    return text if len(text) <= EXACT_DIGITS else f"{text[0]}.{text[1:4]}e{len(text) - 1}"

@@ -1,0 +1,212 @@
+"""``motet schedule --count``: tables, JSON and CSV, of models, specifications and bundles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from front_outcome import Motet, assert_plain, rows_of
+
+from motet.benchmarks.zoo import nasnet, randwire, registry
+from motet.benchmarks.zoo.building import GraphBuilder
+
+
+def write(path: Path, name: str, variant: str) -> Path:
+    onnx.save(registry.build(name, variant), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("schedule") / "fires.onnx", "squeezenet", "bypass@64")
+
+
+def counted(run_motet: Motet, *arguments: object) -> dict[str, Any]:
+    """What --json says of the one model."""
+    done = run_motet("schedule", *arguments, "--count", "--json")
+    assert (done.code, done.err) == (0, "")
+    (facts,) = json.loads(done.out)
+    return facts
+
+
+def figures(facts: dict[str, Any]) -> list[tuple[int, ...]]:
+    keys = ("operators", "width", "states", "transitions", "schedules")
+    return [tuple(block[key] for key in keys) for block in facts["blocks"]]
+
+
+# Operators, width, states, transitions and schedules of all endings, as the issue's papers' blocks
+# were recomputed.
+FIRE_BYPASS, FIRE_IDENTITY = (6, 3, 12, 60, 152), (5, 2, 6, 20, 24)
+INCEPTION_A, INCEPTION_B = (9, 4, 72, 1080, 69032), (6, 3, 16, 90, 264)
+INCEPTION_C, INCEPTION_E = (12, 4, 144, 3780, 5243136), (11, 6, 180, 5040, 4410136)
+NASNET_FIRST = (18, 8, 2200, 335331, 8839301008800)
+NASNET_REDUCTION = (19, 7, 1312, 171142, 7090682506752)
+RANDWIRE_16 = (17, 6, 235, 13398, 7873469440)
+RANDWIRE_32 = {
+    3: (33, 8, 4276, 2980514, 323445629346909384245248),
+    4: (33, 8, 5420, 3560808, 118464662394143512150016),
+}
+
+
+def test_squeezenets_fires(run_motet: Motet, squeezenet: Path) -> None:
+    facts = counted(run_motet, squeezenet)
+    found = figures(facts)
+    assert [block[0] for block in found] == [2, 6, 5, 6, 1, 5, 6, 5, 6, 1, 5, 2]
+    assert {block for block in found if block[0] == 6} == {FIRE_BYPASS}
+    assert {block for block in found if block[0] == 5} == {FIRE_IDENTITY}
+    assert facts["totals"]["operators"] == 50
+    assert facts["totals"]["schedules"] == 152**4 * 24**4 * 2 * 2
+    assert [block["ends_with"] for block in facts["blocks"]][:2] == ["features.2", "features.3.add"]
+
+
+def test_pruned_as_in_the_paper(run_motet: Motet, squeezenet: Path) -> None:
+    found = figures(counted(run_motet, squeezenet, "-r", 3, "-s", 8))
+    assert {block[3:] for block in found if block[0] == 6} == {(51, 138)}
+
+
+def test_inception(run_motet: Motet, tmp_path: Path) -> None:
+    path = write(tmp_path / "inception.onnx", "inception_v3", "@75")
+    facts = counted(run_motet, path)
+    found = figures(facts)
+    assert [block[0] for block in found] == [7, 9, 9, 9, 6, 12, 12, 12, 12, 8, 11, 11, 1]
+    assert facts["totals"]["operators"] == 119
+    assert found[1:5] == [INCEPTION_A] * 3 + [INCEPTION_B]
+    assert found[5:9] == [INCEPTION_C] * 4
+    assert found[10:12] == [INCEPTION_E] * 2
+    pruned = figures(counted(run_motet, path, "-r", 3, "-s", 8))
+    assert pruned[10][3:] == (4631, 4226508)
+
+
+def test_inception_with_batch_norm_has_the_same_blocks(run_motet: Motet, tmp_path: Path) -> None:
+    path = write(tmp_path / "inception.onnx", "inception_v3", "torchvision@75")
+    assert figures(counted(run_motet, path))[1:12:10] == [INCEPTION_A, INCEPTION_E]
+
+
+@pytest.fixture
+def few_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of the same structure that load in a second."""
+    monkeypatch.setattr(nasnet, "FILTERS", 8)
+    monkeypatch.setattr(nasnet, "STEM", 4)
+    monkeypatch.setitem(randwire.CHANNELS, "ws-154", 4)
+
+
+@pytest.mark.usefixtures("few_channels")
+def test_nasnets_cells(run_motet: Motet, tmp_path: Path) -> None:
+    path = write(tmp_path / "nasnet.onnx", "nasnet_a_large", "@33")
+    facts = counted(run_motet, path)
+    found = figures(facts)
+    sizes = [block[0] for block in found]
+    normal = [16] * 5
+    assert sizes == [1, 18, 21, 18, *normal, 19, 18, *normal, 19, 18, *normal, 2]
+    assert facts["totals"]["operators"] == 374
+    assert found[3] == found[10] == NASNET_FIRST
+    assert found[9] == found[16] == NASNET_REDUCTION
+
+
+@pytest.mark.usefixtures("few_channels")
+def test_randwires_first_stage(run_motet: Motet, tmp_path: Path) -> None:
+    path = write(tmp_path / "randwire.onnx", "randwire", "@32")
+    # The larger stages take seconds: with a moment's time the small blocks are counted alone.
+    done = run_motet("schedule", path, "--count", "--json", "--schedule-budget", 1.5)
+    (facts,) = json.loads(done.out)
+    found = figures(facts)
+    assert [block[:2] for block in found] == [(1, 1), (17, 6), (33, 8), (33, 8), (33, 7), (2, 1)]
+    assert found[1] == RANDWIRE_16
+    assert found[2][2:] == (None, None, None)
+    assert facts["totals"]["schedules"] is None
+    assert facts["blocks"][2]["transition_bound"] == pytest.approx((6.125 * 5.125 / 2) ** 8)
+    assert "3 blocks are not counted" in done.err
+    assert "--schedule-budget gives more time" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_channels")
+def test_randwires_larger_stages(run_motet: Motet, tmp_path: Path) -> None:
+    path = write(tmp_path / "randwire.onnx", "randwire", "@32")
+    found = figures(counted(run_motet, path, "--schedule-budget", 600))
+    assert found[2:4] == [RANDWIRE_32[3], RANDWIRE_32[4]]
+
+
+def test_table_and_csv_say_the_same(run_motet: Motet, squeezenet: Path) -> None:
+    table = run_motet("schedule", squeezenet, "--count")
+    rows = run_motet("schedule", squeezenet, "--count", "--csv")
+    assert_plain(table.out)
+    found = rows_of(rows.out)
+    assert [row["operators"] for row in found][:4] == ["2", "6", "5", "6"]
+    line = next(line for line in table.out.splitlines() if "features.3.add" in line)
+    shown = [part.strip() for part in line.split("│")]
+    assert shown == ["1", "features.3.add", "6", "3", "12", "60", "152", "216"]
+    assert rows_of(rows.out)[1]["schedules"] == "152"
+
+
+def test_a_wide_block_does_not_hang(run_motet: Motet, tmp_path: Path) -> None:
+    graph = GraphBuilder("wide", seed=0)
+    x = graph.input("x", (1, 4, 8, 8))
+    parts = [graph.conv(graph.conv(x, f"a{n}", 4, 1), f"b{n}", 4, 1) for n in range(40)]
+    onnx.save(graph.model(y=graph.concat(parts, "join")), tmp_path / "wide.onnx")
+    done = run_motet("schedule", "wide.onnx", "--count", "--json")
+    (block,) = json.loads(done.out)[0]["blocks"]
+    assert (block["operators"], block["width"], block["states"]) == (81, 40, None)
+    assert block["transition_bound"] == pytest.approx(((81 / 40 + 2) * (81 / 40 + 1) / 2) ** 40)
+    assert "too wide" in done.err
+
+
+def test_a_bundle_is_counted_as_the_model_it_was_compiled_from(
+    run_motet: Motet, tmp_path: Path
+) -> None:
+    graph = GraphBuilder("fork", seed=0)
+    x = graph.input("x", ("batch", 4, 8, 8))
+    trunk = graph.conv(x, "trunk", 4, 3)
+    parts = [graph.conv(trunk, f"branch{n}", 4, 1 + 2 * n) for n in range(2)]
+    small = graph.average_pool(parts[0], "pool", 3, 1)
+    onnx.save(graph.model(y=graph.add(small, parts[1], "join")), tmp_path / "fork.onnx")
+    assert run_motet("compile", "fork.onnx", "-o", "fork.motet").code == 0
+    model, bundle = counted(run_motet, "fork.onnx"), counted(run_motet, "fork.motet")
+    assert model == bundle
+    assert [block["operators"] for block in model["blocks"]] == [1, 4]
+    (tmp_path / "fork.onnx").write_bytes(b"another")
+    done = run_motet("schedule", "fork.motet", "--count")
+    assert done.code == 2
+    assert "is not the file that was compiled" in done.err
+
+
+def test_several_models_and_a_choice_of_one(run_motet: Motet, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        graph = GraphBuilder(name, seed=0)
+        x = graph.input("x", (1, 4, 8, 8))
+        onnx.save(graph.model(y=graph.relu(graph.conv(x, name, 4, 1), "r")), f"{name}.onnx")
+    Path("both.toml").write_text(
+        '[models.first]\npath = "one.onnx"\n[models.second]\npath = "two.onnx"\n'
+    )
+    done = run_motet("schedule", "both.toml", "--count", "--json")
+    assert [facts["model"] for facts in json.loads(done.out)] == ["first", "second"]
+    assert counted(run_motet, "both.toml", "--model", "second")["blocks"][0]["ends_with"] == "two"
+    done = run_motet("schedule", "both.toml", "--model", "third", "--count")
+    assert done.code == 2
+    assert "no model 'third'; its models are first, second" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.onnx"], "there is no such file"),
+        (["none.motet"], "cannot open the bundle none.motet"),
+    ],
+)
+def test_mistakes_are_told(run_motet: Motet, arguments: list[str], message: str) -> None:
+    done = run_motet("schedule", *arguments, "--count")
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_equal_operators_count_as_often_as_they_are_written(
+    run_motet: Motet, tmp_path: Path
+) -> None:
+    graph = GraphBuilder("twice", seed=0)
+    x = graph.relu(graph.conv(graph.input("x", (1, 4, 8, 8)), "trunk", 4, 1), "r")
+    pools = [graph.average_pool(x, f"pool{n}", 3, 1) for n in range(2)]
+    onnx.save(graph.model(y=graph.concat(pools, "join")), "twice.onnx")
+    assert figures(counted(run_motet, "twice.onnx"))[1][0] == 3
