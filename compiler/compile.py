@@ -268,6 +268,7 @@ def _entry(spec: ModelSpec, model: ImportedModel) -> ModelEntry:
         deadline_ms=spec.deadline_ms,
         priority=spec.priority,
         after=spec.after,
+        probability=spec.probability,
         wires=dict(sorted(spec.inputs.items())),
         fixed={
             name: FixedInput(array.dtype.name, array.shape, array.tobytes())

@@ -129,19 +129,22 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rate_hz: Annotated[
         Positive | None,
         Meta(
-            description="Runs per second, in Hz, in simulate --seconds; back to back where absent."
+            description="Runs per second, in Hz, in simulate --duration; where absent those of the"
+            " models that it follows, or back to back."
         ),
     ] = None
     deadline_ms: Annotated[
         Positive | None,
-        Meta(description="Latest end after a run's release, in milliseconds; none where absent."),
+        Meta(
+            description="Latest end after a run's release, in milliseconds; the period where absent."
+        ),
     ] = None
     priority: Annotated[
         int,
         Meta(
             ge=-1000,
             le=1000,
-            description="Larger goes first where models share an array, in simulate --seconds.",
+            description="Larger goes first where models share a machine, by the policy priority.",
         ),
     ] = 0
     after: Annotated[
@@ -154,6 +157,15 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " model.output; implies the order."
         ),
     ] = field(default_factory=dict)
+    probability: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="How likely a run of the models before this one asks for one of it, in"
+            " simulate --duration; below 1 it needs after or inputs.",
+        ),
+    ] = 1.0
 
     def __post_init__(self) -> None:
         if isinstance(self.path, os.PathLike):

@@ -32,6 +32,7 @@ def validate(spec: BundleSpec, source: str = DEFAULT_SOURCE, base: Path | None =
         check(model, ModelSpec, keys.child("models").child(model.name))
     check(spec, BundleSpec, keys)
     _check_references(spec, keys)
+    _check_chances(spec, keys)
     run_order(spec, source)
     _check_files(spec, keys, base)
 
@@ -102,6 +103,16 @@ def _check_references(spec: BundleSpec, keys: Keys) -> None:
                     f'no model "{name}" in this bundle{suggestion(name, known)};'
                     f" its models: {', '.join(known)}"
                 )
+
+
+def _check_chances(spec: BundleSpec, keys: Keys) -> None:
+    """A probability is that of following another model."""
+    for model in spec.models:
+        if model.probability < 1 and not (model.after or model.inputs):
+            raise keys.child("models").child(model.name).child("probability").error(
+                f"{model.probability:g} is the chance that a run follows another model's:"
+                " give after or inputs, or leave it out"
+            )
 
 
 def _check_files(spec: BundleSpec, keys: Keys, base: Path | None) -> None:

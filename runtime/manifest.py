@@ -70,6 +70,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
     deadline_ms: float | None = None
     priority: int = 0
     after: tuple[str, ...] = ()
+    probability: float = 1.0
     wires: dict[str, str] = {}
     input_ports: tuple[Port, ...] = ()
     output_ports: tuple[Port, ...] = ()

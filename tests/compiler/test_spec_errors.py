@@ -48,12 +48,17 @@ def message_of(text: str, *assignments: str) -> str:
         (
             MODEL + "rate = 30",
             'models.faces.rate: unknown key (did you mean "rate_hz"?); allowed keys: path, shapes,'
-            " values, rate_hz, deadline_ms, priority, after, inputs",
+            " values, rate_hz, deadline_ms, priority, after, inputs, probability",
         ),
         (
             MODEL + "name = 'x'",
             "models.faces.name: unknown key; allowed keys: path, shapes, values, rate_hz,"
-            " deadline_ms, priority, after, inputs",
+            " deadline_ms, priority, after, inputs, probability",
+        ),
+        (
+            MODEL + "probability = 0.5",
+            "models.faces.probability: 0.5 is the chance that a run follows another model's: give"
+            " after or inputs, or leave it out",
         ),
         (
             "[model.faces]\npath = 'faces.onnx'",
