@@ -136,7 +136,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deadline_ms: Annotated[
         Positive | None,
         Meta(
-            description="Latest end after a run's release, in milliseconds; the period where absent."
+            description="Latest end after a run's release, in milliseconds; its period where"
+            " absent."
         ),
     ] = None
     priority: Annotated[

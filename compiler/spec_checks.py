@@ -109,7 +109,8 @@ def _check_chances(spec: BundleSpec, keys: Keys) -> None:
     """A probability is that of following another model."""
     for model in spec.models:
         if model.probability < 1 and not (model.after or model.inputs):
-            raise keys.child("models").child(model.name).child("probability").error(
+            place = keys.child("models").child(model.name).child("probability")
+            raise place.error(
                 f"{model.probability:g} is the chance that a run follows another model's:"
                 " give after or inputs, or leave it out"
             )
