@@ -6,7 +6,8 @@ used up or everything was measured. What is measured is kept at once, so a run t
 stopped goes on where it was.
 
 The clock of a machine drifts: with every few points the point that compiling would choose
-without measurements is run again, and the new times are scaled by what it has changed.
+without measurements is run again, and the new times are scaled by what it has changed. It is
+there twice, as two kernels: by what their times differ is how much chance there is in a time.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from motet.targets.host.choosing import Chooser
 from motet.targets.host.cost_model.dataset import Sample
 from motet.targets.host.cost_model.features import Situation
-from motet.targets.host.cost_model.measure import Candidates, Measurer
+from motet.targets.host.cost_model.measure import Measurer
 from motet.targets.host.cost_model.model import CostModel
+from motet.targets.host.cost_model.prepared import Candidates
 from motet.targets.host.cost_model.unit_builders import measurable
 from motet.targets.host.machine import Caches, Machine
 from motet.targets.host.space import Family, Point, Problem

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from motet.benchmarks import cost_model
-from motet.benchmarks.cost_model_problems import layers_of, problem_of, problems
-from motet.targets.host.cost_model.dataset import read_lines, unpacked
+from motet.benchmarks import cost_model, cost_model_collecting
+from motet.benchmarks.cost_model_convolutions import layers_of, problem_of
+from motet.benchmarks.cost_model_problems import problems
+from motet.targets.host.cost_model.dataset import DataSet, merged, read_lines, unpacked
 from motet.targets.host.cost_model.model import DATA_FILE, MODEL_FILE, CostModel
 from motet.targets.host.cost_model.unit_builders import measurable, unit_of
 from motet.targets.host.families import families
@@ -23,7 +24,7 @@ def test_problems_are_fair_samples_of_every_family() -> None:
     assert len(set(found)) == len(found)
     for part in (found[:80], found):
         assert {problem.family for problem in part} == set(known)
-    for problem in found[:40]:
+    for problem in found[:60]:
         assert measurable(problem)
         assert len(known[problem.family].points(problem, machine)) >= 1
         assert unit_of(problem).function.params
@@ -50,16 +51,25 @@ def test_collecting_goes_on_and_is_trained_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = [p for p in problems(LANES) if p.family == "pool" and p["height"] <= 14][:3]
-    monkeypatch.setattr(cost_model, "problems", lambda lanes: few)
-    monkeypatch.setattr(cost_model, "_BATCH_KERNELS", 1)
-    out, run = tmp_path / "points.jsonl", CliRunner()
+    monkeypatch.setattr(cost_model_collecting, "problems", lambda lanes: few)
+    monkeypatch.setattr(cost_model_collecting, "BATCH_KERNELS", 1)
+    folder, out, run = tmp_path / "kernels", tmp_path / "points.jsonl", CliRunner()
+    where = ["--folder", str(folder), "--minutes", "0"]
     for expected in (1, 2, 3, 3):
-        done = run.invoke(cost_model.main, ["collect", "--out", str(out), "--minutes", "0"])
+        done = run.invoke(cost_model.main, ["compile", *where, "--jobs", "1"])
+        assert done.exit_code == 0, done.output
+        assert len(list(folder.glob("*.json"))) == expected
+    for expected in (1, 2, 3, 4):
+        done = run.invoke(cost_model.main, ["collect", *where, "--out", str(out)])
         assert done.exit_code == 0, done.output
         assert len(read_lines(out).samples) == expected
-    done = run.invoke(cost_model.main, ["train", str(out), "--folder", str(tmp_path)])
+    assert [sample.problem for sample in read_lines(out).samples] == [*few, few[0]]
+    done = run.invoke(cost_model.main, ["noise", str(out)])
     assert done.exit_code == 0, done.output
-    assert unpacked((tmp_path / DATA_FILE).read_bytes()).rows == read_lines(out).rows
+    done = run.invoke(cost_model.main, ["train", str(out), "--to", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    data = DataSet(read_lines(out).host, merged(read_lines(out).samples))
+    assert unpacked((tmp_path / DATA_FILE).read_bytes()).rows == data.rows
     model = CostModel.from_content((tmp_path / MODEL_FILE).read_bytes())
     assert not model.forests  # three operators say nothing
     done = run.invoke(cost_model.main, ["report", "--files", str(out), "--json"])

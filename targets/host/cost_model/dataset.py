@@ -73,6 +73,22 @@ class DataSet:
         return sum(len(sample.points) for sample in self.samples)
 
 
+def merged(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """One sample for each problem and number of threads: the least time of every point.
+
+    Only what disturbs a measurement makes it longer.
+    """
+    found: dict[tuple[Problem, int], dict[Point, float]] = {}
+    for sample in samples:
+        times = found.setdefault((sample.problem, sample.threads), {})
+        for point, seconds in zip(sample.points, sample.seconds, strict=True):
+            times[point] = min(seconds, times.get(point, seconds))
+    return tuple(
+        Sample(problem, threads, tuple(times), tuple(times.values()))
+        for (problem, threads), times in found.items()
+    )
+
+
 def host_of(data: dict[str, Any]) -> Host:
     """What ``asdict`` made of a host."""
     return Host(**{**data, "caches": Caches(**data["caches"])})

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +19,13 @@ import msgspec
 
 from motet.targets.host.build import c_compiler, link
 from motet.targets.host.cost_model.dataset import Sample
-from motet.targets.host.cost_model.stopwatch import Argument, Contest, Request
+from motet.targets.host.cost_model.prepared import Candidates, Prepared
+from motet.targets.host.cost_model.stopwatch import Contest, Request
 from motet.targets.host.cost_model.units import arguments_of, kernel_of
 from motet.targets.host.kernel_cache import KernelCache
 from motet.targets.host.kernel_objects import KernelObjects
 from motet.targets.host.lower_unit import LoweredUnit
 from motet.targets.host.machine import Machine
-from motet.targets.host.space import Point, Problem
 
 CONTEST_SECONDS = 1.0
 """When a problem's rounds stop; every point has been run four times by then at least."""
@@ -38,14 +37,6 @@ _PROGRAM = (
     "from motet.targets.host.cost_model.stopwatch import serve; serve()"
 )
 Warn = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """A problem and the points of it to measure."""
-
-    problem: Problem
-    points: tuple[Point, ...]
 
 
 class Measurer:
@@ -88,16 +79,26 @@ class Measurer:
         Raises ``EnvironmentLackError`` where no C compiler can be run, ``CompileError`` where
         a process that compiles died.
         """
+        return self.run(self.prepared(batch, seconds), threads)
+
+    def prepared(self, batch: Sequence[Candidates], seconds: float = CONTEST_SECONDS) -> Prepared:
+        """The kernels of ``batch``, ready to be timed; the next library takes its place.
+
+        Raises what ``measure`` does.
+        """
         c_compiler()
         lowered = [self._lowered(candidates) for candidates in batch]
-        library = self.library(lowered)
-        contests = [
+        contests = tuple(
             _contest(c, n, k, seconds) for n, (c, k) in enumerate(zip(batch, lowered, strict=True))
-        ]
-        found = self.timed(library, threads, contests)
+        )
+        return Prepared(tuple(batch), contests, self.library(lowered))
+
+    def run(self, prepared: Prepared, threads: int) -> list[Sample | None]:
+        """Times of what was prepared, here or by another process."""
+        found = self.timed(prepared.library, threads, prepared.contests)
         return [
             None if times is None else Sample(c.problem, threads, c.points, tuple(times))
-            for c, times in zip(batch, found, strict=True)
+            for c, times in zip(prepared.batch, found, strict=True)
         ]
 
     def _lowered(self, candidates: Candidates) -> list[LoweredUnit]:
@@ -165,10 +166,7 @@ def _contest(
 ) -> Contest:
     named = {}
     for index, kernel in enumerate(kernels):
-        arguments = arguments_of(candidates.problem, kernel)
-        named[Measurer.symbol(number, index)] = tuple(
-            Argument(a.shape, a.dtype, a.weight) for a in arguments
-        )
+        named[Measurer.symbol(number, index)] = tuple(arguments_of(candidates.problem, kernel))
     return Contest(named, seconds)
 
 

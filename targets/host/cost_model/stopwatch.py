@@ -3,7 +3,7 @@
 It reads a request (JSON, one line) from standard input and answers a line per problem of it.
 The kernels of a problem are run in turns, so that what disturbs the machine for a while
 disturbs all of them; the minimum counts. Those that are far from the best after a few rounds
-are not run again.
+pause, and are run again at the end: a disturbance may have been longer than the few rounds.
 
 As in a network, a kernel finds its input where the operator before left it and its weights
 outside the caches of its core: inputs and outputs are the same memory every time, weights are
@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -32,17 +33,24 @@ _SLOTS = 128
 _ALIGNMENT = 64
 _SAMPLE_SECONDS = 40e-6
 """A sample is as many calls as take this long: the clock and the call cost about 1 us."""
-_FIRST_ROUNDS = 3
-_ROUNDS = 15
+_OPEN_ROUNDS = 5
+"""Of all kernels, at the beginning and at the end."""
+_CLOSE_ROUNDS = 30
+"""Between, of those within ``_PROMISING`` of the best."""
 _PROMISING = 1.25
 
 
 class Argument(msgspec.Struct, frozen=True, array_like=True):
-    """A tensor that a kernel is called with."""
+    """A tensor that a kernel is called with; weight: a constant of a network.
+
+    content: of a weight whose values the kernel goes by (counts, places), its bytes, compressed
+    by zlib; any values do elsewhere.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     weight: bool
+    content: bytes = b""
 
 
 class Contest(msgspec.Struct, frozen=True):
@@ -73,7 +81,9 @@ class _Memory:
         start = -raw.ctypes.data % _ALIGNMENT
         array = raw[start : raw.size - (_ALIGNMENT - start)].view(dtype)
         block = self._random.standard_normal(4096) * 0.1
-        array[...] = np.resize(block if np.dtype(dtype).kind == "f" else block * 40, array.shape)
+        if np.dtype(dtype).kind != "f":
+            block = (block * 400).astype(np.int64)  # wraps around where it is of no sign
+        array[...] = np.resize(block.astype(dtype), array.shape)
         return array
 
     def weights(self, shape: Sequence[int], dtype: str) -> list[Any]:
@@ -87,6 +97,23 @@ class _Memory:
         slots = max(1, min(_SLOTS, pool.size // max(size, 1)))
         starts = [(pool.size - size) * i // max(slots - 1, 1) // step * step for i in range(slots)]
         return [_tensor(pool[start : start + size].reshape(shape)) for start in starts]
+
+    def places(self, number: int, argument: Argument, kernels: int) -> list[Any]:
+        """Where argument ``number`` of one of ``kernels`` is read from or written to."""
+        if argument.content:
+            return self.copies(argument, kernels)
+        if argument.weight:
+            return self.weights(argument.shape, argument.dtype)
+        return [self.activation(number, argument.shape, argument.dtype)]
+
+    def copies(self, argument: Argument, kernels: int) -> list[Any]:
+        """The argument's content in several places, which share a pool with other kernels'."""
+        content = np.frombuffer(zlib.decompress(argument.content), argument.dtype)
+        count = max(1, min(_SLOTS, POOL_BYTES // kernels // max(content.nbytes, 1)))
+        step = -(-content.nbytes // _ALIGNMENT) * _ALIGNMENT // content.itemsize
+        pool = self._filled(count * step, argument.dtype).reshape(count, step)
+        pool[:, : content.size] = content
+        return [_tensor(copy[: content.size].reshape(argument.shape)) for copy in pool]
 
     def activation(self, number: int, shape: Sequence[int], dtype: str) -> Any:
         """Argument ``number`` of the kernels of a problem."""
@@ -107,19 +134,15 @@ def _tensor(array: Any) -> Any:
 class _Runner:
     """Calls one kernel, with other weights every time.
 
-    turns: counts the calls of all kernels that compete, so that none reads weights which
+    turns: counts the calls of all ``kernels`` that compete, so that none reads weights which
     another has just brought into the caches.
     """
 
     def __init__(
         self, function: Callable[..., Any], arguments: Sequence[Argument], memory: _Memory,
-        turns: Iterator[int],
+        turns: Iterator[int], kernels: int,
     ) -> None:  # fmt: skip
-        choices = [
-            memory.weights(a.shape, a.dtype) if a.weight
-            else [memory.activation(number, a.shape, a.dtype)]
-            for number, a in enumerate(arguments)
-        ]  # fmt: skip
+        choices = [memory.places(number, a, kernels) for number, a in enumerate(arguments)]
         places = max(map(len, choices))
         self._sets = [tuple(c[i % len(c)] for c in choices) for i in range(places)]
         self._turns, self._function = turns, function
@@ -140,23 +163,28 @@ class _Runner:
         self.best = min(self.best, self._timed(self.repeats))
 
 
+def _rounds(runners: Sequence[_Runner], count: int, end: float) -> None:
+    """``count`` samples of each, in turns; one at least, whatever time it is."""
+    for number in range(count):
+        if number and time.perf_counter() > end:
+            break
+        for runner in runners:
+            runner.sample()
+
+
 def _contest(library: KernelLibrary, contest: Contest, memory: _Memory) -> list[float]:
     """Seconds of every kernel, in the order of the request."""
     memory.forget_activations()
     started, turns = time.perf_counter(), count()
     runners = [
-        _Runner(library.function(symbol), arguments, memory, turns)
+        _Runner(library.function(symbol), arguments, memory, turns, len(contest.kernels))
         for symbol, arguments in contest.kernels.items()
     ]
-    left = runners
-    for number in range(_ROUNDS):
-        if number >= 1 and time.perf_counter() - started > contest.seconds:
-            break
-        for runner in left:
-            runner.sample()
-        if number + 1 >= _FIRST_ROUNDS:
-            best = min(runner.best for runner in runners)
-            left = [runner for runner in left if runner.best <= _PROMISING * best]
+    end = started + contest.seconds
+    _rounds(runners, _OPEN_ROUNDS, end)
+    best = min(runner.best for runner in runners)
+    _rounds([r for r in runners if r.best <= _PROMISING * best], _CLOSE_ROUNDS, end)
+    _rounds(runners, _OPEN_ROUNDS, end)
     return [runner.best for runner in runners]
 
 

@@ -28,8 +28,6 @@ from motet.targets.host.space import Problem
 from motet.targets.operators.attention import Attention, attention
 from motet.targets.operators.recurrence import Recurrence, recurrence
 
-__all__ = ["Unit", "measurable", "unit_of"]
-
 
 def unit_of(problem: Problem) -> Unit:
     """The unit that asks for ``problem``; ``SpecError`` for one that is not ``measurable``."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tvm import relax
 
 from motet.targets.host.blocked import blocked_layout
@@ -54,7 +55,16 @@ def blocked_conv_integer(problem: Problem) -> Unit:
     x, weights, outs = _shapes(p, channels, block_in)
     function = unit_function([x, weights, outs, outs], ["uint8", "int8", "int32", "float32"], build)
     known = frozenset({1, 2, 3} if p["constant"] else {2, 3})
-    return Unit(function, known, KernelOptions())
+    # Which fours of channels are summed together depends on their weights (``chains``).
+    values = {1: _typical(weights)} if dict(p.sizes).get("group") == FOURS.size else {}
+    return Unit(function, known, KernelOptions(), values)
+
+
+def _typical(shape: Sequence[int | str]) -> NDArray[np.int8]:
+    """Normal weights of 7 bits, with as many deviations to the largest as a channel has."""
+    drawn = np.random.default_rng(0).standard_normal(4093) * (63 / 3.5)
+    size = int(np.prod([int(d) for d in shape]))
+    return np.resize(np.clip(np.rint(drawn), -63, 63).astype(np.int8), size).reshape(shape)
 
 
 def _channels_and_block(problem: Problem) -> tuple[int, int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from numpy.typing import NDArray
 from tvm import relax, tirx
 
 from motet.targets.host.options import KernelOptions
@@ -18,12 +19,13 @@ SYMBOLIC = -1
 @dataclass(frozen=True)
 class Unit:
     """function: the unit. weights: parameters that a network has as constants. options: what
-    the kernel is lowered with.
+    the kernel is lowered with. values: of weights by which the kernel goes, not only computes.
     """
 
     function: relax.Function
     weights: frozenset[int]
     options: KernelOptions
+    values: Mapping[int, NDArray[Any]] = field(default_factory=dict)
 
 
 def unit_function(

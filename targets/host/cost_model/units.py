@@ -5,12 +5,14 @@ That a unit asks for exactly the problem it was made from is checked whenever on
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
+from motet.targets.host.cost_model.stopwatch import Argument
 from motet.targets.host.cost_model.unit_builders import unit_of
+from motet.targets.host.cost_model.unit_function import Unit
 from motet.targets.host.loops import constant_of
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
@@ -22,15 +24,6 @@ _EXTENTS = {
 }  # fmt: skip
 """What a symbolic extent is when a kernel is measured: one image, and what matrix products
 and attention are made for where their sizes are open."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An argument of a kernel; ``weight`` where a network has it as a constant."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    weight: bool = False
 
 
 def kernel_of(problem: Problem, point: Point, machine: Machine) -> LoweredUnit:
@@ -55,13 +48,22 @@ def problems_into(found: list[Problem]) -> Iterator[list[Problem]]:
         yield found
 
 
-def arguments_of(problem: Problem, lowered: LoweredUnit) -> list[Tensor]:
-    """Shapes of the kernel's arguments, inputs before outputs."""
-    weights = unit_of(problem).weights
+def arguments_of(problem: Problem, lowered: LoweredUnit) -> list[Argument]:
+    """The kernel's arguments, inputs before outputs."""
+    unit = unit_of(problem)
     return [
-        Tensor(tuple(_extent(d) for d in param.shape), str(param.dtype), number in weights)
+        Argument(
+            tuple(_extent(d) for d in param.shape), str(param.dtype), number in unit.weights,
+            _content(unit, lowered, number),
+        )
         for number, param in enumerate(lowered.func.params)
-    ]
+    ]  # fmt: skip
+
+
+def _content(unit: Unit, lowered: LoweredUnit, number: int) -> bytes:
+    if number not in unit.values:
+        return b""
+    return zlib.compress(lowered.packings[number](unit.values[number]).tobytes(), 1)
 
 
 def _extent(dimension: Any) -> int:

@@ -19,6 +19,7 @@ from motet.targets.host.cost_model import training
 from motet.targets.host.cost_model.dataset import (
     DataSet,
     Sample,
+    merged,
     packed,
     read_lines,
     sample_line,
@@ -27,8 +28,10 @@ from motet.targets.host.cost_model.dataset import (
 )
 from motet.targets.host.cost_model.features import Situation, described
 from motet.targets.host.cost_model.learning import fold_of, train
-from motet.targets.host.cost_model.measure import Candidates, Measurer
+from motet.targets.host.cost_model.measure import Measurer
 from motet.targets.host.cost_model.model import CostModel, shipped_data, shipped_model
+from motet.targets.host.cost_model.noise import Noise, noise_of
+from motet.targets.host.cost_model.prepared import Candidates, keep, kept
 from motet.targets.host.cost_model.report import report, spearman
 from motet.targets.host.cost_model.stopwatch import Argument, Contest
 from motet.targets.host.cost_model.units import kernel_of
@@ -122,6 +125,29 @@ def test_lines_of_measurements(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(SpecError, match="nothing"):
         read_lines(path)
+
+
+def test_the_least_of_several_times_counts() -> None:
+    problem, points = Problem.of("f", n=1), tuple(Point.of(a=i) for i in range(3))
+    first = Sample(problem, 1, points, (3.0, 1.0, 2.0))
+    again = Sample(problem, 1, points[::-1], (4.0, 3.0, 2.0))
+    other = Sample(problem, 2, points[:1], (9.0,))
+    assert merged([first, other, again]) == (
+        Sample(problem, 1, points, (2.0, 1.0, 2.0)), other,
+    )  # fmt: skip
+
+
+def test_noise_is_what_two_measurements_differ_by() -> None:
+    points = tuple(Point.of(a=i) for i in range(3))
+    once = Sample(Problem.of("f", n=1), 1, points, (1.0, 1.1, 2.0))
+    assert noise_of([once]) is None
+    quieter = Sample(once.problem, 1, points, (0.5, 0.55, 1.0))  # all alike: the clock's speed
+    assert noise_of([once, quieter]) == Noise(1, 0, 0, 0, 0)
+    other = Sample(once.problem, 1, points, (1.2, 1.0, 2.0))
+    found = noise_of([once, other])
+    assert found is not None
+    assert found.median_difference == pytest.approx(0.1)
+    assert found.median_regret == pytest.approx(0.15)  # 1.2 / 1.0 and 1.1 / 1.0
 
 
 def test_a_model_learns_to_choose(measured: DataSet) -> None:
@@ -302,6 +328,22 @@ def test_kernels_are_timed_and_a_crash_ends_nothing() -> None:
         assert measurer.timed(library, 1, [wrong, wrong]) == [None, None]
         assert measurer.measure(batch[:1], threads=2, seconds=0.05) != [None]
     assert len(warnings) == 2
+
+
+def test_kernels_are_compiled_at_one_time_and_measured_at_another(tmp_path: Path) -> None:
+    machine, family, problem = native_machine(), families()["blocked_conv"], convolution()
+    batch = [Candidates(problem, tuple(family.points(problem, machine)[:2]))]
+    assert list(kept(tmp_path / "none")) == []
+    with Measurer(machine, jobs=1) as measurer:
+        keep(measurer.prepared(batch, 0.01), tmp_path / "kernels", "0")
+    (tmp_path / "kernels" / "1.part").write_text("of a run that was stopped")
+    (again,) = kept(tmp_path / "kernels")
+    assert list(again.batch) == batch
+    with Measurer(machine) as measurer:
+        (found,) = measurer.run(again, 1)
+    assert found is not None
+    assert found.points == batch[0].points
+    assert 0 < min(found.seconds) <= max(found.seconds) < 0.1
 
 
 def test_the_shipped_model_ranks_in_milliseconds() -> None:

@@ -29,7 +29,6 @@ from motet.targets.host.options import KernelOptions
 from motet.targets.host.space import Family, Nest, Point, Problem, choose
 from motet.targets.host.stages import Stage, StagedFunction
 
-
 # Measured: where Winograd pays by arithmetic, the best direct point took 1.4 times as long and
 # more, and points beyond these were never more than a few hundredths ahead of the others.
 _MOST_TILED, _FEW_DIRECT, _FEW_TILED = 20, 8, 12
