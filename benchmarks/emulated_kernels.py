@@ -39,6 +39,8 @@ OWN_LIBRARIES = (
 _CPUS = ("x86-64-v3", "x86-64-v3-vnni", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-bf16")
 _NEW = ("x86-64-v3-vnni", "x86-64-v4-bf16")
 """What Bochs emulates from 3.0 on."""
+_NEWEST = {"sapphire_rapids": "x86-64-v4-bf16", "corei7_icelake_u": "x86-64-v4-vnni"}
+"""What the emulated CPUs have."""
 _SETTINGS = "_hypothesis_internal_use_settings"
 """Where hypothesis keeps a test's settings, which may ask for more examples than time allows."""
 
@@ -52,6 +54,8 @@ class EmulatedRuns:
         self.emulator, self.examples, self.runs = emulator, examples, Counter[str]()
         self.machine = chosen = machine.machine_for(cpu)
         machine.native_machine = lambda: chosen
+        newest = machine.machine_for(_NEWEST[emulator.model]).required_features
+        machine.cpu_flags = lambda: frozenset((*newest, *chosen.required_features))
 
     def pytest_collection_modifyitems(self, items: Sequence[Any]) -> None:
         """Test modules, and with them the runner, are there."""

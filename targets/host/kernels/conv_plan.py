@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from tvm import tirx
 
 from motet.targets.host.kernels.conv_geometry import Convolution
-from motet.targets.host.kernels.pairs import pair_product
-from motet.targets.host.kernels.tile import Tile, choose_tile
+from motet.targets.host.kernels.tile import Tile, choose_tile, with_pairs
 from motet.targets.host.loops import (
     Expr,
     constant_of,
@@ -73,7 +72,7 @@ def make_plan(conv: Convolution, machine: Machine) -> Plan:
     span = constant_of(conv.row_span(conv.outputs[0])) or 10_000
     tile = choose_tile(machine, conv.dtype, conv.oc, span)
     if conv.paired:
-        tile = replace(tile, multiply=pair_product(machine, tile.lanes))
+        tile = with_pairs(tile, machine)
     plane = constant_of(conv.plane)
     local = (
         conv.groups > 1 and not conv.direct and plane is not None

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
+from motet.targets.host.kernels.pairs import pair_product, pair_sum
 from motet.targets.host.loops import (
     Expr,
     Stmt,
@@ -53,6 +54,13 @@ class Tile:
         if self.accumulate is not None:
             return self.accumulate(total, left, right)
         return total + self.multiply(left, right)
+
+
+def with_pairs(tile: Tile, machine: Machine) -> Tile:
+    """``tile`` whose operands hold pairs of int16."""
+    if machine.multiplies_bytes:
+        return replace(tile, accumulate=pair_sum(machine, tile.lanes))
+    return replace(tile, multiply=pair_product(machine, tile.lanes))
 
 
 def lanes_of(machine: Machine, dtype: str) -> int:

@@ -12,7 +12,9 @@ from tvm import relax
 from motet.targets.host.kernels import pairs
 from motet.targets.host.machine import Machine, cpu_flags, machine_for
 
-LEVELS = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "portable"]
+LEVELS = [
+    "x86-64-v2", "x86-64-v3", "x86-64-v3-vnni", "x86-64-v4", "x86-64-v4-vnni", "portable",
+]  # fmt: skip
 
 
 @pytest.fixture(params=LEVELS)
@@ -20,6 +22,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Each level that this CPU has, and the form without an instruction for pairs."""
     if request.param == "portable":
         monkeypatch.setattr(pairs, "_INTRINSICS", {})
+        monkeypatch.setattr(pairs, "_SUMS", {})
         return machine_for("native")
     level = machine_for(request.param)
     if not cpu_flags().issuperset(level.required_features):
@@ -58,6 +61,19 @@ def test_product(left, right, shapes, constant: bool, machine: Machine, tmp_path
     want = np.matmul(a.astype(np.int64), b.astype(np.int64)).astype(np.int32)
     options = {"shapes": shapes, "machine": machine}
     (y,) = run_unit(tmp_path, product, [a, b], [want], (1,) if constant else (), **options)
+    np.testing.assert_array_equal(y, want)
+
+
+@pytest.mark.parametrize("depth", [3, 1024, 1031])
+@pytest.mark.parametrize("dtypes", [("uint8", "int8"), ("int8", "int8"), ("uint8", "int16")])
+def test_sums_of_extremes(depth: int, dtypes: tuple[str, str], machine: Machine, tmp_path: Path):
+    rng = np.random.default_rng(depth)
+    a, b = (rng.choice([-128, 127], shape) for shape in ((9, depth), (depth, 35)))
+    a = (a + 128 if dtypes[0] == "uint8" else a).astype(dtypes[0])
+    a[0], b[:, 0], b[:, 1] = a.max(), -128, 127
+    b = b.astype(dtypes[1])
+    want = (a.astype(np.int64) @ b.astype(np.int64)).astype(np.int32)
+    (y,) = run_unit(tmp_path, product, [a, b], [want], (1,), machine=machine)
     np.testing.assert_array_equal(y, want)
 
 

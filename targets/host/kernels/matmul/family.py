@@ -31,8 +31,8 @@ from motet.targets.host.kernels.operand import (
     find_operand,
     operand_buffers,
 )
-from motet.targets.host.kernels.pairs import pair_product, pair_sum, takes_pairs
-from motet.targets.host.kernels.tile import Tile, lanes_of
+from motet.targets.host.kernels.pairs import takes_pairs
+from motet.targets.host.kernels.tile import Tile, lanes_of, with_pairs
 from motet.targets.host.loops import Buffer, Stmt, constant_of, seq
 from motet.targets.host.machine import Machine
 from motet.targets.host.options import KernelOptions
@@ -117,8 +117,4 @@ def _multiplying(tile: Tile, form: Form, machine: Machine) -> Tile:
         return replace(tile, accumulate=added_dots)
     if form is Form.BYTES:
         return replace(tile, accumulate=dot_sum(tile.lanes))
-    if form is Form.PLAIN:
-        return tile
-    if machine.multiplies_bytes:
-        return replace(tile, accumulate=pair_sum(machine, tile.lanes))
-    return replace(tile, multiply=pair_product(machine, tile.lanes))
+    return with_pairs(tile, machine) if form is Form.PAIRS else tile
