@@ -84,14 +84,16 @@ def step_mapping(
     resident: places of the tensors that lie in scratchpads.
     scratchpad_words: what its tiles may take of each pod's scratchpad.
     constraints: by step name, fields of ``Mapping`` that are given.
-    pods: those that may be used, from 0 on; default all.
+    pods: those that may be used, neighbours; default all.
 
     Raises ``CompileError`` where nothing fits.
     """
     given = (step, workload, description, number_format)
     pins = constraints_of(constraints, step.name)
     if isinstance(step.layer, (Convolution, MatrixProduct, TransposedConvolution)):
-        options = [_product, _spatial] if _may_be_spatial(step, description, pins) else [_product]
+        options = (
+            [_product, _spatial] if _may_be_spatial(step, description, pins, pods) else [_product]
+        )
         if pins.get("dataflow") == SPATIAL and len(options) > 1:
             options = [_spatial]
     else:
@@ -108,9 +110,11 @@ def step_mapping(
     return min(found, key=lambda priced: priced.cycles)
 
 
-def _may_be_spatial(step: Step, description: ArrayDescription, pins: Pins) -> bool:
+def _may_be_spatial(
+    step: Step, description: ArrayDescription, pins: Pins, pods: range | None
+) -> bool:
     is_depthwise = isinstance(step.layer, Convolution) and step.layer.is_depthwise
-    offered = SPATIAL in description.pods[0].dataflows
+    offered = SPATIAL in description.pod(_of_one_kind(description, pins, pods).start).dataflows
     return is_depthwise and offered and pins.get("dataflow", SPATIAL) == SPATIAL
 
 
@@ -143,7 +147,7 @@ def _product(
 
 
 def _by(chooser: Callable[..., Mapping]) -> Callable[..., Priced]:
-    """The option of a family that is mapped to pods of the first kind."""
+    """The option of a family that is mapped to pods of one kind."""
 
     def option(
         step: Step,
@@ -156,16 +160,31 @@ def _by(chooser: Callable[..., Mapping]) -> Callable[..., Priced]:
         pods: range | None,
     ) -> Priced:
         given = (step, workload, description, number_format, resident)
-        first = _first_kind(description, pods)
-        made = replace(chooser(*given, pods=first, scratchpad_words=words), **pins)
+        where = _of_one_kind(description, pins, pods)
+        made = replace(chooser(*given, pods=where, scratchpad_words=words), **pins)
+        if made.pod_numbers.stop > where.stop:
+            raise CompileError(
+                f"step {step.name!r}: pods {made.first_pod} to {made.pod_numbers.stop - 1} are not "
+                f"neighbours of one kind, which end at {where.stop - 1}; pin fewer pods"
+            )
         return Priced(made, vector_cycles(*given, made))
 
     return option
 
 
-def _first_kind(description: ArrayDescription, pods: range | None) -> range | None:
-    """Of ``pods`` those of the first kind, which all steps but products use."""
-    return None if pods is None else range(min(pods.stop, description.pods[0].count))
+def _of_one_kind(description: ArrayDescription, pins: Pins, pods: range | None) -> range:
+    """Of ``pods`` those of the first one's kind, which all steps but products use.
+
+    A pinned first pod is the first one, as far as the array has it.
+    """
+    pods = range(description.pod_count) if pods is None else pods
+    start = min(pins.get("first_pod", pods.start), description.pod_count - 1)
+    stop = description.pod_count if "first_pod" in pins else pods.stop
+    for number, kind in enumerate(description.pods):
+        end = description.first_of(number) + kind.count
+        if start < end:
+            return range(start, min(stop, end))
+    raise AssertionError(f"pod {start} of {description.pod_count}")
 
 
 _spatial, _vector = _by(choose_spatial_mapping), _by(choose_vector_mapping)

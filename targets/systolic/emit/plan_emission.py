@@ -1,11 +1,12 @@
 """A plan to a program: the steps' instructions one after another, then semaphores.
 
-The tiles of a step lie in memory after those of the step before, where they fit, so that its
-first loads need not wait until that step is done.
+The tiles of a step lie in memory after those of the last step before it that shares a pod with
+it, where they fit, so that its first loads need not wait until that step is done.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,8 @@ def emit_plan(
     """The program that follows ``plan``."""
     views = ViewTable()
     parts: list[Instructions] = []
-    total, before = 0, Reach()
+    total = 0
+    reached: list[Reach] = []
     for number, (step, mapping) in enumerate(zip(workload.steps, plan.mappings, strict=True)):
         context = StepContext(
             number=number,
@@ -50,9 +52,9 @@ def emit_plan(
             scratchpad=range(plan.tile_words),
             accumulators=range(description.pod(mapping.first_pod).accumulator_words),
         )
-        context = _after(context, before)
+        context = _after(context, _last_reach(plan.mappings[:number], reached, mapping))
         parts.append(emit_step(context))
-        before = context.reach
+        reached.append(context.reach)
         total += len(parts[-1])
         if total > MAX_INSTRUCTIONS:
             raise CompileError(
@@ -68,6 +70,16 @@ def emit_plan(
         [_info(step, mapping) for step, mapping in zip(workload.steps, plan.mappings, strict=True)],
         description.pod_count,
     )
+
+
+def _last_reach(mappings: Sequence[Mapping], reached: Sequence[Reach], mapping: Mapping) -> Reach:
+    """What the last of the earlier steps that uses a pod of ``mapping`` took."""
+    own = mapping.pod_numbers
+    for earlier, reach in zip(reversed(mappings), reversed(reached), strict=True):
+        pods = earlier.pod_numbers
+        if pods.start < own.stop and own.start < pods.stop:
+            return reach
+    return Reach()
 
 
 def _after(context: StepContext, before: Reach) -> StepContext:

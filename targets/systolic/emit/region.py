@@ -1,6 +1,7 @@
 """A workload to a program: the plan, and the program that follows it.
 
-On an array of several pods there are plans for fewer of them too (``pod_limits``).
+On an array of several pods there are plans for fewer of them too (``pod_limits``). With an
+assignment there is one plan, which follows it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from motet.targets.systolic.emit.plan_emission import emit_plan
 from motet.targets.systolic.emit.pod_limits import fastest, limited_plans
 from motet.targets.systolic.formats import FORMATS, Format
 from motet.targets.systolic.instructions.program import SystolicProgram
+from motet.targets.systolic.mappings.assignment import Assignment, Timetable
 from motet.targets.systolic.mappings.file import Constraints
 from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.plan import Plan, Priced, make_plan
@@ -26,7 +28,7 @@ MAX_STEPS = 60_000
 
 @dataclass(frozen=True)
 class CompiledWorkload:
-    """A program and the plan that it follows."""
+    """A program and the plan that it follows; steps are in the program's order."""
 
     program: SystolicProgram
     plan: Plan
@@ -38,6 +40,7 @@ def compile_workload(
     description: ArrayDescription,
     number_format: str | Format = "fp32",
     constraints: Constraints | None = None,
+    assignment: Assignment | None = None,
 ) -> CompiledWorkload:
     """The program of ``workload``, on the pods of ``description`` that make it fastest.
 
@@ -46,20 +49,41 @@ def compile_workload(
     number_format: "fp32", "bf16", "int8" or "int4", or what ``workload.what_if`` makes of one;
         some pod must offer it.
     constraints: what a mapping file pins, by step name.
+    assignment: the order of the steps, and the pods that each may use.
 
     Raises
     ------
-    CompileError: a step does not fit the array's memories, or the program would be larger than
-        ``MAX_INSTRUCTIONS``.
+    CompileError: a step does not fit the array's memories, the program would be larger than
+        ``MAX_INSTRUCTIONS``, or ``assignment`` is none of this workload and array.
     """
     made = FORMATS[number_format] if isinstance(number_format, str) else number_format
+    if assignment is not None:
+        return _assigned(workload, description, made, constraints, assignment)
     plan, program = fastest(
         _plans(workload, description, made, constraints),
         description,
         lambda plan: emit_plan(workload, description, made, plan),
     )
+    return _compiled(workload, plan, program)
+
+
+def _compiled(workload: Workload, plan: Plan, program: SystolicProgram) -> CompiledWorkload:
     names = [step.name for step in workload.steps]
     return CompiledWorkload(program, plan, dict(zip(names, plan.mappings, strict=True)))
+
+
+def _assigned(
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    constraints: Constraints | None,
+    assignment: Assignment,
+) -> CompiledWorkload:
+    """The program that follows ``assignment``."""
+    _check(workload, description, number_format)
+    ordered, timetable = assignment.ordered(workload, description), assignment.timetable
+    plan = _planned(ordered, description, number_format, constraints, timetable)
+    return _compiled(ordered, plan, emit_plan(ordered, description, number_format, plan))
 
 
 def plan_workload(
@@ -81,8 +105,11 @@ def _plans(
     """The plans that may be the fastest, the one with the least estimated cycles first."""
     _check(workload, description, number_format)
 
+    count = len(workload.steps)
+
     def planned(pods: range) -> Plan:
-        return _planned(workload, description, number_format, constraints, pods)
+        limited = Timetable(tuple(range(count)), (pods,) * count)
+        return _planned(workload, description, number_format, constraints, limited)
 
     return limited_plans(description, sum(step.layer.macs for step in workload.steps), planned)
 
@@ -92,9 +119,9 @@ def _planned(
     description: ArrayDescription,
     number_format: Format,
     constraints: Constraints | None,
-    pods: range,
+    timetable: Timetable,
 ) -> Plan:
-    """The best plan that uses ``pods`` only."""
+    """The best plan that uses the pods of ``timetable`` only."""
 
     def mapper(number: int, step: Step, resident: Dict[int, Place], tile_words: int) -> Priced:
         return step_mapping(
@@ -105,10 +132,10 @@ def _planned(
             resident,
             scratchpad_words=tile_words,
             constraints=constraints,
-            pods=pods,
+            pods=timetable.pods[number],
         )
 
-    plan = make_plan(workload, description, number_format, mapper)
+    plan = make_plan(workload, description, number_format, mapper, timetable)
     return prefetched(plan, workload, description, number_format, constraints)
 
 

@@ -125,7 +125,7 @@ def _waits(draft: SystolicProgram, queues: NDArray[np.int64], pods: int) -> NDAr
         buckets,
         written & ~staging,
         staging,
-        _replaced(draft.tensors) if any(resident) else np.zeros((0, 2), np.int64),
+        _replaced(draft) if any(resident) else np.zeros((0, 2), np.int64),
         pods,
         granule_words(scratchpad, _bases(draft, "address", "second_address")),
         granule_words(accumulators, _bases(draft, "accumulator_address", "third_address")),
@@ -184,17 +184,42 @@ def _bases(draft: SystolicProgram, *fields: str) -> NDArray[Any]:
     return np.concatenate(found)
 
 
-def _replaced(tensors: Sequence[Tensor]) -> NDArray[np.int64]:
-    """Pairs (tensor, earlier one in the same place) of resident tensors; numbers are in order."""
-    placed = [(i, t.resident, t.resident + t.elements) for i, t in enumerate(tensors)
+def _replaced(draft: SystolicProgram) -> NDArray[np.int64]:
+    """Pairs (tensor, one written earlier that shares words of a pod with it) of resident ones."""
+    placed = [(i, t.resident, t.resident + t.elements) for i, t in enumerate(draft.tensors)
               if t.resident is not None]  # fmt: skip
+    written, pods = _written_first(draft)
     pairs = [
         (later, earlier)
         for later, low, high in placed
         for earlier, begin, end in placed
-        if earlier < later and begin < high and low < end
+        if (written[earlier], earlier) < (written[later], later)
+        and begin < high
+        and low < end
+        and pods[earlier, 0] < pods[later, 1]
+        and pods[later, 0] < pods[earlier, 1]
     ]
     return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _written_first(draft: SystolicProgram) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of every tensor the first TRANSFER that writes it, and the pods [first, stop) that hold it.
+
+    What no TRANSFER writes through a view counts as written last, on all pods.
+    """
+    code, count = draft.instructions, len(draft.tensors)
+    at = np.flatnonzero((code["opcode"] == Opcode.TRANSFER) & (code["operand"] != NO_OPERAND))
+    owner = np.array([view.tensor for view in draft.views], np.int64)
+    tensors = owner[code["operand"][at]]
+    written = np.full(count, len(code), np.int64)
+    np.minimum.at(written, tensors, at)
+    first, stop = np.full(count, 1 << 30, np.int64), np.zeros(count, np.int64)
+    target = code["target_pod"][at].astype(np.int64)
+    np.minimum.at(first, tensors, target)
+    np.maximum.at(stop, tensors, target + code["target_pods"][at])
+    is_written = written < len(code)
+    pods = np.where(is_written, (first, stop), np.array([[0], [1 << 30]])).T
+    return written, pods
 
 
 def _laid_out(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,9 +101,36 @@ def choose(
 ) -> Choice:
     """As ``choose_mapping``, with the estimate."""
     del workload  # a product's cost does not depend on other steps
-    assert isinstance(step.layer, (Convolution, MatrixProduct))
     pinned = constraints or {}
     free = (scratchpad_words, accumulator_words)
+    shift = 0 if pods is None or "first_pod" in pinned else _shift(description, pods)
+    if pods is not None and shift:
+        pods = range(pods.start - shift, pods.stop - shift)
+    made = _known(step, description, number_format, resident, pinned, pods, free)
+    moved = replace(made.mapping, first_pod=made.mapping.first_pod + shift)
+    return replace(made, mapping=moved) if shift else made
+
+
+def _shift(description: ArrayDescription, pods: range) -> int:
+    """How far ``pods`` begin behind the first of their kind; 0 where they are of several kinds."""
+    for number, pod in enumerate(description.pods):
+        first = description.first_of(number)
+        if first <= pods.start and pods.stop <= first + pod.count:
+            return pods.start - first
+    return 0
+
+
+def _known(
+    step: Step,
+    description: ArrayDescription,
+    number_format: Format,
+    resident: Container[int],
+    pinned: Pinned,
+    pods: range | None,
+    free: tuple[int | None, int | None],
+) -> Choice:
+    """The choice of what is searched or was already."""
+    assert isinstance(step.layer, (Convolution, MatrixProduct))
     machine = (description.pods, description.dram, description.interconnect, description.clock_hz)
     pins = tuple(sorted(pinned.items()))
     key = (_shape_key(step, resident), number_format, *machine, pods, *free, pins)

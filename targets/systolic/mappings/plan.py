@@ -4,6 +4,9 @@ A scratchpad is split once per program: tensors that go from step to step withou
 end, words [0, tile_words) below them hold the steps' tiles. For every split in ``SPLITS``,
 tensors are given places by what they save, the steps are mapped to what is left, and the split
 with the least estimated cycles is taken.
+
+Tensors have one place as long as steps use them; where steps are assigned to stages and pods,
+they are there for whole stages, and on the pods of their readers only.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import NamedTuple
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.formats import Format
+from motet.targets.systolic.mappings.assignment import Timetable
 from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.residency import may_be_resident
 from motet.targets.systolic.workload.graph import Step, Workload
@@ -48,21 +52,37 @@ class Plan:
 
 
 class Life(NamedTuple):
-    """A tensor that may be resident: the steps from its writer to its last reader."""
+    """A tensor that may be resident: the stages from its writer's to its last reader's.
+
+    pods: the first that its readers may use, and the one behind the last.
+    """
 
     tensor: int
     words: int
     first: int
     last: int
     reads: int
+    pods: tuple[int, int] = (0, 1)
+
+    def meets(self, other: Life) -> bool:
+        """Whether some pod holds both at the same time."""
+        at_once = self.first <= other.last and other.first <= self.last
+        return at_once and self.pods[0] < other.pods[1] and other.pods[0] < self.pods[1]
 
 
 def make_plan(
-    workload: Workload, description: ArrayDescription, number_format: Format, mapper: Mapper
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    mapper: Mapper,
+    timetable: Timetable,
 ) -> Plan:
-    """The cheapest plan; raises ``CompileError`` where a step fits with no split."""
+    """The cheapest plan; raises ``CompileError`` where a step fits with no split.
+
+    ``timetable``: of the steps, in the order of ``workload``.
+    """
     words = min(pod.scratchpad_words(number_format.name) for pod in description.pods)
-    lives = _lives(workload)
+    lives = _lives(workload, timetable)
     best: Plan | None = None
     refused: CompileError | None = None
     for split in SPLITS if lives else SPLITS[:1]:
@@ -72,7 +92,7 @@ def make_plan(
         if split and not addresses:
             continue
         try:
-            plan = _mapped(workload, description, addresses, tile_words, mapper)
+            plan = _mapped(workload, _homes(workload, lives, addresses), tile_words, mapper)
         except CompileError as error:
             refused = refused or error
             continue
@@ -91,12 +111,12 @@ def allocate(lives: Sequence[Life], start: int, stop: int) -> dict[int, int]:
     """
     stop = max(start, stop // ALIGNMENT * ALIGNMENT)
     placed: list[tuple[Life, int]] = []
-    for life in sorted(lives, key=lambda x: (-(1 + x.reads) / (x.last - x.first), x.words)):
+    for life in sorted(lives, key=lambda x: (-(1 + x.reads) / max(1, x.last - x.first), x.words)):
         size = -(-life.words // ALIGNMENT) * ALIGNMENT
         neighbours = sorted(
             (at, at + -(-other.words // ALIGNMENT) * ALIGNMENT)
             for other, at in placed
-            if other.first <= life.last and life.first <= other.last
+            if life.meets(other)
         )
         at = start
         for low, high in neighbours:
@@ -109,7 +129,7 @@ def allocate(lives: Sequence[Life], start: int, stop: int) -> dict[int, int]:
     return {life.tensor: start + stop - at - sizes[life.tensor] for life, at in placed}
 
 
-def _lives(workload: Workload) -> list[Life]:
+def _lives(workload: Workload, timetable: Timetable) -> list[Life]:
     """Of every tensor that may be resident; a part lives and lies in its whole."""
     parts = {part.tensor for part in workload.parts}
     written = dict.fromkeys(step.output for step in workload.steps)
@@ -122,8 +142,22 @@ def _lives(workload: Workload) -> list[Life]:
         allowed = all(may_be_resident(workload, member) for member in members)
         if is_first and writers and readers and allowed:
             words = workload.tensors[tensor].elements
-            found.append(Life(tensor, words, writers[0], readers[-1], len(readers)))
+            stages, pods = timetable.stages, [timetable.pods[i] for i in readers]
+            span = min(p.start for p in pods), max(p.stop for p in pods)
+            times = stages[writers[0]], stages[readers[-1]]
+            found.append(Life(tensor, words, *times, len(readers), span))
     return found
+
+
+def _homes(
+    workload: Workload, lives: Sequence[Life], addresses: Dict[int, int]
+) -> dict[int, Place]:
+    """Where tensors lie before it is known which of its pods a reader uses."""
+    wholes = {part.tensor: part.whole for part in workload.parts}
+    spans = {life.tensor: range(*life.pods) for life in lives}
+    return {
+        tensor: Place(at, spans[wholes.get(tensor, tensor)]) for tensor, at in addresses.items()
+    }
 
 
 def _with_parts(workload: Workload, addresses: Dict[int, int]) -> dict[int, int]:
@@ -138,19 +172,17 @@ def _with_parts(workload: Workload, addresses: Dict[int, int]) -> dict[int, int]
 
 def _mapped(
     workload: Workload,
-    description: ArrayDescription,
-    addresses: Dict[int, int],
+    resident: Dict[int, Place],
     tile_words: int,
     mapper: Mapper,
 ) -> Plan:
-    everywhere = range(description.pod_count)
-    resident = {tensor: Place(at, everywhere) for tensor, at in addresses.items()}
     priced = [
         mapper(number, step, resident, tile_words) for number, step in enumerate(workload.steps)
     ]
     mappings = tuple(one.mapping for one in priced)
     places = {
-        tensor: Place(at, _readers(workload, mappings, tensor)) for tensor, at in addresses.items()
+        tensor: Place(home.address, _readers(workload, mappings, tensor))
+        for tensor, home in resident.items()
     }
     return Plan(mappings, places, tile_words, sum(one.cycles for one in priced))
 
