@@ -3,7 +3,8 @@
 **Separators.** An operator is a separator when every path from a source of the graph (an
 operator that reads no other) to a sink passes through it. A block goes from behind one
 separator up to and with the next: it ends in one join. Separators that follow each
-other directly make one block together, a chain. So Inception V3 falls into its stem, eleven
+other directly make one block together, a chain; but one that only joins (``graph.joins``)
+and directly follows a block belongs to that. So Inception V3 falls into its stem, eleven
 modules and its end, RandWire into its stages, and a fire module is never cut between its
 concatenation and the sum with its bypass, since the bypass goes around the concatenation.
 A graph with several inputs or outputs has fewer separators, which costs time, not quality.
@@ -63,19 +64,21 @@ def separators(graph: OperatorGraph) -> tuple[int, ...]:
 
 
 def _regions(graph: OperatorGraph) -> list[int]:
-    """Masks from separator to separator; separators that follow each other are one chain."""
+    """Masks from separator to separator, single ones put together as the rule above says."""
     regions: list[int] = []
     start, chain = 0, False
     ends = [v + 1 for v in separators(graph)]
-    for end in dict.fromkeys([*ends, len(graph)]):
-        single = end - start == 1 and end in ends
+    for end in ends:
         region = (1 << end) - (1 << start)
-        if single and chain:
+        single = end - start == 1
+        joins = bool(single and regions and graph.joins & region)
+        if joins or (single and chain):
             regions[-1] |= region
-        elif region:
+        else:
             regions.append(region)
-        start, chain = end, single
-    return regions
+        start, chain = end, chain if joins else single
+    tail = (1 << len(graph)) - (1 << start)
+    return [*regions, tail] if tail else regions
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ defines; its public code leaves out endings whose groups have several sources.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from motet.passes.scheduling.endings import UNPRUNED, Pruning, walk
+import numpy as np
+
+from motet.passes.scheduling.endings import UNPRUNED, Pruning, states_of, walk
 from motet.passes.scheduling.graph import OperatorGraph, bits
 
 
@@ -38,29 +39,39 @@ class Counts:
         return float(((chain + 2) * (chain + 1) / 2) ** self.width)
 
 
-def count(
-    graph: OperatorGraph,
-    pruning: Pruning = UNPRUNED,
-    on_state: Callable[[int], None] = lambda states: None,
-) -> Counts:
+def count(graph: OperatorGraph, pruning: Pruning = UNPRUNED) -> Counts:
     """Count states, transitions and schedules of ``graph``; all endings unless pruned.
 
-    Visits every transition: for one block, not for a whole network. ``on_state`` is told the
-    states so far; it may raise to stop the count.
+    Visits every transition: for one block, not for a whole network.
     """
+    sums = _all_endings(graph) if pruning == UNPRUNED else _pruned(graph, pruning)
+    return Counts(len(graph), width(graph), *sums)
+
+
+def _all_endings(graph: OperatorGraph) -> tuple[int, int, int]:
+    """The endings of S are S - T for all smaller states T: found by comparing all masks."""
+    states = [0, *sorted(states_of(graph), key=int.bit_count)]
+    masks = np.array(states, dtype=np.uint64 if len(graph) <= 64 else object)
+    ways = np.ones(len(states), dtype=object)  # from a state to none; larger than any word
+    transitions = 0
+    for index in range(1, len(states)):
+        within = np.flatnonzero(masks[:index] & masks[index] == masks[:index])
+        transitions += len(within)
+        ways[index] = ways[within].sum()
+    return len(states) - 1, transitions, int(ways[-1])
+
+
+def _pruned(graph: OperatorGraph, pruning: Pruning) -> tuple[int, int, int]:
     ways = {graph.everything: 1}
     states = transitions = 0
-    if not graph.everything:
-        return Counts(0, 0, 0, 0, 1)
     for state, endings in walk(graph, pruning):
         states += 1
-        on_state(states)
         transitions += len(endings)
         here = ways.pop(state)
         for mask in endings:
             rest = state ^ mask
             ways[rest] = ways.get(rest, 0) + here
-    return Counts(len(graph), width(graph), states, transitions, ways[0])
+    return states, transitions, ways[0]
 
 
 def width(graph: OperatorGraph) -> int:

@@ -20,14 +20,22 @@ class OperatorGraph:
     names: one per operator, unique, in a topological order.
     successors, predecessors: for each operator, the mask of those that read its result,
         and of those whose results it reads.
+    joins: the mask of those that only join results, by a concatenation or a sum; one that
+        directly follows a block belongs to it (``blocks``).
     """
 
     names: tuple[str, ...]
     successors: tuple[int, ...]
     predecessors: tuple[int, ...]
+    joins: int = 0
 
     @classmethod
-    def from_edges(cls, names: Iterable[str], edges: Iterable[tuple[str, str]]) -> OperatorGraph:
+    def from_edges(
+        cls,
+        names: Iterable[str],
+        edges: Iterable[tuple[str, str]],
+        joins: Iterable[str] = (),
+    ) -> OperatorGraph:
         """The graph of ``names`` with ``edges`` (producer, consumer); repeats count once.
 
         The order of ``names`` is kept where it is topological, and changed as little as
@@ -48,15 +56,20 @@ class OperatorGraph:
             pairs.add((place[producer], place[consumer]))
         order = _topological(given, pairs)
         bit = {old: new for new, old in enumerate(order)}
-        return cls._of(tuple(given[old] for old in order), ((bit[u], bit[v]) for u, v in pairs))
+        sorted_names = tuple(given[old] for old in order)
+        only = set(joins)
+        join_mask = sum(1 << new for new, name in enumerate(sorted_names) if name in only)
+        return cls._of(sorted_names, ((bit[u], bit[v]) for u, v in pairs), join_mask)
 
     @classmethod
-    def _of(cls, names: tuple[str, ...], pairs: Iterable[tuple[int, int]]) -> OperatorGraph:
+    def _of(
+        cls, names: tuple[str, ...], pairs: Iterable[tuple[int, int]], joins: int
+    ) -> OperatorGraph:
         successors, predecessors = [0] * len(names), [0] * len(names)
         for u, v in pairs:
             successors[u] |= 1 << v
             predecessors[v] |= 1 << u
-        return cls(names, tuple(successors), tuple(predecessors))
+        return cls(names, tuple(successors), tuple(predecessors), joins)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,7 +95,8 @@ class OperatorGraph:
         kept = list(bits(mask))
         bit = {old: new for new, old in enumerate(kept)}
         pairs = ((bit[u], bit[v]) for u in kept for v in bits(self.successors[u] & mask))
-        return self._of(self.names_of(mask), pairs)
+        joins = sum(1 << bit[old] for old in bits(self.joins & mask))
+        return self._of(self.names_of(mask), pairs, joins)
 
     def component(self, mask: int, seed: int) -> int:
         """The weakly connected component of ``mask`` that holds the operator ``seed``, a mask."""

@@ -126,7 +126,9 @@ class StagePrices:
         return known[key]
 
     def _merged(self, mask: int) -> float | None:
-        if not mask & mask - 1 or not any(mask & ~same == 0 for same in self._mergeable):
+        """Only for several operators of one merge key, of which none reads another."""
+        alone = len(self._groups_in(mask)) == mask.bit_count() > 1
+        if not alone or not any(mask & ~same == 0 for same in self._mergeable):
             return None
         key = tuple(sorted(self._labels[bit].cost for bit in bits(mask)))
         known = self._memory.merged

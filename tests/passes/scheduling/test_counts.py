@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import peer_blocks as peers
 import pytest
+import random_graphs as rg
+from hypothesis import given
 
 from motet.passes.scheduling.counts import Counts, count
 from motet.passes.scheduling.endings import Pruning
+from motet.passes.scheduling.graph import OperatorGraph
 
 # Recounted from the papers' definitions over all endings, the pruned ones with r = 3, s = 8.
 BLOCKS = {
@@ -42,3 +45,25 @@ def test_unpruned_counts_are_those_of_the_definition(name: str) -> None:
 def test_pruned_counts(block: peers.Edges, expected: tuple[int, int]) -> None:
     found = count(peers.graph_of(block), Pruning(r=3, s=8))
     assert (found.transitions, found.schedules) == expected
+
+
+@given(rg.graphs(most=6))
+def test_both_ways_of_counting_agree(graph: OperatorGraph) -> None:
+    """Bounds that nothing exceeds leave all endings, found one by one instead of by masks."""
+    assert count(graph, Pruning(r=6, s=6)) == count(graph)
+
+
+def test_a_graph_of_more_than_64_operators() -> None:
+    chain = peers.graph_of({f"c{n}": f"c{n - 1}" if n else "" for n in range(70)})
+    assert count(chain) == Counts(70, 1, 70, 70 * 71 // 2, 2**69)
+
+
+def test_a_graph_of_nothing() -> None:
+    assert count(peers.graph_of({})) == Counts(0, 0, 0, 0, 1)
+    assert count(peers.graph_of({}), Pruning()) == Counts(0, 0, 0, 0, 1)
+
+
+def test_equal_chains_reach_the_bound_of_the_paper() -> None:
+    """Its transitions include the empty ending of every state, and of none."""
+    found = count(peers.graph_of({"a": "", "b": "a", "c": "b", "d": "", "e": "d", "f": "e"}))
+    assert found.transitions + found.states + 1 == found.transition_bound == 100
