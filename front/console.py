@@ -10,9 +10,11 @@ import os
 import re
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, NoReturn
 
 import click
@@ -100,17 +102,40 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return Group(Text(title, "italic"), result) if title else Group(result)
 
 
+_LINE_SECONDS = 5.0
+"""Between lines where progress is lines."""
+
+
+def _lines(title: str, total: int | None) -> Show:
+    """Steps as lines on stderr: the first, the last, and one from time to time."""
+    steps, shown = count(1), -math.inf
+
+    def show(line: str) -> None:
+        nonlocal shown
+        step = next(steps)
+        if time.monotonic() - shown >= _LINE_SECONDS or step == total:
+            shown = time.monotonic()
+            of = "" if total is None else f" {step} of {total},"
+            click.echo(f"motet: {title}:{of} {line}", err=True)
+
+    return show
+
+
 @contextmanager
-def progress(title: str, total: int | None = None) -> Iterator[Show]:
+def progress(title: str, total: int | None = None, lines: bool = False) -> Iterator[Show]:
     """A bar of ``total`` steps, or a spinner, with the step and the time.
 
-    Nothing where stderr is no terminal. Yields a function that takes the line to show.
+    Where stderr is no terminal nothing, or with ``lines`` a line now and then. Yields a function
+    that takes the line to show.
     """
     columns: list[ProgressColumn] = [SpinnerColumn()]
     if total is not None:
         columns += [BarColumn(), MofNCompleteColumn()]
     columns += [TimeElapsedColumn(), TextColumn("{task.description}", markup=False)]
     console = messages()
+    if lines and not console.is_terminal:
+        yield _lines(title, total)
+        return
     with Progress(
         *columns,
         console=console,

@@ -10,9 +10,16 @@ import click
 
 from motet.check import Difference, differences, reference_session
 from motet.commands.check_nodes import Given, compare_nodes, print_first, print_nodes
-from motet.commands.common import Format, RunRequest, format_options, print_as, run_options
+from motet.commands.common import (
+    Format,
+    RunRequest,
+    format_options,
+    onnx_option,
+    onnx_paths,
+    print_as,
+    run_options,
+)
 from motet.console import output, progress, table
-from motet.runtime.errors import InputError
 from motet.runtime.session import Session
 
 
@@ -35,12 +42,7 @@ from motet.runtime.session import Session
     "\n"
     "Exit code 0: within tolerance; 1: beyond; 2: the question was wrong.\n"
 )
-@click.option(
-    "--onnx",
-    multiple=True,
-    metavar="MODEL=PATH",
-    help="Where a model's ONNX file is now; PATH alone where there is one model.",
-)
+@onnx_option
 @click.option(
     "--atol", type=click.FloatRange(0), help="Absolute tolerance; by default the dtype's, below."
 )
@@ -74,7 +76,7 @@ def check(
 ) -> None:
     """Compare every output with onnxruntime's."""
     session = request.load()
-    paths = _onnx_paths(onnx, list(session))
+    paths = onnx_paths(onnx, list(session))
     target = session.bundle.manifest.target
     if bisect or outputs == "all":
         _check_nodes(request, session, paths, (atol, rtol), runs, bisect, form)
@@ -127,18 +129,6 @@ def _check_outputs(
                 show(one.name)
                 found += differences(one, reference, arrays[one.name], *given)
     return _worst_per_output(found)
-
-
-def _onnx_paths(texts: tuple[str, ...], models: list[str]) -> dict[str, Path]:
-    paths = {}
-    for text in texts:
-        name, separator, path = text.partition("=")
-        if not separator and len(models) == 1:
-            name, path = models[0], text
-        if name not in models:
-            raise InputError(f"--onnx {text}: write MODEL=PATH with one of {', '.join(models)}")
-        paths[name] = Path(path)
-    return paths
 
 
 def _worst_per_output(found: list[Difference]) -> list[Difference]:

@@ -38,7 +38,7 @@ PICTURE_WIDTH = 118
 @json_option
 def demo(examples: str, out: str, images: int | None, svg: str | None, as_json: bool) -> None:
     """Compile the example networks; run them on host and array."""
-    with without_tvm_warnings(), progress("demo") as show:
+    with without_tvm_warnings(), progress("demo", lines=True) as show:
         result = run_demo(Path(examples), Path(out), images, show)
     if as_json:
         print_json(_plain(result))

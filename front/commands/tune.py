@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from motet.commands.common import compile_options, file_argument, json_option, threads_option
+from motet.commands.common import (
+    compile_options,
+    file_argument,
+    json_option,
+    onnx_option,
+    threads_option,
+)
 from motet.console import output, print_json, seconds, table, warn
 from motet.opening import CompileRequest
 from motet.tuning import Tuned, TuneRequest
 from motet.tuning import tune as measure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from motet.targets.host.meta_schedule.kernel_store import Searched
     from motet.targets.host.meta_schedule.tuning import HostUnit
     from motet.targets.host.tuning import Outcome
@@ -27,13 +35,14 @@ if TYPE_CHECKING:
     "Every operator's schedules are compiled and run on this machine, the promising ones first. "
     "Times are kept in tuned.sqlite in the cache folder (MOTET_CACHE_DIR), as they come: after "
     "Ctrl-C, or when the minutes are over, the same command goes on. motet compile uses what it "
-    "finds there for as many threads (compile --no-tuned does not).\n"
+    "finds there for as many threads (compile --no-tuned does not). A gain is told where it is "
+    "more than the times of two equal kernels differ by.\n"
 )  # fmt: skip
 @compile_options
 @file_argument
 @click.option(
     "--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
-    help="When to stop; a library that is being measured is finished.",
+    help="How long all may take, preparation and training included.",
 )  # fmt: skip
 @threads_option
 @click.option(
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
     "--jobs", type=click.IntRange(1, 1024), metavar="N",
     help="Processes that compile kernels. Default: one per CPU.",
 )  # fmt: skip
+@onnx_option
 @json_option
 def tune(
     request: CompileRequest,
@@ -53,10 +63,11 @@ def tune(
     threads: int | None,
     trials: int | None,
     jobs: int | None,
+    onnx: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Measure schedules of operators on this CPU; keep the best."""
-    found = measure(TuneRequest(file, request, minutes, threads, jobs, trials or 0))
+    found = measure(TuneRequest(file, request, minutes, threads, jobs, trials or 0, onnx))
     if as_json:
         print_json(_facts(found))
     else:
@@ -102,6 +113,8 @@ def _operator(outcome: Outcome) -> dict[str, Any]:
         "measured_points": outcome.measured,
         "before_seconds": outcome.before,
         "after_seconds": outcome.after,
+        "noise": outcome.noise,
+        "gain": outcome.gain,
         "schedule": dict(outcome.point.knobs),
     }
 
@@ -111,25 +124,38 @@ def _print(found: Tuned) -> None:
     if not found.outcomes and not found.units:
         console.print("no operator that the host runs here has a choice of schedules")
         return
-    threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
-    title = f"Host kernels with {threads}; kept in {found.database}"
-    columns = ["operator", ">uses", ">points", ">before", ">after", ">faster", "schedule"]
-    console.print(table(title, columns, [_row(outcome) for outcome in found.outcomes]))
-    known = [o for o in found.outcomes if o.before is not None and o.after is not None]
-    before = sum(o.operator.uses * (o.before or 0.0) for o in known)
-    after = sum(o.operator.uses * (o.after or 0.0) for o in known)
-    if after:
-        console.print(
-            f"{len(known)} of {len(found.outcomes)} operators measured: of a run they took "
-            f"{seconds(before)}, and now {seconds(after)}, {before / after:.2f}x"
-        )
-        console.print(f"motet compile takes them where host.threads is {found.threads}")
+    if found.outcomes:
+        _print_outcomes(found)
     if found.units:
         console.print(_units(found))
     if not found.complete:
         console.print("not every schedule was measured: the same command goes on")
     if found.model:
         console.print(found.model)
+
+
+def _print_outcomes(found: Tuned) -> None:
+    console = output()
+    threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
+    title = f"Host kernels with {threads}; kept in {found.database}"
+    columns = ["operator", ">uses", ">points", ">before", ">after", ">faster", "schedule"]
+    console.print(table(title, columns, [_row(outcome) for outcome in found.outcomes]))
+    known = [o for o in found.outcomes if o.before is not None and o.after is not None]
+    if known:
+        measured = f"{len(known)} of {len(found.outcomes)} operators measured"
+        console.print(f"{measured}: {_gained(known)}")
+        console.print(f"motet compile takes them where host.threads is {found.threads}")
+
+
+def _gained(known: Sequence[Outcome]) -> str:
+    """What all came to; times that chance explains count as they were."""
+    if not any(outcome.gain for outcome in known):
+        most = max(outcome.noise for outcome in known)
+        return f"no change beyond noise (times of equal kernels differ by up to {100 * most:.1f} %)"
+    before = sum(o.operator.uses * (o.before or 0.0) for o in known)
+    after = sum(o.operator.uses * ((o.after if o.gain else o.before) or 0.0) for o in known)
+    times = f"{seconds(before)}, and now {seconds(after)}, {before / after:.2f}x"
+    return f"of a run they took {times}"
 
 
 def _units(found: Tuned) -> Any:
@@ -156,6 +182,6 @@ def _row(outcome: Outcome) -> list[str]:
         f"{outcome.measured}/{outcome.points}",
         "-" if before is None else seconds(before),
         "-" if after is None else seconds(after),
-        f"{before / after:.2f}x" if before and after else "-",
+        "-" if after is None else f"{outcome.gain:.2f}x" if outcome.gain else "within noise",
         outcome.point.key.replace(",", ", ") if after is not None else "-",
     ]

@@ -15,6 +15,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
 from motet.targets.host.choosing import Chooser
 from motet.targets.host.cost_model.dataset import Sample
@@ -30,6 +32,7 @@ from motet.targets.host.tuning_store import Scope, TuningStore
 _POINTS_AT_ONCE = 8
 _KERNELS_AT_ONCE = 32
 """Of one library: compiling takes seconds, after which measurements are kept."""
+_UNKNOWN_NOISE = 0.05
 
 Progress = Callable[[str], None]
 
@@ -47,7 +50,8 @@ class Operator:
 class Outcome:
     """What is known of an operator: seconds of one call with the point that compiling chooses
     without measurements (``before``) and with the best one (``after``); None before it was
-    measured. measured: points, of ``points`` in all.
+    measured. measured: points, of ``points`` in all. noise: by how much times of equal kernels
+    differed, a fraction.
     """
 
     operator: Operator
@@ -56,6 +60,14 @@ class Outcome:
     point: Point
     measured: int
     points: int
+    noise: float
+
+    @property
+    def gain(self) -> float | None:
+        """How many times as fast as before, where that is more than chance; else None."""
+        if self.before is None or not self.after or self.before <= (1 + self.noise) * self.after:
+            return None
+        return self.before / self.after
 
 
 @dataclass(frozen=True)
@@ -111,15 +123,20 @@ class Tuning:
 
     def outcomes(self, operators: Sequence[Operator]) -> list[Outcome]:
         """What is known now, the operators in the order of ``spaces``."""
-        return [self._outcome(space) for space in self.spaces(operators)]
+        noises = self.store.noises(self.scope)
+        usual = median(noises.values()) if noises else _UNKNOWN_NOISE
+        return [
+            self._outcome(space, max(usual, noises.get(space.operator.problem, usual)))
+            for space in self.spaces(operators)
+        ]
 
-    def _outcome(self, space: _Space) -> Outcome:
+    def _outcome(self, space: _Space, noise: float) -> Outcome:
         known = self.store.times(self.scope, space.operator.problem)
         times = {point: known[point] for point in space.points if point in known}
         best = min(times, key=times.__getitem__) if times else space.points[0]
         return Outcome(
             space.operator, times.get(space.points[0]), times.get(best), best,
-            len(times), len(space.points),
+            len(times), len(space.points), noise,
         )  # fmt: skip
 
     def run(
@@ -143,7 +160,7 @@ class Tuning:
                     failed.add(candidates.problem)
                 else:
                     self._keep(sample)
-                for _ in candidates.points:
+                for _ in candidates.points[:-1]:
                     show(candidates.problem.key)
         return True
 
@@ -166,22 +183,35 @@ class Tuning:
             start += _POINTS_AT_ONCE
 
     def _wanted(self, space: _Space, start: int) -> Candidates | None:
-        """The reference and what is missing of the points from ``start`` on."""
+        """The reference, what is missing of the points from ``start`` on, and it once more."""
         missing = set(self.missing(space)) & set(space.points[start : start + _POINTS_AT_ONCE])
         if not missing:
             return None
         others = [p for p in space.points[1:] if p in missing]
-        return Candidates(space.operator.problem, (space.points[0], *others))
+        return Candidates(space.operator.problem, (space.points[0], *others, space.points[0]))
 
     def _keep(self, sample: Sample) -> None:
-        """Store the times, on the scale of the reference's first measurement."""
-        reference, now = sample.points[0], sample.seconds[0]
+        """Store the times, on the scale of the reference's first measurement, and the noise."""
+        reference, (first, *others, again) = sample.points[0], sample.seconds
+        now = min(first, again)
         known = self.store.times(self.scope, sample.problem).get(reference, now)
-        scaled = tuple(seconds * known / now for seconds in sample.seconds)
-        self.store.add(self.scope, Sample(sample.problem, sample.threads, sample.points, scaled))
+        scaled = tuple(seconds * known / now for seconds in (now, *others))
+        points = sample.points[:-1]
+        self.store.add(self.scope, Sample(sample.problem, sample.threads, points, scaled))
+        self.store.add_noise(self.scope, sample.problem, max(first, again) / now - 1)
 
 
-def budget(minutes: float | None) -> Callable[[], bool]:
-    """Whether ``minutes`` have passed since now; never where there is no limit."""
-    end = None if minutes is None else time.monotonic() + 60 * minutes
-    return lambda: end is not None and time.monotonic() > end
+def budget(minutes: float | None, kept_seconds: float = 0.0) -> Callable[[], bool]:
+    """Whether to stop: what comes until the next question, taken to last as long as the longest
+    so far, would end later than ``minutes`` from now, or in the last ``kept_seconds`` of them.
+    Never where there is no limit.
+    """
+    end = None if minutes is None else time.monotonic() + 60 * minutes - kept_seconds
+    asked: list[float] = []
+
+    def over() -> bool:
+        asked.append(time.monotonic())
+        longest = max((b - a for a, b in pairwise(asked)), default=0.0)
+        return end is not None and asked[-1] + longest > end
+
+    return over

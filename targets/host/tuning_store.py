@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -35,6 +36,16 @@ CREATE TABLE IF NOT EXISTS measured (
     seconds REAL NOT NULL,
     unix_seconds REAL NOT NULL,
     PRIMARY KEY (machine, version, threads, problem, point)
+) WITHOUT ROWID
+"""
+_NOISE_LAYOUT = """
+CREATE TABLE IF NOT EXISTS noise (
+    machine TEXT NOT NULL,
+    version TEXT NOT NULL,
+    threads INTEGER NOT NULL,
+    problem TEXT NOT NULL,
+    fraction REAL NOT NULL,
+    PRIMARY KEY (machine, version, threads, problem)
 ) WITHOUT ROWID
 """
 _NOT_KERNELS = (
@@ -101,6 +112,36 @@ class TuningStore:
             data.execute(_LAYOUT)
             data.executemany("INSERT OR REPLACE INTO measured VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
+    def check(self) -> None:
+        """Raises ``EnvironmentLackError`` where nothing can be kept, before time is spent."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=self.path.parent):
+                pass
+        except OSError as error:
+            raise EnvironmentLackError(
+                f"measurements cannot be kept in {self.path.parent}: {error.strerror}; name a "
+                "folder that can be written with MOTET_CACHE_DIR"
+            ) from error
+        with self._connected() as data:
+            data.execute(_LAYOUT)
+
+    def add_noise(self, scope: Scope, problem: Problem, fraction: float) -> None:
+        """Keep by how much times of equal kernels differed; the most that was seen counts."""
+        with self._connected() as data:
+            data.execute(_NOISE_LAYOUT)
+            data.execute(
+                "INSERT INTO noise VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET fraction = max(fraction, excluded.fraction)",
+                (*_key(scope), problem.key, fraction),
+            )
+
+    def noises(self, scope: Scope) -> dict[Problem, float]:
+        """What ``add_noise`` kept, by problem."""
+        query = "SELECT problem, fraction FROM noise WHERE machine = ? AND version = ? "
+        rows = self._rows(query + "AND threads = ?", _key(scope), "noise")
+        return {_problem(str(key)): float(str(fraction)) for key, fraction in rows}
+
     def times(self, scope: Scope, problem: Problem) -> dict[Point, float]:
         """Seconds of the points of ``problem`` that were measured."""
         query = (
@@ -124,12 +165,14 @@ class TuningStore:
             for key, times in found.items()
         ]
 
-    def _rows(self, query: str, values: Sequence[object]) -> list[tuple[object, ...]]:
+    def _rows(
+        self, query: str, values: Sequence[object], table: str = "measured"
+    ) -> list[tuple[object, ...]]:
         """Nothing where there is no table yet."""
         if not self.path.is_file():
             return []
         with self._connected() as data:
-            tables = data.execute("SELECT name FROM sqlite_master WHERE name = 'measured'")
+            tables = data.execute("SELECT name FROM sqlite_master WHERE name = ?", (table,))
             return data.execute(query, values).fetchall() if tables.fetchone() else []
 
     @contextmanager

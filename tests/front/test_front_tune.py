@@ -43,6 +43,14 @@ def schedules(run_motet: Motet, *arguments: object) -> str:
     return next(record.summary for record in records if record.name == "schedule")
 
 
+def assert_told(err: str) -> None:
+    """What goes to a pipe says how far it is."""
+    lines = [line.removeprefix("motet: ") for line in err.splitlines()]
+    assert {line.partition(":")[0] for line in lines} >= {"operators", "tune", "cost model"}
+    last = [line for line in lines if line.startswith("tune: ")][-1].split()
+    assert last[1] == last[3].rstrip(",")  # 28 of 28
+
+
 def test_measured_schedules_are_compiled(run_motet: Motet, small: Path, folder: Path) -> None:
     assert ": 0 measured" in schedules(run_motet, small, "--set", "host.threads=1")
     found = run_motet("tune", small, "--threads", 1, "--jobs", 1, "--json")
@@ -51,12 +59,15 @@ def test_measured_schedules_are_compiled(run_motet: Motet, small: Path, folder: 
     assert facts["database"] == str(folder / "tuned.sqlite")
     assert facts["complete"]
     assert facts["threads"] == 1
+    assert_told(found.err)
     nodes = {node for operator in facts["operators"] for node in operator["onnx_nodes"]}
     assert nodes == {"small/point", "small/deep"}
     for operator in facts["operators"]:
         assert operator["problem"].startswith("blocked_conv:")
         assert operator["measured_points"] == operator["points"] > 1
         assert 0 < operator["after_seconds"] <= operator["before_seconds"] < 0.1
+        gain, noise = operator["gain"], operator["noise"]
+        assert gain is None or gain > 1 + noise >= 1
     assert ": 2 measured" in schedules(run_motet, small, "--set", "host.threads=1")
     assert ": 0 measured" in schedules(run_motet, small, "--set", "host.threads=2")
     assert ": 0 measured" in schedules(run_motet, small, "--no-tuned", "--set", "host.threads=1")
@@ -74,10 +85,41 @@ def test_a_bundle_is_tuned_and_shown(run_motet: Motet, small: Path, folder: Path
         assert "small/deep" in shown.out
         assert "2 of 2 operators measured" in shown.out
         assert "the same command goes on" not in shown.out
-    small.unlink()
+    moved = small.rename(small.with_name("moved.onnx"))
     gone = run_motet("tune", "made.motet")
     assert gone.code == 2
-    assert "give the .onnx model" in gone.err
+    assert "there is no file" in gone.err
+    assert "--onnx small=PATH" in gone.err
+    assert run_motet("tune", "made.motet", "--threads", 1, "--onnx", moved).code == 0
+    moved.write_bytes(moved.read_bytes() + b"\0")
+    other = run_motet("tune", "made.motet", "--onnx", f"small={moved}")
+    assert other.code == 2
+    assert "is not the file that was compiled" in other.err
+    assert "there is no file" not in other.err
+
+
+def test_the_whole_is_bounded(run_motet: Motet, small: Path, folder: Path) -> None:
+    """What preparing takes belongs to the minutes; so does training."""
+    facts = json.loads(run_motet("tune", small, "--minutes", 0.0001, "--json").out)
+    assert not facts["complete"]
+    assert all(operator["measured_points"] == 0 for operator in facts["operators"])
+
+
+def test_nowhere_to_keep_measurements(
+    run_motet: Motet, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MOTET_CACHE", raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MOTET_CACHE_DIR", str(tmp_path / "file" / "kept"))
+    found = run_motet("tune", small)
+    assert found.code == 3
+    (line,) = found.err.splitlines()
+    assert "measurements cannot be kept in" in line
+    assert "MOTET_CACHE_DIR" in line
+    monkeypatch.setenv("MOTET_CACHE", "0")
+    found = run_motet("tune", small)
+    assert found.code == 2
+    assert "MOTET_CACHE is off" in found.err
 
 
 def test_an_interrupt_keeps_what_was_measured(
@@ -141,6 +183,7 @@ def test_nothing_to_choose(run_motet: Motet, models: Path, folder: Path) -> None
         (["nowhere.motet"], "nowhere.motet"),
         (["{models}/affine.onnx", "--set", "host.cpu=x86-64-v2"], "host.cpu"),
         (["{inception}"], "give the specification or the models"),
+        (["{models}/affine.onnx", "--onnx", "affine=x.onnx"], "the models of a bundle"),
     ],
 )
 def test_mistakes(

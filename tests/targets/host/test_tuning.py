@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,32 @@ def test_everything_is_measured_and_the_best_is_found(tuning: Tuning) -> None:
     assert clock.points == 0
 
 
+class Noisy(Clock):
+    """Says of the reference's second kernel that it takes 8 % longer."""
+
+    def measure(self, batch: Sequence[Candidates], threads: int) -> list[Sample | None]:
+        found = super().measure(batch, threads)
+        return [replace(s, seconds=(*s.seconds[:-1], 1.08 * s.seconds[-1])) for s in found if s]
+
+
+def test_gains_within_the_noise_are_none(tuning: Tuning) -> None:
+    assert tuning.run(OPERATORS, Noisy(), budget(None))
+    for outcome in tuning.outcomes(OPERATORS):
+        assert outcome.noise == pytest.approx(0.08)
+        assert outcome.after is not None
+        for before, gain in ((1.07, None), (1.09, pytest.approx(1.09))):
+            assert replace(outcome, before=before * outcome.after).gain == gain
+    assert tuning.store.noises(replace(tuning.scope, threads=9)) == {}
+
+
+def test_the_budget_knows_how_long_a_step_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("motet.targets.host.tuning.time.monotonic", lambda: now[0])
+    over = budget(1.0, kept_seconds=10.0)  # 50 s to measure in
+    for now[0], expected in ((0.0, False), (20.0, False), (29.0, False), (31.0, True)):
+        assert over() is expected
+
+
 def test_a_run_goes_on_where_one_stopped(tuning: Tuning) -> None:
     assert not tuning.run(OPERATORS, Clock(), budget(-1.0))
     assert all(outcome.after is None for outcome in tuning.outcomes(OPERATORS))
@@ -91,7 +118,7 @@ def test_a_run_goes_on_where_one_stopped(tuning: Tuning) -> None:
     assert 0 < kept < 63
     clock = Clock()
     assert tuning.run(OPERATORS, clock, budget(None))
-    assert 63 - kept <= clock.points <= 63 - kept + 9  # the reference again, with every few
+    assert 63 - kept <= clock.points <= 63 - kept + 18  # the reference twice, with every few
 
 
 def test_a_problem_whose_kernel_crashes_is_left(tuning: Tuning) -> None:
