@@ -25,7 +25,7 @@ from motet.passes.layout.forms import blocked, blocked_operand, feature_map, sha
 from motet.passes.names import names_of, target_of, with_names
 from motet.passes.op_kinds import op_name
 from motet.passes.rewrite import Rewriter
-from motet.passes.shift_zero_points import shift_zero_points
+from motet.passes.shift_zero_points import zero_points_shifted
 from motet.targets.host.kernels.blocked_conv.integer_groups import fit_fours
 
 
@@ -42,9 +42,9 @@ def exact_weights(call: relax.Call) -> relax.Expr:
 class _Layout(Rewriter):
     """Rewrites one function; ``forms`` are the blocked forms of plain values so far."""
 
-    def __init__(self, block: int) -> None:
+    def __init__(self, block: int, any_bytes: bool) -> None:
         super().__init__()
-        self.size = block
+        self.size, self.any_bytes = block, any_bytes
         self.layout = f"NCHW{block}c"
         self.forms: dict[relax.Expr, relax.Expr] = {}
         self.names: Sequence[str] = ()
@@ -94,7 +94,8 @@ class _Layout(Rewriter):
             return call
         reads_blocked = (feature_map(data) or (0, 1))[1] % self.size == 0
         changed = relax.op.nn.conv2d(
-            self.blocked(data) if reads_blocked else data, exact_weights(call),
+            self.blocked(data) if reads_blocked else data,
+            call.args[1] if self.any_bytes else exact_weights(call),
             attrs.strides, attrs.padding, attrs.dilation, int(attrs.groups),
             self.layout if reads_blocked else "NCHW", "OIHW",
             self.layout if writes_blocked else "NCHW", attrs.out_dtype or None,
@@ -188,11 +189,14 @@ class _Layout(Rewriter):
         return relax.op.where(positive, x, self.made(relax.op.multiply(x, slopes)))
 
 
-def layout(block: int) -> transform.Pass:
-    """The pass, for blocks of ``block`` channels: the lanes of the host's vectors."""
+def layout(block: int, any_bytes: bool = False) -> transform.Pass:
+    """The pass, for blocks of ``block`` channels: the lanes of the host's vectors.
+
+    any_bytes: whether the host multiplies any bytes exactly (VNNI).
+    """
 
     @transform.module_pass(opt_level=0, name="layout")
     def run(mod: IRModule, _context: transform.PassContext) -> IRModule:
-        return map_functions(mod, lambda function: _Layout(block).function(function))
+        return map_functions(mod, lambda function: _Layout(block, any_bytes).function(function))
 
-    return transform.Sequential([shift_zero_points, run, dead_code])
+    return transform.Sequential([zero_points_shifted(any_bytes), run, dead_code])
