@@ -84,13 +84,15 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
     array = None if spec.target == "host" else load_architecture(spec.target)
     check_wires(spec, models)
     options.progress("passes")
+    machine = machine_for(spec.host.cpu)
     steps = steps_for(
         spec.passes,
         array,
         spec.array.format,
-        machine_for(spec.host.cpu).vector_bytes // 4,
+        machine.vector_bytes // 4,
         spec.host.reassociate,
         spec.host.compute,
+        any_bytes=machine.multiplies_bytes,
     )
     mod, records = run(merge(models), steps, options.hooks)
     return Transformed(mod, tuple(models), tuple(records), array)

@@ -52,12 +52,14 @@ def steps_for(
     lanes: int = 8,
     reassociate: bool = True,
     compute: str = "fp32",
+    *,
+    any_bytes: bool = False,
 ) -> list[Step]:
     """The pipeline: what runs for ``options``, in order.
 
     number_format: the array's. lanes: float32 values in a vector of the host. reassociate:
     whether the host may compute by other formulas, of a stated error; compute: the format
-    of what it multiplies.
+    of what it multiplies. any_bytes: whether the host multiplies any bytes exactly (VNNI).
     """
     steps = [Step("canonicalize", canonicalize if array is not None else _joined())]
     if options.fold_batch_norm.enabled:
@@ -70,8 +72,9 @@ def steps_for(
     if compute == "bf16":
         steps.append(Step("round_operands", _rounding(options)))
     if options.layout.enabled:
+        blocks = layout(lanes, any_bytes)
         steps.append(
-            Step("layout", transform.Sequential([split_to_slices, take_to_slices, layout(lanes)]))
+            Step("layout", transform.Sequential([split_to_slices, take_to_slices, blocks]))
         )
     steps.append(Step("fuse", _fusion(options)))
     if array is not None and options.place.enabled:
