@@ -219,7 +219,7 @@ def _bundle(file: str, request: CompileRequest) -> tuple[BundleSpec, ArrayDescri
         path = bundle.source_path(entry.name)
         _check_source(path, entry)
         inputs = bundle.programs[entry.name].inputs
-        shapes = {info.name: info.shape for info in inputs}
+        shapes = {info.name: _plain(info.shape) for info in inputs}
         values = {name: _value(fixed) for name, fixed in entry.fixed.items()}
         models.append(ModelSpec(path=str(path), name=entry.name, shapes=shapes, values=values))
     described = bundle.array_description
@@ -239,6 +239,11 @@ def _format_of(bundle: Bundle) -> Any:
     from motet.targets.systolic.instructions.encoding import decode
 
     return next((decode(code).format for code in bundle.array_programs.values()), "fp32")
+
+
+def _plain(shape: Sequence[object]) -> tuple[int | str, ...]:
+    """The shape of an input: sizes and names of open ones."""
+    return tuple(size if isinstance(size, int) else str(size) for size in shape)
 
 
 def _value(fixed: FixedInput) -> Any:

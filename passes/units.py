@@ -15,6 +15,8 @@ that ``fuse`` makes; nothing is rewritten here. The rules, in this order:
 5. A sum (any elementwise call of several computed values) with one reader is a part of that
    reader; one with several is a unit. So is one with one reader that joins a block, as
    ``scheduling.blocks`` cuts them: every path through the network passes through it.
+6. A product that alone reads such a sum, and that several read, ends the block in the sum's
+   place: but for the block's end the two were one operator.
 
 The rules are those by which the operators of IOS's networks are counted (Ding et al. 2021,
 section 5); they hold for any graph. What is left of elementwise work, as an activation of a
@@ -75,27 +77,8 @@ class Units:
         return {unit.name: unit for unit in self.units}
 
     def blocks(self, state_limit: int = STATE_LIMIT) -> tuple[OperatorGraph, ...]:
-        """The blocks that are scheduled one by one, as ``cut_blocks`` has them, but for one case.
-
-        A product that alone reads the sum at a block's end, and is all that lies between that
-        block and the next, ends the block in its place: by rule 5 they were nearly one operator.
-        """
-        bit = {name: place for place, name in enumerate(self.graph.names)}
-        found: list[int] = []
-        for block in cut_blocks(self.graph, state_limit):
-            places = [bit[name] for name in block.names]
-            if found and len(places) == 1 and self._ends_with(found[-1], places[0]):
-                found[-1] |= 1 << places[0]
-            else:
-                found.append(sum(1 << place for place in places))
-        return tuple(self.graph.induced(mask) for mask in found)
-
-    def _ends_with(self, block: int, operator: int) -> bool:
-        """Whether ``operator`` is a product, and what alone reads a sum that ends ``block``."""
-        last = block.bit_length() - 1
-        alone = self.graph.successors[last] == 1 << operator
-        is_product = self.units[operator].role is Role.PRODUCT
-        return alone and is_product and self.units[last].is_sum
+        """The blocks that are scheduled one by one."""
+        return cut_blocks(self.graph, state_limit)
 
     def named(self, names: Sequence[str]) -> tuple[Unit, ...]:
         """The units of these names, as a block or a stage lists them."""
@@ -114,7 +97,16 @@ def units_of(function: relax.Function, model: str) -> Units:
     )
     names = [unit.name for unit in units]
     edges = [(names[read], names[n]) for n, part in enumerate(parts) for read in part.reads]
-    return Units(OperatorGraph.from_edges(names, edges), units)
+    joins = [name for name, part in zip(names, parts, strict=True) if _ends_block(part, parts)]
+    return Units(OperatorGraph.from_edges(names, edges, joins), units)
+
+
+def _ends_block(part: Part, parts: Sequence[Part]) -> bool:
+    """Rule 6."""
+    if part.role is not Role.PRODUCT or len(part.reads) != 1 or len(part.readers) < 2:
+        return False
+    (before,) = (parts[number] for number in part.reads)
+    return before.is_sum and len(before.readers) == 1 and not before.is_result
 
 
 def _unit(name: str, part: Part, anchor: relax.Binding, bindings: Sequence[relax.Binding]) -> Unit:

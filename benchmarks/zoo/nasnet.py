@@ -90,7 +90,7 @@ class _Cells:
             relu_conv(self.graph, previous, f"stem1.left{half}", channels // 2, 2)
             for half in (1, 2)
         ]
-        left = self.graph.add(*halves, "stem1.left")
+        left = self.graph.add(halves[0], halves[1], "stem1.left")
         return self.reduced(right, self.seps(left, "stem1", channels), "stem1", channels)
 
     def reduction(self, x: Value, previous: Value, name: str, channels: int) -> Value:
