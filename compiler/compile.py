@@ -187,7 +187,12 @@ def _array_programs(
 ) -> ArrayPrograms | None:
     if array is None:
         return None
-    return ArrayPrograms(array, spec.array.format, lambda kind: progress(f"array program {kind}"))
+    return ArrayPrograms(
+        array,
+        spec.array.format,
+        spec.passes.schedule,
+        lambda kind: progress(f"array program {kind}"),
+    )
 
 
 def _check_own_work(programs: Mapping[str, Program], code: CodeMakers) -> None:

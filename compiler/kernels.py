@@ -12,6 +12,7 @@ from tvm import IRModule, relax
 from tvm_ffi import structural_equal, structural_hash
 
 from motet.passes.names import KIND, ONNX_NODES, OP, UNIT_MARKS, WEIGHTS
+from motet.passes.options import ScheduleOptions
 from motet.runtime.errors import EnvironmentLackError, UnsupportedOperatorError
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
@@ -111,11 +112,13 @@ class HostKernels:
 class ArrayPrograms:
     """Compiles regions for the array; equal workloads share one program.
 
-    Workloads are equal where they differ in the names of their steps alone.
+    Workloads are equal where they differ in the names of their steps alone. schedule: how
+    operators that do not depend on each other share the pods.
     """
 
     description: ArrayDescription
     number_format: str = "fp32"
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     on_region: Callable[[str], None] = lambda kind: None
     programs: dict[str, bytes] = field(default_factory=dict)
     _known: dict[Workload, str] = field(default_factory=dict)
@@ -130,16 +133,18 @@ class ArrayPrograms:
 
     def _compiled(self, workload: Workload, kind: str) -> str:
         self.on_region(kind)
-        data = _array_code(workload, self.description, self.number_format)
+        data = _array_code(workload, self.description, self.number_format, self.schedule)
         name = f"{_short(kind)}_{hashlib.sha256(data).hexdigest()[:16]}"
         self.programs[name] = data
         return name
 
 
-def _array_code(workload: Workload, description: ArrayDescription, number_format: str) -> bytes:
+def _array_code(
+    workload: Workload, description: ArrayDescription, number_format: str, options: ScheduleOptions
+) -> bytes:
     """The encoded program; what makes it needs numba, which the host does without."""
     try:
-        from motet.targets.systolic.emit.region import compile_workload
+        from motet.passes.scheduling.array_stages import compile_scheduled
         from motet.targets.systolic.instructions.encoding import encode
     except ImportError as error:
         if error.name != "numba":
@@ -147,7 +152,8 @@ def _array_code(workload: Workload, description: ArrayDescription, number_format
         raise EnvironmentLackError(
             "compiling for an array needs the package 'numba': pip install 'motet[simulate]'"
         ) from error
-    return encode(compile_workload(workload, description, number_format).program)
+    made = compile_scheduled(workload, description, number_format, options=options)
+    return encode(made.program)
 
 
 def region_binding(mod: IRModule, region: relax.Function) -> RegionBinding:

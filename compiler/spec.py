@@ -23,6 +23,7 @@ from motet.passes.options import (
     LayoutOptions,
     PlaceOptions,
     RegionsOptions,
+    ScheduleOptions,
 )
 
 NAME_PATTERN = "^[a-z][a-z0-9_]*$"
@@ -98,6 +99,7 @@ class PassesSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     layout: LayoutOptions = field(default_factory=LayoutOptions)
     place: PlaceOptions = field(default_factory=PlaceOptions)
     regions: RegionsOptions = field(default_factory=RegionsOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -133,7 +133,7 @@ def _set(facts: dict[str, Any], path: str, key: str, value: Any) -> None:
 
 def digest(work: Work, settings: Settings) -> str:
     """What a stored point is known by: the work, the base description, and what is changed."""
-    body = pickle.dumps((work.models, work.number_format), protocol=4)
+    body = pickle.dumps((work.models, work.number_format, work.stages), protocol=4)
     facts = json.dumps(settings, sort_keys=True).encode()
     return hashlib.sha256(body + to_json(work.description) + facts).hexdigest()
 
@@ -146,7 +146,7 @@ def simulated(work: Work, settings: Settings) -> Point:
         number_format = str(settings.get(FORMAT, work.number_format))
         if number_format not in description.formats:
             raise CompileError(f"it has no pod for {number_format}")
-        simulator = ArraySimulator(description, number_format)
+        simulator = ArraySimulator(description, number_format, schedule=work.stages)
         models = [simulator.model(model) for model in work.models]
     except MotetError as error:
         return Point(kept, error=str(error))

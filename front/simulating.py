@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from motet.passes.options import ScheduleOptions
 from motet.runtime.device import ProgramCounts, StepCounts
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.workload.graph import Workload
@@ -185,6 +186,7 @@ class ArraySimulator:
     ----------
     number_format: "fp32", or what the models would be quantised to; "int8" and "int4" are
         what-ifs for float models (``workload.what_if``).
+    schedule: how operators that do not depend on each other share the pods, as a bundle's programs.
     constraints: what a mapping file pins, by model. programs: by region's operator name; mappings:
         by model and layer; both are filled as models are simulated.
     """
@@ -192,6 +194,7 @@ class ArraySimulator:
     description: ArrayDescription
     number_format: str = "fp32"
     constraints: Mapping[str, Constraints] = field(default_factory=dict)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     programs: dict[str, SystolicProgram] = field(default_factory=dict)
     mappings: dict[str, dict[str, TileMapping]] = field(default_factory=dict)
     _known: dict[tuple[str, Workload], tuple[Any, ProgramCounts]] = field(default_factory=dict)
@@ -238,12 +241,12 @@ class ArraySimulator:
     def _compiled(
         self, workload: Workload, constraints: Constraints | None
     ) -> tuple[Any, ProgramCounts]:
-        from motet.targets.systolic.emit.region import compile_workload
+        from motet.passes.scheduling.array_stages import compile_scheduled
         from motet.targets.systolic.simulation.counts import program_counts
         from motet.targets.systolic.workload.what_if import in_format
 
         changed, made = in_format(workload, self.number_format)
-        compiled = compile_workload(changed, self.description, made, constraints)
+        compiled = compile_scheduled(changed, self.description, made, constraints, self.schedule)
         return compiled, program_counts(compiled.program, self.description)
 
 

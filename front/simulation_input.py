@@ -13,6 +13,7 @@ from typing import Any
 
 from motet import api
 from motet.opening import CompileRequest, check_files, is_source, refuse_compile_options
+from motet.passes.options import ScheduleOptions
 from motet.runtime.errors import SpecError
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.workload.work import ModelWork, Stage
@@ -35,12 +36,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Work:
-    """Models, the array that they are for, the number format, and what is known of schedules."""
+    """Models, the array that they are for, the number format, and what is known of schedules.
+
+    stages: how operators that do not depend on each other share the array's pods.
+    """
 
     models: tuple[ModelWork, ...]
     description: ArrayDescription
     number_format: str
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    stages: ScheduleOptions = field(default_factory=ScheduleOptions)
 
     @property
     def is_compiled(self) -> bool:
@@ -144,7 +149,7 @@ def _source(file: str, request: CompileRequest, show: Show) -> Work:
     models = array_work(spec, CompileOptions(progress=show))
     schedules = {model.name: _schedule(model, model.inputs) for model in spec.models}
     number_format = _preferred(description) if config else spec.array.format
-    return Work(tuple(models), description, number_format, schedules)
+    return Work(tuple(models), description, number_format, schedules, spec.passes.schedule)
 
 
 def _schedule(model: Any, wires: Mapping[str, str]) -> Schedule:

@@ -5,7 +5,7 @@ They stand apart from the passes so that reading a specification does not import
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -51,3 +51,28 @@ class RegionsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         bool,
         Meta(description="Whether they are joined; if not, each is an array program of its own."),
     ] = True
+
+
+Algorithm = Literal["ios", "greedy", "sequential"]
+
+
+class ScheduleOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which operators run at the same time on an array of several pods."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Whether operators that do not depend on each other may share the pods of"
+            " an array. The programs that this makes are simulated, and the fastest is taken:"
+            " compiling takes longer."
+        ),
+    ] = False
+    algorithm: Annotated[
+        Algorithm,
+        Meta(
+            description="ios: the stages with the least estimated time, beside greedy ones; greedy:"
+            " in every stage all that is ready; sequential: one operator after another."
+        ),
+    ] = "ios"
+    r: Annotated[int, Meta(ge=1, description="Most operators in a group of a stage, for ios.")] = 3
+    s: Annotated[int, Meta(ge=1, description="Most groups in a stage, for ios.")] = 8

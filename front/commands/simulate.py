@@ -94,7 +94,9 @@ def simulate(
             return
         if work.is_compiled:
             files.refuse_mappings(f"the programs of {file} have their mappings")
-        simulator = ArraySimulator(work.description, work.number_format, files.constraints(work))
+        simulator = ArraySimulator(
+            work.description, work.number_format, files.constraints(work), work.stages
+        )
         with progress("simulate") as show, _naming_mapping(files):
             results = [simulator.model(model, show) for model in work.models]
         files.write(simulator, results)

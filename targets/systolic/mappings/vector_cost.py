@@ -34,11 +34,7 @@ def vector_cycles(
 ) -> float:
     """Estimated cycles of a vector step, or of a convolution under the spatial dataflow."""
     pod = description.pod(mapping.first_pod)
-    moved = sum(
-        _bytes(workload, number, number_format)
-        for number in (*step.reads, step.output)
-        if number not in resident
-    )
+    moved = moved_bytes(step, workload, number_format, resident)
     operations = _passes(step, resident) * math.prod(step.layer.output_shape)
     if isinstance(step.layer, Pooling):
         operations *= math.prod(step.layer.kernel)
@@ -48,6 +44,17 @@ def vector_cycles(
         busy = max(busy, line_cycles(lines, pod.rows, pod.columns, joined, mapping.pods))
     latency = description.dram.latency_cycles + pod.vector.latency_cycles
     return max(moved / description.dram_bytes_per_cycle, busy) + latency
+
+
+def moved_bytes(
+    step: Step, workload: Workload, number_format: Format, resident: Container[int]
+) -> int:
+    """Bytes that a step of any kind loads from DRAM and stores there, each value once."""
+    return sum(
+        _bytes(workload, number, number_format)
+        for number in (*step.reads, step.output)
+        if number not in resident
+    )
 
 
 def _bytes(workload: Workload, number: int, number_format: Format) -> int:

@@ -1,0 +1,173 @@
+"""What stages cost on an array: the mappings' estimates, with pods shared out among the groups.
+
+Steps of a group run one after another, groups of a stage side by side on pods of their own. A stage
+takes as long as its longest group, and no less than DRAM takes for the bytes of all of them,
+which they share. Steps are estimated with the tensors on chip that a given plan keeps
+there. Costs are kept by what they depend on: equal steps are asked once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from motet.passes.scheduling.array_units import ArrayUnits
+from motet.passes.scheduling.pod_shares import (
+    Shares,
+    counts_of,
+    dealt,
+    shared_by_count,
+    shared_by_place,
+)
+from motet.passes.scheduling.stage_costs import Groups, OperatorKey
+from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.emit.dispatch import step_mapping
+from motet.targets.systolic.formats import Format
+from motet.targets.systolic.mappings.assignment import Group
+from motet.targets.systolic.mappings.file import Constraints
+from motet.targets.systolic.mappings.mapping import Place
+from motet.targets.systolic.mappings.plan import Plan
+from motet.targets.systolic.mappings.vector_cost import moved_bytes
+from motet.targets.systolic.workload.graph import Step, Workload
+
+CUTS = 16
+"""Most parts that pods of several kinds are cut into."""
+
+Steps = tuple[int, ...]
+"""Numbers of a workload's steps: what a group runs."""
+
+
+@dataclass
+class ArrayStageCost:
+    """The ``StageCost`` of an array.
+
+    plan: of the whole workload, for what it keeps on chip; numbers of tensors are the workload's.
+    """
+
+    workload: Workload
+    description: ArrayDescription
+    number_format: Format
+    units: ArrayUnits
+    plan: Plan
+    constraints: Constraints | None = None
+    _cycles: dict[tuple[Hashable, range], float] = field(default_factory=dict)
+    _groups: dict[tuple[Steps, range], float] = field(default_factory=dict)
+
+    def concurrent(self, groups: Groups) -> float:
+        """Seconds of groups of units side by side."""
+        found = self.placed(groups)
+        if not found:
+            return 0.0
+        moved = sum(self._bytes(n) for group, _ in found for n in group)
+        bound = moved / self.description.dram_bytes_per_cycle
+        longest = max(self._group(group, pods) for group, pods in found)
+        return self.description.seconds(max(longest, bound))
+
+    def merged(self, operators: tuple[str, ...]) -> float | None:
+        """Merging is no matter of the array's."""
+        del operators
+
+    def stage(self, groups: Groups) -> tuple[Group, ...]:
+        """The groups of a stage with the pods that they get."""
+        return tuple(Group(steps, pods) for steps, pods in self.placed(groups))
+
+    def keys(self) -> dict[str, OperatorKey]:
+        """What the costs of the units depend on."""
+        return {
+            name: OperatorKey(tuple(self._signatures[n] for n in steps))
+            for name, steps in self.units.steps.items()
+        }
+
+    def placed(self, groups: Groups) -> list[tuple[Steps, range]]:
+        """The groups with steps, longest first, and their pods."""
+        steps = [tuple(n for name in group for n in self.units.steps[name]) for group in groups]
+        everything = range(self.description.pod_count)
+        runs = sorted(filter(None, steps), key=lambda run: -self._group(run, everything))
+        parts = len(self._cuts) - 1
+        if len(runs) > parts:
+            turns = dealt(runs, parts, lambda run: self._group(run, range(1)))
+            runs = [tuple(n for i in turn for n in runs[i]) for turn in turns]
+        return list(zip(runs, self._shares(runs).pods, strict=True)) if runs else []
+
+    def _shares(self, runs: Sequence[Steps]) -> Shares:
+        if len(self.description.pods) > 1:
+            return shared_by_place(runs, self._cuts, self._group)
+        pods = self.description.pod_count
+        return shared_by_count(runs, pods, lambda run, count: self._group(run, range(count)))
+
+    @cached_property
+    def _cuts(self) -> tuple[int, ...]:
+        """Between which pods a group may end and the next begin."""
+        count = self.description.pod_count
+        if len(self.description.pods) == 1:
+            return tuple(range(count + 1))
+        kinds = {self.description.first_of(number) for number in range(len(self.description.pods))}
+        even = {round(count * i / CUTS) for i in range(CUTS + 1)}
+        return tuple(sorted(kinds | even))
+
+    def _group(self, steps: Steps, pods: range) -> float:
+        """Cycles of steps one after another on ``pods``."""
+        key = steps, pods
+        if key not in self._groups:
+            self._groups[key] = math.fsum(self._step(n, pods) for n in steps)
+        return self._groups[key]
+
+    def _step(self, number: int, pods: range) -> float:
+        """Cycles of a step; never more with more pods of one kind."""
+        key = self._signatures[number], pods
+        if key not in self._cycles:
+            self._cycles[key] = self._estimate(number, pods)
+            counts = counts_of(self.description.pod_count)
+            if len(self.description.pods) == 1 and len(pods) in counts[1:]:
+                fewer = counts[counts.index(len(pods)) - 1]
+                self._cycles[key] = min(self._cycles[key], self._step(number, range(fewer)))
+        return self._cycles[key]
+
+    def _estimate(self, number: int, pods: range) -> float:
+        """Cycles by the best mapping; infinite where nothing fits."""
+        try:
+            return step_mapping(
+                self.workload.steps[number],
+                self.workload,
+                self.description,
+                self.number_format,
+                self._on_chip,
+                scratchpad_words=self.plan.tile_words,
+                constraints=self.constraints,
+                pods=pods,
+            ).cycles
+        except CompileError:
+            return math.inf
+
+    def _bytes(self, number: int) -> int:
+        step = self.workload.steps[number]
+        return moved_bytes(step, self.workload, self.number_format, self._on_chip)
+
+    @cached_property
+    def _on_chip(self) -> dict[int, Place]:
+        everywhere = range(self.description.pod_count)
+        return {n: Place(home.address, everywhere) for n, home in self.plan.resident.items()}
+
+    @cached_property
+    def _signatures(self) -> list[int]:
+        """Equal numbers for steps that take the same time."""
+        known: dict[Hashable, int] = {}
+        return [known.setdefault(self._signature(s), len(known)) for s in self.workload.steps]
+
+    def _signature(self, step: Step) -> Hashable:
+        epilogue = step.epilogue
+        given = (epilogue.bias, epilogue.residual, epilogue.requantise)
+        tensors = [
+            (
+                self.workload.tensors[n].elements,
+                self.workload.tensors[n].element,
+                n in self._on_chip,
+            )
+            for n in (*step.reads, step.output)
+        ]
+        flags = tuple(one is not None for one in given)
+        pinned = step.name if self.constraints else ""
+        return step.layer, flags, epilogue.activation, tuple(tensors), pinned

@@ -1,0 +1,120 @@
+"""Pods shared out among the groups of a stage, so that they finish together.
+
+**Pods of one kind.** A group's time depends on how many pods it gets, not on which, and never
+rises with more. Then the stage takes the least time T for which the pods that every group needs
+to end by T are not more than there are: T is the time of some group on some number of pods, and a
+binary search over those finds it. That is exact for times that are separable and monotone.
+
+**Pods of several kinds.** A group's time depends on which pods it gets. The groups lie side by
+side in the order given, and a dynamic programme over where one ends and the next begins finds
+the best cuts: exact for that order.
+
+More groups than pods: they are dealt to the pods, the longest first, and run in turn.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Shares(NamedTuple):
+    """seconds: of the stage. pods: of every group."""
+
+    seconds: float
+    pods: tuple[range, ...]
+
+
+def counts_of(pods: int, fine: int = 8) -> tuple[int, ...]:
+    """Numbers of pods that groups may get: all up to ``fine``, then 2^i and 3 x 2^i, and all."""
+    found = {*range(1, min(pods, fine) + 1), pods}
+    power = 1
+    while power <= pods:
+        found |= {power, power * 3} & {*range(1, pods + 1)}
+        power *= 2
+    return tuple(sorted(found))
+
+
+def shared_by_count(
+    groups: Sequence[Key], pods: int, seconds: Callable[[Key, int], float]
+) -> Shares:
+    """Shares of ``pods`` pods of one kind, from pod 0 on; no more groups than pods.
+
+    seconds: of a group on a number of ``counts_of(pods)``; never more with more pods.
+    """
+    counts = counts_of(pods)
+    times = sorted({seconds(group, count) for group in groups for count in counts})
+    low, high = 0, len(times) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if _needed(groups, counts, seconds, times[middle]) is None:
+            low = middle + 1
+        else:
+            high = middle
+    needed = _needed(groups, counts, seconds, times[low])
+    assert needed is not None, "one pod for each group is enough for the longest time"
+    starts = [sum(needed[:i]) for i in range(len(needed))]
+    ranges = (range(at, at + count) for at, count in zip(starts, needed, strict=True))
+    longest = max(seconds(group, count) for group, count in zip(groups, needed, strict=True))
+    return Shares(longest, tuple(ranges))
+
+
+def _needed(
+    groups: Sequence[Key],
+    counts: Sequence[int],
+    seconds: Callable[[Key, int], float],
+    limit: float,
+) -> list[int] | None:
+    """The least pods with which every group ends by ``limit``; None where there are too few."""
+    found = []
+    for group in groups:
+        at = bisect_left(counts, True, key=lambda count: seconds(group, count) <= limit)
+        if at == len(counts):
+            return None
+        found.append(counts[at])
+    return found if sum(found) <= counts[-1] else None
+
+
+def shared_by_place(
+    groups: Sequence[Key], cuts: Sequence[int], seconds: Callable[[Key, range], float]
+) -> Shares:
+    """Shares between pods ``cuts`` [0, ..., pods], the groups side by side in their order.
+
+    No more groups than parts.
+    """
+
+    @lru_cache(None)
+    def best(group: int, at: int) -> tuple[float, int]:
+        """The least time of ``groups[group:]`` from cut ``at`` on, and the first one's end."""
+        left = len(groups) - group - 1
+        if left == 0:
+            return seconds(groups[group], range(cuts[at], cuts[-1])), len(cuts) - 1
+        ends = range(at + 1, len(cuts) - left)
+        return min(
+            (max(seconds(groups[group], range(cuts[at], cuts[end])), best(group + 1, end)[0]), end)
+            for end in ends
+        )
+
+    made, at = [], 0
+    for group in range(len(groups)):
+        end = best(group, at)[1]
+        made.append(range(cuts[at], cuts[end]))
+        at = end
+    return Shares(best(0, 0)[0], tuple(made))
+
+
+def dealt(groups: Sequence[Key], parts: int, seconds: Callable[[Key], float]) -> list[list[int]]:
+    """Numbers of the groups in at most ``parts`` runs, the longest dealt first, to the emptiest."""
+    if len(groups) <= parts:
+        return [[number] for number in range(len(groups))]
+    runs: list[list[int]] = [[] for _ in range(parts)]
+    full = [0.0] * parts
+    for number in sorted(range(len(groups)), key=lambda n: -seconds(groups[n])):
+        at = full.index(min(full))
+        runs[at].append(number)
+        full[at] += seconds(groups[number])
+    return runs
