@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import hypothesis
 
 from motet.benchmarks.emulation.emulator import Emulator, find_emulator
 from motet.benchmarks.emulation.image import Array, Call
@@ -59,6 +58,7 @@ class EmulatedRuns:
 
     def pytest_collection_modifyitems(self, items: Sequence[Any]) -> None:
         """Test modules, and with them the runner, are there."""
+        import hypothesis
         import kernel_runner
 
         kernel_runner.run_kernel = self.run

@@ -44,6 +44,8 @@ _VGA = ("/usr/share/bochs/VGABIOS-lgpl-latest", "/usr/share/vgabios/vgabios.bin"
 _MODELS = ("sapphire_rapids", "corei7_icelake_u")
 """The CPUs to emulate, the first that Bochs knows."""
 _SECONDS = 1200
+_NOT_STARTED = ("_DYNAMIC", "__ehdr_start", "_init", "_fini", "_start", "main")
+"""What the C library's start, which is linked but never run, asks for."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,11 @@ def _program(folder: Path, objects: Mapping[str, bytes]) -> tuple[bytes, int]:
     _tool(folder, "gcc", "-c", "table.s", "-o", "table.o")
     (folder / "objects.rsp").write_text("\n".join(names), encoding="utf-8")
     _tool(
-        folder, "ld", "-o", "program.elf", "-e", "motet_main", f"-Ttext={PROGRAM:#x}", "-N",
-        "-z", "noexecstack", "runner.o", "table.o", "@objects.rsp",
+        folder, "gcc", "-static", "-nostdlib", "-o", "program.elf", "-Wl,-e,motet_main",
+        f"-Wl,-Ttext={PROGRAM:#x}", "-Wl,-N", "-Wl,-z,noexecstack", "-Wl,--build-id=none",
+        *(f"-Wl,--defsym={name}=0" for name in _NOT_STARTED),
+        "runner.o", "table.o", "@objects.rsp", "-Wl,--start-group", "-lm", "-lc", "-lgcc",
+        "-lgcc_eh", "-Wl,--end-group",
     )  # fmt: skip
     _tool(
         folder, "objcopy", "-O", "binary", "--set-section-flags", ".bss=alloc,load,contents",

@@ -98,8 +98,27 @@ static void catch_faults(void) {
   __asm__ volatile("lidt %0" : : "m"(table));
 }
 
+/* Of the C library, whose functions of mathematics kernels may call: it chooses among their
+ * forms by relocations, and keeps errno beside the thread's pointer.
+ */
+typedef struct {
+  uint64_t *at;
+  uint64_t kind;
+  uint64_t (*choose)(void);
+} relocation;
+extern const relocation __rela_iplt_start[], __rela_iplt_end[];
+
+static void start_library(void) {
+  static char thread[4096] __attribute__((aligned(64)));
+  uint64_t middle = (uint64_t)thread + sizeof thread / 2;
+  *(uint64_t *)middle = middle;
+  __asm__ volatile("wrmsr" : : "c"(0xc0000100), "a"((uint32_t)middle), "d"(middle >> 32));
+  for (const relocation *r = __rela_iplt_start; r < __rela_iplt_end; ++r) *r->at = r->choose();
+}
+
 __attribute__((noreturn)) void motet_main(header *image) {
   catch_faults();
+  start_library();
   call *calls = (call *)image->calls;
   for (uint64_t i = 0; i < image->call_count; ++i) {
     char result[16];
