@@ -9,11 +9,13 @@ which read the same bytes of the cache, then what was left over, by trial.
 
 The packed form is one array of int32::
 
+    ones     for every accumulator a vector of 16-bit ones, which widening multiplies by
     headers  [group][panel][chunk][kernel row]: number of eights, number of the first four
     offsets  [four]: where it reads its input, counted in fours from the position's first
     weights  [four][output channel of the panel], from a multiple of 64 bytes on
 
-A segment (one header) lists the fours of its eights two by two, then the single ones.
+A vector of ones for each accumulator, since LLVM keeps a single one in a register, of which
+there are too few, and moves accumulators in and out of memory instead. A segment (one header) lists the fours of its eights two by two, then the single ones.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class ChainLayout:
 
     panels, chunks: of a plan, all groups'. rows: segments of a chunk: kernel rows where some
     are skipped at the edges, else one. fours: of a panel, for one kernel row of one input
-    block, ``steps``; ``split`` input blocks to a chunk.
+    block, ``steps``; ``split`` input blocks to a chunk. ones: elements of that part.
     """
 
     panels: int
@@ -50,6 +52,7 @@ class ChainLayout:
     split: int
     steps: int
     width: int
+    ones: int
 
     @property
     def fours(self) -> int:
@@ -63,7 +66,7 @@ class ChainLayout:
     @property
     def offsets(self) -> int:
         """Where the offsets begin."""
-        return 2 * self.panels * self.chunks * self.rows
+        return self.ones + 2 * self.panels * self.chunks * self.rows
 
     @property
     def weights(self) -> int:
@@ -84,6 +87,7 @@ def layout_of(conv: BlockedConv, plan: DirectPlan, by_rows: bool) -> ChainLayout
     return ChainLayout(
         conv.groups * plan.panels, plan.chunks, rows, plan.in_blocks, plan.split,
         taps // rows * plan.in_block, plan.blocks * plan.lanes,
+        plan.columns * plan.blocks * plan.lanes,
     )  # fmt: skip
 
 
@@ -150,7 +154,10 @@ def pack_chains(
         ``input_offsets``.
     """
     packed = np.zeros(layout.size, np.int32)
-    headers = packed[: layout.offsets].reshape(layout.panels, layout.chunks, layout.rows, 2)
+    packed[: layout.ones] = 0x00010001
+    headers = packed[layout.ones : layout.offsets].reshape(
+        layout.panels, layout.chunks, layout.rows, 2
+    )
     where = packed[layout.offsets : layout.offsets + layout.panels * layout.fours]
     weights = packed[layout.weights :].reshape(-1, layout.width)
     shape = layout.in_blocks, layout.rows, layout.steps

@@ -102,7 +102,7 @@ class ChainNest(DirectNest):
         start, extent = rows or (index(0), index(1))
 
         def segment(kh: Expr) -> Stmt:
-            header = (number * layout.rows + start + kh) * 2
+            header = (number * layout.rows + start + kh) * 2 + layout.ones
             eights, first = tirx.Var("eights", "int64"), tirx.Var("first", "int64")
             rest = first + eights * 2
             return seq(
@@ -131,16 +131,14 @@ class ChainNest(DirectNest):
             for q in range(length)
         ]
         begin = bind("w", first * layout.width + layout.weights)
+        rows = [begin + q * layout.width for q in range(length)]
         held = [
-            [
-                bind(f"w{q}_{v}", load(self.weights, ramp(begin + q * layout.width + v * lanes, lanes)))
-                for v in range(plan.blocks)
-            ]
-            for q in range(length)
-        ]  # fmt: skip
+            [load(self.weights, ramp(row + v * lanes, lanes)) for v in range(plan.blocks)]
+            for row in rows
+        ]
+        held = [[bind("weights", vector) for vector in vectors] for vectors in held]
         statements += self.asked(begin, length, tile)
         multiply, widen = _products(lanes), pair_product(self.request.machine, lanes)
-        ones = broadcast(tirx.const(0x00010001, "int32"), lanes)
         for i in range(plan.columns):
             x = [
                 bind(f"x{q}", broadcast(self.input_at(at[i] + place[q]), lanes))
@@ -151,6 +149,7 @@ class ChainNest(DirectNest):
                 for q in range(1, length):
                     narrow = narrow + multiply(x[q], held[q][v])
                 lane = ramp(index(v * lanes), lanes)
+                ones = load(self.weights, ramp(index((i * plan.blocks + v) * lanes), lanes))
                 total = load(acc[i], lane) + widen(tirx.reinterpret(f"int32x{lanes}", narrow), ones)
                 statements.append(store(acc[i], fenced(total), lane))
         return seq(*statements)
