@@ -7,6 +7,7 @@ done. An argument is tvm-ffi's ``TVMFFIAny`` that points to a ``DLTensor``, as a
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class Image:
         return call.kernel, self._region.add(packed), len(values), -1
 
     def _tensor(self, at: int, array: Array) -> int:
-        strides = [s // array.itemsize for s in np.empty(array.shape, array.dtype).strides]
+        strides = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
         shape, steps = (
             self._region.add(struct.pack(f"<{array.ndim}q", *sizes))
             for sizes in (array.shape, strides)
