@@ -14,6 +14,7 @@ import traceback
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -65,6 +66,8 @@ def motet() -> None:
 
 def main() -> None:
     """The console script."""
+    if sys.stdout is None or sys.stderr is None:
+        _open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -120,6 +123,14 @@ def _report(message: str, code: int) -> int:
         traceback.print_exc()
     click.echo(f"motet: {message}", err=True)
     return code
+
+
+def _open_missing() -> None:
+    """Python has no object for a stream that was closed before it began (``>&-``); what is
+    written to it goes nowhere.
+    """
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (to the end)
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
 
 
 def _close_stdout() -> None:

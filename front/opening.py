@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,12 +42,30 @@ class CompileRequest:
     tuned: bool = True
 
 
-@dataclass(frozen=True)
+_CODE = ("kernel ", "array program ", "library of ")
+"""How the steps begin that make code of units."""
+
+
+@dataclass
 class Insight:
-    """What compiling shows on the way: TVMScript after passes, seconds per pass."""
+    """What compiling shows on the way: TVMScript after passes, seconds per pass, and those of
+    making host kernels (lowering, compiling and linking) and array programs after them.
+    """
 
     ir: list[str] = field(default_factory=list)
     pass_seconds: dict[str, float] = field(default_factory=dict)
+    code_seconds: float = 0.0
+    _code_started: float | None = None
+
+    def step(self, line: str) -> None:
+        """Take a line that progress shows."""
+        if self._code_started is None and line.startswith(_CODE):
+            self._code_started = time.perf_counter()
+
+    def done(self) -> None:
+        """The bundle is made."""
+        if self._code_started is not None:
+            self.code_seconds = time.perf_counter() - self._code_started
 
 
 def compile_files(
@@ -67,7 +86,12 @@ def compile_files(
     from motet.compiler.compile import CompileOptions
     from motet.compiler.pipeline import Hooks
 
-    with without_tvm_warnings(), progress("compile") as show:
+    with without_tvm_warnings(), progress("compile") as shown:
+
+        def show(line: str) -> None:
+            insight.step(line)
+            shown(line)
+
         hooks = Hooks(
             print_after=frozenset(request.print_ir_after),
             verify=request.verify_passes,
@@ -84,6 +108,7 @@ def compile_files(
             operators=request.operators,
             options=CompileOptions(hooks, show, request.jobs, request.cache, warn, request.tuned),
         )
+        insight.done()
     _warn_of_open_sizes(bundle, is_spec)
     return bundle
 

@@ -11,6 +11,9 @@ from motet.commands.common import json_option
 from motet.console import output, print_json, quantity
 from motet.targets.host.kernel_cache import KernelCache, cache_of_environment, is_enabled
 
+TUNED, TUNED_MODELS = "tuned.sqlite", "tuned_model_*.npz"
+"""As ``targets.host`` names them, whose modules need tvm."""
+
 
 @click.command(epilog="Examples:\n\n"
     "\b\n"
@@ -18,13 +21,15 @@ from motet.targets.host.kernel_cache import KernelCache, cache_of_environment, i
     "  motet cache --clear\n"
     "\n"
     "MOTET_CACHE_DIR names the folder, MOTET_CACHE_BYTES limits its size (1 GiB by default; what "
-    "was used least recently goes first), MOTET_CACHE=0 keeps and reads nothing. Removing the "
-    "folder does no harm: kernels are compiled again.\n"
+    "was used least recently goes first), MOTET_CACHE=0 keeps and reads nothing. Removing kernels "
+    "does no harm: they are compiled again. The same folder has what motet tune measured "
+    "(tuned.sqlite) and the cost models that it trained (tuned_model_*.npz), which --clear leaves: "
+    "they take as long to make again as tuning took.\n"
 )  # fmt: skip
 @click.option("--clear", is_flag=True, help="Remove every kernel that is kept.")
 @json_option
 def cache(clear: bool, as_json: bool) -> None:
-    """Show or clear the compiled host kernels that are kept."""
+    """Show what is kept of compiling and tuning; clear the compiled kernels."""
     kept = cache_of_environment()
     facts = _cleared(kept) if clear else _facts(kept)
     if as_json:
@@ -63,6 +68,19 @@ def _facts(kept: KernelCache) -> dict[str, Any]:
         "size_bytes": usage.size_bytes,
         "limit_bytes": kept.limit_bytes,
         "last_compile": found,
+        "tuned": _tuned(kept),
+    }
+
+
+def _tuned(kept: KernelCache) -> dict[str, Any]:
+    """What ``motet tune`` left; removing it is the user's."""
+    database = kept.folder / TUNED
+    models = sorted(kept.folder.glob(TUNED_MODELS))
+    return {
+        "database": str(database) if database.is_file() else None,
+        "database_bytes": database.stat().st_size if database.is_file() else 0,
+        "models": len(models),
+        "models_bytes": sum(path.stat().st_size for path in models),
     }
 
 
@@ -73,5 +91,12 @@ def _print(facts: dict[str, Any]) -> None:
     console.print(f"kernels       {facts['entries']}")
     size, limit = quantity(facts["size_bytes"], "B"), quantity(facts["limit_bytes"], "B")
     console.print(f"size          {size} of at most {limit}")
+    tuned = facts["tuned"]
+    if tuned["database"] is not None:
+        size = quantity(tuned["database_bytes"], "B")
+        console.print(f"tuned         {size} of measurements in {TUNED}; --clear leaves them")
+    if tuned["models"]:
+        size = quantity(tuned["models_bytes"], "B")
+        console.print(f"cost models   {tuned['models']} trained here, {size} ({TUNED_MODELS})")
     if last is not None:
         console.print(f"last compile  {last['hits']} of {last['kernels']} kernels were kept")

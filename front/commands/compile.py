@@ -33,7 +33,7 @@ from motet.runtime.errors import SpecError
     "--print-ir-after", multiple=True, metavar="PASS",
     help="Print TVMScript after PASS; an unknown name gets the list.",
 )  # fmt: skip
-@click.option("--time-passes", is_flag=True, help="Print the seconds of every pass.")
+@click.option("--time-passes", is_flag=True, help="Print the time of every pass, and of code.")
 @click.option(
     "--verify-passes", is_flag=True, help="Check after every pass that the module is well formed."
 )
@@ -87,12 +87,13 @@ def compile(  # noqa: A001 - named after its command
     if as_json:
         if time_passes:
             facts["pass_seconds"] = insight.pass_seconds
+            facts["code_seconds"] = insight.code_seconds
         if insight.ir:
             facts["ir"] = insight.ir
         print_json(facts)
         return
     if time_passes:
-        _print_times(insight.pass_seconds)
+        _print_times(insight)
     output().print(_line(facts))
 
 
@@ -121,8 +122,9 @@ def _line(facts: dict[str, Any]) -> str:
     return f"{line}, in {seconds(facts['compile_seconds'])}"
 
 
-def _print_times(times: dict[str, float]) -> None:
+def _print_times(insight: Insight) -> None:
+    times = {**insight.pass_seconds, "all passes": sum(insight.pass_seconds.values())}
+    times["kernels and array programs"] = insight.code_seconds
     rows = [[name, f"{1e3 * spent:,.1f}"] for name, spent in times.items()]
-    rows.append(["all passes", f"{1e3 * sum(times.values()):,.1f}"])
     output().print(table("", ["pass", ">ms"], rows))
     output().print()

@@ -71,8 +71,39 @@ def link(kernels: Mapping[str, bytes]) -> bytes:
         # A file of arguments: a command line may be too short for thousands of kernels.
         Path(folder, _ARGUMENTS).write_text("\n".join(objects), encoding="utf-8")
         command = [compiler, *_LINK_FLAGS, f"@{_ARGUMENTS}", "-lm", "-o", "kernels.so"]
-        _run(command, folder, "link the kernels")
+        try:
+            _run(command, folder, "link the kernels")
+        except EnvironmentLackError as error:
+            _raise_of_other_target(compiler, objects, error)
+            raise
         return Path(folder, "kernels.so").read_bytes()
+
+
+_ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
+"""``e_machine`` of ELF's header (System V ABI): the instruction set of an object file."""
+
+
+def _instruction_set(content: bytes) -> str:
+    """That of an ELF object file, little-endian, as ``platform.machine()`` spells it."""
+    number = int.from_bytes(content[18:20], "little")
+    return _ELF_MACHINES.get(number, f"ELF machine {number}")
+
+
+def _raise_of_other_target(
+    compiler: str, objects: Mapping[str, bytes], error: EnvironmentLackError
+) -> None:
+    """Where ``compiler`` makes code for another CPU than the kernels': say which is needed."""
+    own = _instruction_set(objects[Path(_SOURCES[0]).with_suffix(".o").name])
+    others = {_instruction_set(content) for content in objects.values()} - {own}
+    if not others:
+        return
+    (target,) = others
+    package = f"gcc-{target.replace('_', '-')}-linux-gnu"
+    raise EnvironmentLackError(
+        f"the kernels are for {target}, and '{compiler}' links for {own}: point $CC at a C "
+        f"compiler for {target}, as in CC={target}-linux-gnu-gcc (Debian, Ubuntu: apt install "
+        f"{package}), or leave out host.cpu to compile for this machine"
+    ) from error
 
 
 def _run(command: list[str], folder: str, what: str) -> None:

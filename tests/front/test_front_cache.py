@@ -15,6 +15,8 @@ from front_outcome import Motet, assert_plain
 
 import motet
 from motet.compiler.compile import CompileOptions
+from motet.targets.host.tuned_model import model_path
+from motet.targets.host.tuning_store import FILE, Scope
 
 MODEL = Path(__file__).parents[2] / "examples" / "models" / "digits_inception.onnx"
 
@@ -46,6 +48,7 @@ def test_shown_and_cleared(run_motet: Motet, models: Path, folder: Path) -> None
     assert empty == {
         "folder": str(folder), "enabled": True, "entries": 0, "size_bytes": 0,
         "limit_bytes": 2**30, "last_compile": None,
+        "tuned": {"database": None, "database_bytes": 0, "models": 0, "models_bytes": 0},
     }  # fmt: skip
     for hits in (0, 1):
         assert run_motet("compile", models / "affine.onnx").code == 0
@@ -57,7 +60,18 @@ def test_shown_and_cleared(run_motet: Motet, models: Path, folder: Path) -> None
     assert_plain(shown)
     assert str(folder) in shown
     assert "1 of 1 kernels were kept" in shown
+    (folder / FILE).write_bytes(b"12345")
+    scope = Scope("machine", "version", 1)
+    model_path(folder, scope).write_bytes(b"123")
+    shown = run_motet("cache").out
+    assert "5 B of measurements in tuned.sqlite" in shown
+    assert "cost models   1 trained here, 3 B" in shown
     cleared = json.loads(run_motet("cache", "--clear", "--json").out)
+    assert json.loads(run_motet("cache", "--json").out)["tuned"] == {
+        "database": str(folder / FILE), "database_bytes": 5, "models": 1, "models_bytes": 3,
+    }  # fmt: skip
+    for kept in (folder / FILE, model_path(folder, scope)):
+        kept.unlink()
     assert cleared["removed_entries"] == 1
     assert cleared["removed_bytes"] == facts["size_bytes"]
     assert json.loads(run_motet("cache", "--json").out) == empty

@@ -46,6 +46,15 @@ def test_a_failed_check_fails_though_nobody_reads(mobile: Path, tmp_path: Path) 
         assert (process.returncode, err) == (1, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_are_closed(small: Path, tmp_path: Path, closed: str) -> None:
+    for arguments, code in ((f"inspect {small}", 0), ("inspect nowhere.motet", 2)):
+        command = f"{sys.executable} -m motet {arguments} {closed}"
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk(small: Path, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:

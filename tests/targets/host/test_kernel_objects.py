@@ -12,13 +12,13 @@ from kernel_runner import unit_of
 from tvm import relax, tirx
 from tvm.error import InternalError
 
-from motet.runtime.errors import CompileError, SpecError
+from motet.runtime.errors import CompileError, EnvironmentLackError, SpecError
 from motet.targets.host import kernel_objects, worker_pool
 from motet.targets.host.build import build_library, link
 from motet.targets.host.kernel_cache import KernelCache
 from motet.targets.host.kernel_objects import KernelObjects
 from motet.targets.host.lower_unit import lower_unit
-from motet.targets.host.machine import native_machine
+from motet.targets.host.machine import machine_for, native_machine
 from motet.targets.host.object_code import compile_kernel, encoded, object_key
 
 MACHINE = native_machine()
@@ -180,3 +180,14 @@ def assert_gone(objects: KernelObjects) -> None:
 def test_no_process_cannot_compile():
     with pytest.raises(SpecError, match="jobs is 0"):
         KernelObjects(MACHINE, jobs=0)
+
+
+def test_a_linker_for_another_cpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    other = "aarch64" if MACHINE.arch == "x86_64" else "x86-64-v2"
+    machine = machine_for(other)
+    content = compile_kernel("f", relu(3), machine)
+    with pytest.raises(EnvironmentLackError) as caught:
+        link({"f": content})
+    assert f"the kernels are for {machine.arch}" in str(caught.value)
+    assert f"CC={machine.arch}-linux-gnu-gcc" in str(caught.value)
