@@ -6,6 +6,8 @@ defines; its public code leaves out endings whose groups have several sources.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,33 +41,49 @@ class Counts:
         return float(((chain + 2) * (chain + 1) / 2) ** self.width)
 
 
-def count(graph: OperatorGraph, pruning: Pruning = UNPRUNED) -> Counts:
+OnState = Callable[[int], None]
+"""Told how many states are done; raises to stop the count."""
+
+
+def count(
+    graph: OperatorGraph,
+    pruning: Pruning = UNPRUNED,
+    on_state: Callable[[int], None] = lambda states: None,
+) -> Counts:
     """Count states, transitions and schedules of ``graph``; all endings unless pruned.
 
-    Visits every transition: for one block, not for a whole network.
+    Visits every transition: for one block, not for a whole network. ``on_state`` is told the
+    states so far; it may raise to stop the count.
     """
-    sums = _all_endings(graph) if pruning == UNPRUNED else _pruned(graph, pruning)
-    return Counts(len(graph), width(graph), *sums)
+    counted = _all_endings if pruning == UNPRUNED else _pruned
+    return Counts(len(graph), width(graph), *counted(graph, pruning, on_state))
 
 
-def _all_endings(graph: OperatorGraph) -> tuple[int, int, int]:
+def _all_endings(
+    graph: OperatorGraph, _: Pruning, on_state: Callable[[int], None]
+) -> tuple[int, int, int]:
     """The endings of S are S - T for all smaller states T: found by comparing all masks."""
     states = [0, *sorted(states_of(graph), key=int.bit_count)]
     masks = np.array(states, dtype=np.uint64 if len(graph) <= 64 else object)
     ways = np.ones(len(states), dtype=object)  # from a state to none; larger than any word
     transitions = 0
     for index in range(1, len(states)):
+        on_state(index)
         within = np.flatnonzero(masks[:index] & masks[index] == masks[:index])
         transitions += len(within)
         ways[index] = ways[within].sum()
     return len(states) - 1, transitions, int(ways[-1])
 
 
-def _pruned(graph: OperatorGraph, pruning: Pruning) -> tuple[int, int, int]:
+def _pruned(
+    graph: OperatorGraph, pruning: Pruning, on_state: Callable[[int], None]
+) -> tuple[int, int, int]:
+    """Ways from all operators to each state, added up along its endings."""
     ways = {graph.everything: 1}
     states = transitions = 0
     for state, endings in walk(graph, pruning):
         states += 1
+        on_state(states)
         transitions += len(endings)
         here = ways.pop(state)
         for mask in endings:
