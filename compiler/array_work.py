@@ -7,14 +7,16 @@ host's kernels, most of a compilation's time, is left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+import numpy as np
 from msgspec.structs import replace
 from tvm import IRModule, relax
 from tvm.ir import GlobalVar
 
 from motet.compiler.compile import CompileOptions, Transformed, transformed
-from motet.compiler.dimensions import added, dimension_of
+from motet.compiler.dimensions import added, dimension_of, shape_of
 from motet.compiler.frontend.load import ImportedModel
 from motet.compiler.kernels import region_binding
 from motet.compiler.spec import BundleSpec, ModelSpec
@@ -22,7 +24,7 @@ from motet.passes.graph import bindings_of
 from motet.passes.macs import macs_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET
 from motet.runtime.errors import CompileError, ModelError, SpecError
-from motet.runtime.shapes import Dimension
+from motet.runtime.shapes import Dimension, is_static
 from motet.targets.systolic.workload.work import ModelWork, Stage
 
 
@@ -101,7 +103,23 @@ def _stage(mod: IRModule, function: relax.Function) -> Stage:
         tuple(str(name) for name in attrs[ONNX_NODES]),
         macs if isinstance(macs, int) else 0,
         region_binding(mod, function).workload if on_array else None,
+        bytes=0 if on_array else _bytes(function),
     )
+
+
+def _bytes(function: relax.Function) -> int:
+    """Bytes of a unit's operands and results; 0 where a size is open."""
+    result = function.ret_ty
+    results = list(result.fields) if isinstance(result, relax.TupleType) else [result]
+    total = 0
+    for kind in [*(parameter.ty for parameter in function.params), *results]:
+        if isinstance(kind, relax.TensorType):
+            sizes = getattr(kind.shape, "values", None)
+            if sizes is None or not is_static(shape_of(kind)):
+                return 0
+            elements = math.prod(int(size) for size in sizes)
+            total += elements * int(np.dtype(str(kind.dtype)).itemsize)
+    return total
 
 
 def _macs(mod: IRModule, function: relax.Function) -> Dimension:

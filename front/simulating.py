@@ -27,13 +27,14 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SimulatedStage:
-    """A region of the array with its counts, or an operator of the host without."""
+    """A region of the array with its counts, or an operator of the host without, and its bytes."""
 
     op: str
     kind: str
     onnx_nodes: tuple[str, ...]
     macs: int
     counts: ProgramCounts | None = None
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,9 @@ class ArraySimulator:
             show(f"{work.model}: {stage.op}")
             counts = self._stage(work.model, stage)
             stages.append(
-                SimulatedStage(stage.op, stage.kind, stage.onnx_nodes, stage.macs, counts)
+                SimulatedStage(
+                    stage.op, stage.kind, stage.onnx_nodes, stage.macs, counts, stage.bytes
+                )
             )
         return SimulatedModel(
             work.model,

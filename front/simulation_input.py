@@ -26,12 +26,13 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often a model runs; ``follows``: others go before it, by ``after`` or along wires."""
+    """How often a model runs; ``after``: models that go before it, also those along wires."""
 
     rate_hz: float | None = None
     deadline_ms: float | None = None
     priority: int = 0
-    follows: bool = False
+    after: tuple[str, ...] = ()
+    probability: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -147,18 +148,22 @@ def _source(file: str, request: CompileRequest, show: Show) -> Work:
         )
     description = array_of(config or spec.target)
     models = array_work(spec, CompileOptions(progress=show))
-    schedules = {model.name: _schedule(model, model.inputs) for model in spec.models}
+    schedules = {model.name: schedule_of(model, model.inputs) for model in spec.models}
     number_format = _preferred(description) if config else spec.array.format
     return Work(tuple(models), description, number_format, schedules, spec.passes.schedule)
 
 
-def _schedule(model: Any, wires: Mapping[str, str]) -> Schedule:
+def schedule_of(model: Any, wires: Mapping[str, str]) -> Schedule:
     """The schedule of a model of a specification or of a bundle."""
-    follows = bool(model.after or wires)
-    return Schedule(model.rate_hz, model.deadline_ms, model.priority, follows)
+    sources = (wire.partition(".")[0] for wire in wires.values())
+    after = tuple(dict.fromkeys((*model.after, *sources)))
+    return Schedule(
+        model.rate_hz, model.deadline_ms, model.priority, after, float(model.probability)
+    )
 
 
 def _bundle(file: str, request: CompileRequest) -> Work:
+    from motet.host_times import bytes_of
     from motet.runtime.bundle import open_bundle
     from motet.runtime.program import ArrayCall, Kernel
 
@@ -182,10 +187,11 @@ def _bundle(file: str, request: CompileRequest) -> Work:
             who = program.operators[step.operator]
             made = programs[step.program] if isinstance(step, ArrayCall) else None
             macs = who.macs if isinstance(who.macs, int) else 0
-            stages.append(Stage(who.op, who.kind, who.onnx_nodes, macs, None, made))
+            moved = 0 if made is not None else bytes_of(program, step)
+            stages.append(Stage(who.op, who.kind, who.onnx_nodes, macs, None, made, moved))
         placed = [r.summary for r in bundle.manifest.passes if r.name == "place"]
         models.append(ModelWork(name, tuple(stages), "; ".join(placed)))
     formats = {program.format for program in programs.values()}
     number_format = next(iter(formats), description.formats[0])
-    schedules = {entry.name: _schedule(entry, entry.wires) for entry in bundle.manifest.models}
+    schedules = {entry.name: schedule_of(entry, entry.wires) for entry in bundle.manifest.models}
     return Work(tuple(models), description, number_format, schedules)

@@ -15,10 +15,10 @@ from motet.commands.common import (
     model_option,
     print_as,
 )
-from motet.commands.seconds_tables import print_seconds
+from motet.commands.duration import Duration, duration_options
 from motet.commands.simulate_files import Files, file_options
 from motet.commands.simulate_tables import UTILISATION, print_closed_forms, print_models
-from motet.console import print_json, progress, warn, without_tvm_warnings
+from motet.console import progress, warn, without_tvm_warnings
 from motet.extras import naming_extras
 from motet.opening import CompileRequest
 from motet.runtime.errors import CompileError, SpecError
@@ -35,7 +35,8 @@ TIMING = "timing"
     "  motet simulate headset.motet --model faces --csv > layers.csv\n"
     "  motet simulate model.onnx --target edge-64x64 --mode scalesim --json\n"
     "  motet simulate resnet18.csv --target scale.cfg\n"
-    "  motet simulate headset.toml --seconds 2\n"
+    "  motet simulate headset.toml --duration 1s --policy edf --seed 7\n"
+    "  motet simulate camera.motet --duration 2s --arrivals poisson --seeds 20\n"
     "\n" + UTILISATION + "\n"
 )  # fmt: skip
 @array_options
@@ -61,12 +62,7 @@ TIMING = "timing"
     metavar="NAME",
     help="Dataflow of the closed forms; all that the mode has where absent.",
 )
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="T",
-    help="Run the models together for T simulated seconds, by rate_hz, deadline_ms and priority.",
-)
+@duration_options
 @file_options
 @format_options
 def simulate(
@@ -76,18 +72,24 @@ def simulate(
     number_format: str | None,
     mode: str,
     dataflow: str | None,
-    seconds: float | None,
+    duration: Duration | None,
     files: Files,
     form: Format,
 ) -> None:
-    """Cycles, bytes and energy of models on a simulated array.
+    """Cycles, bytes and energy of models on a simulated array, or many runs of several models.
 
-    No value is computed: motet run and motet check do that. Operators of the host are listed
-    and take no time: motet bench measures them. A SCALE-Sim topology (.csv) is run as it is.
+    No value is computed: motet run and motet check do that. Without --duration operators of the
+    host are listed and take no time. A SCALE-Sim topology (.csv) is run as it is.
     """
     files.check()
-    _check_options(mode, dataflow, seconds, files)
+    _check_options(mode, dataflow, duration, files)
     with naming_extras():
+        if duration is not None and duration.is_for_host(file, compiling):
+            files.refuse_mappings("these models run on the host")
+            if number_format is not None:
+                raise SpecError(f"--format {number_format}: these models run on the host")
+            duration.on_host(file, compiling, model, form)
+            return
         work = prepared(file, compiling, model, number_format)
         if mode != TIMING:
             _closed_forms(work, mode, dataflow or _configured(compiling, work, mode), form)
@@ -100,16 +102,18 @@ def simulate(
         with progress("simulate") as show, _naming_mapping(files):
             results = [simulator.model(model, show) for model in work.models]
         files.write(simulator, results)
-        if seconds is None:
+        if duration is None:
             _print(results, form)
         else:
-            _print_together(work, results, seconds, form)
+            duration.on_array(work, results, file, compiling, form)
 
 
-def _check_options(mode: str, dataflow: str | None, seconds: float | None, files: Files) -> None:
+def _check_options(
+    mode: str, dataflow: str | None, duration: Duration | None, files: Files
+) -> None:
     """Raise ``SpecError`` for options that do not go together."""
-    if seconds is not None:
-        files.refuse_pictures("--seconds")
+    if duration is not None:
+        files.refuse_pictures("--duration")
     if mode == TIMING:
         if dataflow is not None:
             raise SpecError(
@@ -119,8 +123,8 @@ def _check_options(mode: str, dataflow: str | None, seconds: float | None, files
         return
     files.refuse_pictures(f"--mode {mode}")
     files.refuse_mappings(f"--mode {mode} has no mapping")
-    if seconds is not None:
-        raise SpecError(f"--seconds counts memories too: leave --mode {mode} out")
+    if duration is not None:
+        raise SpecError(f"--duration counts memories too: leave --mode {mode} out")
 
 
 def prepared(
@@ -164,19 +168,3 @@ def _print(results: list[SimulatedModel], form: Format) -> None:
     facts = [result.to_dict() for result in results]
     rows = [step_row(result.model, step) for result in results for step in result.steps]
     print_as(form, facts, lambda: print_models(results), rows)
-
-
-def _print_together(
-    work: Work, results: list[SimulatedModel], seconds: float, form: Format
-) -> None:
-    from motet.bundle_seconds import bundle_seconds
-
-    with progress("simulate") as show:
-        found = bundle_seconds(work, results, seconds, show)
-    if any(work.schedules[m.model].follows for m in results if m.model in work.schedules):
-        warn("every model is released on its own: 'after' and wires between models are left out")
-    facts = found.to_dict()
-    if form is Format.JSON:
-        print_json(facts)
-    else:
-        print_as(form, facts["models"], lambda: print_seconds(found))

@@ -39,7 +39,9 @@ def interval(values: Sequence[float | None]) -> Interval | None:
     if count == 1:
         return Interval(mean, None, 1)
     variance = math.fsum((value - mean) ** 2 for value in known) / (count - 1)
-    return Interval(mean, student_t(count - 1) * math.sqrt(variance / count), count)
+    half = student_t(count - 1) * math.sqrt(variance / count)
+    # Values that differ by rounding alone are one.
+    return Interval(mean, half if half > 1e-12 * abs(mean) else 0.0, count)
 
 
 def student_t(freedom: int) -> float:

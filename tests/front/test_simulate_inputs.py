@@ -212,7 +212,7 @@ def test_a_bundle_keeps_its_format_and_mappings(run_motet: Motet, inception: Pat
         ("--mode scalesim --save-mapping m.toml", "--mode scalesim has no mapping"),
         ("--mode scalesim --seconds 1", "leave --mode scalesim out"),
         ("--mode fuseconv --dataflow weight-stationary", "--mode fuseconv has the dataflows"),
-        ("--seconds 1 --plot timeline.svg", "--seconds has no trace or plot"),
+        ("--seconds 1 --plot timeline.svg", "--duration has no trace or plot"),
         ("--seconds 0", "--seconds"),
         ("--mapping nowhere.toml", "--mapping nowhere.toml: there is no such file"),
         ("--plot picture.svg", "the name says what to draw"),

@@ -36,11 +36,19 @@ def energy_joules(
     if energy is None:
         return {}
     links = description_links_per_byte(description)
-    at_rest = {
-        "leakage": _leakage_watts(energy, description) * seconds,
-        "idle": _idle_pj_per_cycle(energy, description) * PICO * description.clock_hz * seconds,
-    }
+    at_rest = {name: watts * seconds for name, watts in _rest(energy, description).items()}
     return {name: pj * PICO for name, pj in _event_pj(events, energy, links).items()} | at_rest
+
+
+def watts_at_rest(description: ArrayDescription) -> float:
+    """Leakage and idle clock of an array that does nothing; 0 without energy figures."""
+    return sum(_rest(description.energy, description).values()) if description.energy else 0.0
+
+
+def _rest(energy: Energy, description: ArrayDescription) -> dict[str, float]:
+    """Watts by component, whatever the array does."""
+    idle = _idle_pj_per_cycle(energy, description) * PICO * description.clock_hz
+    return {"leakage": _leakage_watts(energy, description), "idle": idle}
 
 
 def average_watts(joules: dict[str, float], seconds: float) -> float:

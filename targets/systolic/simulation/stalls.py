@@ -32,7 +32,7 @@ class Cause(enum.IntEnum):
     load waits for a buffer. ACCUMULATORS_LATE: results wait for the vector unit, or to be stored.
     OTHER_PODS: another pod has not yet made or stored what this one needs. NO_MORE_WORK: after
     the last tile; all the time of a pod without any. OTHER_MODEL: another model has the array
-    (``bundle_time``).
+    (``targets.sharing``).
     """
 
     BUSY = 0

@@ -14,7 +14,8 @@ class Stage:
     """One call of a model's program, in order.
 
     macs: multiply-accumulates; 0 where they depend on open sizes. workload: what the array does;
-    program: the same, compiled already. Without both it is an operator of the host.
+    program: the same, compiled already. Without both it is an operator of the host, and bytes are
+    those of its tensors, each read or written once; 0 where they depend on open sizes.
     """
 
     op: str
@@ -23,6 +24,7 @@ class Stage:
     macs: int
     workload: Workload | None = None
     program: SystolicProgram | None = None
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
