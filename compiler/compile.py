@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tvm import IRModule
+from tvm import IRModule, transform
 
 from motet.compiler.frontend.load import ImportedModel, load_model, merge
 from motet.compiler.frontend.registry import operators_from
@@ -19,6 +19,7 @@ from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.compiler.spec_checks import run_order, validate
 from motet.compiler.weights import WeightPool
 from motet.compiler.wires import check_wires
+from motet.passes.host_stages import host_stages
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import BundleError, UnsupportedOperatorError
 from motet.runtime.manifest import FixedInput, Manifest, ModelEntry, PassRecord, Source
@@ -92,10 +93,18 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
         machine.vector_bytes // 4,
         spec.host.reassociate,
         spec.host.compute,
+        _stages(spec, machine),
         any_bytes=machine.multiplies_bytes,
     )
     mod, records = run(merge(models), steps, options.hooks)
     return Transformed(mod, tuple(models), tuple(records), array)
+
+
+def _stages(spec: BundleSpec, machine: Machine) -> transform.Pass | None:
+    """What puts kernels of the host side by side, where the specification asks for it."""
+    threads = spec.host.threads or machine.cores
+    wanted = spec.passes.schedule.enabled and threads > 1
+    return host_stages(machine, threads, spec.passes.schedule) if wanted else None
 
 
 def imported(spec: BundleSpec, options: CompileOptions) -> list[ImportedModel]:

@@ -22,10 +22,11 @@ from motet.compiler.memory_plan import lay_out, lifetimes
 from motet.compiler.naming import named
 from motet.compiler.parts import placed
 from motet.compiler.registers import RegisterFile, named_outputs
+from motet.compiler.stages import Stages
 from motet.compiler.weights import WeightPool
 from motet.passes.graph import bindings_of, constant_array
 from motet.passes.macs import macs_of
-from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, names_of
+from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, STAGE, TARGET, names_of
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.runtime.errors import CompileError
 from motet.runtime.late import symbols_in
@@ -102,6 +103,7 @@ class _Lowering:
 
     def __post_init__(self) -> None:
         self.file = RegisterFile(self.code.weights)
+        self.stages = Stages(self.instructions)
         self.symbols: frozenset[str] = frozenset()
 
     def run(self) -> tuple[int, ...]:
@@ -133,8 +135,18 @@ class _Lowering:
             return self.item(body)
         for block in body.blocks:
             for binding in block.bindings:
+                self.stages.enter(self.stage_of(binding.value))
                 self.values[binding.var] = self.bound(binding)
+            self.stages.close()
         return self.item(body.body)
+
+    def stage_of(self, value: relax.Expr) -> str:
+        """The stage and group that a unit runs in beside others; views cost nothing and are
+        of the one before.
+        """
+        if isinstance(value, relax.Call) and isinstance(value.op, GlobalVar):
+            return str(self.mod[value.op].attrs.get(STAGE, ""))
+        return self.stages.mark
 
     def bound(self, binding: relax.Binding) -> Item:
         try:

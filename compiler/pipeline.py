@@ -52,6 +52,7 @@ def steps_for(
     lanes: int = 8,
     reassociate: bool = True,
     compute: str = "fp32",
+    stages: transform.Pass | None = None,
     *,
     any_bytes: bool = False,
 ) -> list[Step]:
@@ -59,7 +60,8 @@ def steps_for(
 
     number_format: the array's. lanes: float32 values in a vector of the host. reassociate:
     whether the host may compute by other formulas, of a stated error; compute: the format
-    of what it multiplies. any_bytes: whether the host multiplies any bytes exactly (VNNI).
+    of what it multiplies. stages: puts kernels of the host side by side. any_bytes:
+    whether the host multiplies any bytes exactly (VNNI).
     """
     steps = [Step("canonicalize", canonicalize if array is not None else _joined())]
     if options.fold_batch_norm.enabled:
@@ -79,6 +81,8 @@ def steps_for(
     steps.append(Step("fuse", _fusion(options)))
     if array is not None and options.place.enabled:
         steps.append(Step("regions", regions(options.regions)))
+    if stages is not None:
+        steps.append(Step("stages", stages))
     return steps
 
 
@@ -138,7 +142,7 @@ def _placed(placement: Placement) -> str:
 
 PASS_NAMES = (
     "canonicalize", "fold_batch_norm", "decompose", "place", "widen_halves",
-    "round_operands", "layout", "fuse", "regions",
+    "round_operands", "layout", "fuse", "regions", "stages",
 )  # fmt: skip
 
 

@@ -20,7 +20,9 @@ ARRAY = "array"
 
 OP, KIND = "motet.op", "motet.kind"
 ONNX_NODES, TARGET = "motet.onnx_nodes", "motet.target"
-UNIT_MARKS = (OP, KIND, ONNX_NODES, TARGET)
+STAGE = "motet.stage"
+"""Of a unit that runs beside others: stage and group, as "3/0"."""
+UNIT_MARKS = (OP, KIND, ONNX_NODES, TARGET, STAGE)
 """Attributes by which an outlined unit says who it is; ``fuse`` has their meaning."""
 
 WEIGHTS = "motet.weights"

@@ -57,14 +57,14 @@ Algorithm = Literal["ios", "greedy", "sequential"]
 
 
 class ScheduleOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which operators run at the same time on an array of several pods."""
+    """Which operators run at the same time: on pods of an array, on threads of the host."""
 
     enabled: Annotated[
         bool,
         Meta(
             description="Whether operators that do not depend on each other may share the pods of"
-            " an array. The programs that this makes are simulated, and the fastest is taken:"
-            " compiling takes longer."
+            " an array, and small kernels the threads of the host. Programs that this makes for"
+            " an array are simulated, and the fastest is taken: compiling takes longer."
         ),
     ] = False
     algorithm: Annotated[
