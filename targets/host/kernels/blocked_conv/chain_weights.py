@@ -14,8 +14,9 @@ The packed form is one array of int32::
     offsets  [four]: where it reads its input, counted in fours from the position's first
     weights  [four][output channel of the panel], from a multiple of 64 bytes on
 
-A vector of ones for each accumulator, since LLVM keeps a single one in a register, of which
-there are too few, and moves accumulators in and out of memory instead. A segment (one header) lists the fours of its eights two by two, then the single ones.
+LLVM keeps a single vector of ones in a register, of which there are too few, and moves
+accumulators in and out of memory instead; therefore there is one for each accumulator. A segment
+(one header) lists the fours of its eights two by two, then the single ones.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def pack_chains(
     panels = fours.reshape(layout.panels, *shape, layout.width)
     reads, sides = offsets.reshape(shape), _sides(panels)
     first = 0
-    for panel, chunk, row in np.ndindex(layout.panels, layout.chunks, layout.rows):
+    for panel, chunk, row in np.ndindex(*segments):
         blocks = slice(chunk * layout.split, (chunk + 1) * layout.split)
         flat = sides[panel, blocks, row].reshape(-1, *sides.shape[-2:])
         eights, singles = _pairing(flat)

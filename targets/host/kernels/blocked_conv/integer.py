@@ -75,6 +75,8 @@ def integer_problem(conv: BlockedConv, constant_weights: bool, group: Group) -> 
 
 def points(problem: Problem, machine: Machine) -> Sequence[Point]:
     """Legal points, the hand-written choice first."""
+    if problem["group"] == FOURS.size and not adds_dots(machine, problem["block"]):
+        return chains.points(problem, machine)
     return direct_space.points(problem, machine)
 
 
