@@ -7,7 +7,6 @@ defines; its public code leaves out endings whose groups have several sources.
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
