@@ -15,7 +15,7 @@ emitted and its program simulated, and the fastest is taken: never one slower th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -52,18 +52,30 @@ class Candidate:
     cycles: int
     block_cycles: tuple[int, ...]
 
+    @property
+    def assignment(self) -> Assignment:
+        """The stages of all blocks."""
+        return Assignment(tuple(stage for block in self.blocks for stage in block))
 
-@dataclass
+
+@dataclass(frozen=True)
 class Scheduled:
-    """The fastest program, and the simulated cycles of every candidate by its name."""
+    """The fastest program, and all candidates that were simulated, sequential first."""
 
     compiled: CompiledWorkload
-    cycles: dict[str, int] = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def cycles(self) -> dict[str, int]:
+        """Simulated cycles by the candidates' names."""
+        return {one.name: one.cycles for one in self.candidates}
 
     @property
     def best(self) -> str:
         """The name of the fastest candidate."""
-        return min(self.cycles, key=lambda name: self.cycles[name]) if self.cycles else "sequential"
+        if not self.candidates:
+            return "sequential"
+        return min(self.candidates, key=lambda one: one.cycles).name
 
 
 def compile_scheduled(
@@ -101,7 +113,8 @@ def schedule_workload(
 
 
 def _is_chain(graph: OperatorGraph) -> bool:
-    return all(after in (0, 1 << place + 1) for place, after in enumerate(graph.successors))
+    """Whether each operator reads the one before it, so that there is only one order."""
+    return all(after >> place + 1 & 1 for place, after in enumerate(graph.successors[:-1]))
 
 
 def _pins_pods(constraints: Constraints | None) -> bool:
@@ -133,7 +146,7 @@ class _Trials:
                 "ios", self._by_block(inter_operator.schedule(graph, self._cost, keys, search))
             )
         self._try("mixed", self._mixed())
-        return Scheduled(self._best, {one.name: one.cycles for one in self._candidates})
+        return Scheduled(self._best, tuple(self._candidates))
 
     @cached_property
     def _steps_of(self) -> list[tuple[int, ...]]:
