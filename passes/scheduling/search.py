@@ -70,9 +70,14 @@ def solve(
     solved: dict[Hashable, Found] = {}
     for index, block in enumerate(waiting):
         attempt = _Attempt(block, memory, search.pruning, _share(end, len(waiting) - index))
-        solved[block.form] = attempt.best(lambda more, base=done: progress(base + more, total))
+        solved[block.form] = attempt.best(_onwards(progress, done, total))
         done += len(block.graph)
     return solved
+
+
+def _onwards(progress: Progress, done: int, total: int) -> Callable[[int], None]:
+    """Progress within a block, counted from the operators done before it."""
+    return lambda more: progress(done + more, total)
 
 
 def _share(end: float | None, blocks_left: int) -> Deadline:

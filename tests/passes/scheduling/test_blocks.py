@@ -23,7 +23,7 @@ def _all_paths_meet(graph: OperatorGraph, cut: str) -> bool:
     return not reached & sinks
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(rg.graphs(most=8))
 def test_separators_are_those_whose_removal_parts_the_graph(graph: OperatorGraph) -> None:
     expected = {name for name in graph.names if _all_paths_meet(graph, name)}
@@ -32,7 +32,7 @@ def test_separators_are_those_whose_removal_parts_the_graph(graph: OperatorGraph
     assert set(found) == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=100, deadline=None)
 @given(rg.graphs(most=9))
 @pytest.mark.parametrize("state_limit", [1, 6, 1000])
 def test_blocks_hold_everything_once_in_an_order_that_runs(

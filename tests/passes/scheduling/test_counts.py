@@ -3,10 +3,10 @@ from __future__ import annotations
 import peer_blocks as peers
 import pytest
 import random_graphs as rg
-from hypothesis import given
+from hypothesis import given, settings
 
 from motet.passes.scheduling.counts import Counts, count
-from motet.passes.scheduling.endings import Pruning
+from motet.passes.scheduling.endings import UNPRUNED, Pruning
 from motet.passes.scheduling.graph import OperatorGraph
 
 # Recounted from the papers' definitions over all endings, the pruned ones with r = 3, s = 8.
@@ -47,6 +47,7 @@ def test_pruned_counts(block: peers.Edges, expected: tuple[int, int]) -> None:
     assert (found.transitions, found.schedules) == expected
 
 
+@settings(max_examples=80, deadline=None)
 @given(rg.graphs(most=6))
 def test_both_ways_of_counting_agree(graph: OperatorGraph) -> None:
     """Bounds that nothing exceeds leave all endings, found one by one instead of by masks."""
@@ -67,3 +68,21 @@ def test_equal_chains_reach_the_bound_of_the_paper() -> None:
     """Its transitions include the empty ending of every state, and of none."""
     found = count(peers.graph_of({"a": "", "b": "a", "c": "b", "d": "", "e": "d", "f": "e"}))
     assert found.transitions + found.states + 1 == found.transition_bound == 100
+
+
+class _EnoughError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("pruning", [UNPRUNED, Pruning()])
+def test_a_count_may_be_stopped(pruning: Pruning) -> None:
+    seen: list[int] = []
+
+    def stop(states: int) -> None:
+        seen.append(states)
+        if states == 5:
+            raise _EnoughError
+
+    with pytest.raises(_EnoughError):
+        count(peers.graph_of(peers.INCEPTION_E), pruning, stop)
+    assert seen == [1, 2, 3, 4, 5]

@@ -27,7 +27,7 @@ def _plain_endings(graph: OperatorGraph, state: rg.Names, pruning: Pruning) -> s
     return found
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(rg.graphs(most=6), rg.prunings)
 def test_endings_are_those_of_the_definition(graph: OperatorGraph, pruning: Pruning) -> None:
     endings = endings_of(graph, pruning)
@@ -37,7 +37,7 @@ def test_endings_are_those_of_the_definition(graph: OperatorGraph, pruning: Prun
         assert set(found) == _plain_endings(graph, frozenset(graph.names_of(state)), pruning)
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(rg.graphs(most=6))
 def test_states_are_what_no_edge_enters(graph: OperatorGraph) -> None:
     edges = set(graph.edges)
@@ -51,7 +51,7 @@ def test_states_are_what_no_edge_enters(graph: OperatorGraph) -> None:
     assert set(found) == closed
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(rg.graphs(most=6))
 def test_connected_groups(graph: OperatorGraph) -> None:
     edges = set(graph.edges)

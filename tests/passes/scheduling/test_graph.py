@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import random_graphs as rg
-from hypothesis import given
+from hypothesis import given, settings
 
 from motet.passes.scheduling.counts import width
 from motet.passes.scheduling.equal_blocks import Labels
@@ -30,6 +30,7 @@ def test_names_are_kept_in_an_order_that_runs() -> None:
     assert list(graph.edges) == [("a", "c"), ("b", "c")]
 
 
+@settings(max_examples=80, deadline=None)
 @given(rg.graphs(most=7))
 def test_width_is_the_largest_set_without_paths(graph: OperatorGraph) -> None:
     above = {
@@ -44,6 +45,7 @@ def test_width_is_the_largest_set_without_paths(graph: OperatorGraph) -> None:
     assert width(graph) == max(antichains)
 
 
+@settings(max_examples=80, deadline=None)
 @given(rg.graphs(most=7))
 def test_components(graph: OperatorGraph) -> None:
     found = {frozenset(graph.names_of(group)) for group in graph.components(graph.everything)}

@@ -20,7 +20,7 @@ def _least(graph: OperatorGraph, cost: rg.RandomCost, keys: Keys | None, bounds:
     return rg.Exhaustive(graph, cost, keys, bounds).least(frozenset(graph.names))
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_no_schedule_is_cheaper(data: st.DataObject) -> None:
     graph = data.draw(rg.graphs(most=6))
@@ -47,7 +47,7 @@ def _rules(graph: OperatorGraph, cost: rg.RandomCost, keys: Keys | None) -> floa
     return min(rule(graph, cost, keys).seconds for rule in (sequential, greedy))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_never_worse_than_sequential_or_greedy(data: st.DataObject) -> None:
     graph = data.draw(rg.graphs(most=7))
