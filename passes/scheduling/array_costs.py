@@ -67,8 +67,9 @@ class ArrayStageCost:
         return self.description.seconds(max(longest, bound))
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
-        """Merging is no matter of the array's."""
+        """None: the array runs convolutions side by side, and merges none."""
         del operators
+        return None
 
     def stage(self, groups: Groups) -> tuple[Group, ...]:
         """The groups of a stage with the pods that they get."""
