@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from itertools import combinations
+from zlib import crc32
 
 from hypothesis import strategies as st
 
@@ -50,21 +50,24 @@ class RandomCost:
     def _kinds(self, names: tuple[str, ...]) -> list[str]:
         return sorted(str(self._kind(name)) for name in names)
 
+    def _chance(self, *what: object) -> float:
+        """Between 0.1 and 1, settled by ``what``."""
+        return 0.1 + 0.9 * crc32(repr((self.seed, what)).encode()) / 2**32
+
     def concurrent(self, groups: Groups) -> float:
-        kinds = sorted(map(self._kinds, groups))
-        return random.Random(f"{self.seed} {kinds}").uniform(0.1, 1) * len(groups) ** 0.5
+        return self._chance(sorted(map(self._kinds, groups))) * len(groups) ** 0.5
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
         assert len(operators) > 1
-        chance = random.Random(f"{self.seed} merged {self._kinds(operators)}")
-        return None if chance.random() < 0.3 else chance.uniform(0.1, 1)
+        kinds = self._kinds(operators)
+        return None if self._chance("impossible", kinds) < 0.4 else self._chance("merged", kinds)
 
 
 class MonotoneCost(RandomCost):
     """A machine with a bound on work: more groups never take less time."""
 
     def _work(self, name: str) -> float:
-        return random.Random(f"{self.seed} work {self._kind(name)}").uniform(0.1, 1)
+        return self._chance("work", self._kind(name))
 
     def concurrent(self, groups: Groups) -> float:
         work = sorted(sum(sorted(map(self._work, group))) for group in groups)
