@@ -156,9 +156,8 @@ def pack_chains(
     """
     packed = np.zeros(layout.size, np.int32)
     packed[: layout.ones] = 0x00010001
-    headers = packed[layout.ones : layout.offsets].reshape(
-        layout.panels, layout.chunks, layout.rows, 2
-    )
+    segments = layout.panels, layout.chunks, layout.rows
+    headers = packed[layout.ones : layout.offsets].reshape(*segments, 2)
     where = packed[layout.offsets : layout.offsets + layout.panels * layout.fours]
     weights = packed[layout.weights :].reshape(-1, layout.width)
     shape = layout.in_blocks, layout.rows, layout.steps
