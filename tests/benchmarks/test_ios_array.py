@@ -1,0 +1,32 @@
+"""Networks scheduled on arrays of several pods, small: the table's claim."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("tvm")
+
+from motet.benchmarks.ios_array import measure, scaled, workloads
+
+
+def test_a_scheduled_network_takes_no_more_cycles():
+    result = measure("squeezenet", "4x16x16", size=64)
+    assert {*result.cycles} == {"sequential", "greedy", "ios", "mixed"}
+    assert result.fastest == min(result.cycles.values())
+    assert result.speed_up > 1
+    assert (result.regions, result.array, result.number_format) == (1, "sosa-4x16x16", "int8")
+
+
+def test_other_pods_have_memories_and_links_in_proportion():
+    base, made = scaled("sosa-256x32x32"), scaled("8x64x64")
+    pod, other = base.pods[0], made.pods[0]
+    assert (other.count, other.rows, other.columns, other.vector.lanes) == (8, 64, 64, 64)
+    assert other.scratchpad.bytes == 4 * pod.scratchpad.bytes
+    assert other.accumulators.port_bytes == 2 * pod.accumulators.port_bytes
+    assert made.interconnect.link_bytes == 2 * base.interconnect.link_bytes
+    assert made.dram == base.dram
+
+
+def test_a_batch_is_the_networks():
+    (one,), (two,) = (workloads("squeezenet", batch, 64) for batch in (1, 2))
+    assert two.macs == 2 * one.macs
