@@ -4,7 +4,8 @@
 
 Compiles the kernels of the tests in tests/targets/host (or those that the arguments name) for
 ``--cpu``, runs each in Bochs, an interpreter of x86, on the test's own inputs, and lets the test
-compare the results with numpy and onnx as it always does. A kernel takes about a second.
+compare the results with numpy and onnx as it always does. A kernel takes about a second. Tests
+that compile whole bundles and run them can be named too (tests/integration).
 
 Needs this repository, pytest, and the Debian packages bochs and gcc. Bochs 2.7 (Debian 12) knows
 AVX-512 up to VNNI; AVX512-BF16 and AVX-VNNI need 3.0 (Debian 13). BOCHS=PATH names another one.
@@ -15,13 +16,17 @@ Tests that load libraries by themselves are left out (``OWN_LIBRARIES``).
 
 from __future__ import annotations
 
+import ctypes
+import pickle
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from motet.benchmarks.emulation.emulator import Emulator, find_emulator
 from motet.benchmarks.emulation.image import Array, Call
@@ -62,6 +67,7 @@ class EmulatedRuns:
         import kernel_runner
 
         kernel_runner.run_kernel = self.run
+        self.take_bundles()
         for test in (getattr(item, "obj", None) for item in items):
             if hasattr(test, _SETTINGS):
                 kept = getattr(test, _SETTINGS)
@@ -69,6 +75,28 @@ class EmulatedRuns:
                     kept, max_examples=min(kept.max_examples, self.examples), database=None
                 )
                 setattr(test, _SETTINGS, few)
+
+    def take_bundles(self) -> None:
+        """Bundles are made of object files, and their kernels run in the emulator."""
+        from motet.compiler import compile as compiling
+        from motet.runtime import kernels, session
+
+        compiling.link = pickle.dumps
+        session.require_features = lambda _required: None
+        kernels.KernelLibrary.__init__ = _load
+        kernels.KernelLibrary.function = lambda library, symbol: partial(
+            self.call, library.objects, symbol
+        )
+        kernels.KernelLibrary.set_threads = lambda _library, _count: None
+        kernels.KernelLibrary.threads = 1
+
+    def call(self, objects: Mapping[str, bytes], symbol: str, *tensors: Any) -> None:
+        """A kernel of a bundle on tensors in memory."""
+        arrays = [np.from_dlpack(tensor) for tensor in tensors]
+        (results,) = self.emulator.run({symbol: objects[symbol]}, [Call(0, arrays)])
+        for array, result in zip(arrays, results, strict=True):
+            ctypes.memmove(array.ctypes.data, result.ctypes.data, array.nbytes)
+        self.runs["bundles"] += 1
 
     def run(self, _folder: Path, kernel: Any, machine: Any, arrays: Sequence[Array]) -> list[Array]:
         """``run_kernel`` of the tests' runner."""
@@ -78,6 +106,11 @@ class EmulatedRuns:
         (result,) = self.emulator.run({"kernel": code}, [Call(0, arrays)])
         self.runs["+".join([machine.mcpu, *machine.extensions])] += 1
         return result
+
+
+def _load(library: Any, data: bytes, threads: int | None = None) -> None:
+    """In place of ``KernelLibrary.__init__``."""
+    library.objects = pickle.loads(data)
 
 
 @click.command(

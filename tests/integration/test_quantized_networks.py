@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
 import motet
+from motet.compiler import pipeline
+from motet.passes.layout import layout
 
 
 class _Network:
@@ -85,13 +87,16 @@ class _Images:
         return next(self._images, None)
 
 
-def _quantized(network: _Network, folder: Path, form: quantization.QuantFormat) -> Path:
+def _quantized(
+    network: _Network, folder: Path, form: quantization.QuantFormat,
+    activations: quantization.QuantType = quantization.QuantType.QUInt8,
+) -> Path:  # fmt: skip
     logging.getLogger().setLevel(logging.ERROR)
     plain, path = folder / "plain.onnx", folder / "model.onnx"
     onnx.save(network.model(), plain)
     quantization.quantize_static(
         str(plain), str(path), _Images(network.images(4)), quant_format=form,
-        activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+        activation_type=activations, weight_type=quantization.QuantType.QInt8,
         per_channel=True, reduce_range=True,
     )  # fmt: skip
     return path
@@ -105,6 +110,24 @@ def test_random_network(seed: int, form: quantization.QuantFormat, tmp_path: Pat
     session = motet.load(motet.compile(path))["model"]
     peer = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for feeds in network.images(4):
+        (expected,) = peer.run(None, feeds)
+        (result,) = session.run(None, feeds)
+        np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("kind", ["QUInt8", "QInt8"])
+@pytest.mark.parametrize("seed", range(2))
+def test_bytes_as_machines_with_vnni_have_them(
+    seed: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Unsigned inputs, padded with zero points, through this machine's kernels."""
+    monkeypatch.setattr(pipeline, "layout", lambda lanes, _any_bytes: layout(lanes, True))
+    network = _Network(seed)
+    activations = quantization.QuantType[kind]
+    path = _quantized(network, tmp_path, quantization.QuantFormat.QDQ, activations)
+    session = motet.load(motet.compile(path))["model"]
+    peer = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for feeds in network.images(2):
         (expected,) = peer.run(None, feeds)
         (result,) = session.run(None, feeds)
         np.testing.assert_array_equal(result, expected)
