@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from motet.commands.common import Format, compile_options, format_options, model_option, print_as
-from motet.commands.schedule_tables import print_counts
-from motet.console import progress, warn, without_tvm_warnings
+from motet.commands.schedule_tables import print_counts, print_plans
+from motet.console import Show, progress, warn, without_tvm_warnings
 from motet.extras import naming_extras
 from motet.opening import CompileRequest
+from motet.planning import Plan, Progress, planned
 from motet.scheduling import Counter, ModelCount, Work, work_of
 
 DEFAULT_BUDGET = 120.0
@@ -19,6 +20,8 @@ DEFAULT_BUDGET = 120.0
 
 @click.command(epilog="Examples:\n\n"
     "\b\n"
+    "  motet schedule model.onnx --target sosa-256x32x32\n"
+    "  motet schedule headset.toml --schedule-budget 10 --json > stages.json\n"
     "  motet schedule model.onnx --count\n"
     "  motet schedule model.onnx --count -r 3 -s 8 --json\n"
     "  motet schedule headset.motet --model faces --count --csv > blocks.csv\n"
@@ -28,8 +31,14 @@ DEFAULT_BUDGET = 120.0
     "that every path passes through. A stage runs groups of operators side by side, the operators "
     "of a group one after another: the last stage of what is left to schedule (a state) may be "
     "any set that nothing left reads. A transition is a state with such a set; schedules are "
-    "the ways through. Operators count as often as the model has them, also equal ones that "
-    "compiling computes once.\n"
+    "the ways through. --count takes operators as often as the model has them, also equal ones "
+    "that compiling computes once.\n"
+    "\n"
+    "Without --count, the stages with the least estimated time: operators by the closed forms of "
+    "the array's mappings, or by multiply-accumulates and bytes on the host; pods and threads are "
+    "shared out among the groups of a stage. Stages of at most 3 operators in a group and 8 groups "
+    "are looked for, unless -r and -s say otherwise; all that is ready at once, and one operator "
+    "after another, are candidates whatever the bounds.\n"
 )  # fmt: skip
 @compile_options
 @click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
@@ -47,10 +56,9 @@ DEFAULT_BUDGET = 120.0
     "--schedule-budget",
     "budget",
     type=click.FloatRange(0, min_open=True),
-    default=DEFAULT_BUDGET,
-    show_default=True,
     metavar="SECONDS",
-    help="Time for all blocks, small ones first; what is not counted by then stays open.",
+    help="Time for all blocks, small ones first: then the best stages so far are taken, and what "
+    f"is not counted stays open. Default: none, {DEFAULT_BUDGET:g} for --count.",
 )
 @format_options
 def schedule(
@@ -60,16 +68,61 @@ def schedule(
     count: bool,
     r: int | None,
     s: int | None,
-    budget: float,
+    budget: float | None,
     form: Format,
 ) -> None:
     """How the operators of a model may run side by side, block by block."""
     sys.set_int_max_str_digits(0)  # the ways through a large network have thousands of digits
     with naming_extras():
+        with without_tvm_warnings(), progress("import") as show:
+            work = work_of(file, compiling, model, show, as_written=count)
         if count:
-            with without_tvm_warnings(), progress("import") as show:
-                work = work_of(file, compiling, model, show, as_written=True)
-            _print_counts(_counted(work, r, s, budget), budget, form)
+            seconds = budget or DEFAULT_BUDGET
+            _print_counts(_counted(work, r, s, seconds), seconds, form)
+        else:
+            _print_plans(_planned(work, r, s, budget), form)
+
+
+def _planned(work: Work, r: int | None, s: int | None, budget: float | None) -> list[Plan]:
+    """The stages of every model; bounds as in the paper where none are given."""
+    from motet.passes.scheduling.endings import PAPER, Pruning
+    from motet.passes.scheduling.search import Search
+
+    pruning = Pruning(PAPER.r if r is None else r or None, PAPER.s if s is None else s or None)
+    search = Search(pruning, budget)
+    plans = []
+    for one in work.models:
+        with progress(f"schedule {one.model}") as show:
+            told = _told(show)
+            plans.append(planned(work, one, search, told))
+    return plans
+
+
+def _told(show: Show) -> Progress:
+    return lambda done, total: show(f"{done} of {total} operators of distinct blocks")
+
+
+def _print_plans(plans: list[Plan], form: Format) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "model": plan.model,
+            "stage": number,
+            "block": stage.block,
+            "seconds": stage.seconds,
+            "groups": " | ".join(" > ".join(group) for group in stage.groups),
+            plan.resource: " | ".join(map(str, stage.shares)),
+        }
+        for plan in plans
+        for number, stage in enumerate(plan.stages)
+    ]
+    print_as(form, [plan.to_dict() for plan in plans], lambda: print_plans(plans), rows)
+    for plan in plans:
+        late = sum(block.found_by == "budget" for block in plan.schedule.blocks)
+        if late:
+            warn(
+                f"model {plan.model!r}: time was up for {late} of {len(plan.schedule.blocks)} "
+                "blocks, which have the best stages so far; --schedule-budget gives more"
+            )
 
 
 def _counted(work: Work, r: int | None, s: int | None, budget: float) -> list[ModelCount]:

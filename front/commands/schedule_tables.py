@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from motet.console import output, table
+from motet.console import output, seconds, table
+from motet.planning import Plan
 from motet.scheduling import BlockCount, ModelCount
 
 COLUMNS = (
@@ -44,3 +45,36 @@ def _number(figure: int | None) -> str:
         return "-"
     text = str(figure)
     return text if len(text) <= EXACT_DIGITS else f"{text[0]}.{text[1:4]}e{len(text) - 1}"
+
+
+def print_plans(plans: Sequence[Plan]) -> None:
+    """A table per model: a row per stage; then what it and the simple rules take."""
+    for plan in plans:
+        rows = [
+            [
+                str(number),
+                str(stage.block),
+                " | ".join(" > ".join(group) for group in stage.groups),
+                " | ".join(map(str, stage.shares)),
+                seconds(stage.seconds),
+            ]
+            for number, stage in enumerate(plan.stages)
+        ]
+        columns = (">stage", ">block", "groups", f">{plan.resource}", ">time")
+        title = f"{plan.model} on {plan.target}: {plan.operators} operators, estimated times"
+        output().print(table(title, columns, rows))
+        output().print(_comparison(plan))
+
+
+def _comparison(plan: Plan) -> str:
+    """The schedule beside the simple rules."""
+    best = plan.schedule.seconds
+    return (
+        f"{len(plan.stages)} stages: {seconds(best)}; one operator after another "
+        f"{seconds(plan.sequential)} ({_times(plan.sequential, best)}), all that is ready at once "
+        f"{seconds(plan.greedy)} ({_times(plan.greedy, best)})"
+    )
+
+
+def _times(other: float, best: float) -> str:
+    return f"{other / best:.2f} times" if best else "-"

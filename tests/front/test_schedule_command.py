@@ -210,3 +210,68 @@ def test_equal_operators_count_as_often_as_they_are_written(
     pools = [graph.average_pool(x, f"pool{n}", 3, 1) for n in range(2)]
     onnx.save(graph.model(y=graph.concat(pools, "join")), "twice.onnx")
     assert figures(counted(run_motet, "twice.onnx"))[1][0] == 3
+
+
+def fork(path: Path) -> Path:
+    """A trunk, four convolutions of it side by side, joined."""
+    graph = GraphBuilder("fork", seed=0)
+    trunk = graph.conv(graph.input("x", (1, 64, 14, 14)), "trunk", 64, 1)
+    parts = [graph.conv(trunk, f"branch{n}", 64, 3, 1, 1) for n in range(4)]
+    onnx.save(graph.model(y=graph.concat(parts, "join")), path)
+    return path
+
+
+def test_stages_on_an_array(run_motet: Motet, tmp_path: Path) -> None:
+    path = fork(tmp_path / "fork.onnx")
+    done = run_motet("schedule", path, "--target", "sosa-256x32x32", "--json")
+    assert (done.code, done.err) == (0, "")
+    (facts,) = json.loads(done.out)
+    stages = facts["schedule"]["stages"]
+    nodes = {name: one["onnx_nodes"][-1] for name, one in facts["operators"].items()}
+    titles = [[[nodes[name] for name in group] for group in stage["groups"]] for stage in stages]
+    assert titles == [[["trunk"]], [[f"branch{n}"] for n in range(4)], [["join"]]]
+    assert len(set(stages[1]["pods"])) == 1  # equal work, equal shares
+    assert sum(stages[1]["pods"]) <= 256
+    assert facts["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
+    assert facts["seconds"] <= min(facts["sequential_seconds"], facts["greedy_seconds"])
+    assert facts["sequential_seconds"] > 1.5 * facts["seconds"]
+
+
+def test_stages_as_table_and_csv(run_motet: Motet, tmp_path: Path) -> None:
+    path = fork(tmp_path / "fork.onnx")
+    table = run_motet("schedule", path, "--target", "sosa-256x32x32")
+    assert_plain(table.out)
+    assert "branch0 | branch1 | branch2 | branch3" in table.out.replace("│", "")
+    assert "3 stages: " in table.out
+    rows = rows_of(run_motet("schedule", path, "--target", "sosa-256x32x32", "--csv").out)
+    assert [row["groups"] for row in rows][1] == "branch0 | branch1 | branch2 | branch3"
+    assert list(rows[0]) == ["model", "stage", "block", "seconds", "groups", "pods"]
+
+
+def test_bounds_on_stages(run_motet: Motet, tmp_path: Path) -> None:
+    path = fork(tmp_path / "fork.onnx")
+    done = run_motet("schedule", path, "--target", "sosa-256x32x32", "-s", 2, "--json")
+    (facts,) = json.loads(done.out)
+    assert (facts["schedule"]["r"], facts["schedule"]["s"]) == (3, 2)
+    # Four branches at once are then no stage that is looked for, but what the simple rule gives.
+    assert facts["seconds"] == facts["greedy_seconds"]
+    assert {block["found_by"] for block in facts["schedule"]["blocks"]} >= {"greedy"}
+
+
+def test_stages_on_the_host(run_motet: Motet, tmp_path: Path) -> None:
+    path = fork(tmp_path / "fork.onnx")
+    (facts,) = json.loads(run_motet("schedule", path, "--json").out)
+    assert facts["target"] == "host"
+    assert facts["seconds"] <= facts["sequential_seconds"]
+    assert all("threads" in stage for stage in facts["schedule"]["stages"])
+
+
+def test_open_sizes_have_no_cost(run_motet: Motet, tmp_path: Path) -> None:
+    graph = GraphBuilder("open", seed=0)
+    x = graph.input("x", ("batch", 4, 8, 8))
+    onnx.save(graph.model(y=graph.relu(graph.conv(x, "conv", 4, 1), "r")), "open.onnx")
+    done = run_motet("schedule", "open.onnx")
+    assert done.code == 2
+    assert "operator 'conv' has open sizes" in done.err
+    assert "--shape" in done.err
+    assert run_motet("schedule", "open.onnx", "--shape", "x:1x4x8x8").code == 0
