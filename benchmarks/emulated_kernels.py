@@ -64,6 +64,8 @@ class EmulatedRuns:
     def pytest_collection_modifyitems(self, items: Sequence[Any]) -> None:
         """Test modules, and with them the runner, are there."""
         import hypothesis
+
+        sys.path.append(str(Path(TESTS).resolve()))
         import kernel_runner
 
         kernel_runner.run_kernel = self.run
