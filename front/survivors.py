@@ -12,14 +12,16 @@ that the others lead to. That is claimed only where it must be so:
 5. equal subexpressions were computed once: a unit with several last nodes stands for all.
    Whether these are equal is checked against the reference before one is compared.
 
-Shapes are checked when values are compared (``faithful``): a blocked or packed layout is
-no value of the graph.
+Shapes are checked when values are compared (``faithful``): blocks of channels are put in the
+graph's order; another packed layout is no value of the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from motet.node_graph import GraphNode, NodeGraph
 from motet.runtime.device import Array
@@ -86,7 +88,29 @@ def _claims(number: int, last: Sequence[GraphNode], graph: NodeGraph) -> list[Cl
     return []
 
 
+_BLOCKS = (4, 8, 16)
+"""Channels of a block in the host's layout: the float32 lanes of a vector."""
+
+
 def faithful(value: Array, reference: Array) -> Array | None:
-    """``value`` in the reference's shape, where that only adds or drops axes of one."""
-    same = [d for d in value.shape if d != 1] == [d for d in reference.shape if d != 1]
-    return value.reshape(reference.shape) if same and value.dtype == reference.dtype else None
+    """``value`` in the reference's shape, where that only adds or drops axes of one, or where
+    it is the reference's (N, C, H, W) in blocks of channels, [N][C / b][H][W][b]; None for
+    another layout, and where it may be either.
+    """
+    if value.dtype != reference.dtype:
+        return None
+    plain = _without_ones(value) == _without_ones(reference)
+    if _is_blocked(value, reference):
+        return None if plain else np.moveaxis(value, -1, 2).reshape(reference.shape)
+    return value.reshape(reference.shape) if plain else None
+
+
+def _without_ones(array: Array) -> list[int]:
+    return [d for d in array.shape if d != 1]
+
+
+def _is_blocked(value: Array, reference: Array) -> bool:
+    if value.ndim != 5 or reference.ndim != 4:
+        return False
+    n, blocks, height, width, block = value.shape
+    return block in _BLOCKS and (n, blocks * block, height, width) == reference.shape

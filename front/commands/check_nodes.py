@@ -15,6 +15,8 @@ from motet.console import Show, output, table, without_tvm_warnings
 from motet.node_values import Compared, NodeChecker
 from motet.runtime.session import ModelSession, Session
 
+_NAMED = 12
+"""Nodes that a line of text names."""
 Given = tuple[float | None, float | None]
 """Absolute and relative tolerance as given."""
 
@@ -175,7 +177,7 @@ def _story(one: ModelRows, target: str) -> list[str]:
         *(f"  read by node {node!r} ({operator})" for node, operator in first.read_by),
     ]
     if first.unit is not None:
-        nodes = ", ".join(first.unit.onnx_nodes)
+        nodes = _some(first.unit.onnx_nodes)
         kind = f"{first.unit.kind}, {first.unit.target}"
         lines.append(f"  computed in unit {first.unit.op} ({kind}) of nodes {nodes}")
     return [*lines, *_how(first)]
@@ -193,8 +195,14 @@ def _origin(each: Any) -> str:
     return f" of node {each.node!r} ({each.operator})" if each.node is not None else ""
 
 
+def _some(names: Sequence[str]) -> str:
+    """The names on one line, as far as a reader follows; --json has all."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more (--json has all)" if more > 0 else "")
+
+
 def _how(first: FirstDifference) -> list[str]:
-    suspects = ", ".join(first.suspects)
+    suspects = _some(first.suspects)
     if first.found_by == OWN_RUN and not first.note:
         return ["  seen in the bundle's own run"]
     if first.found_by == APART:

@@ -15,6 +15,9 @@ from onnx import TensorProto, helper
 from tvm import relax
 
 import motet
+from motet.bisect import VANISHES, FirstDifference
+from motet.check import Difference
+from motet.commands.check_nodes import _how
 from motet.compiler import kernels
 from motet.compiler.frontend.converters import CONVERTERS
 from motet.compiler.frontend.reading import read_model
@@ -41,6 +44,19 @@ def waves(path: Path) -> Path:
     ]
     x, y = ("x", FLOAT, ["N", 8]), ("y", FLOAT, ["N", 8])
     return front_models.write(path, nodes, [x], [y], w=weights)
+
+
+def convolutions(path: Path, count: int) -> Path:
+    """3x3 convolutions of 16 channels, one after the other."""
+    rng = np.random.default_rng(0)
+    weights = {f"w{i}": rng.standard_normal((16, 16, 3, 3)).astype("float32") for i in range(count)}
+    nodes = [
+        helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"x{i + 1}"], f"conv{i}", pads=[1] * 4)
+        for i in range(count)
+    ]
+    shape = [1, 16, 9, 7]
+    x, y = ("x0", FLOAT, shape), (f"x{count}", FLOAT, shape)
+    return front_models.write(path, nodes, [x], [y], **weights)
 
 
 @pytest.fixture
@@ -208,6 +224,33 @@ def test_other_layouts_are_no_value_of_the_graph() -> None:
     assert faithful(value.reshape(1, 2, 4, 4), value.reshape(2, 4, 4)) is not None
     assert faithful(value.reshape(1, 1, 4, 4, 2), value.reshape(1, 2, 4, 4)) is None
     assert faithful(value, value.astype("float64")) is None
+
+
+def test_blocks_of_channels_are_values_of_the_graph() -> None:
+    plain = np.arange(2 * 16 * 3 * 5, dtype="float32").reshape(2, 16, 3, 5)
+    blocked = plain.reshape(2, 2, 8, 3, 5).transpose(0, 1, 3, 4, 2)
+    found = faithful(np.ascontiguousarray(blocked), plain)
+    assert found is not None
+    np.testing.assert_array_equal(found, plain)
+    either = np.zeros((1, 1, 8, 8, 8), "float32")
+    assert faithful(either, either[0]) is None
+
+
+def test_convolutions_in_blocks_are_compared(run_motet: Motet, tmp_path: Path) -> None:
+    model = convolutions(tmp_path / "convolutions.onnx", 3)
+    outcome = run_motet("check", model, "--outputs", "all")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "convolutions: 3 of 3 values compared" in outcome.out
+
+
+def test_a_line_names_few_nodes() -> None:
+    found = FirstDifference(
+        "n20", "Relu", Difference("m", "y", "float32", 1.0, 1.0, 2.0), None, (), (),
+        tuple(f"n{i}" for i in range(21)), VANISHES,
+    )  # fmt: skip
+    (line,) = _how(found)
+    assert "one of n0, n1, " in line
+    assert "n11 and 9 more (--json has all) is at fault" in line
 
 
 def test_symbolic_sizes_and_an_if(tmp_path: Path) -> None:
