@@ -51,7 +51,10 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """All models together. stp, antt, fairness: None where a model ended no frame."""
+    """All models together; one of which no frame was over is left out.
+
+    stp, antt, fairness: None where all frames of a model were dropped.
+    """
 
     stp: float | None
     antt: float | None
@@ -63,16 +66,17 @@ class Scores:
 def scores(outcome: Outcome, energy_known: bool = True) -> Scores:
     """The measures of one simulation."""
     models = tuple(_scores(model, outcome, energy_known) for model in outcome.models)
-    slowed = [model.normalised_turnaround for model in models]
+    over = [m for m, o in zip(models, outcome.models, strict=True) if o.finished + o.dropped]
+    slowed = [model.normalised_turnaround for model in over]
     known = [value for value in slowed if value is not None]
-    overall = [model.score for model in models]
+    overall = [model.score for model in over]
     judged = [score for score in overall if score is not None]
     complete = bool(known) and len(known) == len(slowed)
     return Scores(
         stp=sum(1 / value for value in known) if complete else None,
         antt=sum(known) / len(known) if complete else None,
         fairness=min(known) / max(known) if complete else None,
-        xrbench=100 * sum(judged) / len(judged) if len(judged) == len(overall) else None,
+        xrbench=100 * sum(judged) / len(judged) if judged and judged == overall else None,
         models=models,
     )
 

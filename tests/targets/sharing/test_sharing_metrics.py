@@ -76,6 +76,17 @@ def test_what_is_not_known_is_none() -> None:
     assert (known[1].score, known[2].score) == (0, None)
 
 
+def test_a_model_that_nothing_asked_for_is_left_out() -> None:
+    pair = (
+        load("a", array(4, 0.15), period="1/100"),
+        load("b", array(6, 0.3), period="1/100", after=("a",), probability=1e-9),
+    )
+    found = scores(run(*pair, seconds="1/20", clock=1000))
+    assert (found.models[1].qoe, found.models[1].score) == (None, None)
+    assert (found.antt, found.stp, found.fairness) == (1, 1, 1)
+    assert found.xrbench == pytest.approx(90)
+
+
 def test_intervals() -> None:
     assert interval([]) is None
     assert interval([None]) is None
