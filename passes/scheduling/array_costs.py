@@ -55,6 +55,7 @@ class ArrayStageCost:
     constraints: Constraints | None = None
     _cycles: dict[tuple[Hashable, range], float] = field(default_factory=dict)
     _groups: dict[tuple[Steps, range], float] = field(default_factory=dict)
+    _known_times: dict[Steps, tuple[float, ...]] = field(default_factory=dict)
 
     def concurrent(self, groups: Groups) -> float:
         """Seconds of groups of units side by side."""
@@ -96,8 +97,18 @@ class ArrayStageCost:
     def _shares(self, runs: Sequence[Steps]) -> Shares:
         if len(self.description.pods) > 1:
             return shared_by_place(runs, self._cuts, self._group)
-        pods = self.description.pod_count
-        return shared_by_count(runs, pods, lambda run, count: self._group(run, range(count)))
+        return shared_by_count([self._times(run) for run in runs], self._counts)
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        return counts_of(self.description.pod_count)
+
+    def _times(self, steps: Steps) -> tuple[float, ...]:
+        """Cycles of steps on each number of ``_counts``, which never rise."""
+        if steps not in self._known_times:
+            made = tuple(self._group(steps, range(count)) for count in self._counts)
+            self._known_times[steps] = made
+        return self._known_times[steps]
 
     @cached_property
     def _cuts(self) -> tuple[int, ...]:
@@ -121,9 +132,8 @@ class ArrayStageCost:
         key = self._signatures[number], pods
         if key not in self._cycles:
             self._cycles[key] = self._estimate(number, pods)
-            counts = counts_of(self.description.pod_count)
-            if len(self.description.pods) == 1 and len(pods) in counts[1:]:
-                fewer = counts[counts.index(len(pods)) - 1]
+            if len(self.description.pods) == 1 and len(pods) > 1:
+                fewer = max(count for count in self._counts if count < len(pods))
                 self._cycles[key] = min(self._cycles[key], self._step(number, range(fewer)))
         return self._cycles[key]
 

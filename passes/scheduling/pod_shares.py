@@ -22,6 +22,9 @@ from typing import NamedTuple, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 
+Times = Sequence[float]
+
+
 class Shares(NamedTuple):
     """seconds: of the stage. pods: of every group."""
 
@@ -39,44 +42,47 @@ def counts_of(pods: int, fine: int = 8) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def shared_by_count(
-    groups: Sequence[Key], pods: int, seconds: Callable[[Key, int], float]
-) -> Shares:
-    """Shares of ``pods`` pods of one kind, from pod 0 on; no more groups than pods.
+def shared_by_count(times: Sequence[Times], counts: Sequence[int]) -> Shares:
+    """Shares of ``counts[-1]`` pods of one kind, from pod 0 on; no more groups than pods.
 
-    seconds: of a group on a number of ``counts_of(pods)``; never more with more pods.
+    times: of every group, its seconds on each of ``counts`` pods; they never rise.
     """
-    counts = counts_of(pods)
-    times = sorted({seconds(group, count) for group in groups for count in counts})
-    low, high = 0, len(times) - 1
+    limits = sorted({seconds for group in times for seconds in group})
+    falling = [[-seconds for seconds in group] for group in times]
+    low, high = 0, len(limits) - 1
     while low < high:
         middle = (low + high) // 2
-        if _needed(groups, counts, seconds, times[middle]) is None:
+        if _needed(falling, counts, limits[middle]) is None:
             low = middle + 1
         else:
             high = middle
-    needed = _needed(groups, counts, seconds, times[low])
+    needed = _needed(falling, counts, limits[low])
     assert needed is not None, "one pod for each group is enough for the longest time"
-    starts = [sum(needed[:i]) for i in range(len(needed))]
-    ranges = (range(at, at + count) for at, count in zip(starts, needed, strict=True))
-    longest = max(seconds(group, count) for group, count in zip(groups, needed, strict=True))
-    return Shares(longest, tuple(ranges))
+    pods, at = [], 0
+    for place in needed:
+        pods.append(range(at, at + counts[place]))
+        at += counts[place]
+    longest = max(group[place] for group, place in zip(times, needed, strict=True))
+    return Shares(longest, tuple(pods))
 
 
 def _needed(
-    groups: Sequence[Key],
-    counts: Sequence[int],
-    seconds: Callable[[Key, int], float],
-    limit: float,
+    falling: Sequence[Sequence[float]], counts: Sequence[int], limit: float
 ) -> list[int] | None:
-    """The least pods with which every group ends by ``limit``; None where there are too few."""
-    found = []
-    for group in groups:
-        at = bisect_left(counts, True, key=lambda count: seconds(group, count) <= limit)
-        if at == len(counts):
+    """Places in ``counts`` of the least pods with which every group ends by ``limit``.
+
+    ``falling``: negative seconds, so that they rise. None where there are too few pods.
+    """
+    found, left = [], counts[-1]
+    for group in falling:
+        place = bisect_left(group, -limit)
+        if place == len(counts):
             return None
-        found.append(counts[at])
-    return found if sum(found) <= counts[-1] else None
+        left -= counts[place]
+        if left < 0:
+            return None
+        found.append(place)
+    return found
 
 
 def shared_by_place(

@@ -31,19 +31,15 @@ def test_numbers_of_pods_are_fine_where_there_are_few():
 @given(st.lists(falling, min_size=1, max_size=4), st.integers(4, 12))
 def test_the_time_is_the_least_of_all_shares(tables, pods):
     """tables[group][count - 1]: its time on so many pods, falling."""
-    groups = range(len(tables))
-
-    def seconds(group, count):
-        return tables[group][count - 1]
-
-    found = shared_by_count(groups, pods, seconds)
+    counts = counts_of(pods)
+    found = shared_by_count([[table[n - 1] for n in counts] for table in tables], counts)
     least = min(
-        max(seconds(group, count) for group, count in zip(groups, counts, strict=True))
-        for counts in product(counts_of(pods), repeat=len(tables))
-        if sum(counts) <= pods
+        max(table[count - 1] for table, count in zip(tables, chosen, strict=True))
+        for chosen in product(counts, repeat=len(tables))
+        if sum(chosen) <= pods
     )
     assert found.seconds == least
-    assert max(seconds(g, len(p)) for g, p in zip(groups, found.pods, strict=True)) == least
+    assert max(t[len(p) - 1] for t, p in zip(tables, found.pods, strict=True)) == least
     assert _are_apart(found.pods, pods)
 
 
