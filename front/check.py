@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -132,6 +132,19 @@ def source_bytes(path: Path, digest: str, model: str) -> bytes:
             f"compile it again, or say where the right one is with --onnx {model}=PATH"
         )
     return content
+
+
+def onnx_paths(texts: Sequence[str], models: Sequence[str]) -> dict[str, Path]:
+    """Model -> path as ``--onnx`` says; ``InputError`` for a model that there is not."""
+    paths = {}
+    for text in texts:
+        name, separator, path = text.partition("=")
+        if not separator and len(models) == 1:
+            name, path = models[0], text
+        if name not in models:
+            raise InputError(f"--onnx {text}: write MODEL=PATH with one of {', '.join(models)}")
+        paths[name] = Path(path)
+    return paths
 
 
 def onnxruntime_session(source: str | bytes, model: str, optimised: bool = True) -> Any:

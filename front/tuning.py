@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motet import api
-from motet.commands.common import onnx_paths
+from motet.check import onnx_paths, source_bytes
 from motet.console import progress, warn, without_tvm_warnings
 from motet.opening import CompileRequest, check_files, is_source
 from motet.runtime.bundle import Bundle, open_bundle
@@ -150,8 +150,6 @@ def _from_bundle(
 
 
 def _source(bundle: Bundle, entry: ModelEntry, paths: Mapping[str, Path]) -> Path:
-    from motet.check import source_bytes
-
     path = paths.get(entry.name, bundle.source_path(entry.name))
     source_bytes(path, entry.source.sha256, entry.name)
     return path

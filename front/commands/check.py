@@ -8,14 +8,13 @@ from pathlib import Path
 
 import click
 
-from motet.check import Difference, differences, reference_session
+from motet.check import Difference, differences, onnx_paths, reference_session
 from motet.commands.check_nodes import Given, compare_nodes, print_first, print_nodes
 from motet.commands.common import (
     Format,
     RunRequest,
     format_options,
     onnx_option,
-    onnx_paths,
     print_as,
     run_options,
 )

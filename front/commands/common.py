@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +14,6 @@ from motet import api
 from motet.console import print_csv, print_json
 from motet.opening import Accept, CompileRequest, open_or_compile
 from motet.runtime.device import Array
-from motet.runtime.errors import InputError
 from motet.runtime.session import ModelSession, Session
 from motet.tensors import parse_all_inputs
 
@@ -167,19 +165,6 @@ def run_options(command: Command) -> Command:
 
     with_last = compile_options(_with(gathered, threads_option, seed_option))
     return _with(with_last, file_argument, model_option, input_option)
-
-
-def onnx_paths(texts: Sequence[str], models: Sequence[str]) -> dict[str, Path]:
-    """Model -> path as ``--onnx`` says; ``InputError`` for a model that there is not."""
-    paths = {}
-    for text in texts:
-        name, separator, path = text.partition("=")
-        if not separator and len(models) == 1:
-            name, path = models[0], text
-        if name not in models:
-            raise InputError(f"--onnx {text}: write MODEL=PATH with one of {', '.join(models)}")
-        paths[name] = Path(path)
-    return paths
 
 
 def format_options(command: Command) -> Command:
