@@ -7,7 +7,9 @@ choice. Measuring is never needed, and the same model and data base give the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from motet.targets.host.cost_model.dataset import this_host
@@ -19,6 +21,18 @@ from motet.targets.host.tuned_model import tuned_model
 from motet.targets.host.tuning_store import Scope, TuningStore, scope_of, store_of_environment
 
 MEASURED, PREDICTED, BY_HAND = "measured", "predicted", "by hand"
+
+_only_by_hand: ContextVar[bool] = ContextVar("only_by_hand", default=False)
+
+
+@contextmanager
+def choosing_by_hand() -> Iterator[None]:
+    """Compilations within it take the hand-written points, to compare others with."""
+    token = _only_by_hand.set(True)
+    try:
+        yield
+    finally:
+        _only_by_hand.reset(token)
 
 
 @dataclass
@@ -86,6 +100,8 @@ def chooser_for(native: bool, threads: int | None, cores: int, tuned: bool = Tru
         Whether to use what ``motet tune`` found.
     """
     threads = threads or cores
+    if _only_by_hand.get():
+        return Chooser(Caches(), threads, None)
     if not native:
         return Chooser(Caches(), threads, shipped_model())
     store = store_of_environment() if tuned else None

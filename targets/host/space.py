@@ -72,6 +72,8 @@ class Nest:
     block_bytes: by a task (second-level cache). read_bytes, weight_bytes, written_bytes: of
     memory outside, each byte once; copied_bytes: through scratch memory; streamed_bytes: what
     all sweeps read together. tasks: parallel trip count; launches: parallel loops.
+    traits: what only nests of the family have, by name. cycles: of one core by the family's own
+    arithmetic, 0 where it has none.
     """
 
     flops: float
@@ -90,6 +92,15 @@ class Nest:
     tasks: int
     launches: int
     lanes: int
+    traits: tuple[tuple[str, float], ...] = ()
+    cycles: float = 0.0
+
+
+def alignment(step: int) -> float:
+    """Exponent of the power of two that divides ``step``, up to a page's: the larger, the fewer
+    sets of a cache hold what lies ``step`` bytes apart. For traits.
+    """
+    return float(min(12, (step & -step).bit_length() - 1)) if step else 0.0
 
 
 @dataclass(frozen=True)

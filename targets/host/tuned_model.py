@@ -18,10 +18,13 @@ from motet.targets.host.cost_model.model import CostModel, shipped_data
 from motet.targets.host.space import Family
 from motet.targets.host.tuning_store import Scope, TuningStore
 
+_FORM = "choice and time"
+"""What a model's file holds; models of another form are not found."""
+
 
 def model_path(folder: Path, scope: Scope) -> Path:
     """Where the model for ``scope`` is, or would be."""
-    text = f"{scope.machine}\0{scope.version}\0{scope.threads}"
+    text = f"{scope.machine}\0{scope.version}\0{scope.threads}\0{_FORM}"
     return folder / f"tuned_model_{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
 
 

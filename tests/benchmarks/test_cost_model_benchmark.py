@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from motet.benchmarks import cost_model, cost_model_collecting
+from motet.benchmarks import cost_model, cost_model_collecting, cost_model_networks
 from motet.benchmarks.cost_model_convolutions import layers_of, problem_of
 from motet.benchmarks.cost_model_problems import problems
 from motet.targets.host.cost_model.dataset import DataSet, merged, read_lines, unpacked
@@ -47,6 +48,16 @@ def test_layers_are_those_of_the_network() -> None:
     assert max(found["groups"] for found in deep if found is not None) == 1024
 
 
+def test_networks_by_hand_and_by_the_model() -> None:
+    path = Path(__file__).parents[2] / "examples" / "models" / "digits_mobile.onnx"
+    done = CliRunner().invoke(cost_model_networks.main, [str(path), "--duration", "0.05", "--json"])
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.output)
+    assert found["network"] == "digits_mobile"
+    assert found["ratio"] == found["by_hand"] / found["by_model"]
+    assert 0.2 < found["ratio"] < 5
+
+
 def test_collecting_goes_on_and_is_trained_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +82,6 @@ def test_collecting_goes_on_and_is_trained_from(
     data = DataSet(read_lines(out).host, merged(read_lines(out).samples))
     assert unpacked((tmp_path / DATA_FILE).read_bytes()).rows == data.rows
     model = CostModel.from_content((tmp_path / MODEL_FILE).read_bytes())
-    assert not model.forests  # three operators say nothing
+    assert not model.predictors  # three operators say nothing
     done = run.invoke(cost_model.main, ["report", "--files", str(out), "--json"])
     assert done.exit_code == 0, done.output

@@ -19,6 +19,7 @@ from motet.targets.host.space import Family, Nest, Point, Problem
 
 FLOPS_PER_LANE = 12e9
 """Two fused multiply-adds a cycle at 3 GHz: a scale for times, not a claim."""
+CYCLES_PER_SECOND = 3e9
 BYTES_PER_SECOND = 15e9
 """Of memory: a scale as well."""
 
@@ -45,9 +46,9 @@ def _log(value: float) -> float:
     return math.log2(1.0 + max(value, 0.0))
 
 
-def _ratio(over: float, under: float) -> float:
+def _ratio(over: float, under: float, zero: float = 1e-3) -> float:
     """The logarithm of a ratio; a small number in both keeps zeros finite."""
-    return math.log2((over + 1e-3) / (under + 1e-3))
+    return math.log2((over + zero) / (under + zero))
 
 
 def _balance(tasks: int, threads: int) -> float:
@@ -65,6 +66,7 @@ def nest_features(nest: Nest, situation: Situation) -> dict[str, float]:
         "flops": _log(nest.flops),
         "executed": _ratio(nest.executed_flops, nest.flops),
         "accumulators": float(nest.accumulators),
+        "registers": nest.accumulators + nest.vector_loads + min(nest.broadcasts, 1.0),
         "loads_per_product": (nest.vector_loads + nest.broadcasts) / registers,
         "vector_loads": nest.vector_loads,
         "broadcasts": nest.broadcasts,
@@ -89,6 +91,8 @@ def nest_features(nest: Nest, situation: Situation) -> dict[str, float]:
         "launches": float(nest.launches),
         "lanes": float(nest.lanes),
         "threads": float(situation.threads),
+        "cycles": _ratio(nest.cycles / CYCLES_PER_SECOND, ideal_seconds(nest, situation), 1e-9),
+        **{f"trait {name}": value for name, value in nest.traits},
     }
 
 

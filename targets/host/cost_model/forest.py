@@ -7,7 +7,7 @@ the threshold goes left, and the leaves' float32 values are added in the order o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,26 @@ class Forest:
         for leaf in self.value[trees, node].T:
             total += leaf
         return total
+
+    @classmethod
+    def averaged(cls, forests: Sequence[Forest]) -> Forest:
+        """One forest that predicts the mean of ``forests``, over the same columns."""
+        nodes = max(forest.feature.shape[1] for forest in forests)
+
+        def together(name: str, filling: int = 0) -> NDArray[Any]:
+            parts = [getattr(forest, name) for forest in forests]
+            rows = [
+                np.pad(part, ((0, 0), (0, nodes - part.shape[1])), constant_values=filling)
+                for part in parts
+            ]
+            return np.concatenate(rows)
+
+        base = np.float32(np.mean([forest.base for forest in forests]))
+        value = together("value") / np.float32(len(forests))
+        return cls(
+            forests[0].names, base, together("feature", -1), together("threshold"),
+            together("left"), together("right"), value,
+        )  # fmt: skip
 
     def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
         """The forest as named arrays, for a file of arrays."""

@@ -14,9 +14,12 @@ from motet.targets.host.cost_model.dataset import DataSet, Host, Sample
 from motet.targets.host.cost_model.features import Described, Situation, described
 from motet.targets.host.cost_model.forest import Forest
 from motet.targets.host.cost_model.model import CostModel
+from motet.targets.host.cost_model.predictor import Predictor
 from motet.targets.host.space import Family, Problem
 
 FOLDS = 5
+_FORESTS = 3
+"""That choose together: the mean of forests of different seeds errs less than each."""
 _NO_SHAPE = ("batch", "prologue", "constant", "reassociate", "block", "block_in", "block_out")
 """Sizes in which problems of one shape differ: these never straddle folds."""
 
@@ -35,8 +38,13 @@ class Group:
 
     @property
     def target(self) -> NDArray[np.float64]:
-        """What a forest learns: log2(seconds / ideal seconds)."""
+        """What the forest of times learns: log2(seconds / ideal seconds)."""
         return np.asarray(self.times - np.log2(self.points.ideal))
+
+    @property
+    def choice(self) -> NDArray[np.float64]:
+        """What the forest of choices learns: the same, less the problem's median."""
+        return np.asarray(self.target - np.median(self.target))
 
 
 def groups_of(data: DataSet, families: Mapping[str, Family]) -> list[Group]:
@@ -69,22 +77,25 @@ def fold_of(problem: Problem) -> int:
     return int(hashlib.sha256(shape_of(problem).encode()).hexdigest(), 16) % FOLDS
 
 
-def fit_family(groups: Sequence[Group], rounds: int = training.ROUNDS) -> Forest:
-    """The forest of one family."""
+def fit_family(groups: Sequence[Group]) -> Predictor:
+    """The predictor of one family."""
     names = sorted({name for group in groups for row in group.points.rows for name in row})
     table = np.concatenate([group.points.table(names) for group in groups])
-    target = np.concatenate([group.target for group in groups])
-    weight = np.concatenate([_weight(group) for group in groups])
-    return training.fit(
-        table, target.astype(np.float32), weight.astype(np.float32), names,
-        rounds,
-    )  # fmt: skip
+    choice = np.concatenate([group.choice for group in groups]).astype(np.float32)
+    time = np.concatenate([group.target for group in groups]).astype(np.float32)
+    weight = np.concatenate([_weight(group) for group in groups]).astype(np.float32)
+    chosen_by = [
+        training.fit(table, choice, weight, names, **training.CHOICE, seed=seed)
+        for seed in range(_FORESTS)
+    ]
+    told_by = training.fit(table, time, np.ones_like(time), names, **training.TIME)
+    return Predictor(Forest.averaged(chosen_by), told_by)
 
 
 def _weight(group: Group) -> NDArray[np.float64]:
     """Points near the best of their problem count most: they are what a choice is between."""
     behind = group.times - group.times.min()
-    return np.asarray(np.exp2(-2.0 * behind) + 0.1)
+    return np.asarray(np.exp2(-2.0 * behind) + 0.3)
 
 
 def by_family(groups: Iterable[Group]) -> dict[str, list[Group]]:
@@ -95,8 +106,8 @@ def by_family(groups: Iterable[Group]) -> dict[str, list[Group]]:
     return dict(sorted(found.items()))
 
 
-def fit_families(groups: Iterable[Group]) -> dict[str, Forest]:
-    """A forest for every family that there are groups of."""
+def fit_families(groups: Iterable[Group]) -> dict[str, Predictor]:
+    """A predictor for every family that there are groups of."""
     return {name: fit_family(own) for name, own in by_family(groups).items()}
 
 
@@ -114,7 +125,6 @@ def held_out(groups: Sequence[Group]) -> Iterator[tuple[Group, NDArray[np.float6
         seen = [group for group in groups if fold_of(group.sample.problem) != fold]
         if not unseen or not seen:
             continue
-        forest = fit_family(seen)
+        predictor = fit_family(seen)
         for group in unseen:
-            found = forest.predict(group.points.table(forest.names)).astype(np.float64)
-            yield group, found + np.log2(group.points.ideal)
+            yield group, predictor.log_seconds(group.points)

@@ -1,8 +1,8 @@
 """Predicts the time of a point, and ranks the points of a problem.
 
-One forest per family: knobs and sizes mean different things in different families. It
-predicts ``log2(seconds / ideal seconds)``. Only machines whose vectors are as wide as those of
-the measured one are predicted: on others a knob such as the rows of a tile means something else.
+One predictor per family: knobs and sizes mean different things in different families. Only
+machines whose vectors are as wide as those of the measured one are predicted: on others a knob
+such as the rows of a tile means something else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from motet.targets.host.cost_model.dataset import DataSet, Host, host_of, unpacked
 from motet.targets.host.cost_model.features import Situation, described
-from motet.targets.host.cost_model.forest import Forest
+from motet.targets.host.cost_model.predictor import Predictor
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Family, Point, Problem
 
@@ -27,7 +27,7 @@ MODEL_FILE = "model.npz"
 DATA_FILE = "data.json.gz"
 
 
-_MARGIN = 1.05
+_MARGIN = 1.03
 
 
 def preferred(seconds: NDArray[np.float64], first: int = 0) -> int:
@@ -40,22 +40,22 @@ def preferred(seconds: NDArray[np.float64], first: int = 0) -> int:
 
 @dataclass(frozen=True, eq=False)
 class CostModel:
-    """host: what it was measured on. forests: by family."""
+    """host: what it was measured on. predictors: by family."""
 
     host: Host
-    forests: Mapping[str, Forest]
+    predictors: Mapping[str, Predictor]
 
     def knows(self, family: Family, machine: Machine) -> bool:
         """Whether points of ``family`` on ``machine`` can be predicted."""
         same = (machine.arch, machine.vector_bytes) == (self.host.arch, self.host.vector_bytes)
-        return same and family.name in self.forests
+        return same and family.name in self.predictors
 
     def seconds(
         self, family: Family, problem: Problem, points: Sequence[Point], situation: Situation
     ) -> NDArray[np.float64]:
         """Predicted seconds of ``points``; the family must be one that it ``knows``."""
-        forest, found = self.forests[family.name], described(family, problem, points, situation)
-        return found.ideal * np.exp2(forest.predict(found.table(forest.names)).astype(np.float64))
+        found = described(family, problem, points, situation)
+        return np.asarray(np.exp2(self.predictors[family.name].log_seconds(found)))
 
     def chosen(
         self, family: Family, problem: Problem, points: Sequence[Point], situation: Situation
@@ -72,10 +72,10 @@ class CostModel:
 
     def content(self) -> bytes:
         """The model as a file; equal models give equal bytes."""
-        head = json.dumps({"host": asdict(self.host), "families": sorted(self.forests)})
+        head = json.dumps({"host": asdict(self.host), "families": sorted(self.predictors)})
         arrays = {"head": np.frombuffer(head.encode(), np.uint8)}
-        for name in sorted(self.forests):
-            arrays |= self.forests[name].arrays(name)
+        for name in sorted(self.predictors):
+            arrays |= self.predictors[name].arrays(name)
         file = io.BytesIO()
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return file.getvalue()
@@ -85,7 +85,7 @@ class CostModel:
         """What ``content`` gave."""
         with np.load(io.BytesIO(content)) as arrays:
             head = json.loads(arrays["head"].tobytes())
-            parts = {name: Forest.from_arrays(arrays, name) for name in head["families"]}
+            parts = {name: Predictor.from_arrays(arrays, name) for name in head["families"]}
         return cls(host_of(head["host"]), parts)
 
 

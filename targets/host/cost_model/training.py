@@ -16,15 +16,15 @@ SETTINGS = {
     "objective": "reg:squarederror",
     "tree_method": "hist",
     "max_depth": 6,
-    "eta": 0.06,
     "subsample": 0.8,
-    "colsample_bytree": 0.6,
+    "colsample_bytree": 0.5,
     "min_child_weight": 3.0,
     "lambda": 1.0,
     "seed": 0,
     "nthread": 1,
 }
-ROUNDS = 300
+CHOICE = {"rounds": 400, "eta": 0.05}
+TIME = {"rounds": 150, "eta": 0.1}
 
 
 def xgboost_module() -> Any:
@@ -49,16 +49,16 @@ def has_xgboost() -> bool:
 
 def fit(
     table: NDArray[np.float32], target: NDArray[np.float32], weight: NDArray[np.float32],
-    names: Sequence[str], rounds: int = ROUNDS, **settings: Any,
+    names: Sequence[str], *, rounds: int, **settings: Any,
 ) -> Forest:  # fmt: skip
     """The forest for ``target`` [rows] given ``table`` [rows][names]; the same every time."""
-    booster = fit_booster(table, target, weight, rounds, **settings)
+    booster = fit_booster(table, target, weight, rounds=rounds, **settings)
     return to_forest(booster, names)
 
 
 def fit_booster(
     table: NDArray[np.float32], target: NDArray[np.float32], weight: NDArray[np.float32],
-    rounds: int = ROUNDS, **settings: Any,
+    *, rounds: int, **settings: Any,
 ) -> Any:  # fmt: skip
     """An ``xgboost.Booster``."""
     xgboost = xgboost_module()

@@ -27,6 +27,7 @@ from motet.targets.host.cost_model.dataset import (
     unpacked,
 )
 from motet.targets.host.cost_model.features import Situation, described
+from motet.targets.host.cost_model.forest import Forest
 from motet.targets.host.cost_model.learning import fold_of, train
 from motet.targets.host.cost_model.measure import Measurer
 from motet.targets.host.cost_model.model import CostModel, shipped_data, shipped_model
@@ -37,7 +38,7 @@ from motet.targets.host.cost_model.stopwatch import Argument, Contest
 from motet.targets.host.cost_model.units import kernel_of
 from motet.targets.host.families import families
 from motet.targets.host.machine import Caches, Machine, native_machine
-from motet.targets.host.space import Family, Point, Problem
+from motet.targets.host.space import Family, Point, Problem, alignment
 
 
 def convolution(**changes: int) -> Problem:
@@ -74,6 +75,10 @@ def test_a_forest_predicts_what_xgboost_does() -> None:
     unseen = np.vstack([random.standard_normal((500, 9)).astype(np.float32), table])
     np.testing.assert_array_equal(forest.predict(unseen), booster.predict(xgboost.DMatrix(unseen)))
     assert np.abs(forest.predict(table) - target).mean() < 0.2
+    other = training.fit(table, -target, np.ones(300, np.float32), forest.names, rounds=9, seed=5)
+    mean = (forest.predict(unseen) + other.predict(unseen)) / 2
+    both = Forest.averaged([forest, other])
+    np.testing.assert_allclose(both.predict(unseen), mean, rtol=1e-4, atol=1e-5)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=12), st.randoms())
@@ -308,6 +313,10 @@ def assert_measured(problem: Problem, family: Family) -> None:
     assert (table > 0).all()
 
 
+def test_steps_that_meet_in_few_sets_of_a_cache() -> None:
+    assert [alignment(step) for step in (0, 1, 24, 4096, 3 << 20)] == [0, 0, 3, 12, 12]
+
+
 def test_kernels_are_timed_and_a_crash_ends_nothing() -> None:
     machine, family = native_machine(), families()["blocked_conv"]
     small, large = convolution(), convolution(outs=128, height=18, out_height=18)
@@ -349,9 +358,9 @@ def test_kernels_are_compiled_at_one_time_and_measured_at_another(tmp_path: Path
 def test_the_shipped_model_ranks_in_milliseconds() -> None:
     model, data = shipped_model(), shipped_data()
     machine, known = data.host.machine, families()
-    assert set(model.forests) <= {sample.problem.family for sample in data.samples}
+    assert set(model.predictors) <= {sample.problem.family for sample in data.samples}
     situation = Situation(machine, data.host.caches)
-    for name in model.forests:
+    for name in model.predictors:
         problem = next(s.problem for s in data.samples if s.problem.family == name)
         points = known[name].points(problem, machine)
         model.ranked(known[name], problem, points, situation)

@@ -10,7 +10,7 @@ import pytest
 import toy_family
 from toy_family import FAMILY, MACHINE, problem
 
-from motet.targets.host.choosing import Chooser, chooser_for
+from motet.targets.host.choosing import Chooser, chooser_for, choosing_by_hand
 from motet.targets.host.cost_model.dataset import DataSet, Sample, this_host
 from motet.targets.host.cost_model.features import Situation
 from motet.targets.host.cost_model.learning import train
@@ -171,7 +171,7 @@ def test_the_model_learns_what_was_measured_here(tuning: Tuning) -> None:
     assert tuned_model(folder, tuning.scope) is None
     tuning.run(OPERATORS, Clock(), budget(None))
     model = refit(tuning.store, tuning.scope, this_host(), {"toy": FAMILY})
-    assert set(model.forests) == {"toy"}
+    assert set(model.predictors) == {"toy"}
     again = tuned_model(folder, tuning.scope)
     assert again is not None
     assert again.content() == model.content()
@@ -183,6 +183,9 @@ def test_what_a_compilation_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("MOTET_CACHE", raising=False)
     assert chooser_for(native=True, threads=None, cores=3).store is None
     assert chooser_for(native=True, threads=None, cores=3).threads == 3
+    with choosing_by_hand():
+        assert chooser_for(native=True, threads=1, cores=3).model is None
+    assert chooser_for(native=True, threads=1, cores=3).model is not None
     store = TuningStore(tmp_path / "tuned.sqlite")
     wanted = problem(8, 8, 8)
     scope = scope_of(this_host(), 1)

@@ -146,6 +146,7 @@ def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
     copied = 4.0 * planes * block * groups * lines * window.padded(1).width
     line = 4.0 * block * window.width
     tile = (point["columns"] - 1) * window.strides[1] + window.reach[1]
+    width = window.out_width
     return Nest(
         flops=flops, executed_flops=flops, accumulators=point["columns"],
         vector_loads=float(tile + window.kernel[1]), broadcasts=0.0, steps=window.kernel[0],
@@ -155,6 +156,11 @@ def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
         copied_bytes=copied if point["copy"] else 0.0,
         streamed_bytes=read * groups * lines / max(1, window.height),
         tasks=planes * groups, launches=1, lanes=block,
+        traits=(
+            ("edge tiles", float(edge_tiles(window, point["columns"]))),
+            ("tile fill", width / (-(-width // point["columns"]) * point["columns"])),
+            ("task fill", window.out_height / (groups * point["rows"])),
+        ),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from math import log2
 
 from motet.targets.host.kernels.blocked_conv.algorithms import DIRECT
 from motet.targets.host.kernels.blocked_conv.direct_plan import (
@@ -14,7 +15,7 @@ from motet.targets.host.kernels.blocked_conv.direct_plan import (
     must_copy,
 )
 from motet.targets.host.machine import Machine
-from motet.targets.host.space import Nest, Point, Problem
+from motet.targets.host.space import Nest, Point, Problem, alignment
 
 _FIRST_LEVEL = 28 * 1024
 _SECOND_LEVEL = 512 * 1024
@@ -192,4 +193,28 @@ def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
         tasks=tasks,
         launches=1 if p["constant"] else 2,
         lanes=plan.lanes,
+        traits=_traits(p, plan),
+        cycles=(_compute(p, plan) + _traffic(p, plan)) * images * p["groups"],
     )  # fmt: skip
+
+
+def _traits(problem: Sizes, plan: DirectPlan) -> tuple[tuple[str, float], ...]:
+    """What tails leave unused, how inputs are addressed, and where they and weights lie."""
+    taps = problem["kernel_h"] * problem["kernel_w"]
+    ic = plan.in_blocks * plan.in_block
+    weights = 4 * ic * taps * plan.blocks * plan.lanes * plan.panels_per_task
+    plane = 4 * plan.input_rows * plan.input_width * plan.in_block
+    return (
+        ("panel fill", plan.out_blocks / (plan.panels * plan.blocks)),
+        ("tile fill", plan.positions / (plan.tiles * plan.columns)),
+        ("task fill", plan.lines / (plan.row_blocks * plan.rows)),
+        ("positions", log2(plan.positions)),
+        ("chunks", float(plan.chunks)),
+        ("adjacent", float(plan.adjacent)),
+        ("ragged", float(plan.ragged)),
+        ("prefetches", float(plan.prefetches(taps))),
+        ("task weights", log2(weights)),
+        ("task input", log2(4 * ic * plan.rows * plan.width)),
+        ("aligned planes", alignment(plane)),
+        ("sums", float(plan.chunks > 1 or plan.plain_output)),
+    )

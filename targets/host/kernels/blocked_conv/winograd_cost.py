@@ -138,4 +138,12 @@ def describe(problem: Problem, point: Point) -> Nest:
         tasks=tasks(problem, plan),
         launches=2 if plan.order == SHARED else 1,
         lanes=plan.block,
+        traits=(
+            ("transforms", transformed / multiplied), ("group", float(plan.group)),
+            ("least rows", float(min(rows for rows, _ in plan.row_parts))),
+            ("sweep fill", plan.oc_blocks / (plan.sweeps * plan.sweep_blocks)),
+            ("sweeps", float(plan.sweeps)), ("groups", float(groups)),
+            ("plane fill", positions / (groups * plan.group * plan.size**2)),
+        ),
+        cycles=cycles(problem, point, 1),
     )  # fmt: skip

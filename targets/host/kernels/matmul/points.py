@@ -14,7 +14,7 @@ from motet.targets.host.kernels.matmul.geometry import FAMILY_NAME
 from motet.targets.host.kernels.tile import tile_shapes
 from motet.targets.host.loops import round_up
 from motet.targets.host.machine import Machine
-from motet.targets.host.space import Nest, Point, Problem
+from motet.targets.host.space import Nest, Point, Problem, alignment
 
 PACKED = 0
 """In panels, made at compile time or by a copy before the product."""
@@ -204,4 +204,12 @@ def describe(problem: Problem, point: Point, machine: Machine) -> Nest:
         launches=int(is_parallel(problem, machine)) * (2 if copies and point["right"] == PACKED
                                                        else 1),
         lanes=width,
+        traits=(
+            ("row fill", m / (row_tiles * r)), ("column fill", n / (panels * columns)),
+            ("panels", float(panels)), ("blocks", float(blocks)),
+            ("least part", panels // point["parts"] / -(-panels // point["parts"])),
+            ("rows apart", alignment(size * k)), ("columns apart", alignment(size * n)),
+            ("deep", float(point["depth"] > 0)),
+        ),
+        cycles=0.0 if dots else batch * k * _tile_cost(problem, machine, (r, v)) / 2,
     )  # fmt: skip
