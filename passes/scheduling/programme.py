@@ -5,8 +5,8 @@
 Solved from the full set downwards: ``behind[S]`` is the least seconds of stages that run
 all operators but S, last; it is final when all larger states are done, and behind[{}]
 is cost[all]. So only states that pruning leaves reachable are visited, each transition
-once, and a state behind which there is already as much as a known schedule needs is
-dropped, which is exact since costs are not negative.
+once. What cannot lead to less than is known is dropped, and a stage that cannot is not
+asked for: costs are not negative, and may come with floors (``FlooredStageCost``).
 """
 
 from __future__ import annotations
@@ -93,11 +93,18 @@ def optimal(
         for state in levels[size]:
             deadline.check()
             here = behind[state]
+            if here + prices.floor(state) >= bound:
+                continue
             for mask in endings(state):
-                cost = known.get(mask)
-                seconds = here + (prices(mask) if cost is None else cost)
                 rest = state ^ mask
-                if seconds < behind.get(rest, bound):
+                best = behind.get(rest, bound)
+                cost = known.get(mask)
+                if cost is None:
+                    if here + prices.floor(mask) >= best:
+                        continue
+                    cost = prices(mask)
+                seconds = here + cost
+                if seconds < best:
                     if rest not in behind:
                         levels[size - mask.bit_count()].append(rest)
                     behind[rest] = seconds

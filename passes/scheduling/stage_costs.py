@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from motet.passes.scheduling.graph import OperatorGraph, bits
 from motet.runtime.schedule import Kind
@@ -31,6 +31,19 @@ class StageCost(Protocol):
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
         """The operators, whose ``OperatorKey.merge`` are equal, as one; None: impossible."""
+        ...
+
+
+@runtime_checkable
+class FlooredStageCost(StageCost, Protocol):
+    """A cost that knows bounds from below, which spare most of its being asked.
+
+    A machine with P pods, on which an operator takes t(p) seconds with p of them, has the
+    floor min over p of p t(p) / P.
+    """
+
+    def floor(self, operator: str) -> float:
+        """Seconds: no stage, merged or not, takes less than the sum over its operators."""
         ...
 
 
@@ -96,6 +109,8 @@ class StagePrices:
         self._group_names: dict[int, tuple[str, ...]] = {}
         self._group_numbers: dict[int, int] = {}
         self.known: dict[int, float] = {}
+        self._floors = _floors(graph, memory.ask)
+        self._floors_known: dict[int, float] = {}
 
     def __call__(self, mask: int) -> float:
         """Seconds of the stage ``mask``: side by side or merged, whichever is less."""
@@ -111,6 +126,14 @@ class StagePrices:
         if merged is not None and merged < concurrent:
             return merged, "merged"
         return concurrent, "concurrent"
+
+    def floor(self, mask: int) -> float:
+        """Seconds that the stages of these operators take at least, together or apart."""
+        seconds = self._floors_known.get(mask)
+        if seconds is None:
+            seconds = sum(self._floors[bit] for bit in bits(mask)) if self._floors else 0.0
+            self._floors_known[mask] = seconds
+        return seconds
 
     def groups_of(self, mask: int) -> Groups:
         """The names of the stage's groups."""
@@ -182,6 +205,13 @@ def _merge_classes(labels: tuple[Label, ...]) -> list[int]:
         if label.merge >= 0:
             classes[label.merge] = classes.get(label.merge, 0) | 1 << bit
     return [mask for mask in classes.values() if mask & mask - 1]
+
+
+def _floors(graph: OperatorGraph, cost: StageCost) -> list[float] | None:
+    """The floor of every operator; None where the cost knows none."""
+    if not isinstance(cost, FlooredStageCost):
+        return None
+    return [_checked(cost.floor(name), ((name,),)) for name in graph.names]
 
 
 def _checked(seconds: float, groups: Groups) -> float:

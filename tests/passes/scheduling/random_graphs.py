@@ -73,6 +73,9 @@ class MonotoneCost(RandomCost):
         work = sorted(sum(sorted(map(self._work, group))) for group in groups)
         return max(work[-1], 0.6 * sum(work)) + 0.05 * len(groups)
 
+    def floor(self, operator: str) -> float:
+        return 0.6 * self._work(operator)
+
     def merged(self, operators: tuple[str, ...]) -> float | None:
         return 0.7 * sum(sorted(map(self._work, operators)))
 
