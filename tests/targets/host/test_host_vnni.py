@@ -16,7 +16,8 @@ from kernel_runner import unit_of
 from tvm import relax
 
 from motet.targets.host.blocked import blocked_layout
-from motet.targets.host.kernels.blocked_conv.integer_groups import DOTS, fours_along
+from motet.targets.host.kernels.blocked_conv.integer_groups import DOTS
+from motet.targets.host.kernels.fours import fours_along
 from motet.targets.host.lower_unit import lower_unit
 from motet.targets.host.machine import machine_for
 from motet.targets.host.object_code import compile_kernel

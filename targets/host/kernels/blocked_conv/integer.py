@@ -36,11 +36,11 @@ from motet.targets.host.kernels.blocked_conv.integer_groups import (
     FOURS,
     PAIRS,
     Group,
-    adds_dots,
     multiplies_fours,
 )
 from motet.targets.host.kernels.blocked_conv.integer_input import copy_groups, groups_buffer
 from motet.targets.host.kernels.blocked_conv.request import Request, Written
+from motet.targets.host.kernels.fours import adds_dots
 from motet.targets.host.kernels.operand import Operand
 from motet.targets.host.kernels.pairs import pair
 from motet.targets.host.loops import Expr, Stmt, allocate, constant_of, load, ramp, seq

@@ -6,23 +6,27 @@ neighbours in 16 bits, saturating, and ``pmaddwd`` by ones the rest: three instr
 of four for as many products, and no conversion of the input. They are exact where no two
 neighbouring weights together exceed 128 in magnitude (255 * 128 < 2**15), which ``fit_fours``
 says: weights of 7 bits do, and the layout pass widens others to int16. *Dots* are fours where the
-machine has VNNI: ``vpdpbusd`` adds all four products to an int32 accumulator, exactly for any
-bytes, in one instruction (Intel's manual, volume 2, VPDPBUSD).
+machine has VNNI, whose one instruction is exact for any bytes (``kernels/fours``).
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx
 
-from motet.targets.host.kernels.pairs import fenced, pair_product, pair_sum, pairs_along
+from motet.targets.host.kernels.fours import dot_sum, four, fours_along
+from motet.targets.host.kernels.pairs import (
+    fenced,
+    pair,
+    pair_product,
+    pair_sum,
+    pairs_along,
+)
 from motet.targets.host.loops import Expr, broadcast
 from motet.targets.host.machine import Machine
 
@@ -30,11 +34,6 @@ _BYTES = {
     4: "llvm.x86.ssse3.pmadd.ub.sw.128",
     8: "llvm.x86.avx2.pmadd.ub.sw",
     16: "llvm.x86.avx512.pmaddubs.w.512",
-}
-_DOTS = {
-    4: "llvm.x86.avx512.vpdpbusd.128",
-    8: "llvm.x86.avx512.vpdpbusd.256",
-    16: "llvm.x86.avx512.vpdpbusd.512",
 }
 
 
@@ -66,13 +65,10 @@ class Group:
 
     def joined(self, channels: Sequence[Expr]) -> Expr:
         """At most ``size`` values as one int32, zeros behind them."""
-        bits = 32 // self.size
-        mask = tirx.const((1 << bits) - 1, "int32")
-        parts = [
-            (value.astype("int32") & mask) << tirx.const(bits * i, "int32")
-            for i, value in enumerate(channels)
-        ]
-        return reduce(operator.or_, parts)
+        if self.size == 4:
+            return four(*channels)
+        low, high = [*channels, tirx.const(0, channels[0].ty.dtype)][:2]
+        return pair(low, high)
 
     def summed(self, machine: Machine, lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
         """(total, input, weights) to the total plus a group's products, in each lane."""
@@ -87,32 +83,6 @@ class Group:
 PAIRS = Group(2, "int16")
 FOURS = Group(4, "uint8")
 DOTS = Group(4, "uint8", dots=True)
-
-
-def fours_along(array: NDArray[Any], axis: int) -> NDArray[np.int32]:
-    """int8 ``array`` with every four neighbours along ``axis`` in an int32, 0 behind the last."""
-    values = np.moveaxis(array.astype(np.int8), axis, -1)
-    padding = [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % 4)]
-    held = np.ascontiguousarray(np.pad(values, padding))
-    return np.ascontiguousarray(np.moveaxis(held.view("<i4"), -1, axis))
-
-
-def adds_dots(machine: Machine, lanes: int) -> bool:
-    """Whether the machine has ``vpdpbusd`` for vectors of ``lanes`` int32."""
-    return machine.multiplies_bytes and lanes in _DOTS
-
-
-def dot_sum(lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
-    """(total, unsigned bytes, signed bytes) to the total plus four products, in each lane."""
-
-    def summed(total: Expr, x: Expr, weights: Expr) -> Expr:
-        bytes_, signed = (
-            tirx.reinterpret(f"{dtype}x{4 * lanes}", side)
-            for dtype, side in (("uint8", x), ("int8", weights))
-        )
-        return tirx.call_llvm_pure_intrin(f"int32x{lanes}", _DOTS[lanes], total, bytes_, signed)
-
-    return summed
 
 
 def multiplies_fours(machine: Machine, lanes: int) -> bool:

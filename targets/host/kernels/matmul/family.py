@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.bfloat import added_dots, takes_words, with_dots
-from motet.targets.host.kernels.blocked_conv.integer_groups import adds_dots, dot_sum
 from motet.targets.host.kernels.epilogue import Epilogue, find_epilogue
+from motet.targets.host.kernels.fours import adds_dots, dot_sum
 from motet.targets.host.kernels.matmul.deep import DeepProduct
 from motet.targets.host.kernels.matmul.dots import Dots
 from motet.targets.host.kernels.matmul.geometry import FAMILY_NAME, geometry_of, problem_of

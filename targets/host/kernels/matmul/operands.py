@@ -24,7 +24,7 @@ from motet.targets.host.kernels.bfloat import (
     word,
     words_along,
 )
-from motet.targets.host.kernels.blocked_conv.integer_groups import DOTS, fours_along
+from motet.targets.host.kernels.fours import four, fours_along
 from motet.targets.host.kernels.matmul.geometry import Geometry
 from motet.targets.host.kernels.matmul.panels import (
     groups_in,
@@ -84,14 +84,10 @@ class Form(Enum):
         return self in (Form.PAIRS, Form.BYTES)
 
 
-def _bytes(*values: Expr) -> Expr:
-    return DOTS.joined(values)
-
-
 _LEFT: Mapping[Form, tuple[str, str, Callable[..., Expr]]] = {
     Form.PAIRS: ("pairs", "int32", pair),
     Form.WORDS: ("words", WORD, word),
-    Form.BYTES: ("fours", "int32", _bytes),
+    Form.BYTES: ("fours", "int32", four),
 }
 """Name and type of the packed left operand, and how the values of a group become one."""
 _RIGHT: Mapping[Form, Callable[[NDArray[Any]], NDArray[Any]]] = {
