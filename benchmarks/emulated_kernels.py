@@ -22,6 +22,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ class EmulatedRuns:
     """A pytest plugin: ``native`` is ``cpu``, and kernels run in the emulator."""
 
     def __init__(self, emulator: Emulator, cpu: str, examples: int) -> None:
-        from motet.targets.host import machine
-
+        machine: Any = import_module("motet.targets.host.machine")
         self.emulator, self.examples, self.runs = emulator, examples, Counter[str]()
         self.machine = chosen = machine.machine_for(cpu)
         machine.native_machine = lambda: chosen
@@ -66,9 +66,8 @@ class EmulatedRuns:
         import hypothesis
 
         sys.path.append(str(Path(TESTS).resolve()))
-        import kernel_runner
-
-        kernel_runner.run_kernel = self.run
+        runner: Any = import_module("kernel_runner")
+        runner.run_kernel = self.run
         self.take_bundles()
         for test in (getattr(item, "obj", None) for item in items):
             if hasattr(test, _SETTINGS):
@@ -80,17 +79,15 @@ class EmulatedRuns:
 
     def take_bundles(self) -> None:
         """Bundles are made of object files, and their kernels run in the emulator."""
-        from motet.compiler import compile as compiling
-        from motet.runtime import kernels, session
-
+        compiling: Any = import_module("motet.compiler.compile")
+        session: Any = import_module("motet.runtime.session")
+        library: Any = import_module("motet.runtime.kernels").KernelLibrary
         compiling.link = pickle.dumps
         session.require_features = lambda _required: None
-        kernels.KernelLibrary.__init__ = _load
-        kernels.KernelLibrary.function = lambda library, symbol: partial(
-            self.call, library.objects, symbol
-        )
-        kernels.KernelLibrary.set_threads = lambda _library, _count: None
-        kernels.KernelLibrary.threads = 1
+        library.__init__ = _load
+        library.function = lambda loaded, symbol: partial(self.call, loaded.objects, symbol)
+        library.set_threads = lambda _loaded, _count: None
+        library.threads = 1
 
     def call(self, objects: Mapping[str, bytes], symbol: str, *tensors: Any) -> None:
         """A kernel of a bundle on tensors in memory."""

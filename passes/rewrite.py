@@ -8,7 +8,7 @@ in place, and asks its subclass what becomes of each value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tvm import IRModule, relax
 from tvm.ir.expr import GenericConst
@@ -156,6 +156,6 @@ def _may_replace(variable: relax.Var, value: relax.Expr) -> bool:
     return isinstance(value, (relax.Var, GenericConst, relax.ShapeExpr))
 
 
-def rewrite_functions(mod: IRModule, rewriter: type[Rewriter]) -> IRModule:
+def rewrite_functions(mod: IRModule, rewriter: Callable[[], Rewriter]) -> IRModule:
     """A new module with every Relax function rewritten by a new ``rewriter``."""
     return map_functions(mod, lambda function: rewriter().function(function))
