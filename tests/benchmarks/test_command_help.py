@@ -11,8 +11,8 @@ from motet.benchmarks.command_help import help_of
 
 COMMANDS = (
     "array_resnet50", "cost_model", "fast_math_ulp", "fuseconv", "fuzz.__main__", "host_profile",
-    "host_suite.__main__", "ios_array", "onnx_backend_tests.__main__", "sosa_tables",
-    "zoo.__main__",
+    "host_suite.__main__", "ios_array", "ios_array_batches", "onnx_backend_tests.__main__",
+    "sosa_tables", "zoo.__main__",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("tvm")
 
 from motet.benchmarks.ios_array import measure, scaled, workloads
+from motet.benchmarks.ios_array_batches import measure as batches
 
 
 def test_a_scheduled_network_takes_no_more_cycles():
@@ -30,3 +31,11 @@ def test_other_pods_have_memories_and_links_in_proportion():
 def test_a_batch_is_the_networks():
     (one,), (two,) = (workloads("squeezenet", batch, 64) for batch in (1, 2))
     assert two.macs == 2 * one.macs
+
+
+def test_a_schedule_can_run_another_batch():
+    cycles = batches("squeezenet", "4x16x16", (1, 4), 64)
+    assert {*cycles} == {"sequential", "for batch 1", "for batch 4"}
+    for batch in (1, 4):
+        assert cycles[f"for batch {batch}"][batch] <= cycles["sequential"][batch]
+    assert cycles["for batch 4"] != cycles["for batch 1"]
