@@ -54,6 +54,7 @@ class Dispatcher:
         self._idle = 0
         self._closed = False
         self._threads: list[threading.Thread] = []
+        self._alive = 0
         # Reentrant: the garbage collector may end a session while this thread holds it.
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
@@ -117,11 +118,17 @@ class Dispatcher:
             name = f"motet-worker-{len(self._threads)}"
             self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
             self._threads[-1].start()
+            self._alive += 1
 
     def _serve(self) -> None:
-        """A worker's life."""
+        """A worker's life; the last one stops the watch, as nothing is left to look after."""
         while (run := self._next()) is not None:
             self._go_on(run)
+        with self._lock:
+            self._alive -= 1
+            last = self._alive == 0
+        if last:
+            self._watch.close()
 
     def _next(self) -> Submitted | None:
         """The run that this worker does next; None when there will be none."""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from concurrent.futures import Future
 from pathlib import Path
@@ -166,15 +167,24 @@ def test_an_error_cancels_what_was_submitted(kernel_library: bytes) -> None:
 
 
 def test_a_session_that_nobody_holds_does_its_work_and_goes(kernel_library: bytes) -> None:
+    before = _threads()
     session = loaded(kernel_library, "batch")
     session.configure(workers=2)
-    futures = [session.submit(None, {"x": X}) for _ in range(20)]
+    futures = [session.submit(None, {"x": X}, timeout=1000) for _ in range(20)]
     gone = weakref.ref(session)
     del session
     gc.collect()
     assert gone() is None
     for future in futures:
         np.testing.assert_array_equal(future.result(LONG)["y"], 4 * X)
+    end = time.monotonic() + LONG
+    while _threads() - before:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def _threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("motet-")}
 
 
 AT_EXIT = """
