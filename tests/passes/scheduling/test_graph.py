@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import random_graphs as rg
 from hypothesis import given, settings
@@ -63,3 +66,8 @@ def test_a_block_has_one_form_whatever_its_names_and_order() -> None:
     other = form("abcd", [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")])
     assert one == same
     assert one != other
+
+
+def test_scheduling_needs_no_tvm() -> None:
+    code = "import motet.passes.scheduling.inter_operator, sys; sys.exit('tvm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
