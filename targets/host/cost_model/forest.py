@@ -65,7 +65,7 @@ class Forest:
             return np.concatenate(rows)
 
         base = np.float32(np.mean([forest.base for forest in forests]))
-        value = together("value") / np.float32(len(forests))
+        value = (together("value") / len(forests)).astype(np.float32)
         return cls(
             forests[0].names, base, together("feature", -1), together("threshold"),
             together("left"), together("right"), value,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,8 @@ SETTINGS = {
     "seed": 0,
     "nthread": 1,
 }
-CHOICE = {"rounds": 400, "eta": 0.05}
-TIME = {"rounds": 150, "eta": 0.1}
+CHOICE: Mapping[str, Any] = {"rounds": 400, "eta": 0.05}
+TIME: Mapping[str, Any] = {"rounds": 150, "eta": 0.1}
 
 
 def xgboost_module() -> Any:

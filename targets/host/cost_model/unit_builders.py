@@ -118,7 +118,8 @@ def _recurrence(problem: Problem) -> Unit:
         linear_before_reset=cell == "GRU" and p["together"] == p["gates"],
     )
     width = p["gates"] * hidden
-    shapes = [[steps, batch, width], [hidden, width], *([batch, hidden] for _ in states)]
+    state = [batch, hidden]
+    shapes: list[list[int | str]] = [[steps, batch, width], [hidden, width], *[state] * len(states)]
     function = float_unit(shapes, lambda *operands: recurrence(what, operands))
     return Unit(function, frozenset({1}), KernelOptions())
 

@@ -63,8 +63,8 @@ def blocked_conv_integer(problem: Problem) -> Unit:
 def _typical(shape: Sequence[int | str]) -> NDArray[np.int8]:
     """Normal weights of 7 bits, with as many deviations to the largest as a channel has."""
     drawn = np.random.default_rng(0).standard_normal(4093) * (63 / 3.5)
-    size = int(np.prod([int(d) for d in shape]))
-    return np.resize(np.clip(np.rint(drawn), -63, 63).astype(np.int8), size).reshape(shape)
+    sizes = [int(d) for d in shape]
+    return np.resize(np.clip(np.rint(drawn), -63, 63).astype(np.int8), sizes)
 
 
 def _channels_and_block(problem: Problem) -> tuple[int, int]:
