@@ -1,7 +1,7 @@
 """XRBench's seven scenarios (Kwon et al., MLSys 2023) on a simulated array, under each policy.
 
-    python -m motet.benchmarks.xrbench [--folder DIR] [--array tpu-128x128] [--format int8]
-        [--seconds 1] [--seeds 5] [--jitter 0] [--policy edf] [--json]
+    python -m motet.benchmarks.xrbench [--folder DIR] [--array single-32x32] [--format int8]
+        [--seconds 1] [--seeds 5] [--jitter 0.5] [--policy edf] [--json]
 
 Networks are convolutional ones of the published multiply-accumulates, with random weights: only
 time and energy are asked here. ``--folder`` keeps the ONNX files and a specification per scenario,
@@ -215,11 +215,11 @@ def _cell(value: float | None) -> str:
 
 @click.command(help=help_of(__doc__))
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Kept if given.")
-@click.option("--array", default="tpu-128x128", show_default=True)
+@click.option("--array", default="single-32x32", show_default=True)
 @click.option("--format", "number_format", default="int8", show_default=True)
 @click.option("--seconds", default=1.0, show_default=True, help="Of simulated time.")
 @click.option("--seeds", default=5, show_default=True)
-@click.option("--jitter", default=0.0, show_default=True, help="Milliseconds.")
+@click.option("--jitter", default=0.5, show_default=True, help="Milliseconds.")
 @click.option("--policy", "policies", multiple=True, type=click.Choice(list(POLICIES)))
 @click.option("--json", "as_json", is_flag=True)
 def main(
