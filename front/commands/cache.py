@@ -29,7 +29,7 @@ TUNED, TUNED_MODELS = "tuned.sqlite", "tuned_model_*.npz"
 @click.option("--clear", is_flag=True, help="Remove every kernel that is kept.")
 @json_option
 def cache(clear: bool, as_json: bool) -> None:
-    """Show what is kept of compiling and tuning; clear the compiled kernels."""
+    """Show what compiling and tuning kept; clear the kernels."""
     kept = cache_of_environment()
     facts = _cleared(kept) if clear else _facts(kept)
     if as_json:

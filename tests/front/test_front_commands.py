@@ -94,7 +94,9 @@ def test_demo_on_a_folder_of_examples(run_motet: Motet, tmp_path: Path) -> None:
     front_models.digits(tmp_path / "digits.onnx")
     (tmp_path / "digits.toml").write_text("[models.only]\npath = 'digits.onnx'\n")
     outcome = run_motet("demo", "--examples", ".", "--images", "3", "--json")
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.code == 0
+    assert outcome.err.startswith("motet: demo: model ")  # a pipe is told how far it is
+    assert all(line.startswith("motet: demo: ") for line in outcome.err.splitlines())
     result = json.loads(outcome.out)
     [model] = result["models"]
     assert model["images"] == 3
