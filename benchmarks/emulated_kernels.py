@@ -29,6 +29,7 @@ from typing import Any
 import click
 import numpy as np
 
+from motet.benchmarks.command_help import help_of
 from motet.benchmarks.emulation.emulator import Emulator, find_emulator
 from motet.benchmarks.emulation.image import Array, Call
 from motet.console import output
@@ -113,7 +114,7 @@ def _load(library: Any, data: bytes, threads: int | None = None) -> None:
 
 
 @click.command(
-    help=__doc__.splitlines()[0] if __doc__ else None,
+    help=help_of(__doc__),
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option("--cpu", default="x86-64-v4-vnni", show_default=True, type=click.Choice(_CPUS))
