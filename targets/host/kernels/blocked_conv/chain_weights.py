@@ -121,10 +121,10 @@ def _pairing(sides: NDArray[np.int16]) -> tuple[list[int], list[int]]:
     good = _fit(left, right)
     eights = [2 * i + k for i in np.flatnonzero(good) for k in (0, 1)]
     rest = np.setdiff1d(np.arange(len(sides)), eights)
-    for step in range(1, _ROUNDS):
-        if len(rest) <= step:
+    for turn in range(_ROUNDS):
+        if len(rest) < 2:
             break
-        eights, rest = _paired(sides, eights, rest, step)
+        eights, rest = _paired(sides, eights, rest, turn % (len(rest) - 1) + 1)
     return eights, [int(i) for i in rest]
 
 
