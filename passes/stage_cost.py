@@ -118,8 +118,9 @@ class HostStageCost:
         return max(fsum(alone[n] for n in turn) for turn in turns) + unit_time.FORK_SECONDS
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
-        """Units are not merged."""
+        """None: units are not merged."""
         del operators
+        return None
 
     def shares(self, groups: Groups) -> tuple[int, ...]:
         """Threads of every group."""
@@ -165,8 +166,9 @@ class ArrayStageCost:
         return max(bound, max(self._group(run, pods) for run, pods in self._placed(groups)))
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
-        """Units are not merged."""
+        """None: units are not merged."""
         del operators
+        return None
 
     def shares(self, groups: Groups) -> tuple[int, ...]:
         """Pods of every group."""
@@ -185,7 +187,9 @@ class ArrayStageCost:
     def _shares(self, runs: Sequence[tuple[str, ...]]) -> Shares:
         if len(self._target.description.pods) > 1:
             return shared_by_place(runs, self._cuts, self._group)
-        return shared_by_count(runs, self._pods, lambda run, n: self._group(run, range(n)))
+        counts = counts_of(self._pods)
+        times = [[self._group(run, range(count)) for count in counts] for run in runs]
+        return shared_by_count(times, counts)
 
     @cached_property
     def _cuts(self) -> tuple[int, ...]:

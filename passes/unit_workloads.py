@@ -17,12 +17,12 @@ from tvm.relax.utils import copy_with_new_vars
 
 from motet.passes.contiguous import CONCAT, needs_no_kernel, run_offsets
 from motet.passes.fuse import fuse
-from motet.passes.graph import bindings_of, variables_in
+from motet.passes.graph import bindings_of, map_functions, variables_in
 from motet.passes.names import ARRAY, ONNX_NODES, TARGET, WEIGHTS, names_of, with_names
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.passes.options import RegionsOptions
 from motet.passes.regions import regions
-from motet.passes.rewrite import Rewriter, rewrite_functions
+from motet.passes.rewrite import Rewriter
 from motet.passes.split_to_slices import split_to_slices
 from motet.passes.typing import with_type
 from motet.passes.units import Unit
@@ -127,7 +127,7 @@ class _Renamer(Rewriter):
 def _steps(description: ArrayDescription, number_format: str) -> list[transform.Pass]:
     @transform.module_pass(opt_level=0, name="place_unit")
     def place_unit(mod: IRModule, _context: transform.PassContext) -> IRModule:
-        return rewrite_functions(mod, lambda: _Marker(description, number_format))
+        return map_functions(mod, lambda f: _Marker(description, number_format).function(f))
 
     return [split_to_slices, place_unit, fuse(None, accepts_epilogue), regions(RegionsOptions())]
 

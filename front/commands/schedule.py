@@ -71,7 +71,7 @@ def schedule(
     budget: float | None,
     form: Format,
 ) -> None:
-    """How the operators of a model may run side by side, block by block."""
+    """Find the operators of a model that may run side by side."""
     sys.set_int_max_str_digits(0)  # the ways through a large network have thousands of digits
     with naming_extras():
         with without_tvm_warnings(), progress("import") as show:
