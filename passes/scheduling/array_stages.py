@@ -14,7 +14,6 @@ emitted and its program simulated, and the fastest is taken: never one slower th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -190,18 +189,15 @@ class _Trials:
             )
         except CompileError:
             return
-        self._note(name, blocks, made, assignment.order)
+        self._note(name, blocks, made)
 
-    def _note(
-        self, name: str, blocks: Blocks, made: CompiledWorkload, order: Sequence[int] = ()
-    ) -> None:
-        """Simulate a candidate whose program has its steps in ``order``; keep it if it is best."""
+    def _note(self, name: str, blocks: Blocks, made: CompiledWorkload) -> None:
+        """Simulate a candidate; keep its program if it is the fastest so far."""
         timing = simulate(made.program, self._cost.description)
         ends = _step_ends(made, timing)
-        by_number = dict(zip(order or range(len(ends)), ends, strict=True))
         last, reached = [], 0
         for own in self._steps_of:
-            reached = max([reached, *(by_number[n] for n in own)])
+            reached = max([reached, *(ends[n] for n in own)])
             last.append(reached)
         spans = tuple(after - before for before, after in zip([0, *last], last, strict=False))
         if self._candidates and timing.cycles < min(one.cycles for one in self._candidates):

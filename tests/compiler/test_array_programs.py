@@ -87,6 +87,19 @@ def test_values_are_those_of_onnxruntime(path: Path, joined: str, target: str) -
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
 
 
+def test_operators_side_by_side_keep_values_and_names(path: Path) -> None:
+    settings = ["passes.schedule.enabled=true"]
+    bundle = motet.compile(path, target="mixed-64x64-4x16x16", settings=settings)
+    found = outputs(bundle)
+    for name, value in wanted(path).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+    steps = motet.load(bundle, threads=1).simulate("first", {"x": X}).steps
+    assert [(step.name, step.macs) for step in steps][:2] == [
+        ("conv1+relu1", 8 * 8 * 6 * 9 * 3),
+        ("conv2+sum+relu2", 8 * 8 * 6 * 9 * 6),
+    ]
+
+
 def test_what_the_host_reads_is_a_second_result(path: Path) -> None:
     bundle = motet.compile(path, target="tiny-4x4")
     (call,) = array_calls(bundle, "first")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 
@@ -32,16 +33,25 @@ MAX_INSTRUCTIONS = 50_000_000
 
 
 def emit_plan(
-    workload: Workload, description: ArrayDescription, number_format: Format, plan: Plan
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: Format,
+    plan: Plan,
+    numbers: Sequence[int] | None = None,
 ) -> SystolicProgram:
-    """The program that follows ``plan``."""
+    """The program that follows ``plan``.
+
+    ``numbers``: what the program counts the steps by, which it lists in that order; default as
+    ``workload`` has them.
+    """
+    numbers = range(len(workload.steps)) if numbers is None else numbers
     views = ViewTable()
     parts: list[Instructions] = []
     total = 0
     reached: list[Reach] = []
-    for number, (step, mapping) in enumerate(zip(workload.steps, plan.mappings, strict=True)):
+    for place, (step, mapping) in enumerate(zip(workload.steps, plan.mappings, strict=True)):
         context = StepContext(
-            number=number,
+            number=numbers[place],
             step=step,
             workload=workload,
             description=description,
@@ -52,7 +62,7 @@ def emit_plan(
             scratchpad=range(plan.tile_words),
             accumulators=range(description.pod(mapping.first_pod).accumulator_words),
         )
-        context = _after(context, _last_reach(plan.mappings[:number], reached, mapping))
+        context = _after(context, _last_reach(plan.mappings[:place], reached, mapping))
         parts.append(emit_step(context))
         reached.append(context.reach)
         total += len(parts[-1])
@@ -67,7 +77,7 @@ def emit_plan(
         number_format.name,
         _tensors(workload, plan, views),
         _views(workload, views),
-        [_info(step, mapping) for step, mapping in zip(workload.steps, plan.mappings, strict=True)],
+        _infos(workload, plan, numbers),
         description.pod_count,
     )
 
@@ -117,6 +127,11 @@ def _views(workload: Workload, views: ViewTable) -> list[View]:
         else view
         for view in views.views
     ]
+
+
+def _infos(workload: Workload, plan: Plan, numbers: Sequence[int]) -> list[StepInfo]:
+    infos = map(_info, workload.steps, plan.mappings)
+    return [info for _, info in sorted(zip(numbers, infos, strict=True), key=itemgetter(0))]
 
 
 def _info(step: Step, mapping: Mapping) -> StepInfo:

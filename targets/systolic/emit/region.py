@@ -28,7 +28,11 @@ MAX_STEPS = 60_000
 
 @dataclass(frozen=True)
 class CompiledWorkload:
-    """A program and the plan that it follows; steps are in the program's order."""
+    """A program and the plan that it follows.
+
+    The plan has the steps in the order in which they are emitted, which an assignment may change;
+    the program has, as its steps, the workload's in its order.
+    """
 
     program: SystolicProgram
     plan: Plan
@@ -83,7 +87,8 @@ def _assigned(
     _check(workload, description, number_format)
     ordered, timetable = assignment.ordered(workload, description), assignment.timetable
     plan = _planned(ordered, description, number_format, constraints, timetable)
-    return _compiled(ordered, plan, emit_plan(ordered, description, number_format, plan))
+    program = emit_plan(ordered, description, number_format, plan, assignment.order)
+    return _compiled(ordered, plan, program)
 
 
 def plan_workload(

@@ -149,6 +149,7 @@ def test_values_do_not_depend_on_the_assignment(channels, side, seed, scratchpad
     for mapping, pods in zip(compiled.plan.mappings, assignment.timetable.pods, strict=True):
         assert {*mapping.pod_numbers} <= {*pods}
     check_program(compiled.program, array)
+    assert [step.name for step in compiled.program.steps] == [s.name for s in workload.steps]
     arguments = arguments_of(workload, seed)
     want = expected(workload, *arguments)
     results = [np.empty(one.shape, np.float32) for one in want]
