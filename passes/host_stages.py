@@ -119,7 +119,7 @@ class _Stager:
         )
         if not plain or len(calls) < _LEAST_UNITS:
             return block
-        names = [str(self.unit(binding).attrs[OP]) for binding in calls]
+        names = [str(self.module[binding.value.op].attrs[OP]) for binding in calls]
         graph = OperatorGraph.from_edges(names, self.edges(block, names))
         costs = self.costs(dict(zip(names, calls, strict=True)))
         if costs is None or _limit(costs) * LEAST_GAIN > sum(costs.together.values()):
@@ -166,7 +166,7 @@ class _Stager:
         """None where a shape is not static."""
         alone, together, whole = dict[str, float](), dict[str, float](), set[str]()
         for name, binding in calls.items():
-            unit = self.unit(binding)
+            unit = self.module[binding.value.op]
             work = _work(unit)
             if work is None:
                 return None
