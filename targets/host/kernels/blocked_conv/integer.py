@@ -4,6 +4,7 @@ Products of 8-bit values, without their zero points or with, are summed in int32
 instruction multiplies and adds a group of neighbouring input channels (``integer_groups``).
 The nest is ``direct.py``'s, an input channel there being a group here. What has to be centred
 or padded is copied by each task (``integer_input``); bytes are read in place where they can be.
+Bytes by constant weights that fit fours, without VNNI, are summed in chains (``chains``).
 """
 
 from __future__ import annotations
