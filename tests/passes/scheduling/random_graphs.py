@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
+from math import sqrt
 from zlib import crc32
 
 from hypothesis import strategies as st
@@ -55,7 +56,7 @@ class RandomCost:
         return 0.1 + 0.9 * crc32(repr((self.seed, what)).encode()) / 2**32
 
     def concurrent(self, groups: Groups) -> float:
-        return self._chance(sorted(map(self._kinds, groups))) * len(groups) ** 0.5
+        return self._chance(sorted(map(self._kinds, groups))) * sqrt(len(groups))
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
         assert len(operators) > 1
@@ -82,7 +83,8 @@ class MonotoneCost(RandomCost):
 
 def costs(keys: Keys | None) -> st.SearchStrategy[RandomCost]:
     seeds = st.integers(0, 1 << 30)
-    return st.one_of(st.builds(kind, seeds, st.just(keys)) for kind in (RandomCost, MonotoneCost))
+    known = st.just(keys)
+    return st.builds(RandomCost, seeds, known) | st.builds(MonotoneCost, seeds, known)
 
 
 def components(names: Names, edges: set[tuple[str, str]]) -> set[Names]:

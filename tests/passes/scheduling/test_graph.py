@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from motet.passes.scheduling.counts import width
 from motet.passes.scheduling.equal_blocks import Labels
 from motet.passes.scheduling.graph import OperatorGraph
+from motet.passes.scheduling.stage_costs import OperatorKey
 from motet.runtime.errors import ModelError
 
 
@@ -57,7 +58,7 @@ def test_components(graph: OperatorGraph) -> None:
 
 def test_a_block_has_one_form_whatever_its_names_and_order() -> None:
     def form(names: str, edges: list[tuple[str, str]]) -> object:
-        kinds = {name: rg.OperatorKey(name.lower() in "az") for name in names}
+        kinds = {name: OperatorKey(name.lower() in "az") for name in names}
         graph = OperatorGraph.from_edges(names, edges)
         return Labels(graph, kinds).block(graph).form
 
