@@ -119,7 +119,7 @@ def _pairing(sides: NDArray[np.int16]) -> tuple[list[int], list[int]]:
     count = len(sides) // 2
     left, right = sides[0 : 2 * count : 2], sides[1 : 2 * count : 2]
     good = _fit(left, right)
-    eights = [2 * i + k for i in np.flatnonzero(good) for k in (0, 1)]
+    eights = [2 * int(i) + k for i in np.flatnonzero(good) for k in (0, 1)]
     rest = np.setdiff1d(np.arange(len(sides)), eights)
     for turn in range(_ROUNDS):
         if len(rest) < 2:
