@@ -157,7 +157,9 @@ class ArrayStageCost:
         self._units = units.by_name
         self._target = target
         self._known: dict[str, _OnArray] = {}
+        self._known_times: dict[tuple[str, ...], tuple[float, ...]] = {}
         self._pods = target.description.pod_count
+        self._counts = counts_of(self._pods)
 
     def concurrent(self, groups: Groups) -> float:
         """The groups side by side, and no less than DRAM needs for what all of them move."""
@@ -177,7 +179,7 @@ class ArrayStageCost:
 
     def _placed(self, groups: Groups) -> list[tuple[tuple[str, ...], range]]:
         """The groups, longest first, those joined that wait for each other, and their pods."""
-        runs = sorted(groups, key=lambda run: -self._group(run, range(self._pods)))
+        runs = sorted(groups, key=lambda run: -self._times(run)[-1])
         parts = len(self._cuts) - 1
         if len(runs) > parts:
             turns = dealt(runs, parts, lambda run: self._group(run, range(1)))
@@ -187,9 +189,15 @@ class ArrayStageCost:
     def _shares(self, runs: Sequence[tuple[str, ...]]) -> Shares:
         if len(self._target.description.pods) > 1:
             return shared_by_place(runs, self._cuts, self._group)
-        counts = counts_of(self._pods)
-        times = [[self._group(run, range(count)) for count in counts] for run in runs]
-        return shared_by_count(times, counts)
+        return shared_by_count([self._times(run) for run in runs], self._counts)
+
+    def _times(self, names: tuple[str, ...]) -> tuple[float, ...]:
+        """Seconds of a group with each of ``_counts`` pods; they never rise."""
+        key = tuple(self._units[name].signature for name in names)
+        if key not in self._known_times:
+            made = tuple(self._group(names, range(count)) for count in self._counts)
+            self._known_times[key] = made
+        return self._known_times[key]
 
     @cached_property
     def _cuts(self) -> tuple[int, ...]:
@@ -215,9 +223,8 @@ class ArrayStageCost:
         """Never more with more pods of one kind; inf where they are not enough."""
         if pods not in one.seconds:
             one.seconds[pods] = self._estimated(one, pods)
-            counts = counts_of(self._pods)
-            if len(self._target.description.pods) == 1 and len(pods) in counts[1:]:
-                fewer = range(counts[counts.index(len(pods)) - 1])
+            if len(self._target.description.pods) == 1 and len(pods) in self._counts[1:]:
+                fewer = range(self._counts[self._counts.index(len(pods)) - 1])
                 one.seconds[pods] = min(one.seconds[pods], self._seconds(one, fewer))
         return one.seconds[pods]
 
