@@ -46,6 +46,12 @@ DEFAULT_TOLERANCES = {
 TOLERANCE_EXCEEDS = "tolerance exceeds the output"
 """Note of an output whose every element is below ``atol``: all zeros would pass too."""
 
+ONE_STEP = (
+    "one step of 8 bits: a sum of integers and the same sum in float are rounded to either side"
+)
+"""Note of integers that are nowhere further apart: quantised networks differ so between
+engines, and between levels of optimisation of one."""
+
 
 def tolerance_for(dtype: str, atol: float | None = None, rtol: float | None = None) -> Tolerance:
     """The dtype's default, or just ``atol`` and ``rtol`` where one is given (booleans: equal)."""
@@ -99,6 +105,8 @@ def compare(
     worst = np.divide(error, allowed, out=np.where(error > 0, np.inf, 0.0), where=allowed > 0)
     relative = absolute / largest if largest else absolute
     note = TOLERANCE_EXCEEDS if 0 < largest < tolerance.atol else ""
+    if dtype in ("int8", "uint8") and absolute == 1:
+        note = ONE_STEP
     return Difference(model, output, dtype, absolute, relative, float(worst.max()), note)
 
 

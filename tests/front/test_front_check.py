@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from front_outcome import Motet, assert_plain, rows_of
 
-from motet.check import compare, tolerance_for
+from motet.check import Tolerance, compare, tolerance_for
 
 
 def test_check_passes(run_motet: Motet, inception: Path, mobile: Path) -> None:
@@ -121,3 +121,10 @@ def test_another_shape_or_dtype_is_a_difference() -> None:
     assert not shape.passed
     assert shape.note == "float32 1 x 3, the reference has float32 3"
     assert not dtype.passed
+
+
+@pytest.mark.parametrize(("apart", "noted"), [(0, False), (1, True), (2, False)])
+def test_a_step_of_8_bits_is_called_one(apart: int, noted: bool) -> None:
+    want = np.array([3, 200, 7], np.uint8)
+    found = compare("m", "y", want + np.array([0, apart, 0], np.uint8), want, Tolerance())
+    assert (found.passed, "one step of 8 bits" in found.note) == (apart == 0, noted)
