@@ -93,6 +93,17 @@ class _Merger:
                 changed = True
         return changed
 
+    def follow_joins(self) -> None:
+        """Rule 2, of a concatenation: what alone reads it and several read is its part."""
+        for number in sorted(self.parts):
+            part = self.parts[number]
+            if part.role is not Role.ELEMENTWISE or len(part.reads) != 1 or len(part.readers) < 2:
+                continue
+            (first,) = part.reads
+            before = self.parts[first]
+            if before.role is Role.CONCAT and self.only_reader(first) == number:
+                self.join(first, number, Role.CONCAT, before.anchor)
+
     def join_separable(self) -> None:
         """Rule 3."""
         for number in sorted(self.parts):
@@ -143,6 +154,7 @@ def merged(computed: Sequence[Computed]) -> list[Part]:
     merger.take_followers()
     while merger.close_diamonds():
         merger.take_followers()
+    merger.follow_joins()
     merger.join_separable()
     merger.absorb(merger.separating_sums())
     parts = [merger.parts[number] for number in merger.in_order()]

@@ -7,8 +7,9 @@ that ``fuse`` makes; nothing is rewritten here. The rules, in this order:
    unit, and so is a concatenation. Views (reshape and its kin) are looked through.
 2. An elementwise call of one computed value joins the unit that computes it where nothing
    else reads it: bias, activation, folded batch-norm. So do several that come together
-   again, as in x * clip(x + 3). A concatenation takes nothing in behind it: its operands are
-   written into place, there is no kernel.
+   again, as in x * clip(x + 3). A concatenation, whose operands are written into place without
+   a kernel, takes in behind it only what alone reads it and is read by several, so that a
+   block still ends in one operator where their equal activations are computed once.
 3. A depthwise convolution joins the pointwise one that alone reads it.
 4. An elementwise call of one value that others read too joins the product that alone reads
    it: ReLU and convolution are one unit, so with rule 3 ReLU, depthwise and pointwise are.

@@ -175,6 +175,23 @@ def test_nothing_follows_a_concatenation_and_poolings_take_nothing_in_before_the
     assert nodes(units(Before)) == [("cat",), ("relu",), ("pool",)]
 
 
+def test_an_activation_that_several_read_is_the_concatenations_that_it_alone_reads():
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: X, y: X, v: R.Tensor((4, 8, 1, 1), "float32")):
+            with R.dataflow():
+                cat = R.concat([x, y], axis=1)
+                relu = R.nn.relu(cat)
+                conv = R.nn.conv2d(relu, v)
+                pool = R.nn.max_pool2d(relu, (2, 2))
+                gv = (conv, pool)
+                R.output(gv)
+            return gv
+
+    assert nodes(units(Before)) == [("cat", "relu"), ("conv",), ("pool",)]
+
+
 def test_what_is_returned_is_a_result_of_its_unit():
     @I.ir_module
     class Before:
