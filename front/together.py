@@ -130,8 +130,8 @@ def on_host(bundle: Bundle, host: str | None, model: str | None, threads: int | 
     """Models of the host, their operators ``measured`` where ``host`` says nothing."""
     entries = [entry for entry in bundle.manifest.models if model in (None, entry.name)]
     if not entries:
-        names = ", ".join(entry.name for entry in bundle.manifest.models)
-        raise SpecError(f"no model {model!r}; the models are {names}")
+        known_models = ", ".join(entry.name for entry in bundle.manifest.models)
+        raise SpecError(f"no model {model!r}; the models are {known_models}")
     if host in (None, MEASURED):
         costs = measured(bundle, threads)
     else:

@@ -32,7 +32,7 @@ _UNITS = {"": Fraction(1), "s": Fraction(1), "ms": Fraction(1, 1000), "us": Frac
           "min": Fraction(60)}  # fmt: skip
 
 
-class _Time(click.ParamType):
+class _Time(click.ParamType[Fraction]):
     """Seconds: ``2``, ``1s``, ``500ms``, ``0.5min``, above 0."""
 
     name = "time"
