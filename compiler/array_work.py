@@ -8,22 +8,19 @@ host's kernels, most of a compilation's time, is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
-from msgspec.structs import replace
 from tvm import IRModule, relax
 from tvm.ir import GlobalVar
 
-from motet.compiler.compile import CompileOptions, Transformed, transformed
+from motet.compiler.compile import CompileOptions, transformed
 from motet.compiler.dimensions import added, dimension_of, shape_of
-from motet.compiler.frontend.load import ImportedModel
 from motet.compiler.kernels import region_binding
-from motet.compiler.spec import BundleSpec, ModelSpec
+from motet.compiler.open_sizes import assumed_shapes, telling, with_shapes
+from motet.compiler.spec import BundleSpec
 from motet.passes.graph import bindings_of
 from motet.passes.macs import macs_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET
-from motet.runtime.errors import CompileError, ModelError, SpecError
 from motet.runtime.shapes import Dimension, is_static
 from motet.targets.systolic.workload.work import ModelWork, Stage
 
@@ -37,51 +34,20 @@ def array_work(spec: BundleSpec, options: CompileOptions | None = None) -> list[
     """
     options = options or CompileOptions()
     done = transformed(spec, options)
-    open_inputs = {model.name: _closed(model) for model in done.models}
-    if any(open_inputs.values()):
-        done = _transformed_closed(spec, options, open_inputs)
+    assumed = assumed_shapes(done.models)
+    if any(assumed.values()):
+        with telling(assumed):
+            done = transformed(with_shapes(spec, assumed), options)
     placement = next((r.summary for r in done.records if r.name == "place"), "")
     return [
         ModelWork(
             model.name,
             tuple(_stages(done.module, model.name)),
             placement,
-            open_inputs[model.name],
+            assumed[model.name],
         )
         for model in done.models
     ]
-
-
-def _transformed_closed(
-    spec: BundleSpec, options: CompileOptions, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
-) -> Transformed:
-    """``spec`` with open sizes taken as 1; says so where a model does not take them."""
-    models = tuple(_with_shapes(model, shapes[model.name]) for model in spec.models)
-    try:
-        return transformed(replace(spec, models=models), options)
-    except (ModelError, CompileError) as error:
-        assumed = ", ".join(
-            f"{name}:{'x'.join(map(str, shape))}"
-            for inputs in shapes.values()
-            for name, shape in inputs.items()
-        )
-        raise SpecError(
-            f"open sizes were taken as 1 ({assumed}), and that does not work: give others with "
-            f"--shape. {error}"
-        ) from error
-
-
-def _closed(model: ImportedModel) -> dict[str, tuple[int, ...]]:
-    """The inputs with open sizes, and their shapes with 1 for each."""
-    return {
-        info.name: tuple(size if isinstance(size, int) else 1 for size in info.shape)
-        for info in model.inputs
-        if any(not isinstance(size, int) for size in info.shape)
-    }
-
-
-def _with_shapes(model: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
-    return replace(model, shapes={**model.shapes, **shapes}) if shapes else model
 
 
 def _stages(mod: IRModule, model: str) -> list[Stage]:

@@ -163,7 +163,10 @@ def _describe(info: inspect.Type) -> str:
 def _bounds(info: inspect.IntType | inspect.FloatType) -> str:
     if info.ge is not None and info.le is not None:
         return f" from {info.ge} to {info.le}"
-    return f" above {info.gt:g}" if info.gt is not None else ""
+    words = [f"above {info.gt:g}"] if info.gt is not None else []
+    words += [f"of at least {info.ge:g}"] if info.ge is not None else []
+    words += [f"of at most {info.le:g}"] if info.le is not None else []
+    return "".join(f" {word}" for word in [" and ".join(words)] if word)
 
 
 def _told(value: Any) -> str:

@@ -6,12 +6,14 @@ layout and fusion, which come after scheduling.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tvm import IRModule, transform
 
 from motet.compiler.compile import CompileOptions, imported
 from motet.compiler.frontend.load import merge
+from motet.compiler.open_sizes import assumed_shapes, telling, with_shapes
 from motet.compiler.spec import BundleSpec, PassesSpec
 from motet.passes.canonicalize import canonicalize, decompose, tidy, tidy_decompose
 from motet.passes.dead_code import dead_code
@@ -25,10 +27,11 @@ from motet.passes.units import Units, units_of
 
 @dataclass(frozen=True)
 class ModelUnits:
-    """The units of a model."""
+    """The units of a model. assumed: shapes of inputs whose open sizes were taken as 1."""
 
     model: str
     units: Units
+    assumed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def unit_work(
@@ -37,15 +40,23 @@ def unit_work(
     """The units of every model of ``spec``, in an order in which the models can run.
 
     as_written: equal calls are as many operators as the model has of them, where a compilation
-    computes them once.
+    computes them once; and open sizes stay open, as counting needs none. Else they are taken
+    as 1, as what an operator costs depends on them.
 
     Raises what ``compile_bundle`` raises before it runs passes.
     """
     options = options or CompileOptions()
     models = imported(spec, options)
+    assumed = {} if as_written else assumed_shapes(models)
+    if any(assumed.values()):
+        with telling(assumed):
+            models = imported(with_shapes(spec, assumed), options)
     options.progress("passes")
     mod = neutral_passes(spec.passes, spec.target == "host", as_written)(merge(models))
-    return [ModelUnits(model.name, _units(mod, model.name)) for model in models]
+    return [
+        ModelUnits(model.name, _units(mod, model.name), assumed.get(model.name, {}))
+        for model in models
+    ]
 
 
 def _units(mod: IRModule, model: str) -> Units:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 from motet.runtime.dispatcher import Dispatcher
@@ -16,6 +17,9 @@ from motet.runtime.manifest import ModelEntry
 from motet.runtime.model import ModelSession
 from motet.runtime.queueing import KEYS, Queueing
 from motet.runtime.tally import RunStatistics
+
+LEAST, MOST = -1000, 1000
+"""Priorities, as a specification has them."""
 
 
 class Submitting:
@@ -54,10 +58,7 @@ class Submitting:
         timeout: float | None,
     ) -> Future[Any]:
         """As ``Session.submit``."""
-        if deadline is not None and math.isnan(deadline):
-            raise InputError(f"deadline is {deadline!r}: give seconds from now")
-        if timeout is not None and not timeout > 0:
-            raise InputError(f"timeout is {timeout!r}: give seconds from now, above 0")
+        _check(deadline, priority, timeout)
         # The caller may use its arrays again, for the next frame, before this run begins.
         arrays = {n: array.copy() for n, array in model.check_inputs(inputs).items()}
         return self._current().submit(
@@ -86,6 +87,19 @@ class Submitting:
     def close(self, cancel: bool) -> None:
         """As ``Session.close``."""
         self._dispatcher.close(cancel)
+
+
+def _check(deadline: object, priority: object, timeout: object) -> None:
+    """Raise ``InputError`` for what is no time or no priority, before anything is queued."""
+    for name, value in (("deadline", deadline), ("timeout", timeout)):
+        if value is not None and (not isinstance(value, Real) or math.isnan(value)):
+            raise InputError(f"{name} is {value!r}: give seconds from now")
+    if isinstance(timeout, Real) and timeout <= 0:
+        raise InputError(f"timeout is {timeout!r}: give seconds from now, above 0")
+    if priority is None:
+        return
+    if not isinstance(priority, Integral) or not LEAST <= int(priority) <= MOST:
+        raise InputError(f"priority is {priority!r}: give an integer from {LEAST} to {MOST}")
 
 
 def _deadline(entry: ModelEntry) -> float | None:

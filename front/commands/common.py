@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from motet import api
-from motet.console import print_csv, print_json
+from motet.console import print_csv, print_json, warn
 from motet.opening import Accept, CompileRequest, open_or_compile
 from motet.runtime.device import Array
 from motet.runtime.session import ModelSession, Session
@@ -193,3 +194,17 @@ def print_as(
         print_csv(facts if rows is None else rows)
     else:
         print_table()
+
+
+def finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    """A callback for options: no infinity, and no NaN, which ranges let through."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of seconds.", context, option)
+    return value
+
+
+def tell_assumed(model: str, assumed: Mapping[str, tuple[int, ...]]) -> None:
+    """Warn of inputs whose open sizes were taken as 1."""
+    if assumed:
+        shapes = ", ".join(f"{n}:{'x'.join(map(str, s))}" for n, s in assumed.items())
+        warn(f"model {model!r}: open sizes are taken as 1 ({shapes}); --shape sets others")

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from motet.commands.common import Format, compile_options, format_options, model_option, print_as
+from motet.commands.common import (
+    Format,
+    compile_options,
+    finite,
+    format_options,
+    model_option,
+    print_as,
+    tell_assumed,
+)
 from motet.commands.schedule_tables import print_counts, print_plans
 from motet.console import Show, progress, warn, without_tvm_warnings
 from motet.extras import naming_extras
@@ -56,6 +64,7 @@ DEFAULT_BUDGET = 120.0
     "--schedule-budget",
     "budget",
     type=click.FloatRange(0, min_open=True),
+    callback=finite,
     metavar="SECONDS",
     help="Time for all blocks, small ones first: then the best stages so far are taken, and what "
     f"is not counted stays open. Default: none, {DEFAULT_BUDGET:g} for --count.",
@@ -76,6 +85,8 @@ def schedule(
     with naming_extras():
         with without_tvm_warnings(), progress("import") as show:
             work = work_of(file, compiling, model, show, as_written=count)
+        for one in work.models:
+            tell_assumed(one.model, one.assumed)
         if count:
             seconds = budget or DEFAULT_BUDGET
             _print_counts(_counted(work, r, s, seconds), seconds, form)

@@ -14,11 +14,12 @@ from motet.commands.common import (
     format_options,
     model_option,
     print_as,
+    tell_assumed,
 )
 from motet.commands.duration import Duration, duration_options
 from motet.commands.simulate_files import Files, file_options
 from motet.commands.simulate_tables import UTILISATION, print_closed_forms, print_models
-from motet.console import progress, warn, without_tvm_warnings
+from motet.console import progress, without_tvm_warnings
 from motet.extras import naming_extras
 from motet.opening import CompileRequest
 from motet.runtime.errors import CompileError, SpecError
@@ -134,9 +135,7 @@ def prepared(
     with without_tvm_warnings(), progress("compile") as show:
         work = work_of(file, compiling, model, number_format, show)
     for one in work.models:
-        if one.assumed:
-            shapes = ", ".join(f"{n}:{'x'.join(map(str, s))}" for n, s in one.assumed.items())
-            warn(f"model {one.model!r}: open sizes are taken as 1 ({shapes}); --shape sets others")
+        tell_assumed(one.model, one.assumed)
     return work
 
 

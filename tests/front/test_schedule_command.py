@@ -37,7 +37,7 @@ def figures(facts: dict[str, Any]) -> list[tuple[int, ...]]:
     return [tuple(block[key] for key in keys) for block in facts["blocks"]]
 
 
-# Operators, width, states, transitions and schedules of all endings, as the issue's papers' blocks
+# Operators, width, states, transitions and schedules of all endings, as the papers' blocks
 # were recomputed.
 FIRE_BYPASS, FIRE_IDENTITY = (6, 3, 12, 60, 152), (5, 2, 6, 20, 24)
 INCEPTION_A, INCEPTION_B = (9, 4, 72, 1080, 69032), (6, 3, 16, 90, 264)
@@ -252,12 +252,18 @@ def test_stages_on_the_host(run_motet: Motet, tmp_path: Path) -> None:
     assert all("threads" in stage for stage in facts["schedule"]["stages"])
 
 
-def test_open_sizes_have_no_cost(run_motet: Motet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["host", "sosa-256x32x32"])
+def test_open_sizes_are_taken_as_1(run_motet: Motet, tmp_path: Path, target: str) -> None:
     graph = GraphBuilder("open", seed=0)
     x = graph.input("x", ("batch", 4, 8, 8))
     onnx.save(graph.model(y=graph.relu(graph.conv(x, "conv", 4, 1), "r")), "open.onnx")
-    done = run_motet("schedule", "open.onnx")
-    assert done.code == 2
-    assert "operator 'conv' has open sizes" in done.err
-    assert "--shape" in done.err
-    assert run_motet("schedule", "open.onnx", "--shape", "x:1x4x8x8").code == 0
+    done = run_motet("schedule", "open.onnx", "--target", target, "--json")
+    assert done.code == 0
+    assert "open sizes are taken as 1 (x:1x4x8x8); --shape sets others" in done.err
+    given = ("--shape", "x:1x4x8x8", "--target", target, "--json")
+    assert run_motet("schedule", "open.onnx", *given).out == done.out
+
+
+def test_a_budget_is_a_number(run_motet: Motet, tmp_path: Path) -> None:
+    done = run_motet("schedule", "open.onnx", "--schedule-budget", "nan")
+    assert (done.code, "nan is no number of seconds" in done.err) == (2, True)

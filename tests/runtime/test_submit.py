@@ -91,6 +91,12 @@ def test_wrong_inputs_are_refused_at_once(kernel_library: bytes) -> None:
             session.submit("affine", {"x": X}, deadline=float("nan"))
         with pytest.raises(InputError, match="timeout is 0: give seconds from now, above 0"):
             session.submit("affine", {"x": X}, timeout=0)
+        for key, value in (("deadline", "a"), ("timeout", "a"), ("priority", "x")):
+            with pytest.raises(InputError, match=f"{key} is '{value}': give "):
+                session.submit("affine", {"x": X}, **{key: value})
+        for priority in (1001, -1001, 0.5):
+            with pytest.raises(InputError, match="give an integer from -1000 to 1000"):
+                session.submit("affine", {"x": X}, priority=priority)
         assert session.statistics()["affine"].released == 0
         wrong = session.submit("affine", {"x": X[0]})
         with pytest.raises(InputError, match="model 'affine': "):
