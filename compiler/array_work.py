@@ -7,21 +7,16 @@ host's kernels, most of a compilation's time, is left out.
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 from tvm import IRModule, relax
 from tvm.ir import GlobalVar
 
 from motet.compiler.compile import CompileOptions, transformed
-from motet.compiler.dimensions import added, dimension_of, shape_of
 from motet.compiler.kernels import region_binding
+from motet.compiler.macs import macs_in
 from motet.compiler.open_sizes import assumed_shapes, telling, with_shapes
 from motet.compiler.spec import BundleSpec
-from motet.passes.graph import bindings_of
-from motet.passes.macs import macs_of
+from motet.passes.graph import bindings_of, bytes_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET
-from motet.runtime.shapes import Dimension, is_static
 from motet.targets.systolic.workload.work import ModelWork, Stage
 
 
@@ -62,7 +57,7 @@ def _stages(mod: IRModule, model: str) -> list[Stage]:
 def _stage(mod: IRModule, function: relax.Function) -> Stage:
     attrs = function.attrs
     on_array = attrs[TARGET] == ARRAY
-    macs = _macs(mod, function)
+    macs = macs_in(mod, function)
     return Stage(
         str(attrs[OP]),
         str(attrs[KIND]),
@@ -75,26 +70,5 @@ def _stage(mod: IRModule, function: relax.Function) -> Stage:
 
 def _bytes(function: relax.Function) -> int:
     """Bytes of a unit's operands and results; 0 where a size is open."""
-    result = function.ret_ty
-    results = list(result.fields) if isinstance(result, relax.TupleType) else [result]
-    total = 0
-    for kind in [*(parameter.ty for parameter in function.params), *results]:
-        if isinstance(kind, relax.TensorType):
-            sizes = getattr(kind.shape, "values", None)
-            if sizes is None or not is_static(shape_of(kind)):
-                return 0
-            elements = math.prod(int(size) for size in sizes)
-            total += elements * int(np.dtype(str(kind.dtype)).itemsize)
-    return total
-
-
-def _macs(mod: IRModule, function: relax.Function) -> Dimension:
-    """Multiply-accumulates of a unit, or of all units of a region."""
-    total: Dimension = 0
-    for binding in bindings_of(function):
-        call = binding.value
-        if isinstance(call, relax.Call) and isinstance(call.op, GlobalVar):
-            total = added(total, _macs(mod, mod[call.op]))
-        elif isinstance(call, relax.Call):
-            total = added(total, dimension_of(macs_of(call)))
-    return total
+    types = [*(parameter.ty for parameter in function.params), function.ret_ty]
+    return bytes_of(relax.TupleType(types)) or 0

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from tvm import IRModule, relax
 from tvm.ir import GlobalVar
 
-from motet.compiler.dimensions import added, dimension_of, is_empty, shape_of
+from motet.compiler.dimensions import dimension_of, is_empty, shape_of
 from motet.compiler.items import Item, Names, ShapeSource, ShapeValue, Tensors
 from motet.compiler.kernels import ArrayPrograms, HostKernels, step_name
+from motet.compiler.macs import macs_in
 from motet.compiler.memory_plan import lay_out, lifetimes
 from motet.compiler.naming import named
 from motet.compiler.parts import placed
@@ -25,7 +26,6 @@ from motet.compiler.registers import RegisterFile, named_outputs
 from motet.compiler.stages import Stages
 from motet.compiler.weights import WeightPool
 from motet.passes.graph import bindings_of, constant_array
-from motet.passes.macs import macs_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, STAGE, TARGET, names_of
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.runtime.errors import CompileError
@@ -43,7 +43,7 @@ from motet.runtime.program import (
     ShapeTensor,
     TensorInfo,
 )
-from motet.runtime.shapes import Dimension, Shape, render_shape
+from motet.runtime.shapes import Shape, render_shape
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,6 @@ def lower(
         offsets=offsets,
         arena_bytes=arena,
     )
-
-
-def _macs(units: Sequence[relax.Function]) -> Dimension:
-    """Multiply-accumulates of all calls in ``units``."""
-    total: Dimension = 0
-    for unit in units:
-        for binding in bindings_of(unit):
-            total = added(total, dimension_of(macs_of(binding.value)))
-    return total
 
 
 @dataclass
@@ -270,7 +261,7 @@ class _Lowering:
             str(attrs[KIND]),
             tuple(str(name) for name in attrs[ONNX_NODES]),
             "array" if on_array else "host",
-            _macs(steps),
+            macs_in(self.mod, unit),
             tuple(map(step_name, steps)) if on_array else (),
         )
 

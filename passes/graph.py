@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 from tvm import IRModule, relax, tirx
 from tvm.ir import PrimType
 from tvm.ir.expr import GenericConst
@@ -134,3 +135,17 @@ def elements_of(ty: relax.Type) -> int | None:
         return sum(known) if len(known) == len(counts) else None
     sizes = sizes_of(ty)
     return None if sizes is None else math.prod(sizes)
+
+
+def bytes_of(ty: relax.Type) -> int | None:
+    """Bytes of a tensor, or of all tensors of a tuple; 0 of what is no tensor; None where a size
+    is not known.
+    """
+    if isinstance(ty, relax.TupleType):
+        parts = [bytes_of(part) for part in ty.fields]
+        known = [part for part in parts if part is not None]
+        return sum(known) if len(known) == len(parts) else None
+    if not isinstance(ty, relax.TensorType):
+        return 0
+    elements = elements_of(ty)
+    return None if elements is None else elements * np.dtype(str(ty.dtype)).itemsize

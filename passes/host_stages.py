@@ -23,7 +23,7 @@ from tvm import IRModule, relax, tirx, transform
 from tvm.ir import GlobalVar
 
 from motet.passes.contiguous import run_offsets
-from motet.passes.graph import bindings_of, block_like, static_shape, variables_in
+from motet.passes.graph import bindings_of, block_like, bytes_of, variables_in
 from motet.passes.macs import macs_of
 from motet.passes.names import HOST, OP, STAGE, TARGET
 from motet.passes.options import ScheduleOptions
@@ -206,25 +206,9 @@ def _work(unit: relax.Function) -> Work | None:
         if not isinstance(macs, (int, tirx.IntImm)):
             return None
         total += int(macs)
-    sizes = [_bytes(parameter.ty) for parameter in unit.params] + [_bytes(unit.ret_ty)]
+    sizes = [bytes_of(parameter.ty) for parameter in unit.params] + [bytes_of(unit.ret_ty)]
     known = [size for size in sizes if size is not None]
     return Work(total, sum(known)) if len(known) == len(sizes) else None
-
-
-def _bytes(ty: relax.Type) -> int | None:
-    if isinstance(ty, relax.TupleType):
-        parts = [_bytes(part) for part in ty.fields]
-        known = [part for part in parts if part is not None]
-        return sum(known) if len(known) == len(parts) else None
-    if isinstance(ty, relax.ShapeType):
-        return 0
-    shape = static_shape(relax.Var("x", ty))
-    if shape is None:
-        return None
-    elements = 1
-    for size in shape:
-        elements *= size
-    return elements * max(1, int(tirx.const(0, str(ty.dtype)).ty.dtype.bits) // 8)
 
 
 def _is_placed(unit: relax.Function) -> bool:

@@ -26,7 +26,6 @@ reach across one. Exact: nothing is changed but where a function ends.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,9 +39,8 @@ from motet.passes.graph import block_like, use_counts, variables_in
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, WEIGHTS
 from motet.passes.op_kinds import Kind, kind_of
 from motet.passes.options import RegionsOptions
+from motet.passes.ordering import Edges, ordered
 from motet.passes.typing import with_type
-
-Edges = Sequence[Sequence[int]]
 
 
 def levels_of(inputs: Edges, on_array: Sequence[bool]) -> list[int]:
@@ -72,30 +70,6 @@ def components(inputs: Edges, on_array: Sequence[bool], levels: Sequence[int]) -
                 one, other = root(reader), root(read)
                 parent[max(one, other)] = min(one, other)
     return [root(i) if here else -1 for i, here in enumerate(on_array)]
-
-
-def ordered(inputs: Edges) -> list[int]:
-    """Items so that each comes after those it reads, otherwise in their own order.
-
-    Raises ``ValueError`` where items wait for each other.
-    """
-    waits = [set(reads) for reads in inputs]
-    readers: list[list[int]] = [[] for _ in inputs]
-    for item, reads in enumerate(waits):
-        for read in reads:
-            readers[read].append(item)
-    ready = [item for item, reads in enumerate(waits) if not reads]
-    order: list[int] = []
-    while ready:
-        item = heapq.heappop(ready)
-        order.append(item)
-        for reader in readers[item]:
-            waits[reader].discard(item)
-            if not waits[reader]:
-                heapq.heappush(ready, reader)
-    if len(order) != len(waits):
-        raise ValueError("items wait for each other")
-    return order
 
 
 @dataclass(frozen=True)

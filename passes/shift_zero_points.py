@@ -13,23 +13,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from tvm import IRModule, relax, transform
 
 from motet.passes.dead_code import dead_code
-from motet.passes.graph import constant_array, definitions
+from motet.passes.graph import constant_array
 from motet.passes.names import HOST, names_of, target_of, with_names
 from motet.passes.op_kinds import op_name
-from motet.passes.rewrite import Rewriter, rewrite_functions
+from motet.passes.rewrite import MatchingRewriter, rewrite_functions
 from motet.runtime.device import Array
 
 _UNSIGNED = 128
 """What makes signed bytes unsigned."""
 
 
-class _Shifter(Rewriter):
+class _Shifter(MatchingRewriter):
     """``shifted`` are variables that are a product plus a constant.
 
     any_bytes: whether products of unsigned by signed bytes are exact and cheap (rules 2 and 3).
@@ -38,14 +38,9 @@ class _Shifter(Rewriter):
     def __init__(self, any_bytes: bool = False) -> None:
         super().__init__()
         self.any_bytes = any_bytes
-        self.values: Mapping[relax.Var, relax.Expr] = {}
         self.shifted: dict[relax.Var, tuple[relax.Var, Array]] = {}
         self.unsigned: dict[relax.Expr, relax.Var] = {}
         self.names: Sequence[str] = ()
-
-    def function(self, function: relax.Function) -> relax.Function:
-        self.values = definitions(function)
-        return super().function(function)
 
     def _block(self, block: relax.BindingBlock) -> relax.BindingBlock:
         self.unsigned = {}  # a dataflow variable ends with its block

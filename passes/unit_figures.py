@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from tvm import relax
 from tvm.ir.expr import GenericConst
 
-from motet.passes.graph import elements_of, variables_in
+from motet.passes.graph import bytes_of, variables_in
 from motet.passes.macs import macs_of
 from motet.runtime.errors import CompileError
 from motet.targets.host.unit_time import Work
@@ -38,14 +37,10 @@ def _macs(call: relax.Call, what: str) -> int:
 
 
 def _bytes(ty: relax.Type, what: str) -> int:
-    if isinstance(ty, relax.TupleType):
-        return sum(_bytes(part, what) for part in ty.fields)
-    if not isinstance(ty, relax.TensorType):
-        return 0
-    elements = elements_of(ty)
-    if elements is None:
+    moved = bytes_of(ty)
+    if moved is None:
         raise _open(what)
-    return elements * np.dtype(str(ty.dtype)).itemsize
+    return moved
 
 
 def _open(what: str) -> CompileError:

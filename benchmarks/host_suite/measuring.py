@@ -122,6 +122,7 @@ def measure(ready: Prepared, threads: int, limits: Limits, plan: Plan) -> Result
     times, refused = take_turns(
         ready.contenders(plan), ready.inputs, threads, plan.turns, plan.turn_seconds
     )
+    differences = _differences(times)
     return Result(
         network=ready.name,
         threads=threads,
@@ -131,8 +132,8 @@ def measure(ready: Prepared, threads: int, limits: Limits, plan: Plan) -> Result
         bytes_per_second=limits.bytes_per_second,
         limit_seconds=None if ready.in_fp32 else limits.seconds(ready.macs, ready.bytes),
         timings={name: Timing.of(one.settings, one.seconds) for name, one in times.items()},
-        difference=_differences(times).get("motet"),
-        in_bf16={name: d for name, d in _differences(times).items() if name.endswith("bf16")},
+        difference=differences.get("motet"),
+        in_bf16={name: d for name, d in differences.items() if name.endswith("bf16")},
         refused=refused,
     )
 

@@ -6,10 +6,10 @@ in a topological order, so ascending bits are an order in which a set may run.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from motet.passes.ordering import WaitingError, ordered
 from motet.runtime.errors import ModelError
 
 
@@ -140,21 +140,12 @@ def bits(mask: int) -> Iterator[int]:
 
 def _topological(names: tuple[str, ...], pairs: set[tuple[int, int]]) -> list[int]:
     """Old positions in a topological order: of those that are ready, the first listed."""
-    waiting = [0] * len(names)
-    after: list[list[int]] = [[] for _ in names]
+    reads: list[list[int]] = [[] for _ in names]
     for u, v in pairs:
-        waiting[v] += 1
-        after[u].append(v)
-    ready = [index for index, count in enumerate(waiting) if not count]
-    order: list[int] = []
-    while ready:
-        u = heapq.heappop(ready)
-        order.append(u)
-        for v in after[u]:
-            waiting[v] -= 1
-            if not waiting[v]:
-                heapq.heappush(ready, v)
-    if len(order) < len(names):
-        stuck = next(name for name, count in zip(names, waiting, strict=True) if count)
-        raise ModelError(f"operator {stuck!r} waits for its own result: break the cycle")
-    return order
+        reads[v].append(u)
+    try:
+        return ordered(reads)
+    except WaitingError as error:
+        raise ModelError(
+            f"operator {names[error.item]!r} waits for its own result: break the cycle"
+        ) from error

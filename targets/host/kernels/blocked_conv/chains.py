@@ -45,7 +45,7 @@ from motet.targets.host.kernels.blocked_conv.direct_tile import (
     skips_rows,
 )
 from motet.targets.host.kernels.blocked_conv.direct_weights import pack_weights
-from motet.targets.host.kernels.blocked_conv.integer_groups import FOURS
+from motet.targets.host.kernels.blocked_conv.integer_groups import FOURS, halves_of_fours
 from motet.targets.host.kernels.blocked_conv.integer_input import copy_groups, groups_buffer
 from motet.targets.host.kernels.blocked_conv.request import Request, Written
 from motet.targets.host.kernels.pairs import fenced, pair_product
@@ -64,12 +64,6 @@ from motet.targets.host.loops import (
 )
 from motet.targets.host.machine import Machine
 from motet.targets.host.space import Point, Problem
-
-_BYTES = {
-    4: "llvm.x86.ssse3.pmadd.ub.sw.128",
-    8: "llvm.x86.avx2.pmadd.ub.sw",
-    16: "llvm.x86.avx512.pmaddubs.w.512",
-}
 
 
 def points(problem: Problem, machine: Machine) -> Sequence[Point]:
@@ -151,7 +145,7 @@ class ChainNest(DirectNest):
         ]
         held = [[bind("weights", vector) for vector in vectors] for vectors in held]
         statements += self.asked(begin, length, tile)
-        multiply, widen = _products(lanes), pair_product(self.request.machine, lanes)
+        multiply, widen = halves_of_fours(lanes), pair_product(self.request.machine, lanes)
         for i in range(plan.columns):
             x = [
                 bind(f"x{q}", broadcast(self.input_at(at[i] + place[q]), lanes))
@@ -179,19 +173,6 @@ class ChainNest(DirectNest):
             prefetch_address(load(self.weights, begin + ahead + (tile * share + i) * 16))
             for i in range(share)
         ]
-
-
-def _products(lanes: int) -> Callable[[Expr, Expr], Expr]:
-    """Unsigned by signed bytes, neighbours added in 16 bits."""
-
-    def multiply(x: Expr, weights: Expr) -> Expr:
-        sides = (
-            tirx.reinterpret(f"uint8x{4 * lanes}", x),
-            tirx.reinterpret(f"int8x{4 * lanes}", weights),
-        )
-        return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", _BYTES[lanes], *sides)
-
-    return multiply
 
 
 def _packing(

@@ -21,13 +21,11 @@ from tvm import tirx
 
 from motet.targets.host.kernels.fours import dot_sum, four, fours_along
 from motet.targets.host.kernels.pairs import (
-    fenced,
     pair,
-    pair_product,
     pair_sum,
     pairs_along,
 )
-from motet.targets.host.loops import Expr, broadcast
+from motet.targets.host.loops import Expr
 from motet.targets.host.machine import Machine
 
 _BYTES = {
@@ -74,10 +72,8 @@ class Group:
         """(total, input, weights) to the total plus a group's products, in each lane."""
         if self.dots:
             return dot_sum(lanes)
-        if self.size == 2:
-            return pair_sum(machine, lanes)
-        product = _product_of_fours(machine, lanes)
-        return lambda total, x, weights: fenced(total + product(x, weights))
+        assert self.size == 2, "fours without such an instruction are summed in ``chains``"
+        return pair_sum(machine, lanes)
 
 
 PAIRS = Group(2, "int16")
@@ -99,16 +95,14 @@ def fit_fours(weights: NDArray[Any]) -> bool:
     return bool(above.max(initial=0) <= 128 and below.min(initial=0) >= -128)
 
 
-def _product_of_fours(machine: Machine, lanes: int) -> Callable[[Expr, Expr], Expr]:
-    add = pair_product(machine, lanes)
-    ones = broadcast(tirx.const(0x00010001, "int32"), lanes)
+def halves_of_fours(lanes: int) -> Callable[[Expr, Expr], Expr]:
+    """Of unsigned bytes and signed ones: products of two neighbours, added in 16 bits."""
 
-    def product(x: Expr, weights: Expr) -> Expr:
+    def multiply(x: Expr, weights: Expr) -> Expr:
         sides = (
             tirx.reinterpret(f"uint8x{4 * lanes}", x),
             tirx.reinterpret(f"int8x{4 * lanes}", weights),
         )
-        halves = tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", _BYTES[lanes], *sides)
-        return add(tirx.reinterpret(f"int32x{lanes}", halves), ones)
+        return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", _BYTES[lanes], *sides)
 
-    return product
+    return multiply
