@@ -1,0 +1,208 @@
+"""What approximate passes decided: plain JSON keyed by ONNX node names, weights beside it.
+
+A pass that changes what a network computes, or how its layers are cut, writes down what it did
+as ``Decisions``. They can be read back (to pin or edit what a pass did), applied to the Relax
+module again, or to the ONNX model. New weights lie in an ``.npz`` file beside the JSON, each
+array under the key that the decision names. Nothing here knows tvm or ONNX.
+
+Values are named by nodes: ``output`` is the node whose first output the new layer computes, and
+``input`` the node that computes what it reads, or the model's input of that name. In ONNX the
+value read is that input of ``nodes[0]`` which is neither an initializer nor a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from motet.runtime.device import Array
+from motet.runtime.errors import SpecError
+
+FORMAT = 1
+
+Border = Literal["exact", "bias_map", "strip", "padding_moved"]
+Dim = int | str
+
+
+class Geometry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A convolution but for its values.
+
+    kernel, stride, dilation: per spatial axis; padding: zeros before each axis, then after each,
+    as ONNX's ``pads``.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+
+class Removed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An activation that a merge took out.
+
+    nodes: its ONNX nodes (a HardSwish written out is several). affine: key of an array
+    [2, channels] in the weights, scale and shift that stand in its place; "" for none.
+    """
+
+    nodes: tuple[str, ...]
+    affine: str = ""
+
+
+class Merge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="merge"):
+    """Convolutions in a row that became one.
+
+    model: the entry function. block: number of the chain in its model, in graph order, kept or
+        merged: what ``blocks`` of the options counts.
+    nodes: ONNX nodes merged, in order: convolutions, batch-norms, scales, pads, the shortcut's
+        Add, and activations removed. convolutions: those of ``nodes`` that are convolutions.
+    removed: activations taken out; none for an exact merge.
+    input, output: by node, as the module says; input_shape, output_shape: a str is symbolic.
+    geometry: of the merged convolution. shortcut: whether it includes an identity shortcut.
+    border: "exact": nothing to do; "bias_map": ``bias`` is [1, O, *sizes], exact; "strip": the
+        outermost ``strip`` results (before each axis, then after) are computed by the unmerged
+        layers, exact; "padding_moved": differs at the border, asked for. why: in words.
+    activation: "relu6" or "relu" behind the merged layer where the spec asks for it, else "".
+    macs_before, macs_after: of one sample; None where sizes are open.
+    seconds_before, seconds_after: estimated on the target; None where nothing was estimated.
+    weight, bias: keys in the weights: [O, I / groups, *kernel] and [O] or [1, O, *sizes];
+        ``bias`` is "" where there is none.
+    """
+
+    model: str
+    block: int
+    nodes: tuple[str, ...]
+    convolutions: tuple[str, ...]
+    removed: tuple[Removed, ...] = ()
+    input: str
+    output: str
+    input_shape: tuple[Dim, ...]
+    output_shape: tuple[Dim, ...]
+    geometry: Geometry
+    shortcut: bool = False
+    border: Border = "exact"
+    why: str = ""
+    strip: tuple[int, ...] = ()
+    activation: Literal["", "relu", "relu6"] = ""
+    macs_before: int | None = None
+    macs_after: int | None = None
+    seconds_before: float | None = None
+    seconds_after: float | None = None
+    weight: str = ""
+    bias: str = ""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the model computes what it did, up to rounding."""
+        return not self.removed and self.border != "padding_moved" and not self.activation
+
+
+class Kept(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="kept"):
+    """Convolutions in a row that were not merged, and why.
+
+    nodes, block, removable: as ``Merge`` has them; removable: activations that stand between.
+    """
+
+    model: str
+    block: int
+    nodes: tuple[str, ...]
+    reason: str
+    removable: tuple[tuple[str, ...], ...] = ()
+    seconds_before: float | None = None
+    seconds_after: float | None = None
+
+
+Decision = Merge | Kept
+
+
+class Decisions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that approximate passes decided for a module, in the order of its graph."""
+
+    format: int = FORMAT
+    decisions: tuple[Decision, ...] = ()
+
+    @property
+    def merges(self) -> tuple[Merge, ...]:
+        """The merges."""
+        return tuple(d for d in self.decisions if isinstance(d, Merge))
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """What was not merged."""
+        return tuple(d for d in self.decisions if isinstance(d, Kept))
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Decisions and the arrays that they name."""
+
+    decisions: Decisions = field(default_factory=Decisions)
+    weights: Mapping[str, Array] = field(default_factory=dict)
+
+
+def weights_path(path: Path) -> Path:
+    """Where the arrays of the decisions at ``path`` lie: ``x.json`` has ``x.npz``."""
+    return path.with_suffix(".npz")
+
+
+def write_decisions(decided: Decided, path: Path | str) -> None:
+    """Write JSON, and the arrays beside it where there are any."""
+    path = Path(path)
+    text = msgspec.json.format(msgspec.json.encode(decided.decisions), indent=2)
+    path.write_bytes(text + b"\n")
+    if decided.weights:
+        with weights_path(path).open("wb") as file:
+            np.savez(file, allow_pickle=False, **dict(sorted(decided.weights.items())))
+
+
+def read_decisions(path: Path | str) -> Decided:
+    """Decisions and their arrays; ``SpecError`` where the file does not hold any."""
+    path = Path(path)
+    try:
+        decisions = msgspec.json.decode(path.read_bytes(), type=Decisions)
+    except OSError as error:
+        raise SpecError(f"decisions {path}: {error.strerror}; name a file that exists") from error
+    except msgspec.MsgspecError as error:
+        raise SpecError(f"decisions {path}: {error}; write them with motet merge") from error
+    if decisions.format > FORMAT:
+        raise SpecError(f"decisions {path}: format {decisions.format} is newer than this Motet")
+    decided = Decided(decisions, _arrays(weights_path(path)))
+    _check(decided, path)
+    return decided
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError) as error:
+        raise SpecError(f"weights {path}: {error}; write them anew") from error
+
+
+def _check(decided: Decided, path: Path) -> None:
+    """Every array that a decision names is there, and of the shape that it says."""
+    for merge in decided.decisions.merges:
+        named = (merge.weight, merge.bias, *(removed.affine for removed in merge.removed))
+        for key in filter(None, named):
+            if key not in decided.weights:
+                raise SpecError(
+                    f"decisions {path}: {weights_path(path).name} has no array {key!r}, the"
+                    f" weights of the merge at {merge.output!r}"
+                )
+        g = merge.geometry
+        shape = (g.out_channels, g.in_channels // g.groups, *g.kernel)
+        if merge.weight and decided.weights[merge.weight].shape != shape:
+            raise SpecError(
+                f"decisions {path}: array {merge.weight!r} has shape"
+                f" {decided.weights[merge.weight].shape}, the merge at {merge.output!r} {shape}"
+            )

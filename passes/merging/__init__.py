@@ -1,0 +1,1 @@
+"""Depth merging: what convolutions in a row compute together, as one convolution."""
