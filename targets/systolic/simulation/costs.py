@@ -79,7 +79,7 @@ def load_values(instructions: Any, views: Any) -> Any:
             continue
         row, column = wide(one.row), wide(one.column)
         rows, columns = wide(one.rows), wide(one.columns)
-        key = row * 1000003 + column
+        key = (row * 1000003 + column) * 1000003 + wide(one.group)
         key = (key * 1000003 + rows) * 1000003 + columns * 31 + wide(one.operand)
         slot = (key ^ (key >> 29)) & (size - 1)
         while slots[slot] >= 0 and not _same_tile(instructions[slots[slot]], one):
