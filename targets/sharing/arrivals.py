@@ -7,6 +7,7 @@ every policy and whatever other models there are, so that policies are compared 
 from __future__ import annotations
 
 import csv
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,8 +63,9 @@ class Arrivals:
                 f"model {load.name!r}: a jitter of {float(1e3 * self.jitter_seconds):g} ms is no "
                 f"less than its period, {float(1e3 / load.rate_hz):g} ms"
             )
-        frames = -(-end // period)
-        due = [-(-number * period.numerator // period.denominator) for number in range(frames)]
+        first = load.phase_seconds * clock_hz
+        frames = max(0, math.ceil((end - first) / period))
+        due = [math.ceil(first + number * period) for number in range(frames)]
         late = random.random(frames) * float(self.jitter_seconds * clock_hz)
         return _before(np.array(due, np.int64) + np.ceil(late).astype(np.int64), end)
 

@@ -19,12 +19,26 @@ RESOURCES: tuple[Resource, ...] = ("array", "host")
 
 
 @dataclass(frozen=True)
+class Share:
+    """A stage on some of the array's pods: ``joules`` without what the array takes at rest."""
+
+    pods: int
+    ticks: int
+    joules: float = 0.0
+
+
+@dataclass(frozen=True)
 class Stage:
-    """What a frame does next: ``ticks`` of a resource, which nobody breaks off, and its energy."""
+    """What a frame does next: ``ticks`` of a resource, which nobody breaks off, and its energy.
+
+    shares: what it takes on fewer pods and on all, by rising pods, ticks that never rise; empty
+    where only the whole resource is known.
+    """
 
     resource: Resource
     ticks: int
     joules: float = 0.0
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ class Load:
     deadline_seconds: after a frame's release. None: the period; without a rate there is none.
     priority: larger is more urgent. after: models whose frame of the same time has to end first.
     probability: above 0 and at most 1, that such an end asks for a frame at all.
+    phase_seconds: from the start to the first frame; a model that follows others has theirs.
     """
 
     name: str
@@ -48,6 +63,7 @@ class Load:
     priority: int = 0
     after: tuple[str, ...] = ()
     probability: float = 1.0
+    phase_seconds: Fraction = Fraction(0)
 
     @property
     def ticks(self) -> int:

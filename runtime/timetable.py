@@ -1,0 +1,105 @@
+"""A timetable as plain data: which stages of which frames have which pods, or the host, and when.
+
+Fixed for one hyperperiod, after which it comes again. What a file says is checked for its form
+here; whether it is a timetable of given models (``targets/timetables/verify.py``) is asked where
+their stages' times are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from motet.runtime.errors import SpecError
+
+VERSION = 1
+
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class TimetableStage(Struct, frozen=True, forbid_unknown_fields=True):
+    """A stage of a frame, both from 0 on; done_ticks: from the slot's start until it is done."""
+
+    model: str
+    frame: Count
+    stage: Count
+    done_ticks: Count
+
+
+class TimetableSlot(Struct, frozen=True, forbid_unknown_fields=True):
+    """Stages that have pods [first_pod, first_pod + pods), or the host (0 pods), together.
+
+    start_tick: from the hyperperiod's start; one that ends after it goes on in the next. More
+    than one stage: of several models as one program.
+    """
+
+    resource: Literal["array", "host"]
+    start_tick: Count
+    ticks: Count
+    first_pod: Count
+    pods: Count
+    stages: Annotated[tuple[TimetableStage, ...], Meta(min_length=1)]
+
+
+class Timetable(Struct, frozen=True, forbid_unknown_fields=True):
+    """clock_hz and hyperperiod_seconds: fractions, as "800000000" and "1/15"; ticks: whole ticks
+    of the clock in a hyperperiod. kind: how it was made (time, space, both), for people.
+    """
+
+    machine: str
+    number_format: str
+    clock_hz: str
+    hyperperiod_seconds: str
+    ticks: Annotated[int, Meta(ge=1)]
+    pods: Count
+    kind: str
+    slots: tuple[TimetableSlot, ...]
+    version: Literal[1] = VERSION
+
+    @property
+    def hyperperiod(self) -> Fraction:
+        """Seconds."""
+        return Fraction(self.hyperperiod_seconds)
+
+
+def to_json(timetable: Timetable) -> bytes:
+    """A line per slot, so that two timetables can be compared line by line."""
+    facts = msgspec.to_builtins(timetable)
+    slots = facts.pop("slots")
+    head = ",\n".join(f"  {_text(key)}: {_text(value)}" for key, value in facts.items())
+    rows = ",\n".join(f"    {_text(slot)}" for slot in slots)
+    return f'{{\n{head},\n  "slots": [\n{rows}\n  ]\n}}\n'.encode()
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def from_json(data: bytes, where: str = "timetable") -> Timetable:
+    """The timetable of a file's bytes; raises ``SpecError`` that names ``where``."""
+    try:
+        made = msgspec.json.decode(data, type=Timetable)
+        fractions: list[Callable[[], Fraction]] = [
+            lambda: Fraction(made.clock_hz), lambda: made.hyperperiod
+        ]  # fmt: skip
+        if min(each() for each in fractions) <= 0:
+            raise ValueError("clock_hz and hyperperiod_seconds must be above 0")
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, ZeroDivisionError) as error:
+        raise SpecError(
+            f"{where}: no timetable that 'motet timetable -o' wrote: {error}"
+        ) from error
+    return made
+
+
+def read(path: str | Path) -> Timetable:
+    """As ``from_json``, of a file."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}") from error
+    return from_json(data, str(path))

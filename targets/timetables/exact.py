@@ -1,0 +1,188 @@
+"""The best timetable of a layout of fixed shares, by branch and bound over active schedules.
+
+Giffler and Thompson ("Algorithms for solving production-scheduling problems", Operations Research
+8, 1960): of all stages that could go next take the one that would end first; some stage that goes
+next on its lane must begin before that end, so those are the branches. All schedules in which no
+stage can begin earlier without another beginning later come up, and with them a best one for
+every cost that later ends never lower.
+
+Bounds of a branch: frames end no earlier than alone on the machine as it stands; of those left on
+a lane at least as many are late as by Moore and Hodgson's rule, releases forgotten.
+
+Timetables considered start every hyperperiod with an empty machine, so the search is for deadlines
+within it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+from motet.targets.timetables.jobs import Job, Problem
+from motet.targets.timetables.placing import Cost, Placer, Table
+
+MAX_NODES = 20_000
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The best that was found, None where nothing better than given; whether it is the best."""
+
+    keys: list[float] | None
+    complete: bool
+
+
+def search(placer: Placer, best: Cost | None, max_nodes: int = MAX_NODES) -> Searched:
+    """Orders (keys of stages) of a timetable of less cost than ``best``."""
+    problem = placer.problem
+    if any(job.deadline > problem.ticks for job in problem.jobs) or placer.layout_is_free:
+        return Searched(None, complete=False)
+    if placer.partners:
+        return Searched(None, complete=False)
+    tree = _Tree(placer, best, max_nodes)
+    tree.branch()
+    return Searched(tree.found, tree.nodes <= max_nodes)
+
+
+@dataclass(eq=False)
+class _Tree:
+    placer: Placer
+    best: Cost | None
+    max_nodes: int
+    nodes: int = 0
+    found: list[float] | None = None
+    problem: Problem = field(init=False)
+
+    def __post_init__(self) -> None:
+        problem = self.problem = self.placer.problem
+        self.lane: list[int] = []
+        self.ticks: list[int] = []
+        for job in problem.jobs:
+            for at, stage in enumerate(problem.loads[job.model].stages):
+                host = stage.resource == "host"
+                self.lane.append(0 if host else self.placer.lanes[job.model])
+                share = self.placer.shares[job.model][at]
+                self.ticks.append(stage.ticks if host else share.ticks)
+        self.count = [len(problem.loads[job.model].stages) for job in problem.jobs]
+        self.level = [problem.levels.index(problem.loads[j.model].priority) for j in problem.jobs]
+        self.done = [0] * len(problem.jobs)
+        self.ready: list[int | None] = [None] * len(problem.jobs)
+        self.free = [0] * self.placer.count
+        self.starts = [0.0] * len(problem.stages)
+        self.joules = self._table_joules()
+        for job in problem.jobs:
+            self.ready[job.number] = job.release
+
+    def _table_joules(self) -> float:
+        """The same in every branch: a layout fixes how stages are done."""
+        table = Table(self.problem, (), ())
+        spent = sum(
+            self.placer.shares[job.model][at].joules
+            if stage.resource == "array" else stage.joules
+            for job in self.problem.jobs
+            for at, stage in enumerate(self.problem.loads[job.model].stages)
+        )  # fmt: skip
+        return table.joules + spent
+
+    def branch(self) -> None:
+        self.nodes += 1
+        if self.nodes > self.max_nodes:
+            return
+        bound, ends = self._bound()
+        if max(ends) > self.problem.ticks or (self.best is not None and bound >= self.best):
+            return
+        choices = self._choices()
+        if not choices:
+            self.best, self.found = bound, list(self.starts)
+            return
+        for number in choices:
+            self._try(number)
+
+    def _choices(self) -> list[int]:
+        """Jobs whose next stage may go next, the earliest deadline first."""
+        going = []
+        for job in self.problem.jobs:
+            at = self.done[job.number]
+            if at < self.count[job.number] and self._has_sources(job):
+                stage = job.first + at
+                start = max(self.ready[job.number] or 0, self.free[self.lane[stage]])
+                going.append((start + self.ticks[stage], start, stage, job))
+        if not going:
+            return []
+        end, _, chosen, _ = min(going, key=lambda one: one[:3])
+        lane = self.lane[chosen]
+        rivals = [
+            job
+            for _, start, stage, job in going
+            if (self.lane[stage] == lane and start < end) or stage == chosen
+        ]
+        return [j.number for j in sorted(rivals, key=lambda j: (j.deadline, j.number))]
+
+    def _has_sources(self, job: Job) -> bool:
+        return all(self.done[s] == self.count[s] for s in job.sources)
+
+    def _try(self, number: int) -> None:
+        job = self.problem.jobs[number]
+        stage = job.first + self.done[number]
+        lane, before = self.lane[stage], self.ready[number]
+        was = self.free[lane]
+        begun = max([before or 0, was, *((self.ready[s] or 0) for s in job.sources)])
+        self.starts[stage] = begun
+        self.ready[number] = begun + self.ticks[stage]
+        if self.ticks[stage]:
+            self.free[lane] = begun + self.ticks[stage]
+        self.done[number] += 1
+        self.branch()
+        self.done[number] -= 1
+        self.ready[number], self.free[lane] = before, was
+
+    def _bound(self) -> tuple[Cost, list[int]]:
+        """What no timetable of this branch is below, and when every job ends at the earliest."""
+        jobs = self.problem.jobs
+        ends: list[int] = []
+        missed = [0] * len(self.problem.levels)
+        used, latency = 0.0, 0
+        left: list[list[tuple[int, int, int]]] = [[] for _ in self.free]
+        for job in jobs:
+            end = self._alone(job, ends, left)
+            ends.append(end)
+            used = max(used, (end - job.release) / (job.deadline - job.release))
+            latency += end - job.release
+            if end > job.deadline:
+                missed[self.level[job.number]] += 1
+        for lane, stages in enumerate(left):
+            for level, late in self._late(lane, stages).items():
+                over = sum(
+                    1 for j in jobs
+                    if self.level[j.number] == level
+                    and self.done[j.number] == self.count[j.number]
+                    and ends[j.number] > j.deadline
+                )  # fmt: skip
+                missed[level] = max(missed[level], late + over)
+        return (tuple(missed), used, round(self.joules, 15), latency), ends
+
+    def _alone(self, job: Job, ends: list[int], left: list[list[tuple[int, int, int]]]) -> int:
+        """The end of a job that nobody disturbs from now on; adds what it still needs."""
+        at = max([self.ready[job.number] or 0, *(ends[s] for s in job.sources)])
+        need: dict[int, int] = {}
+        for stage in range(job.first + self.done[job.number], job.first + self.count[job.number]):
+            at = max(at, self.free[self.lane[stage]]) + self.ticks[stage]
+            need[self.lane[stage]] = need.get(self.lane[stage], 0) + self.ticks[stage]
+        for lane, ticks in need.items():
+            left[lane].append((job.deadline, ticks, self.level[job.number]))
+        return at
+
+    def _late(self, lane: int, stages: list[tuple[int, int, int]]) -> dict[int, int]:
+        """Of every level, how many of those left on a lane are late at least."""
+        found = {}
+        for level in {one[2] for one in stages}:
+            now, late = self.free[lane], 0
+            heap: list[int] = []
+            for deadline, ticks, _ in sorted(one for one in stages if one[2] == level):
+                heapq.heappush(heap, -ticks)
+                now += ticks
+                if now > deadline:
+                    now += heapq.heappop(heap)
+                    late += 1
+            found[level] = late
+        return found
