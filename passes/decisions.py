@@ -120,7 +120,74 @@ class Kept(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="k
     seconds_after: float | None = None
 
 
-Decision = Merge | Kept
+Variant = Literal["full", "half"]
+
+
+class NewWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A convolution beside a replaced one that gets other weights.
+
+    nodes: its ONNX nodes: the convolution, batch-norm, bias. output: the last of them, whose
+    first output the layer computes. weight, bias: keys of [O, I, *kernel] and [O].
+    """
+
+    nodes: tuple[str, ...]
+    output: str
+    weight: str
+    bias: str
+
+
+class Replacement(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="replace_depthwise"
+):
+    """A K x K depthwise convolution that became 1 x K and K x 1 ones side by side.
+
+    model: the entry function. index: number of the depthwise convolution in its model, in
+        graph order, replaced or not: what ``which`` of the options counts.
+    nodes: ONNX nodes of the depthwise layer: convolution, batch-norm, bias. output: the last
+        of them; its value becomes the concatenation of rows and columns along the channels.
+    rows: channels that the 1 x K convolution gives: of ``full`` all C, of ``half`` the first
+        ones. geometry: of the K x K convolution.
+    row, column: keys of weights [rows, 1, 1, K] and [columns, 1, K, 1]; row_bias,
+        column_bias: of their biases.
+    widened: of ``full``: nodes behind it whose other operands are given to both halves.
+    layers: convolutions that get other weights: those that read the result, and of ``half``
+        the one before, whose channels may be reordered.
+    error: relative, root of the sum of squares; error_of: "weights": of the K x K kernels that
+        rows and columns stand for, "outputs": of the layers that read the result, on
+        calibration data, with the error of all replacements before it.
+    macs_before, macs_after: of the layer and of the layers that read it, of one sample; None
+        where sizes are open.
+    """
+
+    model: str
+    index: int
+    nodes: tuple[str, ...]
+    output: str
+    variant: Variant
+    rows: int
+    geometry: Geometry
+    row: str
+    column: str
+    row_bias: str
+    column_bias: str
+    widened: tuple[str, ...] = ()
+    layers: tuple[NewWeights, ...] = ()
+    error: float
+    error_of: Literal["weights", "outputs"] = "weights"
+    macs_before: int | None = None
+    macs_after: int | None = None
+
+
+class NotReplaced(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="depthwise"):
+    """A depthwise convolution that stays as it is, and why; index: as ``Replacement`` has it."""
+
+    model: str
+    index: int
+    nodes: tuple[str, ...]
+    reason: str
+
+
+Decision = Merge | Kept | Replacement | NotReplaced
 
 
 class Decisions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,6 +205,16 @@ class Decisions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def kept(self) -> tuple[Kept, ...]:
         """What was not merged."""
         return tuple(d for d in self.decisions if isinstance(d, Kept))
+
+    @property
+    def replacements(self) -> tuple[Replacement, ...]:
+        """The depthwise convolutions that were replaced."""
+        return tuple(d for d in self.decisions if isinstance(d, Replacement))
+
+    @property
+    def not_replaced(self) -> tuple[NotReplaced, ...]:
+        """The depthwise convolutions that were not."""
+        return tuple(d for d in self.decisions if isinstance(d, NotReplaced))
 
 
 @dataclass(frozen=True)
@@ -191,6 +268,13 @@ def _arrays(path: Path) -> dict[str, Array]:
 
 def _check(decided: Decided, path: Path) -> None:
     """Every array that a decision names is there, and of the shape that it says."""
+    for replacement in decided.decisions.replacements:
+        for key in replaced_keys(replacement):
+            if key not in decided.weights:
+                raise SpecError(
+                    f"decisions {path}: {weights_path(path).name} has no array {key!r}, weights"
+                    f" of the replacement at {replacement.output!r}"
+                )
     for merge in decided.decisions.merges:
         named = (merge.weight, merge.bias, *(removed.affine for removed in merge.removed))
         for key in filter(None, named):
@@ -206,3 +290,10 @@ def _check(decided: Decided, path: Path) -> None:
                 f"decisions {path}: array {merge.weight!r} has shape"
                 f" {decided.weights[merge.weight].shape}, the merge at {merge.output!r} {shape}"
             )
+
+
+def replaced_keys(replacement: Replacement) -> tuple[str, ...]:
+    """The arrays that a replacement names."""
+    one = replacement
+    layers = (key for layer in one.layers for key in (layer.weight, layer.bias))
+    return (one.row, one.column, one.row_bias, one.column_bias, *layers)
