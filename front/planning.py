@@ -11,7 +11,8 @@ from motet.scheduling import Work
 if TYPE_CHECKING:
     from motet.compiler.unit_work import ModelUnits
     from motet.passes.scheduling.search import Search
-    from motet.passes.stage_cost import StageCosts, Target
+    from motet.passes.stage_cost import StageCosts
+    from motet.passes.unit_cost import Target
     from motet.passes.units import Unit
     from motet.runtime.schedule import Schedule, Stage
 
@@ -102,7 +103,7 @@ def _stage(stage: Stage, costs: StageCosts, units: Mapping[str, Unit]) -> Planne
 
 
 def _target(work: Work) -> Target:
-    from motet.passes.stage_cost import ArrayTarget, HostTarget
+    from motet.passes.unit_cost import ArrayTarget, HostTarget
     from motet.targets.host.machine import machine_for
 
     machine = machine_for(work.cpu)

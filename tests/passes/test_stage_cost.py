@@ -11,18 +11,10 @@ from relax_modules import named
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from motet.passes.array_stage_cost import ArrayStageCost, only
 from motet.passes.scheduling import inter_operator
-from motet.passes.stage_cost import (
-    ArrayStageCost,
-    ArrayTarget,
-    HostStageCost,
-    HostTarget,
-    Resources,
-    estimate,
-    keys_of,
-    only,
-    stage_costs,
-)
+from motet.passes.stage_cost import HostStageCost, keys_of, stage_costs
+from motet.passes.unit_cost import ArrayTarget, HostTarget, Resources, estimate
 from motet.passes.unit_figures import figures_of
 from motet.passes.unit_workloads import work_of_unit
 from motet.passes.units import Units, units_of
@@ -31,6 +23,7 @@ from motet.targets.host import unit_time
 from motet.targets.host.machine import machine_for
 from motet.targets.systolic import estimate as array_estimate
 from motet.targets.systolic.architecture_file import load_architecture
+from motet.targets.systolic.mappings.choose import TOLERANCE
 from motet.targets.systolic.workload.graph import single
 
 HOST = HostTarget(machine_for("x86-64-v3"), threads=2)
@@ -127,7 +120,7 @@ def test_a_stage_shares_the_pods_out(units):
         for counts in product(range(1, 9), repeat=3)
         if sum(counts) <= 8
     )
-    assert costs.concurrent(groups) == pytest.approx(best)
+    assert costs.concurrent(groups) == pytest.approx(best, rel=TOLERANCE - 1)
     shares = costs.shares(groups)
     assert sum(shares) <= 8
     assert shares[0] > shares[1]  # nine times the work

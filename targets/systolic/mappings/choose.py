@@ -17,6 +17,7 @@ from motet.targets.systolic.mappings.space import (
     Candidates,
     Pinned,
     candidates,
+    counts_to,
     fitting,
     grids,
     kinds,
@@ -133,7 +134,7 @@ def _known(
     assert isinstance(step.layer, (Convolution, MatrixProduct))
     machine = (description.pods, description.dram, description.interconnect, description.clock_hz)
     pins = tuple(sorted(pinned.items()))
-    key = (_shape_key(step, resident), number_format, *machine, pods, *free, pins)
+    key = (shape_key(step, resident), number_format, *machine, pods, *free, pins)
     if key not in _found:
         if len(_found) >= MAX_FOUND:
             _found.clear()
@@ -149,7 +150,8 @@ def _known(
     return found
 
 
-def _shape_key(step: Step, resident: Container[int]) -> Hashable:
+def shape_key(step: Step, resident: Container[int]) -> Hashable:
+    """What a product's cost depends on, but for the machine."""
     epilogue = step.epilogue
     given = (epilogue.bias, epilogue.residual, epilogue.requantise, epilogue.activation or None)
     places = (step.inputs[0] in resident, epilogue.residual in resident, step.output in resident)
@@ -218,7 +220,8 @@ def _spaces(
 ) -> Iterable[Candidates]:
     """The candidates of every dataflow that the pods offer."""
     run = product_views(asked.layer, asked.step.inputs, asked.step.output).run
-    choices = grids(asked.shape, first, pod, count, pinned)
+    counts = counts_to(count, pinned.get("pods"))
+    choices = grids(asked.shape, first, pod, counts, pinned)
     for dataflow in PRODUCT_DATAFLOWS:
         if dataflow in pod.dataflows and pinned.get("dataflow", dataflow) == dataflow:
             made = candidates(asked.shape, run, dataflow, pod, choices, pinned, thorough=thorough)

@@ -10,6 +10,21 @@ from motet.targets.systolic.architecture import DataflowName
 Split = Literal["rows", "columns", "groups"]
 
 
+def grid_of(split: Split, pods: int, inner_pods: int) -> tuple[int, int, int]:
+    """``Mapping.grid`` of these fields."""
+    runs, inner = pods // inner_pods, inner_pods
+    if split == "rows":
+        return 1, runs, inner
+    return (1, inner, runs) if split == "columns" else (runs, inner, 1)
+
+
+def grid_strides_of(split: Split, inner_pods: int) -> tuple[int, int, int]:
+    """``Mapping.grid_strides`` of these fields."""
+    if split == "rows":
+        return 0, inner_pods, 1
+    return (0, 1, inner_pods) if split == "columns" else (inner_pods, 1, 0)
+
+
 @dataclass(frozen=True)
 class Mapping:
     """A choice of tiles for one step; ``mappings/file.py`` reads and writes them.
@@ -50,18 +65,12 @@ class Mapping:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Pods that groups, rows and columns of output tiles are dealt out to."""
-        runs, inner = self.pods // self.inner_pods, self.inner_pods
-        return {"rows": (1, runs, inner), "columns": (1, inner, runs), "groups": (runs, inner, 1)}[
-            self.split
-        ]
+        return grid_of(self.split, self.pods, self.inner_pods)
 
     @property
     def grid_strides(self) -> tuple[int, int, int]:
         """By how much a pod's number grows along groups, rows and columns of ``grid``."""
-        inner = self.inner_pods
-        return {"rows": (0, inner, 1), "columns": (0, 1, inner), "groups": (inner, 1, 0)}[
-            self.split
-        ]
+        return grid_strides_of(self.split, self.inner_pods)
 
 
 @dataclass(frozen=True)

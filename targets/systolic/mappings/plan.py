@@ -11,7 +11,7 @@ they are there for whole stages, and on the pods of their readers only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -81,18 +81,11 @@ def make_plan(
 
     ``timetable``: of the steps, in the order of ``workload``.
     """
-    words = min(pod.scratchpad_words(number_format.name) for pod in description.pods)
-    lives = _lives(workload, timetable)
     best: Plan | None = None
     refused: CompileError | None = None
-    for split in SPLITS if lives else SPLITS[:1]:
-        least = words - int(words * split) // ALIGNMENT * ALIGNMENT
-        addresses = _with_parts(workload, allocate(lives, least, words))
-        tile_words = min(addresses.values(), default=words)
-        if split and not addresses:
-            continue
+    for homes, tile_words in layouts(workload, description, number_format, timetable):
         try:
-            plan = _mapped(workload, _homes(workload, lives, addresses), tile_words, mapper)
+            plan = _mapped(workload, homes, tile_words, mapper)
         except CompileError as error:
             refused = refused or error
             continue
@@ -102,6 +95,20 @@ def make_plan(
         assert refused is not None
         raise refused
     return best
+
+
+def layouts(
+    workload: Workload, description: ArrayDescription, number_format: Format, timetable: Timetable
+) -> Iterator[tuple[dict[int, Place], int]]:
+    """For every split that differs: where resident tensors lie, and the words left for tiles."""
+    words = min(pod.scratchpad_words(number_format.name) for pod in description.pods)
+    lives = _lives(workload, timetable)
+    for split in SPLITS if lives else SPLITS[:1]:
+        least = words - int(words * split) // ALIGNMENT * ALIGNMENT
+        addresses = _with_parts(workload, allocate(lives, least, words))
+        if not split or addresses:
+            tile_words = min(addresses.values(), default=words)
+            yield _homes(workload, lives, addresses), tile_words
 
 
 def allocate(lives: Sequence[Life], start: int, stop: int) -> dict[int, int]:

@@ -9,9 +9,10 @@ stream through a few. What does not fit the memories is dropped by ``fitting``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from dataclasses import replace as replaced
+from functools import lru_cache
 from itertools import product
 from typing import Any, Literal
 
@@ -20,7 +21,12 @@ from numpy.typing import NDArray
 
 from motet.targets.systolic.architecture import ArrayDescription, DataflowName, Pod
 from motet.targets.systolic.formats import Format
-from motet.targets.systolic.mappings.mapping import Mapping, Split
+from motet.targets.systolic.mappings.mapping import (
+    Mapping,
+    Split,
+    grid_of,
+    grid_strides_of,
+)
 from motet.targets.systolic.mappings.memory import (
     Operands,
     accumulator_words,
@@ -48,18 +54,27 @@ class Grid:
     inner_pods: int
 
     @property
-    def mapping(self) -> Mapping:
-        """A mapping with this grid, for its properties."""
-        pods = (self.first_pod, self.pods, self.split)
-        return Mapping("weight-stationary", *pods, 1, 1, 1, True, 1, 1, 1, self.inner_pods)
+    def per_pod(self) -> tuple[int, int, int]:
+        """``Mapping.grid``."""
+        return grid_of(self.split, self.pods, self.inner_pods)
+
+    @property
+    def copies(self) -> tuple[int, int]:
+        """LOADs that a shared input (weight) tile takes to reach all its pods."""
+        _, row_stride, column_stride = grid_strides_of(self.split, self.inner_pods)
+        _, rows, columns = self.per_pod
+        return (
+            1 if columns == 1 or column_stride == 1 else columns,
+            1 if rows == 1 or row_stride == 1 else rows,
+        )
 
 
 @dataclass(frozen=True)
 class Candidates:
     """One dataflow and pod kind; int64 arrays [count] of the fields of ``Mapping``.
 
-    grid: number in ``grids``. group_pods, row_pods, column_pods: the grid. input_copies,
-    weight_copies: LOADs that a shared input (weight) tile takes to reach all its pods.
+    grid: number in ``grids``. group_pods, row_pods, column_pods: ``Grid.per_pod``.
+    input_copies, weight_copies: ``Grid.copies``.
     """
 
     dataflow: DataflowName
@@ -103,26 +118,26 @@ class Candidates:
         return replaced(self, **arrays)
 
 
-def grids(shape: ProductShape, first: int, pod: Pod, most: int, pinned: Pinned) -> list[Grid]:
-    """Grids of up to ``most`` pods from ``first`` on that have a tile for every pod."""
+def grids(
+    shape: ProductShape, first: int, pod: Pod, counts: Iterable[int], pinned: Pinned
+) -> list[Grid]:
+    """Grids of ``counts`` pods from ``first`` on that have a tile for every pod."""
     limits = (shape.groups, shape.m, -(-shape.n // min(pod.columns, shape.n)))
     made = []
-    for pods in _counts(most, pinned.get("pods")):
-        for split, inner in product(SPLITS, _counts(pods, pinned.get("inner_pods"))):
-            grid = Grid(first, pods, split, inner)
+    for pods in counts:
+        for split, inner in product(SPLITS, counts_to(pods, pinned.get("inner_pods"))):
             same = pods == 1 and split != "columns"
             if pods % inner or (same and "split" not in pinned):
                 continue
             if pinned.get("split", split) != split:
                 continue
-            if "pods" in pinned or all(
-                n <= m for n, m in zip(grid.mapping.grid, limits, strict=True)
-            ):
-                made.append(grid)
+            grid = grid_of(split, pods, inner)
+            if "pods" in pinned or all(n <= m for n, m in zip(grid, limits, strict=True)):
+                made.append(Grid(first, pods, split, inner))
     return made
 
 
-def _counts(most: int, pinned: int | None) -> list[int]:
+def counts_to(most: int, pinned: int | None) -> list[int]:
     """Powers of two up to ``most``, and ``most``; or the pinned count."""
     if pinned is not None:
         return [pinned] if pinned <= most else []
@@ -145,20 +160,11 @@ def candidates(
     """
     rows_of: list[tuple[int, ...]] = []
     for number, grid in enumerate(choices):
-        per_pod = grid.mapping.grid
-        fixed = (number, *per_pod, *_copies(grid))
+        per_pod = grid.per_pod
+        fixed = (number, *per_pod, *grid.copies)
         rows_of += [(*fixed, *tile) for tile in _tiles(shape, run, dataflow, pod, per_pod, pinned)]
     table = np.array(rows_of, np.int64).reshape(-1, 9).T
     return Candidates(dataflow, pod, tuple(choices), *_with_slots(shape, table, pinned, thorough))
-
-
-def _copies(grid: Grid) -> tuple[int, int]:
-    _, row_stride, column_stride = grid.mapping.grid_strides
-    _, rows, columns = grid.mapping.grid
-    return (
-        1 if columns == 1 or column_stride == 1 else columns,
-        1 if rows == 1 or row_stride == 1 else rows,
-    )
 
 
 def _tiles(
@@ -180,20 +186,21 @@ def _tiles(
     wholes = (m, k, n)
     sizes = (-(-m // grid[1]), k, -(-n // grid[2]))
     names = ("tile_rows", "tile_depth", "tile_columns")
-    options = []
+    options: list[tuple[int, ...]] = []
     for axis, (name, limit, line) in enumerate(zip(names, limits, (run, 1, 1), strict=True)):
         given = pinned.get(name)
         if given is not None:
             is_legal = limit is None or given <= limit
-            options.append([min(given, wholes[axis])] if is_legal else [])
+            options.append((min(given, wholes[axis]),) if is_legal else ())
         elif limit is None:
             options.append(_parts(sizes[axis], high, line))
         else:
-            options.append([min(limit, wholes[axis])])
+            options.append((min(limit, wholes[axis]),))
     return product(*options)
 
 
-def _parts(size: int, least: int, run: int) -> list[int]:
+@lru_cache(maxsize=1 << 14)
+def _parts(size: int, least: int, run: int) -> tuple[int, ...]:
     """Equal parts of ``size``, from all of it down to ``least``; whole runs where they fit."""
     made, cuts = {min(size, least)}, 1
     while cuts <= max(MAX_CUTS, size // 4096):
@@ -205,7 +212,7 @@ def _parts(size: int, least: int, run: int) -> list[int]:
             made.add(min(size, -(-part // run) * run))
             made.add(part // run * run)
         cuts += 1 + cuts // 4
-    return sorted(made, reverse=True)
+    return tuple(sorted(made, reverse=True))
 
 
 def _with_slots(shape: ProductShape, table: Ints, pinned: Pinned, thorough: bool) -> Ints:

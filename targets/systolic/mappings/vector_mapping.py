@@ -7,12 +7,12 @@ The largest tile whose slots fit both memories, cut smaller where there would be
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, replace
 
 from motet.runtime.errors import CompileError
-from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.architecture import ArrayDescription, Pod
 from motet.targets.systolic.formats import Format
 from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.memory import granules, slot_words
@@ -101,6 +101,35 @@ def choose_vector_mapping(
         taken = {n: workload.tensors[n].elements for n in resident}
         scratchpad_words = pod.scratchpad_words(number_format.name) - sum(taken.values())
     sums = pod.accumulator_words if accumulator_words is None else accumulator_words
+    largest, needs = _with_largest_tile(step, pod, number_format, resident, scratchpad_words, sums)
+    return _shared_out(step, replace(largest, first_pod=where.start, pods=len(where)), needs)
+
+
+def vector_mappings(
+    step: Step,
+    description: ArrayDescription,
+    number_format: Format,
+    resident: Dict[int, Place],
+    counts: Iterable[int],
+    scratchpad_words: int,
+) -> list[Mapping]:
+    """As ``choose_vector_mapping`` on the first pods, ``counts`` of them, all of one kind."""
+    pod = description.pod(0)
+    made = _with_largest_tile(
+        step, pod, number_format, resident, scratchpad_words, pod.accumulator_words
+    )
+    return [_shared_out(step, replace(made[0], pods=count), made[1]) for count in counts]
+
+
+def _with_largest_tile(
+    step: Step,
+    pod: Pod,
+    number_format: Format,
+    resident: Dict[int, Place],
+    scratchpad_words: int,
+    sums: int,
+) -> tuple[Mapping, Needs]:
+    """A mapping of the largest tile to one pod, and the memory that tiles take."""
     granule = granules(pod, number_format)
     needs = replace(
         _needs(step, resident),
@@ -110,8 +139,8 @@ def choose_vector_mapping(
     rows, columns, slots, inputs = _largest(step, needs, sums, scratchpad_words)
     made = Mapping(
         dataflow=pod.dataflows[0],
-        first_pod=where.start,
-        pods=len(where),
+        first_pod=0,
+        pods=1,
         split="rows",
         tile_rows=rows,
         tile_depth=1,
@@ -121,7 +150,7 @@ def choose_vector_mapping(
         weight_slots=1,
         accumulator_slots=slots,
     )
-    return _shared_out(step, made, needs)
+    return made, needs
 
 
 def pods_of(

@@ -1,0 +1,167 @@
+"""What stages of units cost on an array, before anything is compiled.
+
+The pods are shared out among the groups of a stage so that they finish together
+(``scheduling.pod_shares``). Where all pods are of one kind, a unit's seconds with every number
+of them come from one search (``mappings.by_pods``), once for equal units; they never rise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import fsum, inf
+
+import msgspec
+
+from motet.passes.scheduling.pod_shares import (
+    Shares,
+    counts_of,
+    dealt,
+    shared_by_count,
+    shared_by_place,
+)
+from motet.passes.scheduling.stage_costs import Groups
+from motet.passes.unit_cost import ArrayTarget, array_seconds, left_to_host
+from motet.passes.unit_workloads import UnitWork, work_of_unit
+from motet.passes.units import Unit, Units
+from motet.runtime.errors import CompileError
+from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.formats import FORMATS
+from motet.targets.systolic.mappings.by_pods import workload_cycles
+
+CUTS = 16
+"""Most parts that pods of several kinds are cut into."""
+
+
+@dataclass(frozen=True)
+class _OnArray:
+    """A unit on the array: its work, the bytes that it moves, and seconds by the pods it has."""
+
+    unit: Unit
+    work: UnitWork
+    bytes: int
+    seconds: dict[range, float] = field(default_factory=dict)
+
+
+class ArrayStageCost:
+    """Seconds of stages on an array (``scheduling.stage_costs.StageCost``)."""
+
+    def __init__(self, units: Units, target: ArrayTarget) -> None:
+        self._units = units.by_name
+        self._target = target
+        self._known: dict[str, _OnArray] = {}
+        self._known_times: dict[tuple[str, ...], tuple[float, ...]] = {}
+        self._pods = target.description.pod_count
+        self._counts = counts_of(self._pods)
+        self._is_uniform = len(target.description.pods) == 1
+
+    def concurrent(self, groups: Groups) -> float:
+        """The groups side by side, and no less than DRAM needs for what all of them move."""
+        moved = sum(self._of(name).bytes for group in groups for name in group)
+        bound = moved / self._target.description.dram.bytes_per_second
+        return max(bound, max(self._group(run, pods) for run, pods in self._placed(groups)))
+
+    def merged(self, operators: tuple[str, ...]) -> float | None:
+        """None: units are not merged."""
+        del operators
+        return None
+
+    def floor(self, operator: str) -> float:
+        """The least share of all pods' time that a unit takes; 0 for pods of several kinds."""
+        if not self._is_uniform:
+            return 0.0
+        times = self._times((operator,))
+        return min(n * t for n, t in zip(self._counts, times, strict=True)) / self._pods
+
+    def shares(self, groups: Groups) -> tuple[int, ...]:
+        """Pods of every group."""
+        pods = {name: len(share) for run, share in self._placed(groups) for name in run}
+        return tuple(pods[group[0]] for group in groups)
+
+    def _placed(self, groups: Groups) -> list[tuple[tuple[str, ...], range]]:
+        """The groups, longest first, those joined that wait for each other, and their pods."""
+        everything = range(self._pods)
+        runs = sorted(groups, key=lambda run: -self._group(run, everything))
+        parts = len(self._cuts) - 1
+        if len(runs) > parts:
+            turns = dealt(runs, parts, lambda run: self._group(run, range(1)))
+            runs = [tuple(name for n in turn for name in runs[n]) for turn in turns]
+        return list(zip(runs, self._shares(runs).pods, strict=True))
+
+    def _shares(self, runs: Sequence[tuple[str, ...]]) -> Shares:
+        if self._is_uniform:
+            return shared_by_count([self._times(run) for run in runs], self._counts)
+        return shared_by_place(runs, self._cuts, self._group)
+
+    @cached_property
+    def _cuts(self) -> tuple[int, ...]:
+        """Between which pods a group may end and the next begin."""
+        if self._is_uniform:
+            return tuple(range(self._pods + 1))
+        description = self._target.description
+        kinds = {description.first_of(kind) for kind in range(len(description.pods))}
+        return tuple(sorted(kinds | {round(self._pods * i / CUTS) for i in range(CUTS + 1)}))
+
+    def _group(self, names: tuple[str, ...], pods: range) -> float:
+        if self._is_uniform:
+            return self._times(names)[self._places[len(pods)]]
+        return fsum(self._seconds(self._of(name), pods) for name in names)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {count: place for place, count in enumerate(self._counts)}
+
+    def _times(self, names: tuple[str, ...]) -> tuple[float, ...]:
+        """Seconds of a group with each of ``_counts`` pods, of one kind; they never rise."""
+        key = tuple(self._units[name].signature for name in names)
+        if key not in self._known_times:
+            if len(names) == 1:
+                made = self._curve(self._of(names[0]))
+            else:
+                each = [self._times((name,)) for name in names]
+                made = tuple(map(fsum, zip(*each, strict=True)))
+            self._known_times[key] = made
+        return self._known_times[key]
+
+    def _curve(self, one: _OnArray) -> tuple[float, ...]:
+        """Raises ``CompileError`` where a unit does not fit all pods."""
+        description = self._target.description
+        made = FORMATS[self._target.number_format]
+        cycles = [workload_cycles(w, description, made, self._counts) for w in one.work.workloads]
+        on_host = left_to_host(one.unit, one.work, self._target)
+        total = [sum(each) for each in zip(*cycles, strict=True)] or [0.0] * len(self._counts)
+        if total[-1] == inf:
+            array_seconds(one.unit, one.work, self._target)
+        return tuple(on_host + description.seconds(float(each)) for each in total)
+
+    def _of(self, name: str) -> _OnArray:
+        unit, target = self._units[name], self._target
+        if unit.signature not in self._known:
+            work = work_of_unit(unit, target.description, target.number_format)
+            moved = work.dram_bytes(target.number_format)
+            self._known[unit.signature] = _OnArray(unit, work, moved)
+        return self._known[unit.signature]
+
+    def _seconds(self, one: _OnArray, pods: range) -> float:
+        """On pods of several kinds; inf where they are not enough."""
+        if pods not in one.seconds:
+            target = replace(self._target, description=only(self._target.description, pods))
+            try:
+                one.seconds[pods] = array_seconds(one.unit, one.work, target)
+            except CompileError:
+                if len(pods) == self._pods:
+                    raise
+                one.seconds[pods] = inf
+        return one.seconds[pods]
+
+
+def only(description: ArrayDescription, pods: range) -> ArrayDescription:
+    """``description`` with these of its pods; memory and links stay what they are."""
+    kept, first = [], 0
+    for pod in description.pods:
+        count = min(first + pod.count, pods.stop) - max(first, pods.start)
+        if count > 0:
+            kept.append(msgspec.structs.replace(pod, count=count))
+        first += pod.count
+    return msgspec.structs.replace(description, pods=tuple(kept))
