@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 
 from motet.runtime.errors import SpecError
 from motet.runtime.timetable import Timetable, TimetableSlot, TimetableStage
@@ -204,7 +205,7 @@ class _Reader:
                 lanes.setdefault(lane, []).append((start, end, slot))
         for lane, pieces in sorted(lanes.items()):
             pieces.sort(key=lambda piece: piece[:2])
-            for (_, end, one), (start, _, other) in zip(pieces, pieces[1:], strict=False):
+            for (_, end, one), (start, _, other) in pairwise(pieces):
                 if start < end:
                     name = "the host" if lane < 0 else f"pod {lane}"
                     self._fail(
