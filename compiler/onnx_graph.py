@@ -13,10 +13,12 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from motet.compiler.frontend.dimensions import declared_shape, tensor_type
 from motet.compiler.frontend.order import names_read
 from motet.compiler.frontend.places import node_name
 from motet.runtime.device import Array
 from motet.runtime.errors import ModelError
+from motet.runtime.program import TensorInfo
 
 FOREIGN = "decisions belong to the file that they were made for"
 
@@ -24,7 +26,7 @@ FOREIGN = "decisions belong to the file that they were made for"
 class OnnxGraph:
     """An index of the top-level graph of ``model``; made anew after the model is edited.
 
-    label: how messages call the model.
+    label: how messages call the model; types: of the values for which the file tells them.
     """
 
     def __init__(self, model: onnx.ModelProto, label: str) -> None:
@@ -34,6 +36,8 @@ class OnnxGraph:
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = [i.name for i in graph.input if i.name not in self.initializers]
         self.outputs = [info.name for info in graph.output]
+        infos = (*graph.input, *graph.output, *graph.value_info)
+        self.types = {i.name: t for i in infos if (t := _type(i)) is not None}
         self.nodes: dict[str, onnx.NodeProto] = {}
         self.producer: dict[str, str] = {}
         self.readers: dict[str, list[str]] = {}
@@ -104,6 +108,15 @@ class OnnxGraph:
                 f"({', '.join(read) or 'none'}), where one is expected"
             )
         return read[0]
+
+
+def _type(info: onnx.ValueInfoProto) -> TensorInfo | None:
+    """Dtype and shape of a tensor where both are told."""
+    kind, shape = tensor_type(info), declared_shape(info)
+    if kind is None or shape is None or not kind.elem_type:
+        return None
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    return TensorInfo(info.name, dtype, shape)
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:

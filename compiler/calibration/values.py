@@ -17,6 +17,7 @@ import onnx
 
 from motet.compiler.compile import CompileOptions, compile_bundle
 from motet.compiler.frontend.checks import check_model
+from motet.compiler.frontend.places import node_name
 from motet.compiler.frontend.ports import given_inputs
 from motet.compiler.frontend.reading import read_model
 from motet.compiler.onnx_files import read_whole, write_whole
@@ -74,7 +75,7 @@ class ValueObserver:
             path = model if isinstance(model, Path) else Path(folder) / "model.onnx"
             if not isinstance(model, Path):
                 write_whole(model, path)
-            proto = _checked(path, shapes)
+            proto = checked_model(path, shapes)
             self.tensors = _tensors(proto.graph, names, path.name)
             graph_inputs = {info.name for info in proto.graph.input}
             self._computed = list(dict.fromkeys(self.tensors.values()))
@@ -107,11 +108,18 @@ def observed_values(
     return map(observer.run, data)
 
 
-def _checked(path: Path, shapes: Shapes) -> onnx.ModelProto:
-    """The model as the compiler sees it, with its weights."""
+def checked_model(path: Path, shapes: Shapes) -> onnx.ModelProto:
+    """The model as the compiler sees it, with its weights, and types of inner values.
+
+    Raises ``ModelError``, ``SpecError``.
+    """
     read = read_model(path)
     whole, _ = read_whole(path)
-    return check_model(replace(read, proto=whole), shapes)
+    model = check_model(replace(read, proto=whole), shapes)
+    for index, node in enumerate(model.graph.node):
+        node.name = node_name(node, index)  # what is edited later keeps the names
+    add_types(model)
+    return model
 
 
 def _tensors(graph: onnx.GraphProto, names: Sequence[str], label: str) -> dict[str, str]:
@@ -130,33 +138,30 @@ def _tensors(graph: onnx.GraphProto, names: Sequence[str], label: str) -> dict[s
     return found
 
 
-def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """``model``, changed in place, with the values ``names`` as its only outputs."""
-    graph = model.graph
-    known = {info.name: info for info in (*graph.output, *graph.value_info)}
-    if any(name not in known for name in names):
-        known |= _inferred(model)
-    infos = [known.get(name) or _untyped(name) for name in names]
-    kept = [onnx.ValueInfoProto.FromString(info.SerializeToString()) for info in infos]
-    del graph.output[:]
-    graph.output.extend(kept)
-    listed = {info.name for info in kept}
-    others = [info for info in graph.value_info if info.name not in listed]
-    del graph.value_info[:]
-    graph.value_info.extend(others)
-    return model
-
-
-def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
-    """Types of inner values; weights are left out of what is inferred from."""
+def add_types(model: onnx.ModelProto) -> None:
+    """State the types of inner values anew, in place, as far as onnx can infer them."""
     light = onnx.ModelProto()
     light.CopyFrom(model)
+    del light.graph.value_info[:]
     for tensor in light.graph.initializer:
         if len(tensor.raw_data) > 1024:  # shapes are computed from small ones alone
             tensor.ClearField("raw_data")
             tensor.data_location = onnx.TensorProto.EXTERNAL
     inferred = onnx.shape_inference.infer_shapes(light)
-    return {info.name: info for info in inferred.graph.value_info}
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(inferred.graph.value_info)
+
+
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """``model``, changed in place, with the values ``names`` as its only outputs."""
+    graph = model.graph
+    known = {info.name: info for info in (*graph.output, *graph.value_info)}
+    infos = [known.get(name) or _untyped(name) for name in names]
+    kept = [onnx.ValueInfoProto.FromString(info.SerializeToString()) for info in infos]
+    del graph.output[:]
+    graph.output.extend(kept)
+    del graph.value_info[:]
+    return model
 
 
 def _untyped(name: str) -> onnx.ValueInfoProto:
