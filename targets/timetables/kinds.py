@@ -129,8 +129,8 @@ class _Maker:
         return self._found("space", candidate, self.any, False)
 
     def _both(self) -> Found:
-        if self.problem.pods == 1 or (len(self.counts) < 2 and not self.problem.joints):
-            return Found("both", None, self.any, why="one pod, or no times on fewer pods")
+        if len(self.counts) < 2 and not self.problem.joints:
+            return Found("both", None, self.any, why="no times on fewer pods are known, and no joints")
         starts = [self.kind("time").candidate, self.kind("space").candidate]
         division = best_division(self.problem)
         if division is not None:
