@@ -37,6 +37,7 @@ from .ports import grouped_shapes
 from .reading import ReadModel, is_external, tensor_bytes
 from .registry import registered
 from .supported import all_nodes, unsupported, unsupported_message
+from .weightless import is_large, without_weights
 
 
 def check_model(
@@ -202,13 +203,12 @@ def _check_stored(tensor: onnx.TensorProto, label: str) -> None:
 
 
 def _run_checker(model: onnx.ModelProto, label: str) -> None:
-    """Onnx's own checker, on a copy whose external tensors are taken as read."""
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
+    """Onnx's own checker, on a copy whose weights and external tensors are taken as read."""
+    plain = without_weights(model)
     # Older files list initializers as inputs; what optimizers add to them is not listed.
     plain.ir_version = max(plain.ir_version, 4)
-    for tensor in plain.graph.initializer:
-        if is_external(tensor):
+    for stored, tensor in zip(model.graph.initializer, plain.graph.initializer, strict=True):
+        if is_external(tensor) or is_large(stored):
             tensor.ClearField("data_location")
             tensor.ClearField("external_data")
             tensor.ClearField("dims")

@@ -13,6 +13,8 @@ from onnx import shape_inference
 
 from motet.runtime.errors import ModelError
 
+from .weightless import without_weights
+
 Declared = dict[str, onnx.ValueInfoProto]
 
 
@@ -25,8 +27,7 @@ def check_shapes(model: onnx.ModelProto, label: str) -> None:
         For a node that inference refuses, and for a declared shape or type that
         contradicts the inferred one; names the tensor.
     """
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
+    bare = without_weights(model)
     declared = {info.name: info for info in (*model.graph.value_info, *model.graph.output)}
     del bare.graph.value_info[:]
     for info in bare.graph.output:
