@@ -24,11 +24,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import gcd
+from math import gcd, prod
 
 import numpy as np
 
-from motet.passes.merging.border import Sizes, merged_bias, reach
+from motet.passes.merging.border import Sizes, merged_bias, reach, wrong_ends
 from motet.passes.merging.convolution import Conv
 from motet.runtime.device import Array
 
@@ -41,8 +41,17 @@ class Refusal:
     border: bool = False
 
 
+LARGEST = 1 << 25
+"""Weights. A convolution of more is refused: no machine is quicker with it."""
+
+
 def compose(
-    first: Conv, second: Conv, spatial: Sizes | None = None, *, ignore_border: bool = False
+    first: Conv,
+    second: Conv,
+    spatial: Sizes | None = None,
+    *,
+    ignore_border: bool = False,
+    values: bool = True,
 ) -> Conv | Refusal:
     """``second`` on the result of ``first`` as one convolution.
 
@@ -53,6 +62,7 @@ def compose(
         ``second`` is padded (for a bias map, and for what is behind the far border).
     ignore_border: merge also where the operand is reached from outside: the result is right
         away from the border (``reach``), and its bias is a vector where ``first`` has no map.
+    values: False for the geometry alone: weights are zeros and biases ones that take no memory.
 
     Returns
     -------
@@ -69,10 +79,10 @@ def compose(
             return Refusal("its size is open, so what is behind the far border is not known", True)
         if any(near) or any(far):
             return Refusal(_reached(first, second), True)
-    bias = merged_bias(first, second, sizes, ignore_border)
+    bias = merged_bias(first, second, sizes, ignore_border, values)
     if bias is None:
         return Refusal("the bias differs at the border, and the size is open", True)
-    return _merged(first, second, bias)
+    return _merged(first, second, bias, values)
 
 
 def _reached(first: Conv, second: Conv) -> str:
@@ -83,30 +93,47 @@ def _reached(first: Conv, second: Conv) -> str:
     )
 
 
-def _merged(first: Conv, second: Conv, bias: Array) -> Conv:
+def _merged(first: Conv, second: Conv, bias: Array, values: bool) -> Conv | Refusal:
     axes = range(first.rank)
     steps = [second.dilation[a] * first.stride[a] for a in axes]
-    spans = [(second.kernel[a] - 1) * steps[a] for a in axes]
-    extent = [first.extent[a] + spans[a] for a in axes]
     dilation = [_dilation(first, second, a, steps[a]) for a in axes]
-    products = _Products(first, second)
+    stride = [s1 * s2 for s1, s2 in zip(first.stride, second.stride, strict=True)]
+    padding = _paddings(first.begin, second.begin, first) + _paddings(first.end, second.end, first)
     groups = gcd(first.groups, second.groups)
-    weight = np.zeros((second.out_channels, first.in_channels // groups, *extent))
+    extent = [first.extent[a] + (second.kernel[a] - 1) * steps[a] for a in axes]
+    kernel = [(extent[a] - 1) // dilation[a] + 1 for a in axes]
+    shape = (second.out_channels, first.in_channels // groups, *kernel)
+    if prod(shape) > LARGEST:
+        return Refusal(f"one convolution would have {prod(shape)} weights")
+    weight = np.broadcast_to(np.zeros(()), shape)
+    if values:
+        weight = _weights(first, second, shape, extent, dilation)
+    return Conv(weight, bias, tuple(stride), padding, tuple(dilation), groups)
+
+
+def _paddings(one: Sequence[int], other: Sequence[int], first: Conv) -> tuple[int, ...]:
+    return tuple(p1 + p2 * s for p1, p2, s in zip(one, other, first.stride, strict=True))
+
+
+def _weights(
+    first: Conv,
+    second: Conv,
+    shape: tuple[int, ...],
+    extent: Sequence[int],
+    dilation: Sequence[int],
+) -> Array:
+    """W of the module's first formula."""
+    products = _Products(first, second)
+    weight = np.zeros((*shape[:2], *extent))
     for tap in np.ndindex(*second.kernel):
         at = tuple(
-            slice(u * step, u * step + reach_, d)
-            for u, step, reach_, d in zip(tap, steps, first.extent, first.dilation, strict=True)
+            slice(u * d2 * s1, u * d2 * s1 + size, d1)
+            for u, d2, s1, size, d1 in zip(
+                tap, second.dilation, first.stride, first.extent, first.dilation, strict=True
+            )
         )
         weight[(slice(None), slice(None), *at)] += products(tap)
-    weight = weight[(..., *(slice(None, None, d) for d in dilation))]
-    padding = [
-        p1 + p2 * s for p1, p2, s in zip(first.begin, second.begin, first.stride, strict=True)
-    ]
-    padding += [p1 + p2 * s for p1, p2, s in zip(first.end, second.end, first.stride, strict=True)]
-    stride = [s1 * s2 for s1, s2 in zip(first.stride, second.stride, strict=True)]
-    return Conv(
-        np.ascontiguousarray(weight), bias, tuple(stride), tuple(padding), tuple(dilation), groups
-    )
+    return np.ascontiguousarray(weight[(..., *(slice(None, None, d) for d in dilation))])
 
 
 def _dilation(first: Conv, second: Conv, axis: int, step: int) -> int:
@@ -156,16 +183,63 @@ def _dense(first: Array) -> Array:
 
 
 def chain(
-    convs: Sequence[Conv], spatial: Sizes | None = None, *, ignore_border: bool = False
+    convs: Sequence[Conv],
+    spatial: Sizes | None = None,
+    *,
+    ignore_border: bool = False,
+    values: bool = True,
 ) -> Conv | Refusal:
     """All of ``convs`` in a row as one; parameters as ``compose`` has them."""
-    merged, sizes = convs[0], tuple(spatial or (None,) * convs[0].rank)
-    for second in convs[1:]:
-        made = compose(merged, second, sizes, ignore_border=ignore_border)
+    sizes = sizes_of(convs, spatial or (None,) * convs[0].rank)
+    merged = convs[-1]
+    for first, size in zip(convs[-2::-1], sizes[-2::-1], strict=True):
+        made = compose(first, merged, size, ignore_border=ignore_border, values=values)
         if isinstance(made, Refusal):
             return made
         merged = made
     return merged
+
+
+def sizes_of(convs: Sequence[Conv], spatial: Sizes) -> list[Sizes]:
+    """Spatial sizes of the operand of each of ``convs``; None along an axis that is open."""
+    sizes: list[Sizes] = [tuple(spatial)]
+    for one in convs[:-1]:
+        known = one.sizes([size or 0 for size in sizes[-1]])
+        before = sizes[-1]
+        sizes.append(
+            tuple(k if s is not None else None for k, s in zip(known, before, strict=True))
+        )
+    return sizes
+
+
+def outline(conv: Conv) -> Conv:
+    """``conv`` without its numbers: what ``compose`` takes where ``values`` is False."""
+    weight = np.broadcast_to(np.zeros(()), conv.weight.shape)
+    return replace(conv, weight=weight, bias=_flag(conv.bias.shape, conv.has_bias))
+
+
+def _flag(shape: tuple[int, ...], value: bool) -> Array:
+    return np.broadcast_to(np.float64(value), shape)
+
+
+def strips(convs: Sequence[Conv], spatial: Sequence[int]) -> tuple[int, ...]:
+    """How many results at each end of each axis differ when ``chain`` ignores the border.
+
+    Before each axis, then after, as paddings are. They count what the operand does, and, where
+    a bias of ``convs`` is not seen by every tap, what that does.
+    """
+    sizes = sizes_of(convs, spatial)
+    widths = [0] * 2 * len(spatial)
+    merged = outline(convs[-1])
+    for first, size in zip(convs[-2::-1], sizes[-2::-1], strict=True):
+        known = tuple(int(n or 0) for n in size)
+        ends = wrong_ends(first, merged, known)
+        widths = [max(pair) for pair in zip(widths, ends, strict=True)]
+        made = compose(outline(first), merged, size, ignore_border=True, values=False)
+        if isinstance(made, Refusal):
+            break
+        merged = made
+    return tuple(widths)
 
 
 def expand_depthwise_project(

@@ -82,10 +82,33 @@ def _readers(second: Conv, axis: int, low: int, high: int, *, in_front: bool, si
     return reading[-1] + 1 if in_front else count - reading[0]
 
 
-def merged_bias(first: Conv, second: Conv, sizes: Sizes, ignore_border: bool) -> Array | None:
-    """b2 and what ``second`` makes of b1: a vector where it is the same everywhere."""
+def wrong_ends(first: Conv, second: Conv, spatial: tuple[int, ...]) -> tuple[int, ...]:
+    """Results that differ at each end of each axis, for the operand or the bias of ``first``."""
+    near, far = reach(first, second, spatial)
+    ends = [*near, *(size or 0 for size in far)]
+    if not first.has_bias:
+        return tuple(ends)
+    inner = first.sizes(spatial)
+    for axis in range(first.rank):
+        begin, end, size = second.begin[axis], second.end[axis], inner[axis]
+        front = _readers(second, axis, -begin, -1, in_front=True) if begin else 0
+        back = _readers(second, axis, size, size + end - 1, in_front=False, size=size) if end else 0
+        ends[axis] = max(ends[axis], front)
+        ends[first.rank + axis] = max(ends[first.rank + axis], back)
+    return tuple(ends)
+
+
+def merged_bias(
+    first: Conv, second: Conv, sizes: Sizes, ignore_border: bool, values: bool = True
+) -> Array | None:
+    """b2 and what ``second`` makes of b1: a vector where it is the same everywhere.
+
+    None where it is a map and the size is open. Without ``values`` all ones, of that shape.
+    """
     if not first.has_bias:
         return second.bias
+    if not values:
+        return _shape_of_bias(first, second, sizes, ignore_border)
     if first.has_map:
         return second(first.bias[None])[0]
     if ignore_border or not any(second.padding):
@@ -93,6 +116,14 @@ def merged_bias(first: Conv, second: Conv, sizes: Sizes, ignore_border: bool) ->
     if any(size is None for size in sizes):
         return None
     return _border_map(first, second, tuple(int(size or 0) for size in sizes))
+
+
+def _shape_of_bias(first: Conv, second: Conv, sizes: Sizes, ignore_border: bool) -> Array | None:
+    is_map = first.has_map or second.has_map or (any(second.padding) and not ignore_border)
+    if is_map and any(size is None for size in sizes):
+        return None
+    outer = second.sizes(first.sizes([size or 0 for size in sizes])) if is_map else ()
+    return np.broadcast_to(np.ones(()), (second.out_channels, *outer))
 
 
 def _axes(conv: Conv) -> range:

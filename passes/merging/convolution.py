@@ -95,7 +95,8 @@ class Conv:
             window = padded[(..., *self._window(tap, sizes))]
             window = window.reshape(x.shape[0], self.groups, -1, *sizes)
             weights = grouped[(slice(None), slice(None), slice(None), *tap)]
-            total += np.einsum("goi,ngi...->ngo...", weights, window)
+            flat = window.reshape(*window.shape[:3], -1)
+            total += np.matmul(weights, flat).reshape(total.shape)
         bias = self.bias if self.has_map else self.bias.reshape(-1, *(1,) * self.rank)
         return np.asarray(total.reshape(x.shape[0], -1, *sizes) + bias)
 
@@ -110,7 +111,7 @@ class Conv:
 
 
 def _padded(x: Array, begin: Sequence[int], end: Sequence[int]) -> Array:
-    """x with zeros around its spatial axes; a negative number crops."""
+    """Zeros around the spatial axes of x; a negative number crops."""
     crops = tuple(
         slice(max(-b, 0), n - max(-e, 0)) for n, b, e in zip(x.shape[2:], begin, end, strict=True)
     )
