@@ -19,6 +19,7 @@ from onnx import helper, inliner, numpy_helper
 from motet.compiler.frontend.checks import sort_graph
 from motet.compiler.frontend.order import names_read
 from motet.compiler.frontend.places import node_name
+from motet.compiler.frontend.weightless import is_large, without_weights
 from motet.compiler.onnx_graph import OnnxGraph
 from motet.passes.decisions import Decided, Merge
 from motet.runtime.device import Array
@@ -241,12 +242,10 @@ def _activation(
 
 def _check(model: onnx.ModelProto, label: str) -> None:
     """What was written must be a model that onnx's checker takes."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
+    light = without_weights(model)
     light.ir_version = max(light.ir_version, 4)
-    for tensor in light.graph.initializer:
-        if len(tensor.raw_data) > 1024:
-            tensor.ClearField("raw_data")
+    for stored, tensor in zip(model.graph.initializer, light.graph.initializer, strict=True):
+        if is_large(stored):
             tensor.ClearField("dims")
             tensor.dims.append(0)
     try:

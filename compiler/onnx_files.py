@@ -12,13 +12,12 @@ import onnx
 from onnx.external_data_helper import load_external_data_for_model
 
 from motet.compiler.frontend.reading import is_external, read_model
+from motet.compiler.frontend.weightless import is_large, without_weights
 from motet.runtime.atomic import write_atomically
 from motet.runtime.errors import ModelError
 
 LARGEST_INLINE = 2**31 - 2**20
 """Bytes of weights up to which a file holds them itself; protobuf's limit is 2^31."""
-SMALLEST_BESIDE = 1024
-"""Bytes from which on a tensor is put beside a file that has its weights there."""
 
 
 def read_whole(path: Path) -> tuple[onnx.ModelProto, bool]:
@@ -61,17 +60,11 @@ def write_whole(model: onnx.ModelProto, path: Path, beside: bool = False) -> Pat
 
 def _with_data_beside(model: onnx.ModelProto, location: str) -> tuple[onnx.ModelProto, list[bytes]]:
     """A copy whose large tensors point into ``location``, and that file's bytes."""
-    copy, parts, offset = onnx.ModelProto(), list[bytes](), 0
-    tensors = list(model.graph.initializer)
-    copy.CopyFrom(_without_weights(model))
-    for tensor in tensors:
-        kept = copy.graph.initializer.add()
-        raw = tensor.raw_data
-        if len(raw) < SMALLEST_BESIDE:
-            kept.CopyFrom(tensor)
+    copy, parts, offset = without_weights(model), list[bytes](), 0
+    for tensor, kept in zip(model.graph.initializer, copy.graph.initializer, strict=True):
+        if not is_large(tensor):
             continue
-        kept.name, kept.data_type, kept.doc_string = tensor.name, tensor.data_type, ""
-        kept.dims.extend(tensor.dims)
+        raw = tensor.raw_data
         kept.data_location = onnx.TensorProto.EXTERNAL
         for key, value in (("location", location), ("offset", offset), ("length", len(raw))):
             kept.external_data.add(key=key, value=str(value))
@@ -79,25 +72,3 @@ def _with_data_beside(model: onnx.ModelProto, location: str) -> tuple[onnx.Model
         parts += [raw, bytes(padding)]
         offset += len(raw) + padding
     return copy, parts
-
-
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A shallow rebuild of ``model`` without its initialisers, which may be large."""
-    result = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name == "graph":
-            for part, content in value.ListFields():
-                if part.name == "initializer":
-                    continue
-                _copy_field(result.graph, part, content)
-        else:
-            _copy_field(result, field, value)
-    return result
-
-
-def _copy_field(target: object, field: object, value: object) -> None:
-    name = field.name  # type: ignore[attr-defined]
-    if hasattr(value, "MergeFrom"):
-        getattr(target, name).MergeFrom(value)
-    else:
-        setattr(target, name, value)

@@ -145,6 +145,13 @@ class KernelFit:
         before = float(self._before.sum())
         return before, max(before - float(gained), 0.0)
 
+    def bias_errors(self) -> tuple[float, float]:
+        """Sum of squared errors on the samples before and after ``bias_corrected``."""
+        counts = np.maximum(self._gram[:, -1, -1][:, None], 1)
+        gained = float((self._right[:, -1, :] ** 2 / counts).sum())
+        before = float(self._before.sum())
+        return before, max(before - gained, 0.0)
+
     def _solution(self, ridge: float) -> Array:
         """[groups, unknowns, O / groups]."""
         mean = np.trace(self._gram, axis1=1, axis2=2) / self.unknowns

@@ -20,6 +20,7 @@ from motet.compiler.frontend.checks import check_model
 from motet.compiler.frontend.places import node_name
 from motet.compiler.frontend.ports import given_inputs
 from motet.compiler.frontend.reading import read_model
+from motet.compiler.frontend.weightless import without_weights
 from motet.compiler.onnx_files import read_whole, write_whole
 from motet.compiler.spec import BundleSpec, HostOptions, ModelSpec
 from motet.runtime.device import Array
@@ -140,13 +141,8 @@ def _tensors(graph: onnx.GraphProto, names: Sequence[str], label: str) -> dict[s
 
 def add_types(model: onnx.ModelProto) -> None:
     """State the types of inner values anew, in place, as far as onnx can infer them."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
+    light = without_weights(model)
     del light.graph.value_info[:]
-    for tensor in light.graph.initializer:
-        if len(tensor.raw_data) > 1024:  # shapes are computed from small ones alone
-            tensor.ClearField("raw_data")
-            tensor.data_location = onnx.TensorProto.EXTERNAL
     inferred = onnx.shape_inference.infer_shapes(light)
     del model.graph.value_info[:]
     model.graph.value_info.extend(inferred.graph.value_info)

@@ -58,6 +58,8 @@ def test_a_refit_never_increases_the_error(of: Conv, seed: int, ridge: float) ->
         fit.add(x[start : start + 1], wanted[start : start + 1])
     before, after = ((of(x) - wanted) ** 2).sum(), ((fit.refitted(ridge)(x) - wanted) ** 2).sum()
     assert after <= before * (1 + 1e-9)
+    corrected = ((fit.bias_corrected()(x) - wanted) ** 2).sum()
+    np.testing.assert_allclose(fit.bias_errors(), (before, corrected), rtol=1e-6, atol=1e-8)
     told = fit.errors(ridge)
     np.testing.assert_allclose(told, (before, after), rtol=1e-6, atol=1e-8)
 
