@@ -22,7 +22,7 @@ def largest_sum(
 ) -> int:
     """The largest magnitude that a product over vectors of ``lengths`` elements may reach."""
     scale = largest_scale_product(weights, activations, product_bits)
-    return scale * weights.largest * activations.largest * sum(lengths)
+    return scale * weights.magnitude * activations.magnitude * sum(lengths)
 
 
 def accumulator_bits(

@@ -9,7 +9,7 @@ and one per tensor of activations.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from motet.runtime.errors import SpecError
 from motet.targets.quantized.types import Granularity, QuantType
@@ -30,7 +30,7 @@ class Setting:
     def unsigned(self) -> QuantType:
         """The activations' type where they are never negative: one bit more of magnitude."""
         kind = self.activations
-        return QuantType(kind.bits, False, kind.granularity, kind.vector, kind.scale_bits)
+        return replace(kind, signed=False)
 
     def __str__(self) -> str:
         w, a = self.weights, self.activations

@@ -52,9 +52,11 @@ def quantized(
 
     Raises
     ------
-    CompileError: where ``values`` hold NaN or infinity, or are negative and the type is not.
+    CompileError: where ``values`` hold NaN or infinity. What is negative is 0 in unsigned types.
     """
-    reals = checked(values, kind, name)
+    reals = checked(values, name)
+    if not kind.signed:
+        reals = np.maximum(reals, np.float32(0))
     if kind.granularity == "vector" and kind.scale_bits is not None:
         return _two_levels(reals, kind, axes, gamma, limit, paper)
     steps = gamma if gamma is not None else _positive(_magnitudes(reals, kind, axes, limit))
@@ -63,14 +65,12 @@ def quantized(
     return QuantTensor(kind, axes, values_q, steps)
 
 
-def checked(values: NDArray[np.floating], kind: QuantType, name: str) -> Reals:
+def checked(values: NDArray[np.floating], name: str) -> Reals:
     """``values`` as float32. Raises ``CompileError`` for what has no integer."""
     reals = np.asarray(values, np.float32)
     if not np.isfinite(reals).all():
         found = "NaN" if np.isnan(reals).any() else "infinity"
         raise CompileError(f"{name} holds {found} and cannot be quantised; leave it out (exclude)")
-    if not kind.signed and reals.size and reals.min() < 0:
-        raise CompileError(f"{name} holds {reals.min():.3g}; unsigned types take nothing negative")
     return reals
 
 

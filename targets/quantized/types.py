@@ -27,6 +27,7 @@ class QuantType:
     ----------
     bits: N of an element, 2 to 8.
     signed: -(2^(N-1) - 1) to 2^(N-1) - 1, else 0 to 2^N - 1 (what is never negative).
+    symmetric: a signed type leaves -2^(N-1) out; where not, what is clipped may become it.
     granularity: what shares a scale.
     vector: V, 4 to 128: elements of a vector along the reduction; the last may be shorter.
     scale_bits: M, 2 to 16: a vector's scale is an unsigned integer of M bits times gamma, a
@@ -38,6 +39,7 @@ class QuantType:
     granularity: Granularity = "vector"
     vector: int = 16
     scale_bits: int | None = None
+    symmetric: bool = True
 
     def __post_init__(self) -> None:
         _within("bits of an element", self.bits, 2, 8)
@@ -58,8 +60,15 @@ class QuantType:
 
     @property
     def least(self) -> int:
-        """The least integer; symmetric, so that -2^(N-1) is never used."""
-        return -self.largest if self.signed else 0
+        """The least integer of an element."""
+        if not self.signed:
+            return 0
+        return -self.largest if self.symmetric else -self.largest - 1
+
+    @property
+    def magnitude(self) -> int:
+        """The largest magnitude of an element's integer."""
+        return max(self.largest, -self.least)
 
     @property
     def largest_scale(self) -> int:

@@ -75,8 +75,11 @@ def test_what_has_no_integer_is_named(bad: float, word: str) -> None:
     x = np.array([[1, bad]], np.float32)
     with pytest.raises(CompileError, match=f"conv1.weight holds {word}"):
         quantized(x, QuantType(8), Axes(1), name="conv1.weight")
-    with pytest.raises(CompileError, match="holds -1; unsigned"):
-        quantized(np.array([[-1.0]], np.float32), QuantType(8, signed=False), Axes(1))
+
+
+def test_unsigned_types_hold_nothing_negative() -> None:
+    made = quantized(np.array([[-9.0, 1, 2, 3]]), QuantType(4, False, vector=4), Axes(1))
+    assert made.values.tolist() == [[0, 5, 10, 15]]
 
 
 @settings(max_examples=200, deadline=None)

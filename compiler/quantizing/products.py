@@ -1,0 +1,203 @@
+"""The products of an ONNX graph that can be quantised, and along which axes.
+
+A convolution sums over its input channels (axis 1 of data and weights), a Gemm and a MatMul
+over the axis that their operands share. Weights are what is constant; a MatMul of two computed
+values, as in attention, is a product of activations. A depthwise convolution has one channel
+to sum over and thus no vectors: its weights have a scale per channel, what it reads one per
+tensor. So has the data of a grouped convolution whose groups are no whole number of vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from motet.runtime.device import Array
+from motet.targets.quantized.types import Axes
+
+OPERATORS = ("Conv", "Gemm", "MatMul")
+
+_MOVES = frozenset(("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"))
+"""Operators that may stand between stored weights and a product."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What a product reads.
+
+    tensor: its ONNX name. rank: of the tensor; size: along the reduction. axes: which axis
+    vectors lie along, and which has channels with a scale each. values: of a constant, else None.
+    """
+
+    tensor: str
+    rank: int
+    size: int
+    axes: Axes
+    values: Array | None = None
+
+
+@dataclass(frozen=True)
+class Product:
+    """A node that can be quantised.
+
+    name: of the ONNX node, or of its first output where it has none. place: its index in the
+    graph. data: the left operand, computed. weights: the right one. groups: of a convolution.
+    """
+
+    name: str
+    operator: str
+    place: int
+    data: Operand
+    weights: Operand
+    groups: int = 1
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each output sums over one channel."""
+        values = self.weights.values
+        return self.operator == "Conv" and values is not None and values.shape[1] == 1
+
+    @property
+    def channels(self) -> int | None:
+        """Input channels of a group that an output sums over; None for computed weights."""
+        values = self.weights.values
+        return None if values is None else int(values.shape[self.weights.axes.reduction])
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """How a node is called: its name, or that of its first output."""
+    return str(node.name or node.output[0])
+
+
+def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
+    """The float32 constants of a graph by name: stored, or moved about from stored ones."""
+    found = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and not node.domain:
+            tensor = next((a.t for a in node.attribute if a.name == "value"), None)
+            if tensor is not None:
+                found[node.output[0]] = numpy_helper.to_array(tensor)
+        elif node.op_type in _MOVES and all(name in found for name in node.input if name):
+            found[node.output[0]] = _moved(node, found)
+    return found
+
+
+def _moved(node: onnx.NodeProto, constants: Mapping[str, Array]) -> Array:
+    inputs = [name for name in node.input if name]
+    infos = [onnx.helper.make_empty_tensor_value_info(name) for name in inputs]
+    output = onnx.helper.make_empty_tensor_value_info(node.output[0])
+    graph = onnx.helper.make_graph([node], "moved", infos, [output])
+    model = onnx.helper.make_model(graph)
+    (value,) = ReferenceEvaluator(model).run(None, {name: constants[name] for name in inputs})
+    return np.asarray(value)
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+Refusals = dict[str, str]
+"""Products that stay as they are, by node name: why."""
+
+
+def computed_operands(model: onnx.ModelProto) -> list[str]:
+    """Names of computed values that products read: what must be observed."""
+    constants = constants_of(model.graph)
+    names = [
+        name
+        for node in model.graph.node
+        if node.op_type in OPERATORS and not node.domain
+        for name in node.input[:2]
+        if name not in constants
+    ]
+    return list(dict.fromkeys(names))
+
+
+def products_of(model: onnx.ModelProto, shapes: Shapes) -> tuple[list[Product], Refusals]:
+    """The products of ``model``'s main graph, and why others are none.
+
+    shapes: of computed values that products read, as observed; those without one were not
+    float32.
+    """
+    constants = constants_of(model.graph)
+    found, refused = list[Product](), Refusals()
+    for place, node in enumerate(model.graph.node):
+        if node.op_type not in OPERATORS or node.domain:
+            continue
+        reason = _refusal(node, constants, shapes)
+        if reason:
+            refused[node_name(node)] = reason
+        else:
+            found.append(_FINDERS[node.op_type](node, place, constants, shapes))
+    return found, refused
+
+
+def _refusal(node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Shapes) -> str:
+    data, weights = node.input[:2]
+    if data in constants:
+        return "its left operand is constant"
+    if data not in shapes or (weights not in constants and weights not in shapes):
+        return "an operand is not float32"
+    if weights in constants and constants[weights].dtype != np.float32:
+        return f"its weights are {constants[weights].dtype}"
+    if node.op_type != "MatMul":
+        return "" if weights in constants else "its weights are computed"
+    if len(shapes[data]) < 2 or (weights in constants and constants[weights].ndim < 2):
+        return "an operand is a vector"
+    return "" if weights in constants or len(shapes[weights]) >= 2 else "an operand is a vector"
+
+
+def _convolution(
+    node: onnx.NodeProto, place: int, constants: Mapping[str, Array], shapes: Shapes
+) -> Product:
+    data, weights = node.input[:2]
+    groups = next((int(a.i) for a in node.attribute if a.name == "group"), 1)
+    return Product(
+        node_name(node), "Conv", place,
+        _computed(data, shapes, Axes(1)),
+        _stored(weights, constants, Axes(1, 0)),
+        groups,
+    )  # fmt: skip
+
+
+def _gemm(
+    node: onnx.NodeProto, place: int, constants: Mapping[str, Array], shapes: Shapes
+) -> Product:
+    turned = {a.name: bool(a.i) for a in node.attribute if a.name in ("transA", "transB")}
+    data, weights = node.input[:2]
+    depth = 1 if turned.get("transB") else 0
+    return Product(
+        node_name(node), "Gemm", place,
+        _computed(data, shapes, Axes(0 if turned.get("transA") else 1)),
+        _stored(weights, constants, Axes(depth, 1 - depth)),
+    )  # fmt: skip
+
+
+def _matmul(
+    node: onnx.NodeProto, place: int, constants: Mapping[str, Array], shapes: Shapes
+) -> Product:
+    data, weights = node.input[:2]
+    left = _computed(data, shapes, Axes(len(shapes[data]) - 1))
+    if weights in constants:
+        rank = constants[weights].ndim
+        right = _stored(weights, constants, Axes(rank - 2, rank - 1))
+    else:
+        right = _computed(weights, shapes, Axes(len(shapes[weights]) - 2))
+    return Product(node_name(node), "MatMul", place, left, right)
+
+
+def _computed(tensor: str, shapes: Shapes, axes: Axes) -> Operand:
+    shape = shapes[tensor]
+    return Operand(tensor, len(shape), shape[axes.reduction], axes)
+
+
+def _stored(tensor: str, constants: Mapping[str, Array], axes: Axes) -> Operand:
+    values = constants[tensor]
+    return Operand(tensor, values.ndim, values.shape[axes.reduction], axes, values)
+
+
+_Finder = Callable[[onnx.NodeProto, int, Mapping[str, Array], Shapes], Product]
+_FINDERS: dict[str, _Finder] = {"Conv": _convolution, "Gemm": _gemm, "MatMul": _matmul}

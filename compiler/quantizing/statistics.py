@@ -1,0 +1,58 @@
+"""What the computed operands of products are like on calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import onnx
+
+from motet.compiler.calibration.histograms import Magnitudes
+from motet.compiler.calibration.values import ValueObserver
+from motet.compiler.quantizing.products import computed_operands
+from motet.runtime.device import Array
+
+RunDone = Callable[[], None]
+
+
+def _nothing() -> None:
+    """Nobody counts the runs."""
+
+
+@dataclass
+class Statistics:
+    """Of the computed operands by tensor: magnitudes, and the shape in the last run."""
+
+    magnitudes: dict[str, Magnitudes] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def add(self, values: Mapping[str, Array]) -> None:
+        """Remembers one run's values; those that are not float32 are left out."""
+        for name, array in values.items():
+            if array.dtype == np.float32:
+                self.shapes[name] = array.shape
+                self.magnitudes.setdefault(name, Magnitudes(name)).add(array)
+
+
+def statistics_of(
+    model: onnx.ModelProto,
+    data: Iterable[Mapping[str, Array]],
+    shapes: Mapping[str, tuple[int | str, ...]] = MappingProxyType({}),
+    run_done: RunDone = _nothing,
+) -> Statistics:
+    """Statistics of ``model``'s products over the runs of ``data``.
+
+    Raises ``CompileError`` for a value that is NaN or infinite on them, and what compiling and
+    reading ``data`` raise.
+    """
+    found = Statistics()
+    names = computed_operands(model)
+    if not names:
+        return found
+    observer = ValueObserver(model, names, shapes)
+    for inputs in data:
+        found.add(observer.run(inputs))
+        run_done()
+    return found
