@@ -84,8 +84,8 @@ def left_to_host(unit: Unit, work: UnitWork, target: ArrayTarget) -> float:
     """Seconds of the calls that the array does not take."""
     host = target.host
     return fsum(
-        unit_time.estimate(figures_of([call], _named(unit)), host.machine, host.threads).seconds
-        for call in work.on_host
+        unit_time.estimate(figures_of([left], _named(unit)), host.machine, host.threads).seconds
+        for left in work.on_host
     )
 
 

@@ -43,7 +43,7 @@ class UnitWork:
     """A unit's work on an array, in order, and what the host does of it."""
 
     workloads: tuple[Workload, ...]
-    on_host: tuple[relax.Call, ...]
+    on_host: tuple[relax.Binding, ...]
 
     def dram_bytes(self, number_format: str) -> int:
         """Bytes of all that the workloads read and write from outside, each once."""
@@ -70,7 +70,7 @@ def work_of_unit(unit: Unit, description: ArrayDescription, number_format: str) 
     for step in _steps(description, number_format):
         module = step(module)
     values = {binding.var: binding.value for binding in bindings_of(module[_ENTRY])}
-    workloads, on_host = list[Workload](), list[relax.Call]()
+    workloads, on_host = list[Workload](), list[relax.Binding]()
     for value in values.values():
         if not isinstance(value, relax.Call) or not isinstance(value.op, GlobalVar):
             continue
@@ -156,8 +156,9 @@ def _workload(module: IRModule, function: relax.Function) -> Workload:
     return workload_of(function, lambda variable: module[variable], name_of, weights).workload
 
 
-def _kernels(function: relax.Function) -> list[relax.Call]:
+def _kernels(function: relax.Function) -> list[relax.Binding]:
     """The calls of a host function but for those that need no kernel."""
-    values = {binding.var: binding.value for binding in bindings_of(function)}
-    calls = [value for value in values.values() if isinstance(value, relax.Call)]
-    return [call for call in calls if not needs_no_kernel(call, values)]
+    bindings = list(bindings_of(function))
+    values = {binding.var: binding.value for binding in bindings}
+    calls = [binding for binding in bindings if isinstance(binding.value, relax.Call)]
+    return [binding for binding in calls if not needs_no_kernel(binding.value, values)]
