@@ -130,7 +130,7 @@ def bundle_seconds(
     found = []
     for seed in range(question.seed, question.seed + question.seeds):
         outcome = simulate(together.loads, setting, seed, show)
-        found.append(_figures(together, question, seed, outcome))
+        found.append(figures(together, question, seed, outcome))
     return found
 
 
@@ -163,7 +163,8 @@ def _check_length(together: Together, seconds: Fraction) -> None:
         )
 
 
-def _figures(together: Together, question: Question, seed: int, outcome: Outcome) -> BundleSeconds:
+def figures(together: Together, question: Question, seed: int, outcome: Outcome) -> BundleSeconds:
+    """What became of frames, of models in the order of ``together``, as figures."""
     judged = None
     if question.all_metrics:
         judged = scores(outcome, together.rest_watts is not None)

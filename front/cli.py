@@ -23,8 +23,8 @@ import click
 from motet.runtime.errors import MotetError
 
 COMMANDS = (
-    "compile", "run", "check", "bench", "inspect", "simulate", "explore", "schedule", "targets",
-    "schema", "cache", "tune", "demo",
+    "compile", "run", "check", "bench", "inspect", "simulate", "explore", "schedule", "timetable",
+    "targets", "schema", "cache", "tune", "demo",
 )  # fmt: skip
 INTERNAL_ERROR, INTERRUPTED = 70, 130
 

@@ -15,6 +15,7 @@ from motet.runtime.program import Kernel
 from motet.simulating import SimulatedModel, SimulatedStage
 from motet.simulation_input import Schedule, Work, schedule_of
 from motet.targets.cost import Cost
+from motet.targets.sharing.asked import overload_text
 from motet.targets.sharing.loads import RESOURCES, Load, Stage, fraction_of, ordered
 from motet.targets.systolic.simulation.energy import watts_at_rest
 
@@ -61,10 +62,7 @@ class Together:
         for resource in RESOURCES:
             demand = sum(_demand(load, loads, resource, self.clock_hz) for load in loads.values())
             if demand > 1:
-                lines.append(
-                    f"the rates ask for {100 * demand:.4g} % of the {resource}'s time: "
-                    f"{100 * (demand - 1):.4g} % too much"
-                )
+                lines.append(f"the rates ask for {overload_text(demand, resource)}")
         for load in loads.values():
             least = load.ticks / self.clock_hz
             due = load.deadline_seconds

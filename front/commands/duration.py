@@ -32,7 +32,7 @@ _UNITS = {"": Fraction(1), "s": Fraction(1), "ms": Fraction(1, 1000), "us": Frac
           "min": Fraction(60)}  # fmt: skip
 
 
-class _Time(click.ParamType[Fraction]):
+class Time(click.ParamType[Fraction]):
     """Seconds: ``2``, ``1s``, ``500ms``, ``0.5min``, above 0."""
 
     name = "time"
@@ -135,7 +135,7 @@ def _flat(model: dict[str, Any]) -> dict[str, Any]:
 
 _OPTIONS = (
     click.option(
-        "--duration", "--seconds", "duration", type=_Time(), metavar="T",
+        "--duration", "--seconds", "duration", type=Time(), metavar="T",
         help="Run the models together for T of simulated time (1s, 500ms), by rate_hz, "
         "deadline_ms, priority, after and probability; on the host too.",
     ),

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from motet.runtime.errors import SpecError
+from motet.targets.sharing.asked import overload_text, share_text
 from motet.targets.timetables.bounds import Bounds, bounds
 from motet.targets.timetables.exact import search
 from motet.targets.timetables.improve import PLACEMENTS, Candidate, improved, placed
@@ -76,13 +77,10 @@ def best_of(found: Sequence[Found]) -> Found:
     for one in reversed(found):
         over = one.bounds.overload
         if over:
-            parts = [
-                f"{100 * share:.4g} % of the {name}'s time, {100 * (share - 1):.4g} % too much"
-                for name, share in over
-            ]
+            parts = [f"at least {overload_text(share, name)}" for name, share in over]
             raise SpecError(
-                f"no timetable: the rates ask for at least {'; '.join(parts)}; give the models "
-                f"lower rates (at most {100 / max(share for _, share in over):.4g} % of these)"
+                f"no timetable: the rates ask for {' and '.join(parts)}; give models lower rates "
+                f"(all of them {1 / max(share for _, share in over):.3g} of these, or less)"
             )
     raise SpecError(
         "no timetable was found in which every frame has its place: "
@@ -130,7 +128,9 @@ class _Maker:
 
     def _both(self) -> Found:
         if len(self.counts) < 2 and not self.problem.joints:
-            return Found("both", None, self.any, why="no times on fewer pods are known, and no joints")
+            return Found(
+                "both", None, self.any, why="no times on fewer pods are known, and no joints"
+            )
         starts = [self.kind("time").candidate, self.kind("space").candidate]
         division = best_division(self.problem)
         if division is not None:
@@ -188,7 +188,7 @@ class _Maker:
         self, kind: str, candidate: Candidate | None, least: Bounds, complete: bool
     ) -> Found:
         if candidate is None:
-            over = ", ".join(f"{100 * share:.4g} % of the {name}" for name, share in least.overload)
+            over = ", ".join(f"{share_text(share)} of the {name}" for name, share in least.overload)
             why = f"the rates ask for {over}" if over else "some stage finds no place"
             return Found(kind, None, least, why=why)
         proved = complete or _meets(candidate.table, least)

@@ -1,0 +1,196 @@
+"""The models of a bundle as a problem for timetables: stages' times on shares of the pods, joints.
+
+What ``together`` knows of models that share a machine, and for regions of the array that are
+given as workloads (models and specifications; a bundle holds programs for the whole array) what
+they take on fewer pods, and what two models take as one program.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from motet.bundle_seconds import BundleSeconds, Question, figures
+from motet.simulating import SimulatedModel
+from motet.simulation_input import Work
+from motet.targets.sharing.loads import Load, Share, Stage
+from motet.targets.systolic.workload.graph import Workload
+from motet.targets.timetables.jobs import Joint, Problem, problem, shares_of
+from motet.targets.timetables.placing import Table
+from motet.targets.timetables.replay import replay
+from motet.together import Together
+
+Show = Callable[[str], None]
+
+JOINTS = 4
+"""Pairs of models whose joint program is made, the most promising first."""
+
+
+def with_shares(
+    together: Together, work: Work, models: Sequence[SimulatedModel], show: Show = lambda line: None
+) -> tuple[Load, ...]:
+    """The loads of ``together`` with what the array's stages take on fewer pods too."""
+    return tuple(
+        replace(load, stages=_stages(load, work, model, show))
+        for load, model in zip(together.loads, models, strict=True)
+    )
+
+
+def _stages(load: Load, work: Work, model: SimulatedModel, show: Show) -> tuple[Stage, ...]:
+    from motet.passes.scheduling.pod_times import moving_joules, pod_time, shares_to_time
+
+    regions = iter(_regions(work, load.name))
+    counts = iter(model.regions)
+    found = []
+    for stage in load.stages:
+        if stage.resource == "host":
+            found.append(stage)
+            continue
+        region, own = next(regions), next(counts)
+        shares = []
+        for pods in shares_to_time(work.description) if region is not None else ():
+            show(f"{load.name} on {pods} of {work.description.pod_count} pods")
+            made = pod_time(region, work.description, work.number_format, pods)
+            if made is not None:
+                shares.append(Share(pods, made.cycles, made.joules))
+        whole = Share(work.description.pod_count, own.cycles, moving_joules(own.energy_joules))
+        found.append(replace(stage, shares=_falling([*shares, whole])))
+    return tuple(found)
+
+
+def _regions(work: Work, model: str) -> list[Workload | None]:
+    """The array's stages of a model; None for one that is compiled already."""
+    [found] = [one for one in work.models if one.model == model]
+    on_array = (s for s in found.stages if s.workload is not None or s.program is not None)
+    return [stage.workload for stage in on_array]
+
+
+def _falling(shares: Sequence[Share]) -> tuple[Share, ...]:
+    """Ticks that never rise with pods: on more, as many as are best may be used."""
+    found: list[Share] = []
+    for share in shares:
+        best = found[-1] if found and found[-1].ticks < share.ticks else share
+        found.append(replace(best, pods=share.pods))
+    return tuple(found)
+
+
+def problem_of(
+    together: Together,
+    work: Work | None = None,
+    models: Sequence[SimulatedModel] = (),
+    joints: int = JOINTS,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    show: Show = lambda line: None,
+) -> Problem:
+    """The frames of a hyperperiod; of an array (``work``) with shares and at most ``joints``.
+
+    pairs: the models whose joint programs are made, instead of the most promising.
+    """
+    loads = together.loads
+    problem(loads, together.clock_hz)  # refuses before anything is timed
+    if work is not None:
+        loads = with_shares(together, work, models, show)
+    pods = 1 if work is None else work.description.pod_count
+    made = problem(loads, together.clock_hz, pods, together.rest_watts)
+    if work is None:
+        return made
+    chosen = _pairs(made)[:joints] if pairs is None else _named(made, pairs)
+    return replace(made, joints=_joints(made, work, chosen, show))
+
+
+def _named(made: Problem, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    names = [load.name for load in made.loads]
+    return [
+        (names.index(one), names.index(other))
+        for one, other in pairs
+        if one in names and other in names and one != other
+    ]
+
+
+def _joints(
+    made: Problem, work: Work, pairs: Sequence[tuple[int, int]], show: Show
+) -> tuple[Joint, ...]:
+    """Joint programs of pairs of models that are released together, where they save time."""
+    from motet.passes.scheduling.pod_times import joint_time
+
+    found = []
+    for one, other in pairs:
+        first, second = (_largest(made.loads[model]) for model in (one, other))
+        names = [made.loads[model].name for model in (one, other)]
+        regions = [_region(work, made.loads[m], n) for m, n in ((one, first), (other, second))]
+        if regions[0] is None or regions[1] is None:
+            continue
+        show(f"{names[0]} and {names[1]} as one program")
+        time = joint_time(regions[0], regions[1], work.description, work.number_format)
+        alone = made.loads[one].stages[first].ticks + made.loads[other].stages[second].ticks
+        if time is not None and time.cycles < alone:
+            joint = Joint((one, first), (other, second), time.cycles, time.ends, time.joules)
+            found.append(joint)
+    return tuple(found)
+
+
+def _region(work: Work, load: Load, stage: int) -> Workload | None:
+    before = sum(one.resource == "array" for one in load.stages[:stage])
+    return _regions(work, load.name)[before]
+
+
+def _largest(load: Load) -> int:
+    """The longest stage of the array."""
+    on_array = [n for n, stage in enumerate(load.stages) if stage.resource == "array"]
+    return max(on_array, key=lambda n: load.stages[n].ticks)
+
+
+def _pairs(made: Problem) -> list[tuple[int, int]]:
+    """Models with a frame each that are released together and do not wait for each other.
+
+    Those that lose the most by having all pods, against their cheapest share, come first.
+    """
+    releases: list[set[int]] = [set() for _ in made.loads]
+    for job in made.jobs:
+        releases[job.model].add(job.release)
+    before = _before(made.loads)
+    found = []
+    for one, other in itertools.combinations(range(len(made.loads)), 2):
+        names = made.loads[one].name, made.loads[other].name
+        apart = names[0] not in before[names[1]] and names[1] not in before[names[0]]
+        has_array = all(
+            any(s.resource == "array" for s in made.loads[m].stages) for m in (one, other)
+        )
+        if apart and has_array and releases[one] & releases[other]:
+            found.append((one, other))
+    return sorted(found, key=lambda pair: -sum(_loss(made, model) for model in pair))
+
+
+def _has_array(made: Problem, model: int) -> bool:
+    return any(stage.resource == "array" for stage in made.loads[model].stages)
+
+
+def _before(loads: Sequence[Load]) -> Mapping[str, set[str]]:
+    """All models that each waits for, also through others."""
+    found: dict[str, set[str]] = {}
+    for load in loads:
+        found[load.name] = set(load.after).union(*(found[name] for name in load.after))
+    return found
+
+
+def _loss(made: Problem, model: int) -> int:
+    return sum(
+        stage.ticks * made.pods
+        - min(share.pods * share.ticks for share in shares_of(stage, made.pods))
+        for stage in made.loads[model].stages
+        if stage.resource == "array"
+    )
+
+
+def played(together: Together, table: Table, duration: Fraction, seed: int = 0) -> BundleSeconds:
+    """The timetable over ``duration`` seconds, as ``motet simulate --duration`` has policies."""
+    outcome = replay(table, duration, seed)
+    names = [load.name for load in table.problem.loads]
+    models = tuple(outcome.models[names.index(load.name)] for load in together.loads)
+    question = Question(duration, "timetable", seed, keep_late=True)
+    found = figures(together, question, seed, replace(outcome, models=models))
+    if together.rest_watts is None:
+        return found
+    return replace(found, energy_joules=outcome.joules + together.rest_watts * float(duration))
