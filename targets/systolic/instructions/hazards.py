@@ -119,12 +119,26 @@ def _write_tensor(i, queues, box, grid, heads, nodes, used):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
+def _replace_tensors(  # type: ignore[no-untyped-def]
+    needed, touched, count, queues, own, earlier, last_use, newest, noted
+):
+    """Wait for all that used the tensors ``earlier`` in this place since instruction ``noted``."""
+    for tensor in earlier:
+        if newest[tensor] > noted:
+            for queue in range(last_use.shape[1]):
+                count = _need(needed, touched, count, queues, own, last_use[tensor, queue])
+    return count
+
+
+@njit(cache=True, nogil=True)
 def find_waits(  # type: ignore[no-untyped-def]
     code, queues, views, grids, buckets, written, staging, replaced, pods, granule, acc_granule
 ):
     """Rows (instruction that waits, instruction that it waits for): see ``synchronise``.
 
-    ``last_use`` [resident tensors' numbers, queues]: for places used again.
+    replaced: sorted by its first column. For places used again, ``last_use`` [tensors, queues]
+    and ``newest`` [tensors]: their last instructions; ``noted`` [tensors, queues]: the last
+    writers that looked at what their tensors replace.
     """
     queue_count = 4 * pods
     pads = np.full((pods, GRANULES + 2, 5), -1, np.int32)
@@ -134,6 +148,9 @@ def find_waits(  # type: ignore[no-untyped-def]
     used = 0
     tracked = len(grids) if len(replaced) else 0
     last_use = np.full((tracked, queue_count), -1, np.int32)
+    newest = np.full(tracked, -1, np.int64)
+    noted = np.full((tracked, queue_count), -1, np.int64)
+    starts = np.searchsorted(replaced[:, 0], np.arange(tracked + 1))
     known = np.full((queue_count, queue_count), -1, np.int32)
     needed = np.full(queue_count, -1, np.int64)
     touched = np.empty(queue_count, np.int64)
@@ -167,14 +184,14 @@ def find_waits(  # type: ignore[no-untyped-def]
                 else:
                     nodes, used = _write_tensor(i, queues, box, grids[tensor], heads, nodes, used)
                 if tracked:
-                    last_use[tensor, own] = i
+                    last_use[tensor, own] = newest[tensor] = i
                     if writes_view:
-                        for r in range(len(replaced)):
-                            if replaced[r, 0] == tensor:
-                                for q in range(queue_count):
-                                    n = _need(
-                                        needed, touched, n, queues, own, last_use[replaced[r, 1], q]
-                                    )
+                        n = _replace_tensors(
+                            needed, touched, n, queues, own,
+                            replaced[starts[tensor] : starts[tensor + 1], 1],
+                            last_use, newest, noted[tensor, own],
+                        )  # fmt: skip
+                        noted[tensor, own] = i
         for k in range(tile_accesses(c, tiles)):
             memory, low, high = tiles[k, MEMORY], tiles[k, LOW], tiles[k, HIGH]
             uses, size = (pads, granule) if memory == SCRATCHPAD else (accumulators, acc_granule)

@@ -185,7 +185,10 @@ def _bases(draft: SystolicProgram, *fields: str) -> NDArray[Any]:
 
 
 def _replaced(draft: SystolicProgram) -> NDArray[np.int64]:
-    """Pairs (tensor, one written earlier that shares words of a pod with it) of resident ones."""
+    """Pairs (tensor, one written earlier that shares words of a pod with it) of resident ones.
+
+    In order of the first.
+    """
     placed = [(i, t.resident, t.resident + t.elements) for i, t in enumerate(draft.tensors)
               if t.resident is not None]  # fmt: skip
     written, pods = _written_first(draft)
