@@ -99,11 +99,12 @@ class _Rewriter:
         kind, axes = tensor.type, tensor.axes
         element = TensorProto.INT4 if kind.bits <= 4 else TensorProto.INT8
         integers = self._initializer(f"{base}_quantized", tensor.values, element)
-        if kind.granularity == "tensor":
-            return self._dequantize(base, integers, self._reals(base, tensor.gamma.reshape(())))
-        if kind.granularity == "channel":
-            scale = self._reals(base, tensor.gamma.reshape(-1))
-            return self._dequantize(base, integers, scale, axis=axes.channel)
+        if kind.granularity != "vector":
+            channel = axes.channel if kind.granularity == "channel" else None
+            scale = tensor.gamma.reshape(() if channel is None else (-1,))
+            zero = self._initializer(f"{base}_zero_point", np.zeros_like(scale), element)
+            inputs = [integers, self._reals(base, scale), zero]
+            return self._node("DequantizeLinear", inputs, f"{base}_dequantized", axis=channel)
         return self._dequantize(
             base, integers, self._block_scales(base, tensor), axis=axes.reduction,
             block_size=kind.vector,
