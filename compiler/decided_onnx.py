@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 from onnx import helper, inliner, numpy_helper
 
-from motet.compiler.frontend.checks import sort_graph
+from motet.compiler.decided_strips import Strips
+from motet.compiler.frontend.checks import run_checker, sort_graph
 from motet.compiler.frontend.order import names_read
 from motet.compiler.frontend.places import node_name
-from motet.compiler.frontend.weightless import is_large, without_weights
 from motet.compiler.onnx_graph import OnnxGraph
 from motet.passes.decisions import Decided, Merge
 from motet.runtime.device import Array
@@ -51,7 +51,7 @@ def apply_merges(model: onnx.ModelProto, decided: Decided, label: str) -> onnx.M
     for merge in decided.decisions.merges:
         _apply(result, merge, decided.weights, label)
     if decided.decisions.merges:
-        _check(result, label)
+        run_checker(result, f"{label}, merged")
     return result
 
 
@@ -164,7 +164,7 @@ def _edit(
     if any(p < 0 for p in merge.geometry.padding):
         raise ModelError(f"{graph.label}: the merge at {merge.output!r} has negative padding")
     has_map = bool(merge.bias) and weights[merge.bias].ndim > 1
-    steps = 1 + has_map + bool(merge.activation)
+    steps = 1 + has_map + any(merge.strip) + bool(merge.activation)
     names = [f"{base}/{i}" for i in range(steps - 1)] + [result]
     inputs = [operand, _weight(edit, f"{base}/weight", weights[merge.weight], dtype)]
     if merge.bias and not has_map:
@@ -172,6 +172,11 @@ def _edit(
     edit.nodes.append(_convolution(merge, inputs, names[0], base))
     if has_map:
         _add_map(edit, graph, weights[merge.bias].astype(dtype), names[0], names[1], base)
+    if any(merge.strip):
+        strips = Strips(graph, merge, weights, base, dtype)
+        strips.bordered(names[has_map], names[1 + has_map])
+        edit.nodes += strips.nodes
+        edit.weights += strips.weights
     if merge.activation:
         _activation(edit, graph, merge.activation, names[-2], names[-1], base, dtype)
     return edit
@@ -207,16 +212,11 @@ def _convolution(merge: Merge, inputs: Sequence[str], output: str, name: str) ->
     )
 
 
-def _opset(graph: OnnxGraph) -> int:
-    return max((o.version for o in graph.model.opset_import if o.domain in ("", "ai.onnx")),
-               default=1)  # fmt: skip
-
-
 def _add_map(
     edit: _Edit, graph: OnnxGraph, bias: Array, operand: str, output: str, base: str
 ) -> None:
     """Behind a convolution, what its bias is at each position: [1, O, *sizes]."""
-    old = _opset(graph) < BROADCASTING
+    old = graph.opset < BROADCASTING
     array = bias[0] if old else bias
     attributes = {"broadcast": 1, "axis": 1} if old else {}
     name = _weight(edit, f"{base}/bias_map", array, bias.dtype)
@@ -232,24 +232,9 @@ def _activation(
     name = f"{base}/{kind}"
     if kind == "relu":
         edit.nodes.append(helper.make_node("Relu", [operand], [output], name))
-    elif _opset(graph) < CLIP_INPUTS:
+    elif graph.opset < CLIP_INPUTS:
         edit.nodes.append(helper.make_node("Clip", [operand], [output], name, min=0.0, max=6.0))
     else:
         low = _weight(edit, f"{name}/low", np.array(0.0), dtype)
         high = _weight(edit, f"{name}/high", np.array(6.0), dtype)
         edit.nodes.append(helper.make_node("Clip", [operand, low, high], [output], name))
-
-
-def _check(model: onnx.ModelProto, label: str) -> None:
-    """What was written must be a model that onnx's checker takes."""
-    light = without_weights(model)
-    light.ir_version = max(light.ir_version, 4)
-    for stored, tensor in zip(model.graph.initializer, light.graph.initializer, strict=True):
-        if is_large(stored):
-            tensor.ClearField("dims")
-            tensor.dims.append(0)
-    try:
-        onnx.checker.check_model(light)
-    except Exception as error:  # ValidationError, or RuntimeError of the bindings
-        why = " ".join(str(error).split())
-        raise ModelError(f"{label}: merged, onnx's checker refuses it: {why}") from error

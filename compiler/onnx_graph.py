@@ -44,6 +44,12 @@ class OnnxGraph:
         for index, node in enumerate(graph.node):
             self._add(node, node_name(node, index))
 
+    @property
+    def opset(self) -> int:
+        """Version of ONNX's own operators."""
+        found = [o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")]
+        return max(found, default=1)
+
     def _add(self, node: onnx.NodeProto, name: str) -> None:
         self.nodes.setdefault(name, node)
         for tensor in filter(None, node.output):

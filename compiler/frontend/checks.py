@@ -60,7 +60,7 @@ def check_model(
     override_shapes(model, grouped_shapes(model.graph, shapes), label)
     fix_inputs(model, values, label)
     _check_sizes(model.graph, label)
-    _run_checker(model, label)
+    run_checker(model, label)
     check_shapes(model, label)
     return model
 
@@ -202,7 +202,7 @@ def _check_stored(tensor: onnx.TensorProto, label: str) -> None:
         )
 
 
-def _run_checker(model: onnx.ModelProto, label: str) -> None:
+def run_checker(model: onnx.ModelProto, label: str) -> None:
     """Onnx's own checker, on a copy whose weights and external tensors are taken as read."""
     plain = without_weights(model)
     # Older files list initializers as inputs; what optimizers add to them is not listed.
