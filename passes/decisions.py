@@ -153,8 +153,9 @@ class Replacement(
     layers: convolutions that get other weights: those that read the result, and of ``half``
         the one before, whose channels may be reordered.
     error: relative, root of the sum of squares; error_of: "weights": of the K x K kernels that
-        rows and columns stand for, "outputs": of the layers that read the result, on
-        calibration data, with the error of all replacements before it.
+        rows and columns stand for, in the norm of what they give to values that correlate as
+        was measured or assumed; "outputs": of the layers that read the result, on calibration
+        data, with the error of all replacements before it.
     macs_before, macs_after: of the layer and of the layers that read it, of one sample; None
         where sizes are open.
     """

@@ -18,6 +18,67 @@ class FoldBatchNormOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fie
     enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = True
 
 
+class MergeDepthModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which activations a model gives up so that convolutions merge; by default none."""
+
+    remove_blocks: Annotated[
+        tuple[Annotated[int, Meta(ge=0)], ...],
+        Meta(
+            description="Blocks that lose the activations inside and become one convolution. A"
+            " block is convolutions with activations between them; motet inspect numbers them."
+        ),
+    ] = ()
+    remove: Annotated[
+        tuple[NodeName, ...],
+        Meta(
+            description="ONNX node names of activations to remove, so that what they part merges."
+        ),
+    ] = ()
+    remove_activations: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="Most activations to remove: those that save the most estimated time."),
+    ] = None
+    latency_budget_ms: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(
+            description="Remove as few activations as bring the model's estimated time to this,"
+            " in milliseconds."
+        ),
+    ] = None
+
+
+class MergeDepthOptions(MergeDepthModel, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Merge convolutions that follow each other into one.
+
+    What has no activation inside merges exactly, where it is estimated to be faster; removing
+    an activation is an approximation.
+    """
+
+    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = True
+    exact: Annotated[
+        bool,
+        Meta(description="Whether convolutions without an activation between them merge unasked."),
+    ] = True
+    border: Annotated[
+        Literal["exact", "move_padding"],
+        Meta(
+            description="Of merges that lose activations: exact computes the border apart, or does"
+            " not merge; move_padding pads the input instead, so that the border differs."
+        ),
+    ] = "exact"
+    activation: Annotated[
+        Literal["none", "relu", "relu6"],
+        Meta(
+            description="What stands behind merges that lost activations, as the network was"
+            " fine-tuned."
+        ),
+    ] = "none"
+    models: Annotated[
+        dict[Annotated[str, Meta(min_length=1)], MergeDepthModel],
+        Meta(description="By model name: what it gives up, instead of what is said for all."),
+    ] = {}
+
+
 class FuseOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fuse operators with their elementwise neighbours into one kernel."""
 
@@ -51,6 +112,42 @@ class RegionsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         bool,
         Meta(description="Whether they are joined; if not, each is an array program of its own."),
     ] = True
+
+
+class ReplaceDepthwiseOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Replace K x K depthwise convolutions by 1 x K and K x 1 ones (FuSeConv). Approximate."""
+
+    enabled: Annotated[bool, Meta(description="Whether the pass runs.")] = False
+    variant: Annotated[
+        Literal["full", "half", "full50", "half50"],
+        Meta(
+            description="full: rows and columns of all channels; half: rows of one half of the"
+            " channels, columns of the other; full50, half50: only in the half of the layers that"
+            " cost most."
+        ),
+    ] = "half"
+    which: Annotated[
+        tuple[Annotated[int, Meta(ge=0)] | NodeName, ...],
+        Meta(
+            description="Depthwise convolutions to replace, by number (from 0, in graph order) or"
+            " ONNX node name; all, or the costlier half, where empty."
+        ),
+    ] = ()
+    fit: Annotated[
+        Literal["least_squares", "rank_one"],
+        Meta(
+            description="Weights of rows and columns: of least error, or the same of the nearest"
+            " separable kernel (SVD)."
+        ),
+    ] = "least_squares"
+    decisions: Annotated[
+        str,
+        Meta(
+            description="Decisions file (JSON) to apply instead of deciding, relative to the"
+            ' specification\'s directory; "" for none. `motet fuse-depthwise --decisions` writes'
+            " one, with weights refitted on calibration data."
+        ),
+    ] = ""
 
 
 Algorithm = Literal["ios", "greedy", "sequential"]

@@ -44,9 +44,15 @@ class Site:
     chain: frozenset[relax.Var] = frozenset()
     wide: frozenset[relax.Var] = frozenset()
     widened: tuple[relax.Var, ...] = ()
+    widened_calls: tuple[relax.Call, ...] = ()
     readers: tuple[Layer, ...] = ()
     producer: Layer | None = None
     is_linear: bool = False
+
+    @property
+    def widened_nodes(self) -> tuple[str, ...]:
+        """The ONNX nodes of ``widened``: of a gate the product, of a constant who adds it."""
+        return tuple(dict.fromkeys(name for call in self.widened_calls for name in names_of(call)))
 
     @property
     def found(self) -> Layer:
@@ -90,6 +96,7 @@ def _site(graph: Graph, index: int, first: relax.Var) -> Site:
         frozenset(flow.chain),
         frozenset(flow.wide),
         tuple(flow.widened),
+        tuple(graph.values[variable] for variable in flow.widened),
         ends,
         _producer(graph, layer) if is_uniform else None,
         len(flow.wide) == 1,

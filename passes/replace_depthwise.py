@@ -1,0 +1,113 @@
+"""Replaces K x K depthwise convolutions by 1 x K and K x 1 ones side by side (approximate).
+
+FuSeConv, Ganesan and Kumar, arXiv 2105.13434 and 2108.11441. For D with C channels, K odd:
+
+1. ``full``: D(x) becomes concat(row(x), column(x)), 2C channels. What stands behind it channel by
+   channel goes on with 2C; the layers that end it, y = P z, become [P1, P2] (z_row, z_column).
+2. ``half``: rows for the first ceil(C / 2) channels, columns for the others: C channels. Where
+   the layer before and those behind allow, channels are reordered so that each gets the line that
+   suits it (exact by itself).
+3. ``full50``, ``half50``: the same in the half of the layers that cost most (multiply-
+   accumulates); ``which`` names layers instead.
+
+A line lies in the middle of the kernel: its padding across is less by (K - 1) / 2, and where
+there is none to take away the input is cropped. Weights are those of least error
+(``separable.line_filters`` has the derivation); errors are in the decisions, layer by layer, and
+so is the reason of every depthwise convolution that stays. Decisions that are given, say with
+weights refitted on calibration data, are applied as they are.
+
+It runs only where it is asked for, behind ``fold_batch_norm``, so that layers are convolutions
+with a bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tvm import IRModule, relax, transform
+
+from motet.passes.dead_code import dead_code
+from motet.passes.decisions import Decided, Decision, Decisions
+from motet.passes.names import OP
+from motet.passes.options import ReplaceDepthwiseOptions
+from motet.passes.separable.applying import Edit, replaced
+from motet.passes.separable.deciding import decide
+from motet.passes.separable.sites import Site, sites_of
+from motet.runtime.device import Array
+from motet.runtime.errors import SpecError
+
+
+@dataclass
+class Outcome:
+    """What the pass decided, for reports: filled as it runs."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    weights: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def decided(self) -> Decided:
+        """As one."""
+        return Decided(Decisions(decisions=tuple(self.decisions)), self.weights)
+
+    @property
+    def summary(self) -> str:
+        """A line for ``motet inspect``: what was done, and why not elsewhere."""
+        made = self.decided.decisions.replacements
+        kept = self.decided.decisions.not_replaced
+        done = [f"{one.nodes[0]} by {one.variant} (error {one.error:.1%} of {one.error_of})"
+                for one in made]  # fmt: skip
+        left = [f"{one.nodes[0] if one.nodes else one.index} stays: {one.reason}" for one in kept]
+        return "; ".join([f"{len(made)} of {len(made) + len(kept)} replaced", *done, *left])
+
+
+def replace_depthwise(
+    options: ReplaceDepthwiseOptions,
+    given: Decided | None = None,
+    outcome: Outcome | None = None,
+) -> transform.Pass:
+    """The pass. given: decisions to apply instead of making them."""
+    told = outcome if outcome is not None else Outcome()
+
+    @transform.module_pass(opt_level=0, name="replace_depthwise")
+    def apply(mod: IRModule, _context: transform.PassContext) -> IRModule:
+        result = mod.clone()
+        for variable, function in mod.functions_items():
+            if isinstance(function, relax.Function) and OP not in (function.attrs or {}):
+                name = str(variable.name_hint)
+                result[variable] = _entry(function, name, options, given, told)
+        return dead_code(result)
+
+    return apply
+
+
+def _entry(
+    function: relax.Function,
+    model: str,
+    options: ReplaceDepthwiseOptions,
+    given: Decided | None,
+    told: Outcome,
+) -> relax.Function:
+    sites = sites_of(function)
+    decided = decide(sites, options, model) if given is None else _of_model(given, model)
+    told.decisions += decided.decisions.decisions
+    told.weights |= dict(decided.weights)
+    edits = [Edit(_site(sites, one.nodes), one) for one in decided.decisions.replacements]
+    return replaced(function, edits, decided.weights) if edits else function
+
+
+def _of_model(given: Decided, model: str) -> Decided:
+    decisions = given.decisions
+    own = tuple(
+        one for one in (*decisions.replacements, *decisions.not_replaced) if one.model == model
+    )
+    return replace(given, decisions=Decisions(decisions=own))
+
+
+def _site(sites: list[Site], nodes: tuple[str, ...]) -> Site:
+    for site in sites:
+        if site.nodes == nodes and not site.refusal:
+            return site
+    raise SpecError(
+        f"decisions: {nodes[0]!r} is no depthwise convolution of this model that can be replaced;"
+        " make the decisions anew"
+    )
