@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training.digits import Digits, as_input, load_split, save_held_out, split
+from training.digits import (
+    Digits,
+    as_input,
+    load_split,
+    save_calibration,
+    save_held_out,
+    split,
+)
 from training.fit import Recipe, count_correct, fit
 from training.inception import Inception
 from training.measure import measure, run
@@ -54,6 +61,7 @@ def main() -> None:
         validate(options.models, training, options.seed)
     else:
         save_held_out(held_out, options.folder / "data")
+        save_calibration(training, options.folder / "data")
         make(options.models, training, options.seed, options.folder / "models")
         write_measures(held_out, options.folder / "models")
 

@@ -18,6 +18,8 @@ SIDE = 32
 CLASSES = 10
 SOURCE_MAXIMUM = 16
 HELD_OUT_PER_CLASS = 36
+CALIBRATION_PER_CLASS = 20
+CALIBRATION_SEED = 3
 SPLIT_SEED = 2024
 PICTURED_LABELS = (2, 3, 5, 8)
 
@@ -97,3 +99,14 @@ def save_held_out(held_out: Digits, folder: Path) -> None:
     for label in PICTURED_LABELS:
         index = int(np.flatnonzero(held_out.labels == label)[0])
         Image.fromarray(held_out.images[index]).save(folder / f"digit_{label}_{index}.png")
+
+
+def save_calibration(training: Digits, folder: Path) -> None:
+    """Write `digits_calibration.npz`: training images as a model takes them.
+
+    `image` float32 [200, 1, 32, 32] in [0, 1] and `labels` int64 [200].
+    """
+    _, chosen = split(training, CALIBRATION_PER_CLASS, CALIBRATION_SEED)
+    np.savez_compressed(
+        folder / "digits_calibration.npz", image=as_input(chosen.images), labels=chosen.labels
+    )

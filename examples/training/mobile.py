@@ -56,8 +56,7 @@ class ConvNorm(nn.Module):
             source, target, kernel, stride, padding=kernel // 2, groups=groups, bias=False
         )
         self.norm = nn.BatchNorm2d(target)
-        self.activation = nn.Identity() if linear else nn.ReLU6()
-        self.linear = linear
+        self.activation: nn.Module = nn.Identity() if linear else nn.ReLU6()
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, source, H, W] to [N, target, H / stride, W / stride]."""
@@ -65,10 +64,14 @@ class ConvNorm(nn.Module):
         return result
 
     def export(self, graph: GraphBuilder, name: str, x: str) -> str:
-        """The nodes `name/conv`, `name/norm` and, unless linear, `name/relu6`."""
+        """The nodes `name/conv`, `name/norm` and what the activation is: `name/relu6` as a rule."""
         x = layers.conv(graph, f"{name}/conv", x, self.conv)
         x = layers.batch_norm(graph, f"{name}/norm", x, self.norm)
-        return x if self.linear else layers.relu6(graph, f"{name}/relu6", x)
+        if isinstance(self.activation, nn.ReLU6):
+            return layers.relu6(graph, f"{name}/relu6", x)
+        if isinstance(self.activation, nn.Conv2d):  # a scale and shift in its place
+            return layers.conv(graph, f"{name}/affine", x, self.activation)
+        return x
 
 
 class InvertedResidual(nn.Module):
