@@ -6,7 +6,7 @@ it, where they fit, so that its first loads need not wait until that step is don
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from operator import itemgetter
 
@@ -49,6 +49,7 @@ def emit_plan(
     parts: list[Instructions] = []
     total = 0
     reached: list[Reach] = []
+    tried: Tried = {}
     for place, (step, mapping) in enumerate(zip(workload.steps, plan.mappings, strict=True)):
         context = StepContext(
             number=numbers[place],
@@ -62,7 +63,7 @@ def emit_plan(
             scratchpad=range(plan.tile_words),
             accumulators=range(description.pod(mapping.first_pod).accumulator_words),
         )
-        context = _after(context, _last_reach(plan.mappings[:place], reached, mapping))
+        context = _after(context, _last_reach(plan.mappings[:place], reached, mapping), tried)
         parts.append(emit_step(context))
         reached.append(context.reach)
         total += len(parts[-1])
@@ -92,17 +93,39 @@ def _last_reach(mappings: Sequence[Mapping], reached: Sequence[Reach], mapping: 
     return Reach()
 
 
-def _after(context: StepContext, before: Reach) -> StepContext:
+Tried = dict[Hashable, Reach]
+"""What steps take of the memories, by what that depends on: equal ones are tried once."""
+
+
+def _after(context: StepContext, before: Reach, tried: Tried) -> StepContext:
     """The step with its tiles from where those ``before`` end, in each memory, if they fit."""
+    key = _takes_alike(context)
+    if key not in tried:
+        tried[key] = _taken(context)
+    scratchpad = _moved(context.scratchpad, tried[key].scratchpad, before.scratchpad)
+    sums = _moved(context.accumulators, tried[key].accumulators, before.accumulators)
+    reach = Reach(scratchpad.start, sums.start)
+    return replace(context, reach=reach, scratchpad=scratchpad, accumulators=sums)
+
+
+def _takes_alike(context: StepContext) -> Hashable:
+    """Equal for steps of a workload whose tiles take the same words."""
+    step, mapping = context.step, context.mapping
+    epilogue = step.epilogue
+    operands = (epilogue.bias, epilogue.residual, epilogue.requantise, *step.inputs, step.output)
+    held = [None if one is None else one in context.resident for one in operands]
+    shape = (epilogue.activation, epilogue.clamp, *held)
+    return step.layer, shape, mapping, context.scratchpad, context.accumulators
+
+
+def _taken(context: StepContext) -> Reach:
+    """What the step's tiles take, by making them: products say so without their instructions."""
     trial = replace(context, views=ViewTable(), reach=Reach())
     if isinstance(context.step.layer, Product) and context.mapping.dataflow != SPATIAL:
         product_rings(trial)
     else:
         emit_step(trial)
-    scratchpad = _moved(context.scratchpad, trial.reach.scratchpad, before.scratchpad)
-    sums = _moved(context.accumulators, trial.reach.accumulators, before.accumulators)
-    reach = Reach(scratchpad.start, sums.start)
-    return replace(context, reach=reach, scratchpad=scratchpad, accumulators=sums)
+    return trial.reach
 
 
 def _moved(words: range, used: int, start: int) -> range:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.instructions.isa import Activation
@@ -79,7 +80,7 @@ class Step:
         """The layer's kind, as reports have it."""
         return type(self.layer).__name__
 
-    @property
+    @cached_property
     def reads(self) -> tuple[int, ...]:
         """Numbers of all tensors that it reads."""
         return (*self.inputs, *self.epilogue.tensors)
