@@ -34,13 +34,17 @@ CUTS = 16
 """Most parts that pods of several kinds are cut into."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _OnArray:
-    """A unit on the array: its work, the bytes that it moves, and seconds by the pods it has."""
+    """A unit on the array, and those like it: its work and the bytes that it moves.
+
+    curve: seconds with each of ``counts_of`` pods. seconds: with some of pods of several kinds.
+    """
 
     unit: Unit
     work: UnitWork
     bytes: int
+    curve: tuple[float, ...] | None = None
     seconds: dict[range, float] = field(default_factory=dict)
 
 
@@ -51,6 +55,7 @@ class ArrayStageCost:
         self._units = units.by_name
         self._target = target
         self._known: dict[str, _OnArray] = {}
+        self._by_name: dict[str, _OnArray] = {}
         self._known_times: dict[tuple[str, ...], tuple[float, ...]] = {}
         self._pods = target.description.pod_count
         self._counts = counts_of(self._pods)
@@ -68,7 +73,22 @@ class ArrayStageCost:
         return None
 
     def floor(self, operator: str) -> float:
-        """The least share of all pods' time that a unit takes; 0 for pods of several kinds."""
+        """Its bytes from DRAM or its least share of all pods' time: what binds the network more.
+
+        No stage takes less than the sum over its operators of either, nor of what it is made of,
+        as long as nothing is merged: merged operators read once what they all read.
+        """
+        return (self._in_dram if self._is_bound_by_dram else self._in_pods)(operator)
+
+    @cached_property
+    def _is_bound_by_dram(self) -> bool:
+        return fsum(map(self._in_dram, self._units)) > fsum(map(self._in_pods, self._units))
+
+    def _in_dram(self, operator: str) -> float:
+        return self._of(operator).bytes / self._target.description.dram.bytes_per_second
+
+    def _in_pods(self, operator: str) -> float:
+        """Of pods of several kinds nothing is known."""
         if not self._is_uniform:
             return 0.0
         times = self._times((operator,))
@@ -114,17 +134,22 @@ class ArrayStageCost:
 
     def _times(self, names: tuple[str, ...]) -> tuple[float, ...]:
         """Seconds of a group with each of ``_counts`` pods, of one kind; they never rise."""
-        key = tuple(self._units[name].signature for name in names)
-        if key not in self._known_times:
+        found = self._known_times.get(names)
+        if found is None:
             if len(names) == 1:
-                made = self._curve(self._of(names[0]))
+                found = self._curve(self._of(names[0]))
             else:
                 each = [self._times((name,)) for name in names]
-                made = tuple(map(fsum, zip(*each, strict=True)))
-            self._known_times[key] = made
-        return self._known_times[key]
+                found = tuple(map(fsum, zip(*each, strict=True)))
+            self._known_times[names] = found
+        return found
 
     def _curve(self, one: _OnArray) -> tuple[float, ...]:
+        if one.curve is None:
+            one.curve = self._searched(one)
+        return one.curve
+
+    def _searched(self, one: _OnArray) -> tuple[float, ...]:
         """Raises ``CompileError`` where a unit does not fit all pods."""
         description = self._target.description
         made = FORMATS[self._target.number_format]
@@ -136,12 +161,16 @@ class ArrayStageCost:
         return tuple(on_host + description.seconds(float(each)) for each in total)
 
     def _of(self, name: str) -> _OnArray:
-        unit, target = self._units[name], self._target
-        if unit.signature not in self._known:
-            work = work_of_unit(unit, target.description, target.number_format)
-            moved = work.dram_bytes(target.number_format)
-            self._known[unit.signature] = _OnArray(unit, work, moved)
-        return self._known[unit.signature]
+        found = self._by_name.get(name)
+        if found is None:
+            unit, target = self._units[name], self._target
+            found = self._known.get(unit.signature)
+            if found is None:
+                work = work_of_unit(unit, target.description, target.number_format)
+                found = _OnArray(unit, work, work.dram_bytes(target.number_format))
+                self._known[unit.signature] = found
+            self._by_name[name] = found
+        return found
 
     def _seconds(self, one: _OnArray, pods: range) -> float:
         """On pods of several kinds; inf where they are not enough."""
