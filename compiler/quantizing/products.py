@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from motet.compiler.frontend.places import node_name
 from motet.runtime.device import Array
 from motet.targets.quantized.types import Axes
 
@@ -45,8 +46,8 @@ class Operand:
 class Product:
     """A node that can be quantised.
 
-    name: of the ONNX node, or of its first output where it has none. place: its index in the
-    graph. data: the left operand, computed. weights: the right one. groups: of a convolution.
+    name: of the ONNX node, as everywhere in Motet. place: its index in the graph. data: the left
+    operand, computed. weights: the right one. groups: of a convolution.
     """
 
     name: str
@@ -67,11 +68,6 @@ class Product:
         """Input channels of a group that an output sums over; None for computed weights."""
         values = self.weights.values
         return None if values is None else int(values.shape[self.weights.axes.reduction])
-
-
-def node_name(node: onnx.NodeProto) -> str:
-    """How a node is called: its name, or that of its first output."""
-    return str(node.name or node.output[0])
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
@@ -129,7 +125,7 @@ def products_of(model: onnx.ModelProto, shapes: Shapes) -> tuple[list[Product], 
             continue
         reason = _refusal(node, constants, shapes)
         if reason:
-            refused[node_name(node)] = reason
+            refused[node_name(node, place)] = reason
         else:
             found.append(_FINDERS[node.op_type](node, place, constants, shapes))
     return found, refused
@@ -156,7 +152,7 @@ def _convolution(
     data, weights = node.input[:2]
     groups = next((int(a.i) for a in node.attribute if a.name == "group"), 1)
     return Product(
-        node_name(node), "Conv", place,
+        node_name(node, place), "Conv", place,
         _computed(data, shapes, Axes(1)),
         _stored(weights, constants, Axes(1, 0)),
         groups,
@@ -170,7 +166,7 @@ def _gemm(
     data, weights = node.input[:2]
     depth = 1 if turned.get("transB") else 0
     return Product(
-        node_name(node), "Gemm", place,
+        node_name(node, place), "Gemm", place,
         _computed(data, shapes, Axes(0 if turned.get("transA") else 1)),
         _stored(weights, constants, Axes(depth, 1 - depth)),
     )  # fmt: skip
@@ -186,7 +182,7 @@ def _matmul(
         right = _stored(weights, constants, Axes(rank - 2, rank - 1))
     else:
         right = _computed(weights, shapes, Axes(len(shapes[weights]) - 2))
-    return Product(node_name(node), "MatMul", place, left, right)
+    return Product(node_name(node, place), "MatMul", place, left, right)
 
 
 def _computed(tensor: str, shapes: Shapes, axes: Axes) -> Operand:

@@ -1,0 +1,197 @@
+"""An ONNX model, observed on calibration data, and what settings make of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import onnx
+
+from motet.compiler.calibration.histograms import Method
+from motet.compiler.calibration.values import ValueObserver
+from motet.compiler.onnx_files import read_whole
+from motet.compiler.quantizing.choices import Choice, chosen
+from motet.compiler.quantizing.figures import TensorFigures, decibels, joint
+from motet.compiler.quantizing.opset import modern
+from motet.compiler.quantizing.products import Product, Refusals, products_of
+from motet.compiler.quantizing.rewriting import rewritten
+from motet.compiler.quantizing.statistics import RunDone, Statistics, statistics_of
+from motet.runtime.device import Array
+from motet.runtime.errors import SpecError
+from motet.targets.quantized.notation import Setting
+from motet.targets.quantized.scales import quantized
+
+Data = Iterable[Mapping[str, Array]]
+Shapes = Mapping[str, Sequence[int | str]]
+NO_SHAPES: Shapes = MappingProxyType({})
+
+
+def _nothing() -> None:
+    """Nobody counts the runs."""
+
+
+@dataclass(frozen=True)
+class ProductFigures:
+    """A product under a choice: what its operands lose, and both together, dB."""
+
+    product: Product
+    data: TensorFigures
+    weights: TensorFigures
+
+    @property
+    def sqnr_db(self) -> float:
+        """Of the product, had its operands' errors nothing to do with each other."""
+        return joint([self.data, self.weights])
+
+
+class Quantizer:
+    """A model whose products are known, and what they read observed.
+
+    path: of the ONNX file. data: runs, gone through here and again by ``figures`` and
+    ``output_sqnr_db``. exclude: names of nodes that stay as they are, or patterns with * and ?.
+
+    Raises
+    ------
+    ModelError, SpecError, InputError
+        For a file that cannot be read, names that no node has, data that does not fit.
+    CompileError
+        Where an operand is not finite on the data, or nothing can be quantised.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        data: Data,
+        shapes: Shapes = NO_SHAPES,
+        exclude: Sequence[str] = (),
+        run_done: RunDone = _nothing,
+    ) -> None:
+        self.label = path.name
+        self.original, self.has_external_data = read_whole(path)
+        self.model = modern(self.original, self.label)
+        self.data = data
+        self.shapes = shapes
+        self.statistics: Statistics = statistics_of(self.model, data, shapes, run_done)
+        found, self.refused = products_of(self.model, self.statistics.shapes)
+        self.products, excluded = _without(found, exclude, self.label)
+        self.refused |= excluded
+        if not self.products:
+            why = "; ".join(f"{n}: {r}" for n, r in list(self.refused.items())[:3])
+            raise SpecError(
+                f"{self.label}: no convolution or matrix product can be quantised"
+                + (f" ({why})" if why else ", for it has none")
+            )
+
+    def choices(
+        self,
+        setting: Setting,
+        raised: Mapping[str, Setting | None] = MappingProxyType({}),
+        method: Method = "max",
+        percentile: float = 99.99,
+    ) -> list[Choice]:
+        """What each product becomes; ``raised``: by node, another setting, or None for floats."""
+        found = []
+        for product in self.products:
+            wanted = raised.get(product.name, setting)
+            if wanted is not None:
+                seen = self.statistics.magnitudes
+                found.append(chosen(product, wanted, seen, method, percentile))
+        return found
+
+    def quantized(self, choices: Sequence[Choice], *, paper: bool = False) -> onnx.ModelProto:
+        """The model with ``choices`` carried out; in opset 21 at least."""
+        return rewritten(self.model, choices, paper=paper)
+
+    def figures(
+        self, choices: Sequence[Choice], *, paper: bool = False, run_done: RunDone = _nothing
+    ) -> list[ProductFigures]:
+        """What every product's operands lose on the data, in the order of ``choices``."""
+        found = [_of_weights(choice, paper) for choice in choices]
+        names = list(dict.fromkeys(name for choice in choices for name in _computed(choice)))
+        observer = ValueObserver(self.model, names, self.shapes)
+        for inputs in self.data:
+            values = observer.run(inputs)
+            for choice, one in zip(choices, found, strict=True):
+                _add(choice, one, values, paper)
+            run_done()
+        return found
+
+    def output_sqnr_db(self, model: onnx.ModelProto, run_done: RunDone = _nothing) -> float:
+        """Signal to noise of ``model``'s outputs against the original's, over the data, dB."""
+        names = [info.name for info in self.model.graph.output]
+        floats = ValueObserver(self.model, names, self.shapes)
+        integers = ValueObserver(model, names, self.shapes)
+        signal = noise = 0.0
+        for inputs in self.data:
+            wanted, found = floats.run(inputs), integers.run(inputs)
+            for name in names:
+                if wanted[name].dtype.kind == "f":
+                    exact = wanted[name].astype("float64")
+                    signal += float((exact**2).sum())
+                    noise += float(((exact - found[name]) ** 2).sum())
+            run_done()
+        return decibels(signal, noise)
+
+
+Raise = Callable[[Setting], Setting | None]
+
+
+def raised(setting: Setting) -> Setting | None:
+    """The next setting up: 8 bits a value in place of fewer, then floats (None)."""
+    if setting.weights.bits < 8 or setting.activations.bits < 8:
+        return Setting(replace(setting.weights, bits=8), replace(setting.activations, bits=8))
+    return None
+
+
+def _without(
+    products: Sequence[Product], exclude: Sequence[str], label: str
+) -> tuple[list[Product], Refusals]:
+    patterns = [(text, _pattern(text)) for text in exclude]
+    for text, pattern in patterns:
+        if not any(pattern.fullmatch(product.name) for product in products):
+            names = ", ".join(product.name for product in products[:5])
+            raise SpecError(
+                f"{label}: --exclude {text}: no product that could be quantised has that name; "
+                f"there are {len(products)}, such as {names}"
+            )
+    out = {p.name: "excluded" for p in products if any(m.fullmatch(p.name) for _, m in patterns)}
+    return [product for product in products if product.name not in out], out
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """A name in which * and ? stand for others, also for a slash."""
+    escaped = re.escape(text).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.compile(escaped)
+
+
+def _computed(choice: Choice) -> list[str]:
+    names = [choice.product.data.tensor]
+    return names if choice.weights_static is None else [*names, choice.product.weights.tensor]
+
+
+def _of_weights(choice: Choice, paper: bool) -> ProductFigures:
+    weights = choice.product.weights
+    kind = choice.weights if choice.weights_static is None else choice.weights_static.type
+    found = TensorFigures(kind)
+    if weights.values is not None:
+        made = quantized(
+            weights.values, choice.weights, weights.axes, paper=paper, name=weights.tensor
+        )
+        found.add(weights.values, made)
+    return ProductFigures(choice.product, TensorFigures(choice.data.type), found)
+
+
+def _add(choice: Choice, one: ProductFigures, values: Mapping[str, Array], paper: bool) -> None:
+    product = choice.product
+    operands = [(product.data, choice.data, one.data)]
+    if choice.weights_static is not None:
+        operands.append((product.weights, choice.weights_static, one.weights))
+    for operand, static, figures in operands:
+        reals = values[operand.tensor]
+        made = quantized(
+            reals, static.type, operand.axes, gamma=static.gamma, paper=paper, name=operand.tensor
+        )
+        figures.add(reals, made)
