@@ -11,6 +11,7 @@ from tvm import IRModule, relax, transform
 from motet.compiler.spec import PassesSpec
 from motet.passes.canonicalize import canonicalize, decompose
 from motet.passes.dead_code import dead_code
+from motet.passes.decisions import read_decisions
 from motet.passes.fold_batch_norm import fold_batch_norm
 from motet.passes.fuse import AcceptsEpilogue, fuse
 from motet.passes.graph import bindings_of
@@ -22,6 +23,7 @@ from motet.passes.layout import layout
 from motet.passes.names import OP, names_of
 from motet.passes.place import Placement, place
 from motet.passes.regions import regions
+from motet.passes.replace_depthwise import Outcome, replace_depthwise
 from motet.passes.round_operands import round_operands
 from motet.passes.split_to_slices import split_to_slices
 from motet.passes.take_to_slices import take_to_slices
@@ -67,6 +69,8 @@ def steps_for(
     if options.fold_batch_norm.enabled:
         steps.append(Step("fold_batch_norm", fold_batch_norm))
     steps.append(Step("decompose", decompose))
+    if options.replace_depthwise.enabled:
+        steps.append(_replacement(options))
     if array is not None and options.place.enabled:
         steps.append(_placement(options, array, number_format))
     if reassociate:
@@ -84,6 +88,18 @@ def steps_for(
     if stages is not None:
         steps.append(Step("stages", stages))
     return steps
+
+
+def _replacement(options: PassesSpec) -> Step:
+    """Decisions of a file, where the options name one, are applied as they are."""
+    wanted = options.replace_depthwise
+    outcome = Outcome()
+    given = read_decisions(wanted.decisions) if wanted.decisions else None
+    return Step(
+        "replace_depthwise",
+        replace_depthwise(wanted, given, outcome),
+        lambda: outcome.summary,
+    )
 
 
 def _joined() -> transform.Pass:
@@ -141,7 +157,7 @@ def _placed(placement: Placement) -> str:
 
 
 PASS_NAMES = (
-    "canonicalize", "fold_batch_norm", "decompose", "place", "widen_halves",
+    "canonicalize", "fold_batch_norm", "decompose", "replace_depthwise", "place", "widen_halves",
     "round_operands", "layout", "fuse", "regions", "stages",
 )  # fmt: skip
 

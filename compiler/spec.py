@@ -23,6 +23,7 @@ from motet.passes.options import (
     LayoutOptions,
     PlaceOptions,
     RegionsOptions,
+    ReplaceDepthwiseOptions,
     ScheduleOptions,
 )
 
@@ -99,6 +100,7 @@ class PassesSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     layout: LayoutOptions = field(default_factory=LayoutOptions)
     place: PlaceOptions = field(default_factory=PlaceOptions)
     regions: RegionsOptions = field(default_factory=RegionsOptions)
+    replace_depthwise: ReplaceDepthwiseOptions = field(default_factory=ReplaceDepthwiseOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
 
 

@@ -117,6 +117,10 @@ def _resolved(table: dict[str, Any], base: Path) -> dict[str, Any]:
     target = table.get("target")
     if isinstance(target, str) and target.endswith(".toml"):
         table["target"] = str(base / target)
+    passes = table.get("passes")
+    for options in passes.values() if isinstance(passes, dict) else ():
+        if isinstance(options, dict) and isinstance(file := options.get("decisions"), str) and file:
+            options["decisions"] = str(base / file)
     return table
 
 

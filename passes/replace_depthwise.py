@@ -22,8 +22,10 @@ with a bias.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
 from tvm import IRModule, relax, transform
 
 from motet.passes.dead_code import dead_code
@@ -71,10 +73,15 @@ def replace_depthwise(
     @transform.module_pass(opt_level=0, name="replace_depthwise")
     def apply(mod: IRModule, _context: transform.PassContext) -> IRModule:
         result = mod.clone()
-        for variable, function in mod.functions_items():
-            if isinstance(function, relax.Function) and OP not in (function.attrs or {}):
-                name = str(variable.name_hint)
-                result[variable] = _entry(function, name, options, given, told)
+        entries = {
+            str(variable.name_hint): (variable, function)
+            for variable, function in mod.functions_items()
+            if isinstance(function, relax.Function) and OP not in (function.attrs or {})
+        }
+        decided = None if given is None else _by_model(given, list(entries))
+        for name, (variable, function) in entries.items():
+            own = None if decided is None else decided[name]
+            result[variable] = _entry(function, name, options, own, told)
         return dead_code(result)
 
     return apply
@@ -88,19 +95,35 @@ def _entry(
     told: Outcome,
 ) -> relax.Function:
     sites = sites_of(function)
-    decided = decide(sites, options, model) if given is None else _of_model(given, model)
+    decided = decide(sites, options, model) if given is None else given
     told.decisions += decided.decisions.decisions
     told.weights |= dict(decided.weights)
     edits = [Edit(_site(sites, one.nodes), one) for one in decided.decisions.replacements]
     return replaced(function, edits, decided.weights) if edits else function
 
 
-def _of_model(given: Decided, model: str) -> Decided:
-    decisions = given.decisions
-    own = tuple(
-        one for one in (*decisions.replacements, *decisions.not_replaced) if one.model == model
-    )
-    return replace(given, decisions=Decisions(decisions=own))
+def _by_model(given: Decided, names: Sequence[str]) -> dict[str, Decided]:
+    """The decisions of each model; where there is one of either, it is that model's."""
+    decisions = (*given.decisions.replacements, *given.decisions.not_replaced)
+    models = {one.model for one in decisions}
+    if len(models) == len(names) == 1:
+        models, decisions = (
+            set(names),
+            tuple(msgspec.structs.replace(one, model=names[0]) for one in decisions),
+        )
+    stray = sorted(models - set(names))
+    if stray:
+        raise SpecError(
+            f"passes.replace_depthwise.decisions: they are of a model {stray[0]!r}; the models"
+            f" here are {', '.join(names)}"
+        )
+    return {
+        name: replace(
+            given,
+            decisions=Decisions(decisions=tuple(one for one in decisions if one.model == name)),
+        )
+        for name in names
+    }
 
 
 def _site(sites: list[Site], nodes: tuple[str, ...]) -> Site:

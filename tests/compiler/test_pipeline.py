@@ -19,7 +19,12 @@ from tvm.ir import GlobalVar
 from motet.compiler.pipeline import PASS_NAMES, Hooks, run, steps_for
 from motet.compiler.spec import PassesSpec
 from motet.passes.names import names_of, with_names
-from motet.passes.options import FoldBatchNormOptions, FuseOptions, PlaceOptions
+from motet.passes.options import (
+    FoldBatchNormOptions,
+    FuseOptions,
+    PlaceOptions,
+    ReplaceDepthwiseOptions,
+)
 from motet.runtime.errors import SpecError
 from motet.targets.systolic.architecture_file import load_architecture
 
@@ -222,7 +227,8 @@ def test_steps_that_options_leave_out() -> None:
         "fuse",
     ]
     nothing = transform.Sequential([])
-    everything = steps_for(PassesSpec(), ARRAY, compute="bf16", stages=nothing)
+    asked = PassesSpec(replace_depthwise=ReplaceDepthwiseOptions(enabled=True))
+    everything = steps_for(asked, ARRAY, compute="bf16", stages=nothing)
     assert [step.name for step in everything] == list(PASS_NAMES)
     after, _ = run(layered(1), steps_for(options, ARRAY), Hooks())
     assert all(str(unit.attrs["motet.target"]) == "host" for unit in units(after))

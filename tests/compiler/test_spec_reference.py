@@ -35,7 +35,7 @@ def test_the_tables_are_those_of_the_specification() -> None:
     assert [path for path, _ in tables()] == [
         "", "models.NAME", "host", "array", "passes",
         "passes.fold_batch_norm", "passes.fuse", "passes.layout", "passes.place",
-        "passes.regions", "passes.schedule",
+        "passes.regions", "passes.replace_depthwise", "passes.schedule",
     ]  # fmt: skip
 
 
