@@ -9,7 +9,7 @@ linear stands right in front and behind, and the shortcut around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,7 +63,8 @@ class Chain:
 
     head: linear steps and views in front of the first, whose operand only they compute;
     source: what the head reads. walks: what follows each convolution; ``walks[-1].reason`` says
-    why the chain ends. shortcut: around its end, if a sum ends it.
+    why the chain ends. shortcut: around its end, if a sum ends it. values: what the function's
+    variables are bound to.
     """
 
     model: str
@@ -72,6 +73,7 @@ class Chain:
     source: relax.Expr
     walks: tuple[Walk, ...]
     shortcut: Shortcut | None
+    values: Mapping[relax.Var, relax.Expr]
 
     @property
     def links(self) -> tuple[tuple[Step, ...], ...]:
@@ -157,6 +159,7 @@ def _chain(
         source,
         tuple(walks[variable] for variable in run),
         _shortcut(flow, walks[run[-1]], run[-1]),
+        flow.values,
     )
 
 

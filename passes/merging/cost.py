@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from math import fsum, inf
 
 from tvm import IRModule, relax, tirx, transform
+from tvm.relax.utils import copy_with_new_vars
 
 from motet.passes.canonicalize import decompose
 from motet.passes.dead_code import dead_code
@@ -22,7 +23,7 @@ from motet.passes.merging.emit import emit_merged
 from motet.passes.merging.spans import Merged, Span
 from motet.passes.unit_cost import Target, estimate
 from motet.passes.unit_workloads import function_of
-from motet.passes.units import units_of
+from motet.passes.units import Unit, units_of
 from motet.runtime.errors import CompileError
 
 OPEN = 64
@@ -39,6 +40,7 @@ class SpanCosts:
     def __init__(self, target: Target, values: Mapping[relax.Var, relax.Expr]) -> None:
         self._target, self._values = target, values
         self._known: dict[object, float] = {}
+        self._units: dict[str, float] = {}
 
     def as_it_is(self, span: Span) -> float:
         """Seconds of all that the span computes now, activations included."""
@@ -52,6 +54,10 @@ class SpanCosts:
             self._known[key] = self._seconds(merged_function(span, merged))
         return self._known[key]
 
+    def of_function(self, function: relax.Function) -> float:
+        """Seconds of a whole entry function as it is."""
+        return self._seconds(copy_with_new_vars(function))
+
     def _seconds(self, function: relax.Function) -> float:
         """Inf where the target cannot run it, or a weight is too large for it."""
         module = IRModule({_ENTRY: function})
@@ -60,10 +66,14 @@ class SpanCosts:
             module = relax.transform.BindSymbolicVars(sizes, _ENTRY)(module)
         module = transform.Sequential(list(_NEUTRAL))(module)
         try:
-            units = units_of(module[_ENTRY], _ENTRY).units
-            return fsum(estimate(unit, self._target).seconds for unit in units)
+            return fsum(map(self._unit, units_of(module[_ENTRY], _ENTRY).units))
         except CompileError:
             return inf
+
+    def _unit(self, unit: Unit) -> float:
+        if unit.signature not in self._units:
+            self._units[unit.signature] = estimate(unit, self._target).seconds
+        return self._units[unit.signature]
 
 
 def _key(conv: Conv) -> object:

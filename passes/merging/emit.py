@@ -129,3 +129,10 @@ def emit_merged(emit: Emit, data: relax.Expr, span: Span, merged: Merged) -> rel
         return emit_conv(emit, data, merged.conv, dtype)
     spatial = [int(size or 0) for size in span.spatial]
     return Windows(emit, dtype).stripped(data, merged.conv, merged.layers, spatial, merged.strip)
+
+
+def emit_activation(emit: Emit, data: relax.Expr, activation: str) -> relax.Expr:
+    """``relu`` or ``relu6`` of ``data``; "" for nothing."""
+    if activation == "relu6":
+        return emit(relax.op.clip(data, 0.0, 6.0))
+    return emit(relax.op.nn.relu(data)) if activation == "relu" else data
