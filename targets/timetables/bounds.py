@@ -1,8 +1,8 @@
 """What no timetable is below, whatever the search.
 
 * Utilisation: the least time that each resource needs for a hyperperiod's frames. A stage takes of
-  the array at least its cheapest share's pods x ticks; a joint saves at most half of what it saves
-  in all on each of its two stages.
+  the array at least its cheapest share's pods x ticks. What a joint saves on its two stages together
+  is taken half from each; and until its end each has all pods.
 * Critical path: a frame's stages one after another at their fastest, after those it waits for.
 * Demand bound function (Baruah, Rosier and Howell, "Algorithms and complexity concerning the
   preemptive scheduling of periodic, real-time tasks on one processor", Real-Time Systems 2, 1990):
@@ -109,8 +109,9 @@ class _Bounds:
             if (model, number) in (joint.first, joint.second):
                 pair = (joint.first, joint.second)
                 both = sum(self._alone(self.problem.loads[m].stages[n]) for m, n in pair)
-                saved = both - joint.ticks * self.problem.pods
-                best = min(best, own - saved / 2)
+                saved = both - max(joint.ends) * self.problem.pods
+                end = joint.ends[(joint.first, joint.second).index((model, number))]
+                best = min(best, own - saved / 2, end * self.problem.pods)
         return best
 
     def _alone(self, stage: Stage) -> int:
@@ -153,18 +154,22 @@ class _Bounds:
             ends.append(head + sum(self.least[job.model]))
         return heads
 
-    def _dues(self, stretch: float) -> list[float]:
-        """By when every job has to end, for it and for those that wait for it."""
+    def _dues(self, stretch: float, own: bool) -> list[float]:
+        """By when every job has to end, for it and, unless ``own``, for those that wait for it."""
         dues = [job.release + stretch * (job.deadline - job.release) for job in self.problem.jobs]
-        for job in reversed(self.problem.jobs):
+        for job in () if own else reversed(self.problem.jobs):
             for source in job.sources:
                 dues[source] = min(dues[source], dues[job.number] - sum(self.least[job.model]))
         return dues
 
-    def _windows(self, resource: Resource, stretch: float) -> NDArray[np.float64]:
+    def _windows(
+        self, resource: Resource, stretch: float, own: bool = False
+    ) -> NDArray[np.float64]:
         """Heads, dues, needs and jobs of all stages, float64 [stages, 4]; twice where they wrap."""
         rows = []
-        for job, head, due in zip(self.problem.jobs, self.heads, self._dues(stretch), strict=True):
+        for job, head, due in zip(
+            self.problem.jobs, self.heads, self._dues(stretch, own), strict=True
+        ):
             rows += self._of_job(job, resource, head, due)
         found = np.array(rows, np.float64).reshape(-1, 4)
         if len(found) and found[:, 1].max() > self.problem.ticks:
@@ -222,7 +227,7 @@ class _Bounds:
 
     def _late(self, resource: Resource) -> int:
         """Frames that have to be late for the others of the worst window to fit."""
-        rows = self._windows(resource, 1.0)
+        rows = self._windows(resource, 1.0, own=True)
         if not len(rows):
             return 0
         capacity = self._capacity(resource)

@@ -104,7 +104,7 @@ class Placer:
             self.lanes = [regions.index((p.first or 0, p.pods)) + 1 for p in self.layout.places]
             self.count = 1 + len(regions)
         self.shares = [
-            [_share(stage, self.problem.pods, place.pods) for stage in load.stages]
+            [_share(stage, self.problem, place.pods) for stage in load.stages]
             for load, place in zip(self.problem.loads, self.layout.places, strict=True)
         ]
         self.partners = _partners(self.problem, self.layout.fused)
@@ -203,7 +203,7 @@ class Placer:
             if start is None:
                 return None
             ring.take(lane, lane + 1, start, share.ticks)
-            pods = range(first, first + share.pods)
+            pods = range(first, first + self.layout.places[model].pods)
         else:
             found = self._anywhere(ring, ready, share)
             if found is None:
@@ -248,12 +248,17 @@ class Placer:
         return Slot(tuple(sorted(numbers)), start, joint.ticks, pods, joint.joules)
 
 
-def _share(stage: Stage, pods: int, most: int) -> Share:
-    """How a stage is done on at most ``most`` pods: the fastest, of equally fast the least."""
-    shares = [share for share in shares_of(stage, pods) if share.pods <= most]
-    if stage.resource == "host" or not shares:
+def _share(stage: Stage, problem: Problem, most: int) -> Share:
+    """How a stage is done on at most ``most`` pods: the fastest, then with the least energy.
+
+    Where it does not fit so few pods it takes longer than there is.
+    """
+    if stage.resource == "host":
         return Share(0, stage.ticks, stage.joules)
-    return min(shares, key=lambda share: (share.ticks, share.pods))
+    shares = [share for share in shares_of(stage, problem.pods) if share.pods <= most]
+    if not shares:
+        return Share(most, problem.ticks + 1)
+    return min(shares, key=lambda share: (share.ticks, share.joules, share.pods))
 
 
 def _partners(problem: Problem, fused: frozenset[int]) -> dict[int, tuple[int, Joint, bool]]:

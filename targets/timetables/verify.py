@@ -171,7 +171,7 @@ class _Reader:
                 f"{_of(slot.stages[0])} is not done in {slot.ticks} ticks on {slot.pods} pods (it "
                 f"takes {known})"
             )
-        return max(fits, key=lambda share: share.pods).joules
+        return min(fits, key=lambda share: (share.ticks, share.joules, share.pods)).joules
 
     def _check_order(self, starts: dict[int, int], ends: dict[int, int]) -> None:
         for job in self.problem.jobs:
