@@ -59,7 +59,7 @@ class Outcome:
         done = [f"{one.nodes[0]} by {one.variant} (error {one.error:.1%} of {one.error_of})"
                 for one in made]  # fmt: skip
         left = [f"{one.nodes[0] if one.nodes else one.index} stays: {one.reason}" for one in kept]
-        return "; ".join([f"{len(made)} of {len(made) + len(kept)} replaced", *done, *left])
+        return "\n".join([f"{len(made)} of {len(made) + len(kept)} replaced", *done, *left])
 
 
 def replace_depthwise(

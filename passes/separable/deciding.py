@@ -87,7 +87,7 @@ def decide(
 
     Raises ``SpecError`` where ``which`` names what is no depthwise convolution of the model.
     """
-    variant: Variant = "full" if options.variant.startswith("full") else "half"
+    variant = _variant(options)
     chosen = _chosen(sites, options, variant)
     weights, found = _Weights(model), list[Decision]()
     for site in sites:
@@ -115,6 +115,17 @@ def _refitted(
     new = [weights.keep(one, fitted[one.nodes].weight, fitted[one.nodes].bias)
            for one in site.readers]  # fmt: skip
     return msgspec.structs.replace(decision, layers=(*kept, *new), error=error, error_of="outputs")
+
+
+def chosen_sites(sites: Sequence[Site], options: ReplaceDepthwiseOptions) -> list[Site]:
+    """The sites that ``decide`` replaces."""
+    variant = _variant(options)
+    chosen = _chosen(sites, options, variant)
+    return [site for site in sites if site.index in chosen and not _reason(site, variant)]
+
+
+def _variant(options: ReplaceDepthwiseOptions) -> Variant:
+    return "full" if options.variant.startswith("full") else "half"
 
 
 def _reason(site: Site, variant: Variant) -> str:
