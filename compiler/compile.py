@@ -8,18 +8,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tvm import IRModule, transform
+from tvm import IRModule
 
 from motet.compiler.frontend.load import ImportedModel, load_model, merge
 from motet.compiler.frontend.registry import operators_from
 from motet.compiler.kernels import ArrayPrograms, HostKernels
 from motet.compiler.lower import CodeMakers, lower
-from motet.compiler.pipeline import Hooks, run, steps_for
+from motet.compiler.pipeline import Hooks, Step, run, steps_for
 from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.compiler.spec_checks import run_order, validate
 from motet.compiler.weights import WeightPool
 from motet.compiler.wires import check_wires
-from motet.passes.host_stages import host_stages
+from motet.passes.host_stages import Outcome, host_stages
+from motet.passes.unit_cost import ArrayTarget, HostTarget, Target
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import BundleError, UnsupportedOperatorError
 from motet.runtime.manifest import FixedInput, Manifest, ModelEntry, PassRecord, Source
@@ -95,16 +96,26 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
         spec.host.compute,
         _stages(spec, machine),
         any_bytes=machine.multiplies_bytes,
+        target=_target(spec, machine, array),
     )
     mod, records = run(merge(models), steps, options.hooks)
     return Transformed(mod, tuple(models), tuple(records), array)
 
 
-def _stages(spec: BundleSpec, machine: Machine) -> transform.Pass | None:
+def _target(spec: BundleSpec, machine: Machine, array: ArrayDescription | None) -> Target:
+    """What passes estimate times on."""
+    host = HostTarget(machine, spec.host.threads or machine.cores)
+    return host if array is None else ArrayTarget(array, spec.array.format, host)
+
+
+def _stages(spec: BundleSpec, machine: Machine) -> Step | None:
     """What puts kernels of the host side by side, where the specification asks for it."""
     threads = spec.host.threads or machine.cores
-    wanted = spec.passes.schedule.enabled and threads > 1
-    return host_stages(machine, threads, spec.passes.schedule) if wanted else None
+    if not spec.passes.schedule.enabled or threads == 1:
+        return None
+    outcome = Outcome()
+    apply = host_stages(machine, threads, spec.passes.schedule, outcome)
+    return Step("stages", apply, lambda: outcome.summary)
 
 
 def imported(spec: BundleSpec, options: CompileOptions) -> list[ImportedModel]:
@@ -131,7 +142,7 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
         _check_own_work(programs, code)
         options.progress(f"library of {len(code.host.functions)} kernels")
         library = _library(objects)
-    records = [*done.records, _schedule(chooser, code), _sharing(code)]
+    records = [*done.records, *_array_stages(code), _settings(chooser, code), _sharing(code)]
     manifest = _manifest(spec, machine, array, models, records)
     return _bundle(manifest, programs, code, library, array)
 
@@ -239,11 +250,17 @@ def _in_run_order(spec: BundleSpec) -> list[ModelSpec]:
     return [by_name[name] for name in run_order(spec)]
 
 
-def _schedule(chooser: Chooser, code: CodeMakers) -> PassRecord:
-    """What schedules were chosen by, and how many kernels are another source's."""
+def _array_stages(code: CodeMakers) -> list[PassRecord]:
+    """How the operators of each array program share the pods, where they do."""
+    staged = code.array.staged if code.array is not None else {}
+    return [PassRecord("stages", f"{name}: {told}") for name, told in staged.items()]
+
+
+def _settings(chooser: Chooser, code: CodeMakers) -> PassRecord:
+    """What settings of kernels were chosen by, and how many kernels are another source's."""
     others = code.host.others_used
     found = f"; {others} kernel{'s' if others > 1 else ''} found by MetaSchedule" if others else ""
-    return PassRecord("schedule", chooser.summary + found)
+    return PassRecord("kernel_settings", chooser.summary + found)
 
 
 def _sharing(code: CodeMakers) -> PassRecord:

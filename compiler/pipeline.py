@@ -20,6 +20,7 @@ from motet.passes.join_gelu import join_gelu
 from motet.passes.join_quantized import join_quantized
 from motet.passes.join_silu import join_silu
 from motet.passes.layout import layout
+from motet.passes.merge_depth import MergeRecord, merge_depth
 from motet.passes.names import OP, names_of
 from motet.passes.place import Placement, place
 from motet.passes.regions import regions
@@ -27,6 +28,7 @@ from motet.passes.replace_depthwise import Outcome, replace_depthwise
 from motet.passes.round_operands import round_operands
 from motet.passes.split_to_slices import split_to_slices
 from motet.passes.take_to_slices import take_to_slices
+from motet.passes.unit_cost import Target
 from motet.passes.widen_halves import widen_halves
 from motet.runtime.errors import CompileError, SpecError
 from motet.runtime.manifest import PassRecord
@@ -54,18 +56,21 @@ def steps_for(
     lanes: int = 8,
     reassociate: bool = True,
     compute: str = "fp32",
-    stages: transform.Pass | None = None,
+    stages: Step | None = None,
     *,
     any_bytes: bool = False,
+    target: Target | None = None,
 ) -> list[Step]:
     """The pipeline: what runs for ``options``, in order.
 
     number_format: the array's. lanes: float32 values in a vector of the host. reassociate:
     whether the host may compute by other formulas, of a stated error; compute: the format
     of what it multiplies. stages: puts kernels of the host side by side. any_bytes:
-    whether the host multiplies any bytes exactly (VNNI).
+    whether the host multiplies any bytes exactly (VNNI). target: on which merges are priced.
     """
     steps = [Step("canonicalize", canonicalize if array is not None else _joined())]
+    if options.merge_depth.enabled:
+        steps.append(_merging(options, target))
     if options.fold_batch_norm.enabled:
         steps.append(Step("fold_batch_norm", fold_batch_norm))
     steps.append(Step("decompose", decompose))
@@ -86,8 +91,17 @@ def steps_for(
     if array is not None and options.place.enabled:
         steps.append(Step("regions", regions(options.regions)))
     if stages is not None:
-        steps.append(Step("stages", stages))
+        steps.append(stages)
     return steps
+
+
+def _merging(options: PassesSpec, target: Target | None) -> Step:
+    """Decisions of a file, where the options name one, are applied as they are."""
+    wanted = options.merge_depth
+    record = MergeRecord()
+    given = read_decisions(wanted.decisions) if wanted.decisions else None
+    apply = merge_depth(wanted, target, record, given=given)
+    return Step("merge_depth", apply, lambda: record.summary)
 
 
 def _replacement(options: PassesSpec) -> Step:
@@ -157,8 +171,8 @@ def _placed(placement: Placement) -> str:
 
 
 PASS_NAMES = (
-    "canonicalize", "fold_batch_norm", "decompose", "replace_depthwise", "place", "widen_halves",
-    "round_operands", "layout", "fuse", "regions", "stages",
+    "canonicalize", "merge_depth", "fold_batch_norm", "decompose", "replace_depthwise",
+    "place", "widen_halves", "round_operands", "layout", "fuse", "regions", "stages",
 )  # fmt: skip
 
 

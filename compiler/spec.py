@@ -21,6 +21,7 @@ from motet.passes.options import (
     FoldBatchNormOptions,
     FuseOptions,
     LayoutOptions,
+    MergeDepthOptions,
     PlaceOptions,
     RegionsOptions,
     ReplaceDepthwiseOptions,
@@ -98,6 +99,7 @@ class PassesSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fold_batch_norm: FoldBatchNormOptions = field(default_factory=FoldBatchNormOptions)
     fuse: FuseOptions = field(default_factory=FuseOptions)
     layout: LayoutOptions = field(default_factory=LayoutOptions)
+    merge_depth: MergeDepthOptions = field(default_factory=MergeDepthOptions)
     place: PlaceOptions = field(default_factory=PlaceOptions)
     regions: RegionsOptions = field(default_factory=RegionsOptions)
     replace_depthwise: ReplaceDepthwiseOptions = field(default_factory=ReplaceDepthwiseOptions)

@@ -122,10 +122,11 @@ def _check_files(spec: BundleSpec, keys: Keys, base: Path | None) -> None:
     for index, path in enumerate(spec.operators):
         _check_file(path, keys.child("operators").item(index), base)
     _check_target(spec.target, keys.child("target"), base)
-    decisions = spec.passes.replace_depthwise.decisions
-    if decisions:
-        place = keys.child("passes").child("replace_depthwise").child("decisions")
-        _check_file(decisions, place, base)
+    for name in ("merge_depth", "replace_depthwise"):
+        decisions = getattr(spec.passes, name).decisions
+        if decisions:
+            place = keys.child("passes").child(name).child("decisions")
+            _check_file(decisions, place, base)
 
 
 def _check_target(target: str, keys: Keys, base: Path | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -29,8 +29,14 @@ def _tables(path: str, struct: type[msgspec.Struct]) -> Iterator[tuple[str, type
     for info in msgspec.structs.fields(struct):
         inner = _inner_struct(info.type)
         if inner is not None:
-            name = f"{info.name}.NAME" if inner is ModelSpec else info.name
+            is_keyed = inner is ModelSpec or _is_mapping(info.type)
+            name = f"{info.name}.NAME" if is_keyed else info.name
             yield from _tables(f"{path}.{name}".lstrip("."), inner)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    """Whether a key's table has tables by name."""
+    return dict in (get_origin(annotation), *map(get_origin, get_args(annotation)[:1]))
 
 
 def _inner_struct(annotation: Any) -> type[msgspec.Struct] | None:

@@ -22,13 +22,13 @@ Sources: Fu et al., ICML 2022 (arXiv 2206.00843), section 3; Kim et al., ICML 20
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from tvm import IRModule, relax, transform
 
 from motet.passes.dead_code import dead_code
-from motet.passes.decisions import Decided, Decision, Decisions
+from motet.passes.decisions import Decided, Decision, Decisions, Merge
 from motet.passes.graph import definitions
 from motet.passes.merging.blocks import Blocks, missing_blocks
 from motet.passes.merging.chains import chains_of
@@ -75,7 +75,7 @@ def merge_depth(
     *,
     affines: Affines | None = None,
     importance: Mapping[str, float] | None = None,
-    refit: Mapping[str, Array] | None = None,
+    given: Decided | None = None,
 ) -> transform.Pass:
     """The pass.
 
@@ -92,14 +92,18 @@ def merge_depth(
         scale and shift; identity where absent.
     importance:
         Of activations, by ONNX node, for a budget of time; 1 where absent.
-    refit:
-        Weights instead of the computed ones, by the keys of an earlier run's decisions.
+    given:
+        Decisions of an earlier run: their merges are made, with their weights, activations and
+        what stands for removed ones, and nothing else is, whatever ``options`` say.
 
     Raises ``SpecError`` where ``options`` name a block, node or model that there is not, and
     ``CompileError`` for a latency that no merges reach.
     """
     kept = record if record is not None else MergeRecord()
-    run = _Run(options, target, kept, affines or {}, importance or {}, refit or {})
+    within = options.remove_activations is not None or options.latency_budget_ms is not None
+    if within and target is None:
+        raise SpecError("passes.merge_depth: a budget needs a target to estimate times on")
+    run = _Run(options, target, kept, affines or {}, importance or {}, given)
 
     @transform.module_pass(opt_level=0, name="merge_depth")
     def apply(mod: IRModule, _context: transform.PassContext) -> IRModule:
@@ -115,7 +119,7 @@ class _Run:
     record: MergeRecord
     affines: Affines
     importance: Mapping[str, float]
-    refit: Mapping[str, Array]
+    given: Decided | None
 
     def module(self, mod: IRModule) -> IRModule:
         """``mod`` with every entry function merged."""
@@ -130,12 +134,15 @@ class _Run:
         for variable, function in entries.items():
             name = str(variable.name_hint)
             plan = self._plan(name, function, found[variable])
-            made = recorded(name, found[variable], plan, self.options.activation)
+            made = recorded(name, found[variable], plan, self._activation(name))
+            if self.given is not None:
+                made.weights.update(_shared(made.weights, self.given.weights))
+                made.is_own = False
             self.record.plans[name] = plan
             self.record.decisions += made.decisions
             self.record.weights.update(made.weights)
             if plan.chosen:
-                result[variable] = _Merger(plan, made, self.refit).function(function)
+                result[variable] = _Merger(plan, made).function(function)
         return dead_code(result)
 
     def _asked(self, model: str) -> MergeDepthModel:
@@ -149,12 +156,37 @@ class _Run:
             self._asked(model),
             self.options.exact,
             self.options.border == "move_padding",
-            self.affines,
+            {**self._given_affines(model), **self.affines},
             self.importance,
+            self._given_merges(model),
         )
         priced = SpanCosts(self.target, {}) if self.target is not None else None
         total = (lambda: priced.of_function(function)) if priced else (lambda: 0.0)
         return Chooser(blocks, wish, costs).chosen(total)
+
+    def _given_merges(self, model: str) -> tuple[Merge, ...] | None:
+        if self.given is None:
+            return None
+        return tuple(m for m in self.given.decisions.merges if m.model in (model, ""))
+
+    def _given_affines(self, model: str) -> dict[str, Array]:
+        """What stands for the activations that given decisions removed."""
+        if self.given is None:
+            return {}
+        return {
+            removed.nodes[0]: self.given.weights[removed.affine]
+            for merge in self._given_merges(model) or ()
+            for removed in merge.removed
+            if removed.affine
+        }
+
+    def _activation(self, model: str) -> Callable[[str], str]:
+        """What stands behind the merge that computes the value of a node."""
+        merges = self._given_merges(model)
+        if merges is None:
+            return lambda _output: self.options.activation
+        behind = {merge.output: merge.activation for merge in merges}
+        return lambda output: behind[output]
 
     def _check(self, found: Mapping[str, Blocks]) -> None:
         """What options name is there."""
@@ -195,10 +227,10 @@ class _Run:
 class _Merger(Rewriter):
     """Puts merged convolutions where spans ended; what was inside is dead afterwards."""
 
-    def __init__(self, plan: Plan, made: Recorded, refit: Mapping[str, Array]) -> None:
+    def __init__(self, plan: Plan, made: Recorded) -> None:
         super().__init__()
         self.chosen = {one.span.result: one for one in plan.chosen}
-        self.made, self.refit = made, refit
+        self.made = made
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
         one = self.chosen.get(variable)
@@ -209,16 +241,29 @@ class _Merger(Rewriter):
         def emit(call: relax.Call) -> relax.Expr:
             return self.emit(with_names(call, names))
 
-        merged = self._refitted(one.merged, *self.made.keys[variable])
+        merged = one.merged
+        if not self.made.is_own:
+            merged = self._given(merged, *self.made.keys[variable])
         result = emit_merged(emit, self.read(one.span.source), one.span, merged)
         return emit_activation(emit, result, self.made.activations[variable])
 
-    def _refitted(self, merged: Merged, weight: str, bias: str) -> Merged:
-        """``merged`` with the weights that were given for its keys."""
-        conv = merged.conv
-        if weight in self.refit:
-            conv = replace(conv, weight=self.refit[weight].astype("float64"))
-        if bias in self.refit:
-            given = self.refit[bias].astype("float64")
-            conv = replace(conv, bias=given if given.ndim == 1 else given[0])
+    def _given(self, merged: Merged, weight: str, bias: str) -> Merged:
+        """``merged`` with the weights that its decision names."""
+        values = self.made.weights[weight].astype("float64")
+        conv = replace(merged.conv, weight=values)
+        if bias in self.made.weights:
+            shift = self.made.weights[bias].astype("float64")
+            conv = replace(conv, bias=shift if shift.ndim == 1 else shift[0])
         return replace(merged, conv=conv)
+
+
+def _shared(own: Mapping[str, Array], given: Mapping[str, Array]) -> dict[str, Array]:
+    """Those of ``given`` that ``own`` has, too; ``SpecError`` where one has another shape."""
+    found = {key: given[key] for key in own if key in given}
+    for key, values in found.items():
+        if values.shape != own[key].shape:
+            raise SpecError(
+                f"decisions: array {key!r} has shape {values.shape}, the merge needs"
+                f" {own[key].shape}; decide anew with motet merge"
+            )
+    return found

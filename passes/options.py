@@ -73,6 +73,13 @@ class MergeDepthOptions(MergeDepthModel, frozen=True, kw_only=True, forbid_unkno
             " fine-tuned."
         ),
     ] = "none"
+    decisions: Annotated[
+        str,
+        Meta(
+            description="Decisions file that says which convolutions merge, with the weights beside"
+            " it, relative to the specification's directory; nothing else merges then."
+        ),
+    ] = ""
     models: Annotated[
         dict[Annotated[str, Meta(min_length=1)], MergeDepthModel],
         Meta(description="By model name: what it gives up, instead of what is said for all."),

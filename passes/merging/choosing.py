@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from motet.passes.best_spans import best_spans
-from motet.passes.decisions import Border
+from motet.passes.decisions import Border, Merge
 from motet.passes.merging.algebra import Refusal
 from motet.passes.merging.blocks import Blocks
 from motet.passes.merging.budgets import best_within
@@ -31,6 +31,7 @@ from motet.passes.merging.pricing import (
 )
 from motet.passes.merging.spans import Affines, Merged, Span
 from motet.passes.options import MergeDepthModel
+from motet.runtime.errors import SpecError
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Wish:
     """What is asked of the merges of a model.
 
     affines: what stands in place of activations that are removed, by node. importance: of
-    activations, by node; 1 where one is missing.
+    activations, by node; 1 where one is missing. given: merges that were decided before; they
+    are made as they are, and nothing else is.
     """
 
     asked: MergeDepthModel = field(default_factory=MergeDepthModel)
@@ -46,6 +48,7 @@ class Wish:
     move_padding: bool = False
     affines: Affines = field(default_factory=dict)
     importance: Mapping[str, float] = field(default_factory=dict)
+    given: tuple[Merge, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class Chooser:
 
     def chosen(self, total: Callable[[], float]) -> Plan:
         """The plan; ``total`` estimates the whole function, asked only for a budget of time."""
+        if self.wish.given is not None:
+            for merge in self.wish.given:
+                self._merge_given(merge)
+            return self.plan
         for stretch in list(self._asked()):
             self._merge_asked(stretch)
         asked = self.wish.asked
@@ -90,6 +97,37 @@ class Chooser:
                     table = table_of(stretch, self.costs, self._refused)
                     self._take_best(table)
         return self.plan
+
+    def _merge_given(self, merge: Merge) -> None:
+        span = self._span_of(merge)
+        if merge.border == "padding_moved":
+            made = self._move(span)
+            merged: Merged | Refusal = Refusal("its padding cannot be moved")
+        else:
+            merged = span.merge(self.wish.affines)
+            made = isinstance(merged, Merged)
+        if isinstance(merged, Merged):
+            self._take(span, merged)
+        elif not made:
+            raise SpecError(
+                f"decisions: the convolutions up to {merge.output!r} do not merge as decided:"
+                f" {merged.reason}; decide anew with motet merge"
+            )
+
+    def _span_of(self, merge: Merge) -> Span:
+        """The span of the convolutions that a decision names."""
+        for chain in self.blocks.chains:
+            names = [layer.name for layer in chain.layers]
+            if not merge.convolutions or merge.convolutions[0] not in names:
+                continue
+            first = names.index(merge.convolutions[0])
+            last = first + len(merge.convolutions) - 1
+            if tuple(names[first : last + 1]) == merge.convolutions:
+                return Span(chain, first, last, merge.shortcut)
+        raise SpecError(
+            f"decisions: model {merge.model!r} has no convolutions"
+            f" {', '.join(map(repr, merge.convolutions))} in a row; decide anew with motet merge"
+        )
 
     def _asked(self) -> Iterator[Stretch]:
         """Rule 1: the longest runs of links that the options name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf, prod
 from typing import Literal
@@ -19,23 +19,26 @@ from motet.passes.merging.pricing import macs_now
 from motet.passes.names import names_of
 from motet.runtime.device import Array
 
-Activation = Literal["none", "relu", "relu6"]
+Behind = Callable[[str], str]
+"""What stands behind a merge that lost an activation, by the node that it computes."""
 
 
 @dataclass
 class Recorded:
     """decisions: in graph order. weights: as decisions name them. keys, activations: of each
     merge, by the variable that it computes: those of weight and bias; what stands behind it.
+    is_own: whether the weights are those that were computed.
     """
 
     decisions: list[Decision] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
     keys: dict[relax.Var, tuple[str, str]] = field(default_factory=dict)
     activations: dict[relax.Var, str] = field(default_factory=dict)
+    is_own: bool = True
 
 
-def recorded(model: str, blocks: Blocks, plan: Plan, activation: Activation) -> Recorded:
-    """Decisions of all chains of a function. activation: behind merges that lost one."""
+def recorded(model: str, blocks: Blocks, plan: Plan, activation: Behind) -> Recorded:
+    """Decisions of all chains of a function. activation: what stands behind its merges."""
     made = Recorded()
     for chain in blocks.chains:
         inside: set[int] = set()
@@ -50,13 +53,14 @@ def recorded(model: str, blocks: Blocks, plan: Plan, activation: Activation) -> 
     return made
 
 
-def _merge(
-    model: str, blocks: Blocks, one: Chosen, activation: Activation, made: Recorded
-) -> Merge:
+def _merge(model: str, blocks: Blocks, one: Chosen, activation: Behind, made: Recorded) -> Merge:
     span, conv = one.span, one.merged.conv
     output = _producer(span.result, span.calls[-1])
     removed = tuple(Removed(nodes=step.names) for step in span.activations)
-    behind = activation if removed and activation != "none" else ""
+    wanted = activation(output) if removed else ""
+    behind: Literal["", "relu", "relu6"] = ""
+    if wanted in ("relu", "relu6"):
+        behind = "relu6" if wanted == "relu6" else "relu"
     weight, bias = f"{model}/{output}.weight", f"{model}/{output}.bias"
     dtype = str(span.result.ty.dtype)
     made.weights[weight] = conv.weight.astype(dtype)
