@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from motet.api import compile, load
     from motet.compiler.compile import CompileOptions
     from motet.compiler.spec import BundleSpec, ModelSpec
+    from motet.quantizing import quantize
+    from motet.replacing import replace_depthwise
     from motet.runtime.bundle import Bundle
     from motet.runtime.report import RunReport
     from motet.runtime.session import ModelSession, Session
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         "errors",
         "load",
         "operators",
+        "replace_depthwise",
     ]
 
 _HOMES = {
@@ -46,6 +49,8 @@ _HOMES = {
     "Session": "motet.runtime.session",
     "compile": "motet.api",
     "load": "motet.api",
+    "quantize": "motet.quantizing",
+    "replace_depthwise": "motet.replacing",
 }
 
 _COMPILER_NEEDS = ("onnx", "tvm")

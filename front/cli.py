@@ -24,7 +24,8 @@ from motet.runtime.errors import MotetError
 
 COMMANDS = (
     "compile", "run", "check", "bench", "inspect", "simulate", "explore", "schedule", "timetable",
-    "targets", "schema", "cache", "tune", "demo",
+    "quantize",
+    "fuse-depthwise", "targets", "schema", "cache", "tune", "demo",
 )  # fmt: skip
 INTERNAL_ERROR, INTERRUPTED = 70, 130
 
@@ -38,8 +39,8 @@ class _Lazy(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = import_module(f"motet.commands.{name}")
-        command = getattr(module, name)
+        home = name.replace("-", "_")
+        command = getattr(import_module(f"motet.commands.{home}"), home)
         assert isinstance(command, click.Command)
         return command
 
