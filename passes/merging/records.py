@@ -123,11 +123,16 @@ def _why(one: Chosen) -> str:
 
 def _shape(expr: relax.Expr) -> tuple[Dim, ...]:
     values = expr.ty.shape.values
-    return tuple(int(v.value) if hasattr(v, "value") else str(v) for v in values)
+    return tuple(int(v.value) if hasattr(v, "value") else _text(v) for v in values)
+
+
+def _text(value: object) -> str:
+    """``value`` in words: TVM's own kind of text is none that JSON encoders take."""
+    return "".join(str(value))
 
 
 def _producer(variable: relax.Var, call: relax.Call) -> str:
-    return next(reversed(names_of(call)), str(variable.name))
+    return next(reversed(names_of(call)), _text(variable.name))
 
 
 def _source(source: relax.Expr, chain: Chain) -> str:
@@ -136,7 +141,7 @@ def _source(source: relax.Expr, chain: Chain) -> str:
     if isinstance(call, relax.TupleGetItem):
         call = chain.values.get(call.tuple_value)
     names = names_of(call) if call is not None else ()
-    return names[-1] if names else str(source.name)
+    return names[-1] if names else _text(source.name)
 
 
 def _macs_before(one: Chosen) -> int | None:
