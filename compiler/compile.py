@@ -115,7 +115,7 @@ def _stages(spec: BundleSpec, machine: Machine) -> Step | None:
         return None
     outcome = Outcome()
     apply = host_stages(machine, threads, spec.passes.schedule, outcome)
-    return Step("stages", apply, lambda: outcome.summary)
+    return Step("host_stages", apply, lambda: outcome.summary)
 
 
 def imported(spec: BundleSpec, options: CompileOptions) -> list[ImportedModel]:
@@ -253,7 +253,7 @@ def _in_run_order(spec: BundleSpec) -> list[ModelSpec]:
 def _array_stages(code: CodeMakers) -> list[PassRecord]:
     """How the operators of each array program share the pods, where they do."""
     staged = code.array.staged if code.array is not None else {}
-    return [PassRecord("stages", f"{name}: {told}") for name, told in staged.items()]
+    return [PassRecord("array_stages", f"{name}: {told}") for name, told in staged.items()]
 
 
 def _settings(chooser: Chooser, code: CodeMakers) -> PassRecord:

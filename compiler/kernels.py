@@ -113,7 +113,8 @@ class ArrayPrograms:
     """Compiles regions for the array; equal workloads share one program.
 
     Workloads are equal where they differ in the names of their steps alone. schedule: how
-    operators that do not depend on each other share the pods.
+    operators that do not depend on each other share the pods. staged: of programs for which there
+    were several ways, which was the fastest.
     """
 
     description: ArrayDescription
@@ -121,6 +122,7 @@ class ArrayPrograms:
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     on_region: Callable[[str], None] = lambda kind: None
     programs: dict[str, bytes] = field(default_factory=dict)
+    staged: dict[str, str] = field(default_factory=dict)
     _known: dict[Workload, str] = field(default_factory=dict)
 
     def program_for(self, mod: IRModule, region: relax.Function) -> tuple[str, RegionBinding]:
@@ -133,18 +135,23 @@ class ArrayPrograms:
 
     def _compiled(self, workload: Workload, kind: str) -> str:
         self.on_region(kind)
-        data = _array_code(workload, self.description, self.number_format, self.schedule)
+        data, told = _array_code(workload, self.description, self.number_format, self.schedule)
         name = f"{_short(kind)}_{hashlib.sha256(data).hexdigest()[:16]}"
         self.programs[name] = data
+        if told:
+            self.staged[name] = told
         return name
 
 
 def _array_code(
     workload: Workload, description: ArrayDescription, number_format: str, options: ScheduleOptions
-) -> bytes:
-    """The encoded program; what makes it needs numba, which the host does without."""
+) -> tuple[bytes, str]:
+    """The encoded program, and how it was scheduled.
+
+    What makes it needs numba, which the host does without.
+    """
     try:
-        from motet.passes.scheduling.array_stages import compile_scheduled
+        from motet.passes.scheduling.array_stages import schedule_workload
         from motet.targets.systolic.instructions.encoding import encode
     except ImportError as error:
         if error.name != "numba":
@@ -152,8 +159,8 @@ def _array_code(
         raise EnvironmentLackError(
             "compiling for an array needs the package 'numba': pip install 'motet[simulate]'"
         ) from error
-    made = compile_scheduled(workload, description, number_format, options=options)
-    return encode(made.program)
+    made = schedule_workload(workload, description, number_format, options=options)
+    return encode(made.compiled.program), made.summary
 
 
 def region_binding(mod: IRModule, region: relax.Function) -> RegionBinding:

@@ -172,7 +172,7 @@ def _placed(placement: Placement) -> str:
 
 PASS_NAMES = (
     "canonicalize", "merge_depth", "fold_batch_norm", "decompose", "replace_depthwise",
-    "place", "widen_halves", "round_operands", "layout", "fuse", "regions", "stages",
+    "place", "widen_halves", "round_operands", "layout", "fuse", "regions", "host_stages",
 )  # fmt: skip
 
 

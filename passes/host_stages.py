@@ -77,8 +77,43 @@ class HostCosts:
         }
 
 
-def host_stages(machine: Machine, threads: int, options: ScheduleOptions) -> transform.Pass:
-    """The pass for kernels of ``machine`` on ``threads`` threads."""
+@dataclass
+class Outcome:
+    """What the pass did, over all models: seconds are estimates, of blocks with static shapes."""
+
+    stages: int = 0
+    forks: int = 0
+    widest: int = 0
+    before: float = 0.0
+    after: float = 0.0
+
+    def add(self, found: Schedule | None, before: float) -> None:
+        """A block, and its schedule where that is worth it."""
+        self.before += before
+        self.after += before if found is None else found.seconds
+        for stage in found.stages if found else ():
+            self.stages += 1
+            self.forks += len(stage.groups) > 1
+            self.widest = max(self.widest, len(stage.groups))
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        if not self.before:
+            return ""
+        if not self.forks:
+            return f"no forks: kernels side by side gain less than {LEAST_GAIN - 1:.0%}"
+        return (
+            f"{self.forks} forks of up to {self.widest} groups in {self.stages} stages; estimated "
+            f"{self.after * 1e6:.0f} us, one kernel after another {self.before * 1e6:.0f} us"
+        )
+
+
+def host_stages(
+    machine: Machine, threads: int, options: ScheduleOptions, outcome: Outcome | None = None
+) -> transform.Pass:
+    """The pass for kernels of ``machine`` on ``threads`` threads; ``outcome`` is filled."""
+    done = outcome or Outcome()
 
     @transform.module_pass(opt_level=0, name="host_stages")
     def apply(mod: IRModule, _context: transform.PassContext) -> IRModule:
@@ -86,7 +121,9 @@ def host_stages(machine: Machine, threads: int, options: ScheduleOptions) -> tra
         for variable in mod.get_global_vars():
             function = mod[variable]
             if isinstance(function, relax.Function) and OP not in (function.attrs or {}):
-                changed[variable] = _Stager(changed, machine, threads, options).function(function)
+                changed[variable] = _Stager(changed, machine, threads, options, done).function(
+                    function
+                )
         return changed
 
     return apply
@@ -96,9 +133,15 @@ class _Stager:
     """Reorders the blocks of one entry function; marks units in ``module``."""
 
     def __init__(
-        self, module: IRModule, machine: Machine, threads: int, options: ScheduleOptions
+        self,
+        module: IRModule,
+        machine: Machine,
+        threads: int,
+        options: ScheduleOptions,
+        outcome: Outcome,
     ) -> None:
         self.module, self.machine, self.threads, self.options = module, machine, threads, options
+        self.outcome = outcome
         self.stages = 0
 
     def function(self, function: relax.Function) -> relax.Function:
@@ -122,14 +165,23 @@ class _Stager:
         names = [str(self.module[binding.value.op].attrs[OP]) for binding in calls]
         graph = OperatorGraph.from_edges(names, self.edges(block, names))
         costs = self.costs(dict(zip(names, calls, strict=True)))
-        if costs is None or _limit(costs) * LEAST_GAIN > sum(costs.together.values()):
+        if costs is None or len(costs.alone) - len(costs.whole) < 2:
             return block
-        found = self.scheduled(graph, costs)
-        if found.seconds * LEAST_GAIN > sum(costs.together.values()):
+        found, before = self.worthwhile(graph, costs), sum(costs.together.values())
+        self.outcome.add(found, before)
+        if found is None:
             return block
         self.mark(found, dict(zip(names, calls, strict=True)))
         order = [name for stage in found.stages for group in stage.groups for name in group]
         return block_like(block, _reordered(block, dict(zip(names, calls, strict=True)), order))
+
+    def worthwhile(self, graph: OperatorGraph, costs: HostCosts) -> Schedule | None:
+        """Stages that gain ``LEAST_GAIN``; none are looked for where none can."""
+        before = sum(costs.together.values())
+        if _limit(costs) * LEAST_GAIN > before:
+            return None
+        found = self.scheduled(graph, costs)
+        return found if found.seconds * LEAST_GAIN <= before else None
 
     def scheduled(self, graph: OperatorGraph, costs: HostCosts) -> Schedule:
         """By the algorithm that was asked for."""

@@ -59,13 +59,8 @@ class ArrayStageCost:
 
     def concurrent(self, groups: Groups) -> float:
         """Seconds of groups of units side by side."""
-        found = self.placed(groups)
-        if not found:
-            return 0.0
-        moved = sum(self._bytes(n) for group, _ in found for n in group)
-        bound = moved / self.description.dram_bytes_per_cycle
-        longest = max(self._group(group, pods) for group, pods in found)
-        return self.description.seconds(max(longest, bound))
+        found = self.stage(groups)
+        return self.description.seconds(self.stage_cycles(found)) if found else 0.0
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
         """None: the array runs convolutions side by side, and merges none."""
@@ -75,6 +70,12 @@ class ArrayStageCost:
     def stage(self, groups: Groups) -> tuple[Group, ...]:
         """The groups of a stage with the pods that they get."""
         return tuple(Group(steps, pods) for steps, pods in self.placed(groups))
+
+    def stage_cycles(self, stage: Sequence[Group]) -> float:
+        """Estimated cycles of groups of steps on the pods that they have."""
+        moved = sum(self._bytes(n) for group in stage for n in group.steps)
+        longest = max(self._group(group.steps, group.pods) for group in stage)
+        return max(longest, moved / self.description.dram_bytes_per_cycle)
 
     def keys(self) -> dict[str, OperatorKey]:
         """What the costs of the units depend on."""

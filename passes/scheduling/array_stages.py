@@ -14,7 +14,8 @@ emitted and its program simulated, and the fastest is taken: never one slower th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -44,12 +45,17 @@ Blocks = list[Stages]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to schedule. block_cycles: from the end of all blocks before a block to its own."""
+    """A way to schedule.
+
+    cycles: simulated. block_cycles: from the end of all blocks before a block to its own.
+    estimated: cycles by the costs that stages were chosen with.
+    """
 
     name: str
     blocks: Blocks
     cycles: int
     block_cycles: tuple[int, ...]
+    estimated: float
 
     @property
     def assignment(self) -> Assignment:
@@ -59,10 +65,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """The fastest program, and all candidates that were simulated, sequential first."""
+    """The fastest program, and all candidates that were simulated, sequential first.
+
+    equal: names of ways that gave no candidate of their own, and of the candidate that they equal.
+    """
 
     compiled: CompiledWorkload
     candidates: tuple[Candidate, ...] = ()
+    equal: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cycles(self) -> dict[str, int]:
@@ -75,6 +85,23 @@ class Scheduled:
         if not self.candidates:
             return "sequential"
         return min(self.candidates, key=lambda one: one.cycles).name
+
+    @property
+    def summary(self) -> str:
+        """The winner, its stages, and what each candidate takes; empty where there was one way."""
+        if not self.candidates:
+            return ""
+        best = min(self.candidates, key=lambda one: one.cycles)
+        stages = best.assignment.stages
+        widest = max(map(len, stages))
+        times = ", ".join(
+            f"{one.name} {one.cycles} ({one.estimated:.0f})" for one in self.candidates
+        )
+        same = "".join(f", {name} as {other}" for name, other in self.equal.items())
+        return (
+            f"{best.name} in {len(stages)} stages of up to {widest} groups; "
+            f"simulated (estimated) cycles: {times}{same}"
+        )
 
 
 def compile_scheduled(
@@ -128,6 +155,7 @@ class _Trials:
         self._cost = cost
         self._parts = cut_blocks(cost.units.graph)
         self._best, self._candidates = first, list[Candidate]()
+        self._equal: dict[str, str] = {}
         numbers = range(len(cost.workload.steps))
         pods = [mapping.pod_numbers for mapping in first.plan.mappings]
         alone = [(Group((n,), pods[n]),) for n in numbers]
@@ -145,7 +173,7 @@ class _Trials:
                 "ios", self._by_block(inter_operator.schedule(graph, self._cost, keys, search))
             )
         self._try("mixed", self._mixed())
-        return Scheduled(self._best, tuple(self._candidates))
+        return Scheduled(self._best, tuple(self._candidates), self._equal)
 
     @cached_property
     def _steps_of(self) -> list[tuple[int, ...]]:
@@ -179,8 +207,10 @@ class _Trials:
 
     def _try(self, name: str, blocks: Blocks) -> None:
         """Make and simulate a candidate that no other is equal to; none where it does not fit."""
-        if any(blocks == one.blocks for one in self._candidates):
-            return
+        for one in self._candidates:
+            if blocks == one.blocks:
+                self._equal[name] = one.name
+                return
         cost = self._cost
         assignment = Assignment(tuple(stage for block in blocks for stage in block))
         try:
@@ -202,7 +232,8 @@ class _Trials:
         spans = tuple(after - before for before, after in zip([0, *last], last, strict=False))
         if self._candidates and timing.cycles < min(one.cycles for one in self._candidates):
             self._best = made
-        self._candidates.append(Candidate(name, blocks, timing.cycles, spans))
+        estimated = sum(self._cost.stage_cycles(stage) for block in blocks for stage in block)
+        self._candidates.append(Candidate(name, blocks, timing.cycles, spans, estimated))
 
 
 def _step_ends(made: CompiledWorkload, timing: Timing) -> list[int]:

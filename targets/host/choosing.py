@@ -81,7 +81,7 @@ class Chooser:
         """What the choices were made by, in one line."""
         by = [how for _, how in self._chosen.values()]
         return (
-            f"{len(by)} schedules: {by.count(MEASURED)} measured on this machine, "
+            f"{len(by)} settings: {by.count(MEASURED)} measured on this machine, "
             f"{by.count(PREDICTED)} by the cost model, {by.count(BY_HAND)} by hand"
         )
 

@@ -16,7 +16,7 @@ from relax_modules import run as run_module
 from tvm import relax, transform
 from tvm.ir import GlobalVar
 
-from motet.compiler.pipeline import PASS_NAMES, Hooks, run, steps_for
+from motet.compiler.pipeline import PASS_NAMES, Hooks, Step, run, steps_for
 from motet.compiler.spec import PassesSpec
 from motet.passes.names import names_of, with_names
 from motet.passes.options import (
@@ -226,7 +226,7 @@ def test_steps_that_options_leave_out() -> None:
         "layout",
         "fuse",
     ]
-    nothing = transform.Sequential([])
+    nothing = Step("host_stages", transform.Sequential([]))
     asked = PassesSpec(replace_depthwise=ReplaceDepthwiseOptions(enabled=True))
     everything = steps_for(asked, ARRAY, compute="bf16", stages=nothing)
     assert [step.name for step in everything] == list(PASS_NAMES)

@@ -40,7 +40,7 @@ def schedules(run_motet: Motet, *arguments: object) -> str:
     """What the bundle says of its schedules."""
     assert run_motet("compile", *arguments, "-o", "out.motet").code == 0
     records = motet.load("out.motet").bundle.manifest.passes
-    return next(record.summary for record in records if record.name == "schedule")
+    return next(record.summary for record in records if record.name == "kernel_settings")
 
 
 def assert_told(err: str) -> None:

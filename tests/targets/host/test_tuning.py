@@ -151,7 +151,7 @@ def test_compiling_takes_measured_then_predicted_then_the_first(tuning: Tuning) 
         with forced({predicted: ranked[-1]}):
             assert choose(FAMILY, predicted, MACHINE) == ranked[-1]
     assert chooser.summary == (
-        "2 schedules: 1 measured on this machine, 1 by the cost model, 0 by hand"
+        "2 settings: 1 measured on this machine, 1 by the cost model, 0 by hand"
     )
     by_hand = Chooser(Caches(), 2, CostModel(model.host, {}))
     assert by_hand(FAMILY, tuned, ("one", "two"), MACHINE) == "one"  # type: ignore[arg-type]
