@@ -38,7 +38,7 @@ class Setting:
     """How frames come and are served.
 
     seconds: of simulated time. clock_hz: ticks a second. drop_late: as the module says; else
-    late frames are done nevertheless.
+    late frames are done nevertheless. pods: of the array, for ``side_by_side``.
     """
 
     policy: Policy
@@ -46,6 +46,7 @@ class Setting:
     clock_hz: Fraction
     arrivals: Arrivals = field(default_factory=Arrivals)
     drop_late: bool = True
+    pods: int = 1
 
 
 def simulate(
@@ -53,15 +54,17 @@ def simulate(
     setting: Setting,
     seed: int = 0,
     show: Callable[[str], None] = lambda line: None,
+    kind: type[Simulation] | None = None,
 ) -> Outcome:
     """``loads`` for the setting's seconds; equal arguments give equal outcomes.
 
-    ``show`` is told how far it is. Raises ``SpecError`` for loads that cannot be simulated.
+    ``show`` is told how far it is. kind: another machine (``side_by_side``).
+    Raises ``SpecError`` for loads that cannot be simulated.
     """
     end = math.ceil(setting.seconds * setting.clock_hz)
     if end <= 0:
         raise SpecError(f"simulated seconds must be positive, not {float(setting.seconds):g}")
-    simulation = _Simulation(ordered(loads), setting, end, seed, show)
+    simulation = (kind or Simulation)(ordered(loads), setting, end, seed, show)
     simulation.run()
     models = tuple(simulation.outcomes[load.name] for load in loads)
     return Outcome(end, float(setting.clock_hz), models)
@@ -83,7 +86,9 @@ class _Server:
         return self.total - self.used.get(model, 0) + going
 
 
-class _Simulation:
+class Simulation:
+    """One simulation: who waits, who is served, what happens next."""
+
     def __init__(
         self,
         loads: list[Load],
@@ -242,6 +247,11 @@ class _Simulation:
         frame = self._account(self.servers[resource], now)
         stages = self.loads[frame.model].stages
         self.outcomes[frame.model].joules += stages[frame.stage].joules
+        self._next(now, frame)
+
+    def _next(self, now: int, frame: Frame) -> None:
+        """A stage has ended: on to the one after it."""
+        stages = self.loads[frame.model].stages
         frame.stage += 1
         if frame.stage < len(stages):
             self._ask(now, frame)
