@@ -31,6 +31,7 @@ TUNED, TUNED_MODELS = "tuned.sqlite", "tuned_model_*.npz"
 def cache(clear: bool, as_json: bool) -> None:
     """Show what compiling and tuning kept; clear the kernels."""
     kept = cache_of_environment()
+    kept.check()
     facts = _cleared(kept) if clear else _facts(kept)
     if as_json:
         print_json(facts)

@@ -18,6 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,17 @@ class KernelCache:
 
     folder: Path
     limit_bytes: int = DEFAULT_LIMIT_BYTES
+
+    def check(self) -> None:
+        """Raise ``SpecError`` where the folder is none, and none can be made there."""
+        there = next(p for p in (self.folder, *self.folder.parents) if os.path.exists(p))  # noqa: PTH110
+        if not there.is_dir():
+            raise SpecError(
+                f"{self.folder} can be no folder for kernels, as {there} is a file: "
+                "name another with MOTET_CACHE_DIR"
+            )
+        if there != self.folder:
+            _check_folders_in(there, self.folder)
 
     def get(self, key: str) -> bytes | None:
         """The object kept under ``key``; None where there is none, or a damaged one."""
@@ -187,6 +199,19 @@ class KernelCache:
         except BaseException:
             _remove(Path(half))
             raise
+
+
+def _check_folders_in(there: Path, wanted: Path) -> None:
+    """Raise ``SpecError`` where no folder can be made in ``there``, for ``wanted``."""
+    try:
+        Path(tempfile.mkdtemp(prefix=_HALF_WRITTEN, dir=there)).rmdir()
+        with suppress(FileNotFoundError):
+            wanted.stat()
+    except OSError as error:
+        raise SpecError(
+            f"{wanted} cannot be made, to keep kernels in ({error.strerror}): "
+            "name another folder with MOTET_CACHE_DIR"
+        ) from error
 
 
 def _files(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[_File]:

@@ -45,6 +45,12 @@ class Operator:
     uses: int
     nodes: tuple[str, ...]
 
+    @property
+    def title(self) -> str:
+        """What users know it by: its first node, and how many others are like it."""
+        others = f" and {len(self.nodes) - 1} like it" if len(self.nodes) > 1 else ""
+        return f"{self.problem.family} of {self.nodes[0]}{others}"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -151,6 +157,7 @@ class Tuning:
         show: told of every point that was measured.
         """
         failed: set[Problem] = set()
+        titles = {operator.problem: operator.title for operator in operators}
         for batch in self._batches(self.spaces(operators), failed):
             if until():
                 return False
@@ -161,7 +168,7 @@ class Tuning:
                 else:
                     self._keep(sample)
                 for _ in candidates.points[:-1]:
-                    show(candidates.problem.key)
+                    show(titles[candidates.problem])
         return True
 
     def _batches(

@@ -116,6 +116,22 @@ def test_wrong_settings(
     assert expected in outcome.err
 
 
+def test_folders_that_cannot_be(
+    run_motet: Motet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        monkeypatch.setenv("MOTET_CACHE_DIR", str(wrong))
+        for arguments in ([], ["--clear"]):
+            outcome = run_motet("cache", *arguments)
+            assert outcome.code == 2
+            assert outcome.err.count("\n") == 1
+            assert "MOTET_CACHE_DIR" in outcome.err
+    monkeypatch.setenv("MOTET_CACHE_DIR", str(tmp_path / "not" / "yet"))
+    assert run_motet("cache").code == 0
+    assert not (tmp_path / "not").exists()
+
+
 def test_same_bundle_with_any_jobs_and_any_cache(folder: Path, tmp_path: Path) -> None:
     ways = [CompileOptions(jobs=jobs, cache=kept) for jobs, kept in ((1, False), (2, True))]
     ways.append(CompileOptions(jobs=1, cache=True))
