@@ -1,10 +1,10 @@
 """Runs what is submitted on a few threads, in a policy's order.
 
-Every worker takes the first of the waiting runs and does it call by call of its program. When
-something has changed, it looks at the next boundary between two calls whether its run goes on:
-the run whose turn is last gives its worker to one that waits and goes first, and stays in its
-frame until it goes on, on any worker. Where nothing changed, a boundary costs the reading of a
-counter.
+Every worker takes the first of the waiting runs and does the calls of its program. When something
+has changed, it looks at the next boundary between two calls whether its run goes on: the run
+whose turn is last gives its worker to one that waits and goes first, and stays in its frame until
+it goes on, on any worker. Where nothing changed, a boundary costs the reading of a counter, which
+native code does between kernels (``call_rows``).
 
 A model that never ends a run, or fails in each, holds no more than its own: its queue is its
 alone, and where there are several models and workers one worker is never given to it.
@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
+from motet.runtime.boundaries import Boundary, Changes
 from motet.runtime.errors import LateError, QueueFullError, SubmitError, TimedOutError
 from motet.runtime.policies import ReadyQueue, policy_named
 from motet.runtime.queueing import Miss, Queueing
@@ -50,7 +51,7 @@ class Dispatcher:
         self._working: list[Submitted] = []
         self._watch = Watch(self._overdue)
         self._numbers = itertools.count()
-        self._changes = 0
+        self._changes = Changes()
         self._idle = 0
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -69,7 +70,7 @@ class Dispatcher:
     def submit(
         self,
         model: str,
-        begin: Callable[[], Steps],
+        begin: Callable[[Boundary], Steps],
         *,
         deadline: float | None = None,
         priority: int = 0,
@@ -84,12 +85,14 @@ class Dispatcher:
         late = None if deadline is None else now + deadline
         with self._lock:
             self._await_place(model, expires)
-            run = Submitted(model, next(self._numbers), now, late, priority, expires, begin)
+            boundary = Boundary(self._changes)
+            number = next(self._numbers)
+            run = Submitted(model, number, now, late, priority, expires, begin, boundary)
             run.future = RunFuture(lambda: self.cancel(run))
             self._tallies[model].counts["released"] += 1
             self._tallies[model].waiting += 1
             self._ready.add(run)
-            self._changes += 1
+            self._tell_those_behind(run)
             if (moment := run.end_of_waiting(self.queueing.drop_late)) is not None:
                 self._watch.add(moment, run)
             self._call_worker()
@@ -149,34 +152,41 @@ class Dispatcher:
         self._working.append(run)
         tally = self._tallies[run.model]
         tally.working += 1
-        self._changes += bool(self._ready)  # who kept its worker for this one looks again
+        if (first := self._ready.first()) is not None:
+            self._tell_those_behind(first)  # who kept its worker for this one looks again
         if run.steps is None:
             tally.waiting -= 1
             self._place.notify_all()
-            run.steps = run.begin()
+            run.steps = run.begin(run.boundary)
             run.future.set_running_or_notify_cancel()
+
+    def _tell_those_behind(self, run: Submitted) -> None:
+        """Have the workers look again, where one's run might give way to ``run``, which waits."""
+        key = self._ready.policy.key
+        if any(key(run) < key(other) for other in self._working):
+            self._changes.told()
 
     def _may_work(self, run: Submitted) -> bool:
         return self._tallies[run.model].working < self._share
 
     def _go_on(self, run: Submitted) -> None:
         """Do ``run`` until it ends or gives its worker away."""
-        steps, seen = run.steps, self._changes - 1
+        steps, boundary = run.steps, run.boundary
         assert steps is not None
+        boundary.seen = self._changes.number - 1
         while True:
-            if self._changes != seen:
-                seen = self._changes
+            if self._changes.number != boundary.seen:
+                boundary.seen = self._changes.number
                 if not self._stays(run):
                     return
             try:
-                next(steps)
+                run.stage += next(steps)
             except StopIteration as end:
                 self._end(run, end.value)
                 return
             except BaseException as error:  # the caller's, through the future
                 self._end(run, error=error)
                 return
-            run.stage += 1
 
     def _stays(self, run: Submitted) -> bool:
         """Whether ``run`` goes on here; if not, it is over, or waits again."""
@@ -254,7 +264,7 @@ class Dispatcher:
             if run.over or run.stop not in (None, "cancelled"):
                 return False
             run.stop = "cancelled"
-            self._changes += 1
+            self._changes.told()
             if run not in self._ready:
                 return True
             self._withdraw(run)
@@ -289,7 +299,7 @@ class Dispatcher:
                 if run.expires is not None:
                     self._watch.add(run.expires, run)
                 return
-            self._changes += 1
+            self._changes.told()
             if run not in self._ready:
                 return
             self._withdraw(run)
@@ -305,7 +315,7 @@ class Dispatcher:
         """Take no more runs; the threads end when all are done."""
         with self._lock:
             self._closed = True
-            self._changes += 1
+            self._changes.told()
             self._work.notify_all()
             self._place.notify_all()
 

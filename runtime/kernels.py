@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import tvm_ffi
 
+from motet.runtime.call_rows import CallRow
 from motet.runtime.errors import BundleError, EnvironmentLackError, InputError
 from motet.runtime.side_by_side import BoundCall, Stage
 
@@ -107,9 +108,13 @@ class KernelLibrary:
                 raise BundleError(f"the bundle has no kernel {symbol!r}") from error
         return self._symbols[symbol]
 
-    def stage(self, groups: Sequence[Sequence[BoundCall]]) -> Callable[[], None]:
+    def stage(self, groups: Sequence[Sequence[BoundCall]]) -> Stage:
         """What runs ``groups`` of kernel calls side by side, and returns when all have ended."""
         return Stage(self._native, groups)
+
+    def row(self, calls: Sequence[BoundCall | Stage]) -> CallRow | None:
+        """``calls`` as one native call; None where the library came without ``motet_run``."""
+        return CallRow(self._native, calls) if hasattr(self._native, "motet_run") else None
 
     @property
     def threads(self) -> int:

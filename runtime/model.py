@@ -6,13 +6,14 @@ has them.
 
 from __future__ import annotations
 
-from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from motet.runtime.boundaries import Boundary
 from motet.runtime.device import Array, ProgramCounts
 from motet.runtime.element_types import (
     NARROW,
@@ -131,16 +132,24 @@ class ModelSession:
         finally:
             self._vm.release(shapes, frame)
 
-    def pausing(self, arrays: Mapping[int, Array]) -> Generator[None, None, dict[str, Any]]:
-        """As ``run_named`` on checked arrays, giving way after every call of the program.
+    def pausing(
+        self,
+        arrays: Mapping[int, Array],
+        boundary: Boundary,
+        taken: Callable[[], None] | None = None,
+    ) -> Generator[int, None, dict[str, Any]]:
+        """As ``run_named`` on checked arrays, giving way between calls as ``Stage.pausing`` does.
 
-        The frame is kept from start to end, so several such runs never share memory.
+        ``taken`` is called once ``arrays`` are read. The frame is kept from start to end, so
+        several such runs never share memory.
         """
         shapes = tuple(array.shape for array in arrays.values())
         frame = self._vm.acquire(shapes)
         try:
             fill(frame, arrays)
-            yield from frame.pausing()
+            if taken is not None:
+                taken()
+            yield from frame.pausing(boundary)
             return self.outputs.grouped(self.copy_outputs(frame))
         finally:
             self._vm.release(shapes, frame)

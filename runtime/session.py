@@ -131,19 +131,22 @@ class Session(Mapping[str, ModelSession]):
         deadline: float | None = None,
         priority: int | None = None,
         timeout: float | None = None,
+        copy: bool = True,
     ) -> Future[Any]:
         """Queue one run of one model: a future of its outputs by name, as ``run`` gives them.
 
         Parameters
         ----------
         model: may be None if there is one.
-        inputs: as ``run`` takes them; copied now.
+        inputs: as ``run`` takes them.
         deadline: seconds from now (below 0: late already); steers ``edf``, and a run that ends
             later is counted as missed. None: the bundle's ``deadline_ms``, else the period of
             its ``rate_hz``, else there is none.
         priority: larger goes first, by ``priority``. None: the bundle's.
         timeout: seconds from now, the wait for a place in the queue included, after which the
             run is given up at its next boundary. None: it may take as long as it takes.
+        copy: copy the inputs now, so that the caller may write to its arrays again; False: the
+            run reads them when it begins, and they must stay as they are until it has ended.
 
         The future's ``cancel`` also stops a run that has begun. Its exception is the run's own,
         ``TimedOutError`` or ``LateError``.
@@ -152,7 +155,9 @@ class Session(Mapping[str, ModelSession]):
         model's queue (``configure``), ``SubmitError`` after ``close``. Wrong shapes are the
         future's.
         """
-        return self._submitting.submit(self._only(model), inputs or {}, deadline, priority, timeout)
+        return self._submitting.submit(
+            self._only(model), inputs or {}, deadline, priority, timeout, copy
+        )
 
     def configure(self, **settings: Any) -> None:
         """Set how runs are queued, by the attributes of ``runtime.queueing.Queueing``.

@@ -29,16 +29,18 @@ class _Any(ctypes.Structure):
     )  # fmt: skip
 
 
-class _KernelCall(ctypes.Structure):
+class KernelRow(ctypes.Structure):
+    """``kernel_call`` of ``forks.c``: a kernel and its arguments, or no kernel and groups."""
+
     _fields_ = (
-        ("function", ctypes.c_void_p), ("arguments", ctypes.POINTER(_Any)),
+        ("function", ctypes.c_void_p), ("arguments", ctypes.c_void_p),
         ("count", ctypes.c_int64),
     )  # fmt: skip
 
 
 class _Group(ctypes.Structure):
     _fields_ = (
-        ("calls", ctypes.POINTER(_KernelCall)), ("count", ctypes.c_int64),
+        ("calls", ctypes.POINTER(KernelRow)), ("count", ctypes.c_int64),
         ("failed", ctypes.c_int64),
     )  # fmt: skip
 
@@ -53,7 +55,7 @@ class Stage:
     def __init__(self, native: ctypes.CDLL, groups: Sequence[Sequence[BoundCall]]) -> None:
         self._groups = groups  # keeps kernels and tensors alive
         tables = [_calls(native, group) for group in groups]
-        self._table = (_Group * len(groups))(*(_Group(calls, len(calls), -1) for calls in tables))
+        self.table = (_Group * len(groups))(*(_Group(calls, len(calls), -1) for calls in tables))
         self._tables = tables
         try:
             self._fork = native.motet_fork
@@ -66,12 +68,12 @@ class Stage:
 
     def __call__(self) -> None:
         """Run all groups; raises what a kernel raises."""
-        if self._fork(self._table, len(self._table)) != 0:
-            self._raise()
+        if self._fork(self.table, len(self.table)) != 0:
+            self.fail()
 
-    def _raise(self) -> NoReturn:
+    def fail(self) -> NoReturn:
         """The error of a call that failed, which it gives again when it is called from here."""
-        for group, calls in zip(self._table, self._groups, strict=True):
+        for group, calls in zip(self.table, self._groups, strict=True):
             if group.failed >= 0:
                 symbol, function, tensors = calls[group.failed]
                 function(*tensors)
@@ -80,11 +82,15 @@ class Stage:
 
 
 def _calls(native: ctypes.CDLL, group: Sequence[BoundCall]) -> Any:
-    rows = []
-    for symbol, _, tensors in group:
-        arguments = (_Any * len(tensors))(
-            *(_Any(_TENSOR, 0, tensor.__chandle__()) for tensor in tensors)
-        )
-        address = ctypes.cast(getattr(native, _PREFIX + symbol), ctypes.c_void_p).value
-        rows.append(_KernelCall(address, arguments, len(tensors)))
-    return (_KernelCall * len(rows))(*rows)
+    rows = [kernel_row(native, call) for call in group]
+    return (KernelRow * len(rows))(*rows)
+
+
+def kernel_row(native: ctypes.CDLL, call: BoundCall) -> KernelRow:
+    """The call as native code takes it; it keeps its arguments, and not their tensors."""
+    symbol, _, tensors = call
+    arguments = (_Any * len(tensors))(
+        *(_Any(_TENSOR, 0, tensor.__chandle__()) for tensor in tensors)
+    )
+    address = ctypes.cast(getattr(native, _PREFIX + symbol), ctypes.c_void_p).value
+    return KernelRow(address, ctypes.cast(arguments, ctypes.c_void_p), len(tensors))

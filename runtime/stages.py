@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
+from motet.runtime.boundaries import Boundary
+from motet.runtime.call_rows import CallRow
 from motet.runtime.device import Accelerator, Array
 from motet.runtime.forks import end_of, groups_of
 from motet.runtime.kernels import KernelLibrary
@@ -39,6 +41,7 @@ from motet.runtime.program import (
 )
 from motet.runtime.shapes import Bindings, evaluate_shape, render_shape
 from motet.runtime.side_by_side import BoundCall
+from motet.runtime.side_by_side import Stage as SideBySide
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Room = tuple[Array, int, int]
@@ -206,9 +209,9 @@ class Stage:
         arguments = (instruction.program, inputs, outputs)
         return Step(accelerator.invoke, arguments, instruction.operator)
 
-    def _bound_forks(self, numbers: Sequence[int]) -> dict[int, tuple[Callable[[], None], int]]:
+    def _bound_forks(self, numbers: Sequence[int]) -> dict[int, tuple[SideBySide, int]]:
         """For every fork what runs its stage, and where the program goes on."""
-        found = dict[int, tuple[Callable[[], None], int]]()
+        found = dict[int, tuple[SideBySide, int]]()
         for number in numbers:
             fork = self._program.instructions[number]
             if isinstance(fork, Fork):
@@ -228,16 +231,32 @@ class Stage:
         return bound
 
     def _straight_line(self) -> list[Call] | None:
+        """The stage as calls without branches; kernels that follow each other as one of them."""
         if any(step.branch_to is not None for step in self.steps.values()):
             return None
         calls, inside = list[Call](), -1
+        row = list[BoundCall | SideBySide]()
         for number, step in self.steps.items():
+            instruction = self._program.instructions[number]
             if number in self._forks:
                 run, inside = self._forks[number]
-                calls.append((run, ()))
-            elif number >= inside and step.function is not _nothing:
+                row.append(run)
+            elif number < inside or step.function is _nothing:
+                continue
+            elif isinstance(instruction, Kernel):
+                row.append((instruction.symbol, step.function, step.arguments))
+            else:
+                calls += self._in_a_row(row)
                 calls.append((step.function, step.arguments))
-        return calls
+                row = []
+        return calls + self._in_a_row(row)
+
+    def _in_a_row(self, row: Sequence[BoundCall | SideBySide]) -> list[Call]:
+        """``row`` as one call, or each by itself where the library has nothing that runs rows."""
+        native = self._machine.library.row(row) if row else None
+        if native is not None:
+            return [(native, ())]
+        return [(c, ()) if isinstance(c, SideBySide) else (c[1], c[2]) for c in row]
 
     @property
     def end(self) -> int:
@@ -263,17 +282,23 @@ class Stage:
             return end
         return step.next(position, step.function(*step.arguments))
 
-    def pausing(self) -> Generator[None, None, int]:
-        """As ``run``, giving way after every call."""
+    def pausing(self, boundary: Boundary) -> Generator[int, None, int]:
+        """As ``run``, giving way after every call, or in a row of them where it is told to.
+
+        Yields the calls done since it last did.
+        """
         if self.calls is not None:
             for function, arguments in self.calls:
-                function(*arguments)
-                yield
+                if isinstance(function, CallRow):
+                    yield from _rows_calls(function, boundary)
+                else:
+                    function(*arguments)
+                    yield 1
             return self.end
         position, steps = self.start + 1, self.steps
         while (step := steps.get(position)) is not None:
             position = self._passed(position, step)
-            yield
+            yield 1
         return position
 
     def walk(self, visit: Visit) -> int:
@@ -286,3 +311,11 @@ class Stage:
 
 def _nothing() -> None:
     """The step of a goto, and of a kernel whose outputs are all empty."""
+
+
+def _rows_calls(row: CallRow, boundary: Boundary) -> Generator[int, None, None]:
+    position = 0
+    while position < len(row):
+        reached = row.go_on(position, boundary)
+        yield reached - position
+        position = reached

@@ -7,8 +7,11 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
-Steps = Generator[None, None, Any]
-"""A run that gives way at the boundaries of its stages; what it returns is the result."""
+from motet.runtime.boundaries import Boundary
+
+Steps = Generator[int, None, Any]
+"""A run that gives way at boundaries between its calls, and yields the calls done since it last
+did; what it returns is the result."""
 
 
 class RunFuture(Future[Any]):
@@ -54,7 +57,8 @@ class Submitted:
     deadline: float | None
     priority: int
     expires: float | None
-    begin: Callable[[], Steps]
+    begin: Callable[[Boundary], Steps]
+    boundary: Boundary
     stage: int = 0
     steps: Steps | None = None
     stop: str | None = None
@@ -80,5 +84,5 @@ class Submitted:
         return min((moment for moment in moments if moment is not None), default=None)
 
 
-def _over() -> Steps:
+def _over(_boundary: Boundary) -> Steps:
     raise AssertionError("the run is over")

@@ -13,6 +13,7 @@ from typing import Any
 
 from motet.runtime.dispatcher import Dispatcher
 from motet.runtime.errors import InputError
+from motet.runtime.input_copies import InputCopies
 from motet.runtime.manifest import ModelEntry
 from motet.runtime.model import ModelSession
 from motet.runtime.queueing import KEYS, Queueing
@@ -31,6 +32,7 @@ class Submitting:
     def __init__(self, models: Mapping[str, ModelSession], queueing: Queueing, threads: int):
         self.queueing = queueing
         self._models = tuple(models)
+        self._copies = {name: InputCopies() for name in models}
         self._threads = threads
         self._lock = threading.Lock()
         self._dispatcher = self._made()
@@ -56,14 +58,17 @@ class Submitting:
         deadline: float | None,
         priority: int | None,
         timeout: float | None,
+        copy: bool,
     ) -> Future[Any]:
         """As ``Session.submit``."""
         _check(deadline, priority, timeout)
-        # The caller may use its arrays again, for the next frame, before this run begins.
-        arrays = {n: array.copy() for n, array in model.check_inputs(inputs).items()}
+        arrays = model.check_inputs(inputs)
+        copies = self._copies[model.name] if copy else None
+        held = copies.take(arrays) if copies is not None else arrays
+        taken = None if copies is None else lambda: copies.give(dict(held))
         return self._current().submit(
             model.name,
-            lambda: model.pausing(arrays),
+            lambda boundary: model.pausing(held, boundary, taken),
             deadline=_deadline(model.entry) if deadline is None else deadline,
             priority=model.entry.priority if priority is None else priority,
             timeout=timeout,

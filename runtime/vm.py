@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from motet.runtime.boundaries import Boundary
 from motet.runtime.device import Array
 from motet.runtime.element_types import stored_dtype
 from motet.runtime.errors import CompileError, InputError
@@ -180,13 +181,13 @@ class Frame:
         if stage is not self._last:
             self._last, self.outputs = stage, self._results(stage)
 
-    def pausing(self) -> Generator[None, None, None]:
-        """As ``run``, giving way after every call; may be given up at any of them."""
+    def pausing(self, boundary: Boundary) -> Generator[int, None, None]:
+        """As ``run``, giving way as ``Stage.pausing`` does; may be given up wherever it does."""
         stage, end = self._first, len(self._program.instructions)
-        position = yield from stage.pausing()
+        position = yield from stage.pausing(boundary)
         while position != end:
             stage = self._after(stage, position)
-            position = yield from stage.pausing()
+            position = yield from stage.pausing(boundary)
         self._ended_in(stage)
 
     def run_timed(self) -> list[tuple[Instruction, float]]:

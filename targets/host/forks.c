@@ -1,4 +1,7 @@
-/* The groups of a stage, side by side: each a list of kernel calls that run in order.
+/* Kernel calls in a row, and the groups of a stage side by side, each a row of its own.
+ *
+ * A row (motet_run) is a program's straight line: one native call for all of it, in which no
+ * interpreter takes part, that ends early between two calls where somebody asks for it.
  *
  * A fork is one launch of the thread pool (threads.c) whose tasks are the groups. A kernel
  * that would launch itself runs alone inside its group: a stage that is worth forking keeps
@@ -14,9 +17,9 @@ typedef struct {
 typedef int (*ffi_function)(void *self, const ffi_any *arguments, int32_t count, ffi_any *result);
 
 typedef struct {
-  ffi_function function;
-  const ffi_any *arguments;
-  int64_t count;
+  ffi_function function;  /* NULL: a stage */
+  const void *arguments;  /* ffi_any, or the stage's call_group */
+  int64_t count;          /* of arguments, or of groups */
 } kernel_call;
 typedef struct {
   const kernel_call *calls;
@@ -51,4 +54,21 @@ __attribute__((visibility("default"))) int motet_fork(call_group *groups, int32_
   for (int32_t i = 0; i < count; i++)
     if (groups[i].failed >= 0) status = -1;
   return status;
+}
+
+/* Runs calls number `first` to `count`, and before each after the first looks whether *changes is
+ * still `seen` (NULL: nobody asks). Returns the number of the call that comes next, `count` at the
+ * end; ~number of the call that failed. */
+__attribute__((visibility("default"))) int64_t motet_run(
+    const kernel_call *calls, int64_t first, int64_t count, const int64_t *changes, int64_t seen) {
+  for (int64_t i = first; i < count; i++) {
+    if (i > first && changes != 0 && __atomic_load_n(changes, __ATOMIC_RELAXED) != seen) return i;
+    const kernel_call *call = &calls[i];
+    ffi_any result = {0, 0, 0};
+    int status = call->function == 0
+                     ? motet_fork((call_group *)call->arguments, (int32_t)call->count)
+                     : call->function(0, call->arguments, (int32_t)call->count, &result);
+    if (status != 0) return ~i;
+  }
+  return count;
 }

@@ -45,12 +45,13 @@ def test_a_network_gives_way_between_its_kernels(mobile: Path) -> None:
         began, go_on = threading.Event(), threading.Event()
         model_pausing = model.pausing
 
-        def watched(arrays: Any) -> Any:
-            steps = model_pausing(arrays)
-            next(steps)
+        def watched(arrays: Any, boundary: Any, taken: Any) -> Any:
+            boundary.seen -= 1  # as if something had changed: the run stops after a call
+            steps = model_pausing(arrays, boundary, taken)
+            assert next(steps) == 1
             began.set()
             assert go_on.wait(LONG)
-            yield
+            yield 1
             return (yield from steps)
 
         model.pausing = watched  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from motet.runtime.boundaries import Boundary
 from motet.runtime.dispatcher import Dispatcher
 from motet.runtime.errors import LateError, QueueFullError, SubmitError, TimedOutError
 from motet.runtime.queueing import Miss, Queueing
@@ -30,13 +31,13 @@ class Fake:
         self.ended = threading.Event()
         self.done = 0
 
-    def __call__(self) -> Generator[None, None, int]:
+    def __call__(self, _boundary: Boundary) -> Generator[int, None, int]:
         self.begun.set()
         try:
             for _ in range(self.steps):
                 assert self.turns.acquire(timeout=LONG)
                 self.done += 1
-                yield
+                yield 1
             return self.done
         finally:
             self.ended.set()
@@ -189,8 +190,8 @@ def test_one_model_alone_has_all_workers() -> None:
 
 
 def test_a_failing_model_stops_no_other() -> None:
-    def failing() -> Generator[None, None, None]:
-        yield
+    def failing(_boundary: Boundary) -> Generator[int, None, None]:
+        yield 1
         raise SystemExit("a kernel's end")
 
     with dispatcher() as queue:
@@ -420,10 +421,10 @@ def test_close_lets_go_who_waits_for_a_place() -> None:
 def test_nothing_is_lost_among_many_threads() -> None:
     """Every release ends in just one way, under cancels, time-outs and failures at random."""
 
-    def body(fail: bool) -> Callable[[], Generator[None, None, int]]:
-        def run() -> Generator[None, None, int]:
+    def body(fail: bool) -> Callable[[Boundary], Generator[int, None, int]]:
+        def run(_boundary: Boundary) -> Generator[int, None, int]:
             for _ in range(3):
-                yield
+                yield 1
             if fail:
                 raise ValueError("asked for")
             return 1
@@ -471,12 +472,12 @@ def test_a_finished_run_is_let_go() -> None:
     big = Big()
     seen = weakref.ref(big)
 
-    def run(held: Big = big) -> Generator[None, None, None]:
-        yield
+    def run(_boundary: Boundary, held: Big = big) -> Generator[int, None, None]:
+        yield 1
         del held
 
     with dispatcher() as queue:
-        future = queue.submit("a", lambda begin=run: begin(), timeout=LONG)
+        future = queue.submit("a", lambda boundary, begin=run: begin(boundary), timeout=LONG)
         future.result(LONG)
         run.__defaults__ = None
         del run, big
