@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from motet.api import compile, load
     from motet.compiler.compile import CompileOptions
     from motet.compiler.spec import BundleSpec, ModelSpec
+    from motet.merging import merge
     from motet.quantizing import quantize
     from motet.replacing import replace_depthwise
     from motet.runtime.bundle import Bundle
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
         "compile",
         "errors",
         "load",
+        "merge",
         "operators",
+        "quantize",
         "replace_depthwise",
     ]
 
@@ -49,6 +52,7 @@ _HOMES = {
     "Session": "motet.runtime.session",
     "compile": "motet.api",
     "load": "motet.api",
+    "merge": "motet.merging",
     "quantize": "motet.quantizing",
     "replace_depthwise": "motet.replacing",
 }

@@ -25,7 +25,7 @@ from motet.runtime.errors import MotetError
 COMMANDS = (
     "compile", "run", "check", "bench", "inspect", "simulate", "explore", "schedule", "timetable",
     "quantize",
-    "fuse-depthwise", "targets", "schema", "cache", "tune", "demo",
+    "merge", "fuse-depthwise", "targets", "schema", "cache", "tune", "demo",
 )  # fmt: skip
 INTERNAL_ERROR, INTERRUPTED = 70, 130
 

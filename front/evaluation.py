@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import runpy
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,14 +43,18 @@ ACCURACY = "accuracy"
 
 def runner(model: ModelSession) -> Run:
     """What a metric is given: runs ``model``."""
-    names = [info.name for info in model.get_inputs()]
+    return runner_of([info.name for info in model.get_inputs()], model.run_named)
+
+
+def runner_of(names: Sequence[str], run_named: Run) -> Run:
+    """The same of anything with inputs ``names`` that runs a dict of them."""
 
     def run(inputs: Any) -> dict[str, Any]:
         if not isinstance(inputs, Mapping):
             if len(names) != 1:
                 raise InputError(f"metric: give run() a dict of {', '.join(names)}")
             inputs = {names[0]: inputs}
-        return model.run_named(inputs)
+        return run_named(inputs)
 
     return run
 

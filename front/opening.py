@@ -166,9 +166,22 @@ def check_destination(path: Path, option: str, made_of: str = "") -> Path:
     made_of: how files of this command begin; one that does may be written over though its
     name is that of a specification.
     """
-    folder = path.parent
     if is_source(str(path)) and not (made_of and _begins(path, made_of)):
         raise SpecError(f"{option} {path}: this would overwrite a model or a specification")
+    return _writable(path, option)
+
+
+def check_model_destination(path: Path, source: Path, option: str) -> Path:
+    """``path``, once it is sure that an ONNX file made of ``source`` can be written there."""
+    if path.suffix != ".onnx":
+        raise SpecError(f"{option} {path}: give a name that ends in .onnx")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise SpecError(f"{option} {path}: this would overwrite the model that is read")
+    return _writable(path, option)
+
+
+def _writable(path: Path, option: str) -> Path:
+    folder = path.parent
     if path.exists() and not path.is_file():
         raise SpecError(f"{option} {path}: is not a regular file")
     if not folder.is_dir():

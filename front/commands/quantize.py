@@ -1,0 +1,145 @@
+"""``motet quantize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from motet.commands.common import Format, format_options, print_as
+from motet.commands.quantize_tables import (
+    comparison_facts,
+    print_comparison,
+    print_quantized,
+    product_facts,
+    quantized_facts,
+)
+from motet.console import print_json, progress, warn
+from motet.extras import naming_extras
+from motet.opening import check_destination, check_model_destination
+from motet.quantizing import COMPARED, QuantizeOptions, compare
+from motet.quantizing import quantize as quantized_model
+from motet.runtime.errors import SpecError
+from motet.tensors import parse_shapes
+
+
+@click.command(epilog="Examples:\n\n"
+    "\b\n"
+    "  motet quantize faces.onnx --calibrate faces.npz -o faces_int8.onnx\n"
+    "  motet quantize faces.onnx --calibrate images/ --setting 4/8/6/10 --vector 16 -o small.onnx\n"
+    "  motet quantize faces.onnx --calibrate faces.npz --evaluate accuracy --max-drop 1 -o q.onnx\n"
+    "  motet quantize faces.onnx --calibrate faces.npz --compare --plot bits.svg\n"
+    "\n"
+    "Weights become integers of 2 to 8 bits, and so does what each product reads. Without "
+    "vectors (8/8) weights have a scale per output channel, and what is computed one per tensor, "
+    "from calibration. With vectors (4/8/6/10: bits of weights, activations, and of both scales) "
+    "every --vector elements along the sum share a scale of few bits, which for computed values "
+    "is found as the model runs (VS-Quant). The written file is plain ONNX of opset 21.\n"
+    "\n"
+    "--calibrate takes a .npz with an array for each input (samples along the first axis; an "
+    "array labels is for --evaluate accuracy), or a folder of .npy or .npz files. --evaluate "
+    "takes a Python file with metric(run), larger is better. With --max-drop the products that "
+    "lose most get 8 bits, and then floats, until the metric has dropped by no more.\n"
+)  # fmt: skip
+@click.argument("file", metavar="MODEL.onnx")
+@click.option(
+    "--calibrate", "calibrate", metavar="DATA", required=True, multiple=True,
+    help="Samples of the inputs: .npz files, or a folder of .npy or .npz files.",
+)  # fmt: skip
+@click.option("-o", "--output", "out", metavar="OUT.onnx", help="The quantised model.")
+@click.option(
+    "--setting", default="8/8", show_default=True, metavar="W/A[/ws/as]",
+    help="Bits of weights and activations, and of their vectors' scales (- for float32 scales).",
+)  # fmt: skip
+@click.option(
+    "--granularity", type=click.Choice(["channel", "tensor"]), default="channel",
+    show_default=True, help="What shares a scale of the weights where there are no vectors.",
+)  # fmt: skip
+@click.option(
+    "--vector", type=click.IntRange(4, 128), default=16, show_default=True,
+    help="Elements of a vector.",
+)  # fmt: skip
+@click.option(
+    "--method", type=click.Choice(["max", "percentile", "mse"]), default="max", show_default=True,
+    help="How the range of computed values is found: all of it, a share, least square error.",
+)  # fmt: skip
+@click.option(
+    "--percentile", type=click.FloatRange(50, 100), default=99.99, show_default=True,
+    help="Share of magnitudes that --method percentile keeps.",
+)  # fmt: skip
+@click.option(
+    "--paper", is_flag=True,
+    help="Round as the VS-Quant paper does: integers from the scale before it is rounded.",
+)  # fmt: skip
+@click.option(
+    "--exclude", multiple=True, metavar="NAME-OR-PATTERN",
+    help="ONNX node that stays float32; * and ? stand for others.",
+)  # fmt: skip
+@click.option("--evaluate", metavar="METRIC.py|accuracy", help="What to measure, before and after.")
+@click.option(
+    "--max-drop", type=click.FloatRange(0), metavar="X",
+    help="Most that the metric may drop; products that lose most are raised until it is met.",
+)  # fmt: skip
+@click.option(
+    "--compare", "comparing", is_flag=True,
+    help="A table over settings: bits, scales per tensor, channel and vector; writes no model.",
+)  # fmt: skip
+@click.option("--plot", metavar="FILE.svg", help="With --compare: accuracy against bits.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="INPUT:1x3x224x224",
+    help="Size of an input whose shape is open.",
+)  # fmt: skip
+@format_options
+@naming_extras()
+def quantize(
+    file: str,
+    calibrate: tuple[str, ...],
+    out: str | None,
+    evaluate: str | None,
+    comparing: bool,
+    plot: str | None,
+    shapes: tuple[str, ...],
+    form: Format,
+    **options: Any,
+) -> None:
+    """Quantise an ONNX model to integers of 2 to 8 bits."""
+    if plot and not comparing:
+        raise click.UsageError("--plot draws a comparison: give --compare too")
+    if comparing == bool(out):
+        raise click.UsageError("give -o OUT.onnx, or --compare for a table over settings")
+    if Path(file).suffix.lower() != ".onnx":
+        raise SpecError(f"{file}: motet quantize takes an .onnx file")
+    destination = check_model_destination(Path(out), Path(file), "--output") if out else None
+    wanted = QuantizeOptions(**options)
+    given: Any = {
+        "shapes": parse_shapes(shapes),
+        "evaluate": evaluate,
+        "options": wanted,
+    }
+    if comparing:
+        _compared(file, calibrate, given, plot, form)
+        return
+    with progress("quantise", None) as show:
+        made = quantized_model(file, list(calibrate), show=show, **given)
+    assert destination is not None
+    made.save(destination)
+    if form is Format.JSON:
+        print_json(quantized_facts(made))
+    else:
+        print_as(form, product_facts(made), lambda: print_quantized(made, destination))
+    if not made.met:
+        warn("the drop is not met although every product that could be raised is float32")
+
+
+def _compared(
+    file: str, calibrate: tuple[str, ...], given: Any, plot: str | None, form: Format
+) -> None:
+    picture = check_destination(Path(plot), "--plot") if plot else None
+    with progress("compare", len(COMPARED) + 2) as show:
+        floats, rows = compare(file, list(calibrate), show=show, **given)
+    if picture is not None:
+        from motet.quantization_pictures import draw_comparison
+
+        draw_comparison(picture, floats, rows, Path(file).stem)
+    print_as(form, comparison_facts(floats, rows), lambda: print_comparison(floats, rows))

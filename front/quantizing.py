@@ -1,0 +1,274 @@
+"""Quantising ONNX models: what ``motet.quantize`` and ``motet quantize`` do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from motet.evaluation import Metric, metric_of, runner_of
+from motet.runtime.errors import SpecError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from motet.compiler.calibration.data import CalibrationData
+    from motet.compiler.quantizing.choices import Choice
+    from motet.compiler.quantizing.quantizer import ProductFigures, Quantizer
+    from motet.targets.quantized.notation import Setting
+    from motet.targets.quantized.types import Granularity
+
+Method = Literal["max", "percentile", "mse"]
+Shapes = Mapping[str, Sequence[int | str]]
+Show = Callable[[str], None]
+NO_SHAPES: Shapes = {}
+
+COMPARED: tuple[tuple[str, str, int], ...] = (
+    ("8/8", "tensor", 16),
+    ("8/8", "channel", 16),
+    ("4/8", "tensor", 16),
+    ("4/8", "channel", 16),
+    *(("4/8/6/10", "vector", v) for v in (16, 32, 64)),
+    ("4/4", "tensor", 16),
+    ("4/4", "channel", 16),
+    *(("4/4/4/4", "vector", v) for v in (16, 32, 64)),
+)
+"""Settings of the comparison: bits, what shares a scale, and elements of a vector."""
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to quantise.
+
+    setting: W/A/ws/as as in 4/8/6/10, or W/A. granularity: of W/A: a scale per weight "channel"
+    or "tensor". vector: V. method: how clipping limits of computed values are found;
+    percentile: for that method. exclude: nodes, or patterns with * and ?, that stay floats.
+    max_drop: how much less the metric may be than the float model's; None: any. paper: scales
+    rounded as in the VS-Quant paper.
+    """
+
+    setting: str = "8/8"
+    granularity: Granularity = "channel"
+    vector: int = 16
+    method: Method = "max"
+    percentile: float = 99.99
+    exclude: tuple[str, ...] = ()
+    max_drop: float | None = None
+    paper: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A setting's outcome: signal to noise of the outputs, the metric, bytes of the file."""
+
+    setting: str
+    sqnr_db: float
+    metric: float | None
+    size_bytes: int
+
+
+@dataclass
+class Quantized:
+    """A quantised model and how good it is.
+
+    model: ONNX, opset 21 or newer. products: in the order of the graph, with their figures.
+    raised: nodes that got 8 bits, or floats, because the drop was too large; refused: nodes
+    that stayed floats, and why. float_metric: of the original; float_bytes: of its file.
+    """
+
+    model: onnx.ModelProto
+    outcome: Evaluated
+    products: list[ProductFigures]
+    refused: dict[str, str]
+    raised: dict[str, str] = field(default_factory=dict)
+    float_metric: float | None = None
+    float_bytes: int = 0
+    beside: bool = False
+    met: bool = True
+
+    @property
+    def worst_first(self) -> list[ProductFigures]:
+        """The products whose operands lose most, first."""
+        return sorted(self.products, key=lambda one: one.sqnr_db)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model; whole or not at all."""
+        from motet.compiler.onnx_files import write_whole
+
+        write_whole(self.model, Path(fspath(path)), self.beside)
+
+
+def quantize(
+    model: str | PathLike[str],
+    calibrate: Any,
+    *,
+    shapes: Shapes = NO_SHAPES,
+    evaluate: str | PathLike[str] | Metric | None = None,
+    options: QuantizeOptions | None = None,
+    show: Show = lambda _line: None,
+) -> Quantized:
+    """Quantise the products of an ONNX model after training.
+
+    Parameters
+    ----------
+    model: path of the ONNX file.
+    calibrate: samples of its inputs: a path (.npz, a folder of .npy), a mapping of arrays, an
+        iterable of dicts, or a reader with onnxruntime's ``get_next``.
+    shapes: of inputs whose sizes are open.
+    evaluate: a Python file with ``metric(run)``, such a function, or "accuracy" where the
+        calibration data has labels.
+
+    Raises
+    ------
+    ModelError, SpecError, InputError, CompileError
+        For what cannot be read, fits nothing, or has no integers; each names what and where.
+    """
+    options = options or QuantizeOptions()
+    work = _Work(Path(fspath(model)), calibrate, shapes, evaluate, options, show)
+    return work.quantized()
+
+
+def compare(
+    model: str | PathLike[str],
+    calibrate: Any,
+    *,
+    shapes: Shapes = NO_SHAPES,
+    evaluate: str | PathLike[str] | Metric | None = None,
+    options: QuantizeOptions | None = None,
+    settings: Sequence[tuple[str, str, int]] = COMPARED,
+    show: Show = lambda _line: None,
+) -> tuple[Evaluated, list[Evaluated]]:
+    """The float model and each of ``settings``, evaluated; arguments as in ``quantize``."""
+    options = options or QuantizeOptions()
+    work = _Work(Path(fspath(model)), calibrate, shapes, evaluate, options, show)
+    return work.floats(), [work.evaluated(*one) for one in settings]
+
+
+class _Work:
+    """One model with its data and metric, and the steps of quantising it."""
+
+    def __init__(
+        self,
+        path: Path,
+        source: Any,
+        shapes: Shapes,
+        evaluate: str | PathLike[str] | Metric | None,
+        options: QuantizeOptions,
+        show: Show,
+    ) -> None:
+        self.options, self.show = options, show
+        if options.max_drop is not None and evaluate is None:
+            raise SpecError("--max-drop bounds the drop of a metric: give --evaluate")
+        self.data = _data(path, source, shapes)
+        self.metric = None if evaluate is None else _metric(evaluate, self.data)
+        show("observing")
+        self.quantizer = _quantizer(path, self.data, shapes, options, show)
+
+    def floats(self) -> Evaluated:
+        """The original model."""
+        model = self.quantizer.original
+        return Evaluated("float32", math.inf, self._measured(model), _bytes(model))
+
+    def evaluated(self, text: str, granularity: str, vector: int) -> Evaluated:
+        """The outcome of one setting."""
+        chosen = _setting(text, granularity, vector)
+        return self._outcome(str(chosen), self._model(self._choices(chosen, {})))
+
+    def quantized(self) -> Quantized:
+        """The model under the options' setting; products raised until the drop is met."""
+        options, quantizer = self.options, self.quantizer
+        wanted = _setting(options.setting, options.granularity, options.vector)
+        before = self.floats()
+        raised: dict[str, Setting | None] = {}
+        choices = self._choices(wanted, raised)
+        self.show("figures of tensors")
+        figures = quantizer.figures(choices, paper=options.paper)
+        outcome = self._outcome(str(wanted), self._model(choices))
+        while not self._is_met(before, outcome) and self._raise(wanted, raised, figures):
+            choices = self._choices(wanted, raised)
+            outcome = self._outcome(str(wanted), self._model(choices))
+        return Quantized(
+            self._model(choices),
+            outcome,
+            quantizer.figures(choices, paper=options.paper) if raised else figures,
+            quantizer.refused,
+            {name: "float32" if to is None else str(to) for name, to in raised.items()},
+            before.metric,
+            before.size_bytes,
+            quantizer.has_external_data,
+            self._is_met(before, outcome),
+        )
+
+    def _raise(
+        self,
+        wanted: Setting,
+        raised: dict[str, Setting | None],
+        figures: Sequence[ProductFigures],
+    ) -> bool:
+        """Gives the worst eighth of the products that can rise the next setting up."""
+        from motet.compiler.quantizing.quantizer import raised as next_up
+
+        order = sorted(figures, key=lambda one: one.sqnr_db)
+        able = [one.product.name for one in order if raised.get(one.product.name, wanted)]
+        first = [name for name in able if name not in raised] or able
+        for name in first[: max(1, len(figures) // 8)]:
+            raised[name] = next_up(raised.get(name) or wanted)
+        return bool(first)
+
+    def _is_met(self, before: Evaluated, now: Evaluated) -> bool:
+        if self.options.max_drop is None or before.metric is None or now.metric is None:
+            return True
+        return before.metric - now.metric <= self.options.max_drop
+
+    def _choices(self, wanted: Setting, raised: Mapping[str, Setting | None]) -> list[Choice]:
+        options = self.options
+        return self.quantizer.choices(wanted, raised, options.method, options.percentile)
+
+    def _model(self, choices: Sequence[Choice]) -> onnx.ModelProto:
+        return self.quantizer.quantized(choices, paper=self.options.paper)
+
+    def _outcome(self, name: str, model: onnx.ModelProto) -> Evaluated:
+        self.show(f"{name}: compiling and running")
+        sqnr = self.quantizer.output_sqnr_db(model)
+        return Evaluated(name, sqnr, self._measured(model), _bytes(model))
+
+    def _measured(self, model: onnx.ModelProto) -> float | None:
+        if self.metric is None:
+            return None
+        from motet.compiler.calibration.values import ValueObserver
+
+        names = [info.name for info in model.graph.output]
+        observer = ValueObserver(model, names, self.quantizer.shapes)
+        return self.metric(runner_of([info.name for info in self.data.inputs], observer.run))
+
+
+def _data(path: Path, source: Any, shapes: Shapes) -> CalibrationData:
+    from motet.compiler.calibration.data import calibration_data
+    from motet.compiler.calibration.values import model_inputs
+
+    return calibration_data(source, model_inputs(path, shapes), path.stem)
+
+
+def _metric(wanted: Any, data: CalibrationData) -> Metric:
+    return metric_of(wanted, data)
+
+
+def _quantizer(
+    path: Path, data: CalibrationData, shapes: Shapes, options: QuantizeOptions, show: Show
+) -> Quantizer:
+    from motet.compiler.quantizing.quantizer import Quantizer
+
+    return Quantizer(path, data, shapes, options.exclude)
+
+
+def _setting(text: str, granularity: str, vector: int) -> Setting:
+    from motet.targets.quantized.notation import setting
+
+    return setting(text, vector, granularity)  # type: ignore[arg-type]
+
+
+def _bytes(model: onnx.ModelProto) -> int:
+    return int(model.ByteSize())
