@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motet.runtime.errors import ModelError
+from motet.runtime.errors import CompileError, ModelError
 
 if TYPE_CHECKING:
     import onnx
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from motet.compiler.depth_merging import Candidate
     from motet.compiler.recovery import Recovered
     from motet.passes.decisions import Decided, Merge
+
+
+TOLD = 6
+"""Reasons that the message of a merge that found nothing lists."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +62,49 @@ class Merged:
         names = ", ".join(nodes[-1] for nodes in candidate.activations)
         return f"its activations stay ({names})"
 
-    def save(self, output: str | os.PathLike[str]) -> list[Path]:
-        """Write the model, and its decisions beside it (``.json``, ``.npz``); the paths.
+    def save(
+        self,
+        output: str | os.PathLike[str],
+        decisions: str | os.PathLike[str] | None = None,
+    ) -> list[Path]:
+        """Write the model, and its decisions (``.json``, ``.npz``; beside it where None).
 
-        Each file appears whole or not at all, the model last. Raises ``ModelError``.
+        Each file appears whole or not at all, the model last. Returns their paths. Raises
+        ``CompileError`` where nothing merged, ``ModelError`` where a file cannot be written.
         """
         from motet.compiler.onnx_files import read_whole, write_whole
+
+        if not self.decided.decisions.merges:
+            raise CompileError(self.nothing)
+        output = Path(output)
+        written = self.save_decisions(decisions or output.with_suffix(".json"))
+        data = write_whole(self.model, output, beside=read_whole(self.path)[1])
+        return [output, *([data] if data is not None else []), *written]
+
+    def save_decisions(self, decisions: str | os.PathLike[str]) -> list[Path]:
+        """Write the decisions, and their weights beside them; the paths."""
         from motet.passes.decisions import weights_path, write_decisions
 
-        output = Path(output)
-        decisions = output.with_suffix(".json")
+        decisions = Path(decisions)
         written = [decisions, weights_path(decisions)] if self.decided.weights else [decisions]
         try:
-            with tempfile.TemporaryDirectory(prefix=".motet-", dir=output.parent) as folder:
+            with tempfile.TemporaryDirectory(prefix=".motet-", dir=decisions.parent) as folder:
                 write_decisions(self.decided, Path(folder) / decisions.name)
                 for path in written:
                     (Path(folder) / path.name).replace(path)
         except OSError as error:
             raise ModelError(f"cannot write {decisions}: {error.strerror or error}") from error
-        data = write_whole(self.model, output, beside=read_whole(self.path)[1])
-        return [output, *([data] if data is not None else []), *written]
+        return written
+
+    @property
+    def nothing(self) -> str:
+        """Why no convolutions merged, by candidate."""
+        reasons = [f"{c.name}: {self.why(c)}" for c in self.candidates]
+        kept = [k for k in self.decided.decisions.kept if not k.removable]
+        reasons += [f"{' + '.join(k.nodes)}: {k.reason}" for k in kept]
+        told = "; ".join(reasons[:TOLD]) or "it has no convolutions in a row"
+        more = f"; and {len(reasons) - TOLD} more (without an output all are listed)"
+        return f"{self.path.name}: nothing to merge: {told}{more if len(reasons) > TOLD else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain data; keys name their units."""

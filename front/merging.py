@@ -22,10 +22,7 @@ from motet import api
 from motet.evaluation import Metric
 from motet.merge_flow import MergeFlow, MergeRequest, Recover, Show
 from motet.merge_result import Merged
-from motet.runtime.errors import CompileError, SpecError
-
-TOLD = 6
-"""Reasons that the message of a merge that found nothing lists."""
+from motet.runtime.errors import SpecError
 
 
 def _silent(_line: str) -> None:
@@ -94,8 +91,6 @@ def merge(
     flow = MergeFlow(path, spec, request, calibrate, evaluate, progress)
     merged = flow.pinned(Path(decisions)) if decisions is not None else flow.run()
     if output is not None:
-        if not merged.decided.decisions.merges:
-            raise CompileError(_nothing(path.name, merged))
         merged.save(output)
     return merged
 
@@ -116,13 +111,3 @@ def _check(
         raise SpecError("merge: a largest drop needs a metric (evaluate)")
     if decisions is not None and (request.asks_removal or request.max_drop is not None):
         raise SpecError("merge: decisions are applied as they are: they say what is removed")
-
-
-def _nothing(label: str, merged: Merged) -> str:
-    """Why no convolutions merged, by candidate."""
-    reasons = [f"{c.name}: {merged.why(c)}" for c in merged.candidates]
-    reasons += [f"{' + '.join(k.nodes)}: {k.reason}" for k in merged.decided.decisions.kept
-                if not k.removable][: max(TOLD - len(reasons), 0)]  # fmt: skip
-    told = "; ".join(reasons[:TOLD]) or "it has no convolutions in a row"
-    more = f"; and {len(reasons) - TOLD} more (without an output all are listed)"
-    return f"{label}: nothing to merge: {told}{more if len(reasons) > TOLD else ''}"

@@ -22,7 +22,8 @@ from motet.compiler.frontend.ports import given_inputs
 from motet.compiler.frontend.reading import read_model
 from motet.compiler.frontend.weightless import without_weights
 from motet.compiler.onnx_files import read_whole, write_whole
-from motet.compiler.spec import BundleSpec, HostOptions, ModelSpec
+from motet.compiler.spec import BundleSpec, HostOptions, ModelSpec, PassesSpec
+from motet.passes.options import MergeDepthOptions
 from motet.runtime.device import Array
 from motet.runtime.errors import ModelError
 from motet.runtime.program import TensorInfo
@@ -167,6 +168,7 @@ def _untyped(name: str) -> onnx.ValueInfoProto:
 
 def _compiled(path: Path, threads: int | None, progress: Progress) -> Session:
     model = ModelSpec(name=NAME, path=str(path))
-    spec = BundleSpec(models=(model,), host=HostOptions(threads=threads))
+    passes = PassesSpec(merge_depth=MergeDepthOptions(enabled=False))
+    spec = BundleSpec(models=(model,), host=HostOptions(threads=threads), passes=passes)
     bundle = compile_bundle(spec, CompileOptions(progress=progress))
     return Session(bundle, None, threads)
