@@ -17,6 +17,7 @@ from motet.targets.sharing.engine import Setting, simulate
 from motet.targets.sharing.intervals import Interval, interval
 from motet.targets.sharing.metrics import ModelScores, Scores, scores
 from motet.targets.sharing.outcome import ModelOutcome, Outcome
+from motet.targets.sharing.side_by_side import SideBySide
 from motet.together import Together, TogetherModel
 
 MAX_STAGES = 10_000_000
@@ -25,7 +26,9 @@ MAX_STAGES = 10_000_000
 
 @dataclass(frozen=True)
 class Question:
-    """What is simulated; arrivals: ``periodic``, ``poisson`` or a trace's path."""
+    """What is simulated; arrivals: ``periodic``, ``poisson`` or a trace's path. share_pods: models
+    run side by side on shares of the array's pods, whose times the loads have.
+    """
 
     seconds: Fraction
     policy: str
@@ -35,6 +38,12 @@ class Question:
     jitter_ms: Fraction = Fraction(0)
     keep_late: bool = False
     all_metrics: bool = False
+    share_pods: bool = False
+
+    @property
+    def policy_text(self) -> str:
+        """The policy, and whether pods are shared."""
+        return f"{self.policy}, pods shared" if self.share_pods else self.policy
 
 
 @dataclass(frozen=True)
@@ -126,10 +135,12 @@ def bundle_seconds(
         together.clock_hz,
         arrivals,
         not question.keep_late,
+        together.pods,
     )
+    kind = SideBySide if question.share_pods else None
     found = []
     for seed in range(question.seed, question.seed + question.seeds):
-        outcome = simulate(together.loads, setting, seed, show)
+        outcome = simulate(together.loads, setting, seed, show, kind)
         found.append(figures(together, question, seed, outcome))
     return found
 
@@ -179,21 +190,23 @@ def figures(together: Together, question: Question, seed: int, outcome: Outcome)
         machine=together.machine,
         number_format=together.number_format,
         clock_hz=float(together.clock_hz),
-        policy=question.policy,
+        policy=question.policy_text,
         arrivals=question.arrivals,
         seed=seed,
         seconds_simulated=float(question.seconds),
         array_busy=busy,
         host_busy=outcome.busy("host"),
         utilisation=macs / (outcome.ticks * together.elements) if has_array else None,
-        energy_joules=_energy(together, outcome, busy),
+        energy_joules=_energy(together, outcome, 0.0 if question.share_pods else busy),
         models=tuple(_model(together, m, o, outcome, s) for m, o, s in triples),
         scores=judged,
     )
 
 
 def _energy(together: Together, outcome: Outcome, busy: float) -> float | None:
-    """The stages' energy holds what the array takes at rest while it works; this adds the rest."""
+    """The stages' energy holds what the array takes at rest while it works (``busy``), that of
+    shares does not; this adds the rest.
+    """
     if together.rest_watts is None:
         return None
     idle = (1 - busy) * outcome.ticks / outcome.ticks_per_second

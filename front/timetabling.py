@@ -13,6 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from motet.bundle_seconds import BundleSeconds, Question, figures
+from motet.runtime.errors import SpecError
 from motet.simulating import SimulatedModel
 from motet.simulation_input import Work
 from motet.targets.sharing.loads import Load, Share, Stage
@@ -36,6 +37,29 @@ def with_shares(
         replace(load, stages=_stages(load, work, model, show))
         for load, model in zip(together.loads, models, strict=True)
     )
+
+
+def sharing(
+    together: Together, work: Work, models: Sequence[SimulatedModel], show: Show = lambda line: None
+) -> Together:
+    """``together`` with the loads of ``with_shares``.
+
+    Raises ``SpecError`` where there is nothing to share out.
+    """
+    if work.is_compiled:
+        raise SpecError(
+            "--share-pods: a bundle's programs are for the whole array; give the specification or "
+            "the model that it was made of"
+        )
+    if work.description.pod_count == 1 or len(work.description.pods) > 1:
+        raise SpecError(
+            f"--share-pods: array {work.description.name!r} has "
+            f"{'one pod' if work.description.pod_count == 1 else 'pods of several kinds'}: give "
+            "one of several equal pods"
+        )
+    loads = with_shares(together, work, models, show)
+    pairs = zip(together.models, loads, strict=True)
+    return replace(together, models=tuple(replace(model, load=load) for model, load in pairs))
 
 
 def _stages(load: Load, work: Work, model: SimulatedModel, show: Show) -> tuple[Stage, ...]:

@@ -40,7 +40,8 @@ class Together:
     """Models that share a machine.
 
     machine: an array's name, or ``host``. clock_hz: ticks of the loads' stages. elements: of the
-    array, 0 without one. rest_watts: the array's at rest; None where no energy is known.
+    array, 0 without one. rest_watts: the array's at rest; None where no energy is known. pods: of
+    the array.
     """
 
     machine: str
@@ -49,6 +50,7 @@ class Together:
     elements: int
     rest_watts: float | None
     models: tuple[TogetherModel, ...]
+    pods: int = 1
 
     @property
     def loads(self) -> tuple[Load, ...]:
@@ -120,8 +122,9 @@ def on_array(
         )
     watts = watts_at_rest(description) if description.energy is not None else None
     return Together(
-        description.name, work.number_format, clock, description.elements, watts, tuple(made)
-    )
+        description.name, work.number_format, clock, description.elements, watts, tuple(made),
+        description.pod_count,
+    )  # fmt: skip
 
 
 def on_host(bundle: Bundle, host: str | None, model: str | None, threads: int | None) -> Together:

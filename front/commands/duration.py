@@ -75,6 +75,8 @@ class Duration:
 
         if self.host == "none":
             raise SpecError("--host none: these models run on the host: nothing would take time")
+        if self.question.share_pods:
+            raise SpecError("--share-pods: these models run on the host, which has no pods")
         bundle = open_or_compile(file, request)
         with progress("measure"):
             together = on_host(bundle, self.host, model, self.threads)
@@ -91,9 +93,13 @@ class Duration:
         """Simulate models whose regions have been timed, and print."""
         from motet.together import on_array
 
-        self._simulate(
-            on_array(work, models, lambda: open_or_compile(file, request), self.host), form
-        )
+        together = on_array(work, models, lambda: open_or_compile(file, request), self.host)
+        if self.question.share_pods:
+            from motet.timetabling import sharing
+
+            with progress("time shares of the pods") as show:
+                together = sharing(together, work, models, show)
+        self._simulate(together, form)
 
     def _simulate(self, together: Together, form: Format) -> None:
         from motet.bundle_seconds import bundle_seconds, over_seeds, plain
@@ -143,6 +149,10 @@ _OPTIONS = (
         "--policy", type=click.Choice(list(POLICIES)),
         help=f"Who goes next, chosen anew after every stage.  [default: {DEFAULT_POLICY}]",
     ),
+    click.option(
+        "--share-pods", is_flag=True,
+        help="Run models side by side on shares of the array's pods that move with the load.",
+    ),
     click.option("--seed", type=click.IntRange(0), help="Seed of chance.  [default: 0]"),
     click.option(
         "--seeds", type=click.IntRange(1, 10_000),
@@ -188,6 +198,7 @@ def duration_options(command: Command) -> Command:
         jitter: float | None,
         keep_late: bool,
         all_metrics: bool,
+        share_pods: bool,
         host: str | None,
         threads: int | None,
         **others: Any,
@@ -195,6 +206,7 @@ def duration_options(command: Command) -> Command:
         given = {
             "policy": policy, "seed": seed, "seeds": seeds, "arrivals": arrivals,
             "jitter": jitter, "keep-late": keep_late or None, "all-metrics": all_metrics or None,
+            "share-pods": share_pods or None,
             "host": host, "threads": threads,
         }  # fmt: skip
         stray = next((name for name, value in given.items() if value is not None), None)
@@ -215,6 +227,7 @@ def duration_options(command: Command) -> Command:
             jitter_ms=Fraction(str(jitter or 0)),
             keep_late=keep_late,
             all_metrics=all_metrics,
+            share_pods=share_pods,
         )
         asked = Duration(question, host, threads)
         return command(*arguments, duration=asked, **others)
