@@ -112,8 +112,13 @@ def _replacement(options: PassesSpec) -> Step:
     return Step(
         "replace_depthwise",
         replace_depthwise(wanted, given, outcome),
-        lambda: outcome.summary,
+        lambda: _told(outcome),
     )
+
+
+def _told(outcome: Outcome) -> str:
+    outcome.check()
+    return outcome.summary
 
 
 def _joined() -> transform.Pass:

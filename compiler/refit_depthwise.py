@@ -34,7 +34,7 @@ from motet.passes.decisions import Decided
 from motet.passes.fold_batch_norm import fold_batch_norm
 from motet.passes.merging.convolution import Conv
 from motet.passes.options import ReplaceDepthwiseOptions
-from motet.passes.separable.deciding import Nodes, chosen_sites, decide
+from motet.passes.separable.deciding import Nodes, check_which, chosen_sites, decide
 from motet.passes.separable.layers import Layer
 from motet.passes.separable.line_filters import Moments, PatchMoments
 from motet.passes.separable.sites import Site, sites_of
@@ -67,6 +67,7 @@ def decided_for(
     module = load_model(path, model, shapes).module
     module = transform.Sequential([canonicalize, fold_batch_norm, decompose])(module)
     sites = sites_of(module[model])
+    check_which(sites, options)
     if data is None:
         return decide(sites, options, model)
     chosen = chosen_sites(sites, options)

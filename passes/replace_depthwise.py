@@ -33,10 +33,10 @@ from motet.passes.decisions import Decided, Decision, Decisions
 from motet.passes.names import OP
 from motet.passes.options import ReplaceDepthwiseOptions
 from motet.passes.separable.applying import Edit, replaced
-from motet.passes.separable.deciding import decide
+from motet.passes.separable.deciding import check_which, decide
 from motet.passes.separable.sites import Site, sites_of
 from motet.runtime.device import Array
-from motet.runtime.errors import SpecError
+from motet.runtime.errors import MotetError, SpecError
 
 
 @dataclass
@@ -45,6 +45,12 @@ class Outcome:
 
     decisions: list[Decision] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
+    error: MotetError | None = None
+
+    def check(self) -> None:
+        """Raise what was wrong with options or decisions: TVM would give it another class."""
+        if self.error is not None:
+            raise self.error
 
     @property
     def decided(self) -> Decided:
@@ -67,34 +73,49 @@ def replace_depthwise(
     given: Decided | None = None,
     outcome: Outcome | None = None,
 ) -> transform.Pass:
-    """The pass. given: decisions to apply instead of making them."""
+    """The pass. given: decisions to apply instead of making them.
+
+    What is wrong with options or decisions is in ``outcome`` (``Outcome.check``).
+    """
     told = outcome if outcome is not None else Outcome()
 
     @transform.module_pass(opt_level=0, name="replace_depthwise")
     def apply(mod: IRModule, _context: transform.PassContext) -> IRModule:
-        result = mod.clone()
-        entries = {
-            str(variable.name_hint): (variable, function)
-            for variable, function in mod.functions_items()
-            if isinstance(function, relax.Function) and OP not in (function.attrs or {})
-        }
-        decided = None if given is None else _by_model(given, list(entries))
-        for name, (variable, function) in entries.items():
-            own = None if decided is None else decided[name]
-            result[variable] = _entry(function, name, options, own, told)
-        return dead_code(result)
+        try:
+            return dead_code(_applied(mod, options, given, told))
+        except MotetError as error:
+            told.error = error
+            return mod
 
     return apply
 
 
+def _applied(
+    mod: IRModule, options: ReplaceDepthwiseOptions, given: Decided | None, told: Outcome
+) -> IRModule:
+    result = mod.clone()
+    entries = {
+        str(variable.name_hint): (variable, function)
+        for variable, function in mod.functions_items()
+        if isinstance(function, relax.Function) and OP not in (function.attrs or {})
+    }
+    sites = {name: sites_of(function) for name, (_, function) in entries.items()}
+    check_which([site for own in sites.values() for site in own], options)
+    decided = None if given is None else _by_model(given, list(entries))
+    for name, (variable, function) in entries.items():
+        own = None if decided is None else decided[name]
+        result[variable] = _entry(function, sites[name], name, options, own, told)
+    return result
+
+
 def _entry(
     function: relax.Function,
+    sites: list[Site],
     model: str,
     options: ReplaceDepthwiseOptions,
     given: Decided | None,
     told: Outcome,
 ) -> relax.Function:
-    sites = sites_of(function)
     decided = decide(sites, options, model) if given is None else given
     told.decisions += decided.decisions.decisions
     told.weights |= dict(decided.weights)

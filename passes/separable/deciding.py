@@ -84,8 +84,6 @@ def decide(
 
     moments: of the patches that a site's taps meet, measured; what is not given is assumed.
     refit: fits the layers behind each replacement before the next one is decided.
-
-    Raises ``SpecError`` where ``which`` names what is no depthwise convolution of the model.
     """
     variant = _variant(options)
     chosen = _chosen(sites, options, variant)
@@ -137,7 +135,8 @@ def _chosen(
 ) -> frozenset[int]:
     """Indices of the sites that the options ask for."""
     if options.which:
-        return frozenset(_index(sites, one) for one in options.which)
+        named = (site for site in sites if any(_is(site, one) for one in options.which))
+        return frozenset(site.index for site in named)
     able = [site for site in sites if not _reason(site, variant)]
     if options.variant.endswith("50"):
         costliest = sorted(able, key=lambda site: (-open_macs(site.found), site.index))
@@ -145,14 +144,18 @@ def _chosen(
     return frozenset(site.index for site in able)
 
 
-def _index(sites: Sequence[Site], which: int | str) -> int:
-    for site in sites:
-        if site.index == which or which in site.nodes:
-            return site.index
-    raise SpecError(
-        f"passes.replace_depthwise.which: the models have no depthwise convolution {which!r};"
-        f" there are {len(sites)}, numbered from 0, and `motet inspect` lists them"
-    )
+def check_which(sites: Sequence[Site], options: ReplaceDepthwiseOptions) -> None:
+    """Raise ``SpecError`` where ``which`` names none of ``sites``, those of all models."""
+    for which in options.which:
+        if not any(_is(site, which) for site in sites):
+            raise SpecError(
+                f"passes.replace_depthwise.which: the models have no depthwise convolution"
+                f" {which!r}; `motet fuse-depthwise MODEL.onnx` lists them, numbered from 0"
+            )
+
+
+def _is(site: Site, which: int | str) -> bool:
+    return site.index == which or which in site.nodes
 
 
 def open_macs(layer: Layer) -> int:
