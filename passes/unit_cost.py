@@ -16,7 +16,6 @@ from motet.passes.units import Unit
 from motet.targets.cost import Cost
 from motet.targets.host import unit_time
 from motet.targets.host.machine import Machine
-from motet.targets.systolic import estimate as array_estimate
 from motet.targets.systolic.architecture import ArrayDescription
 
 
@@ -73,6 +72,9 @@ def array_seconds(
     unit: Unit, work: UnitWork, target: ArrayTarget, pods: int | None = None
 ) -> float:
     """Seconds on the first ``pods`` of the array, default all, with what the host does of it."""
+    # The array's mappings need numba, which a compiler for the host does without.
+    from motet.targets.systolic import estimate as array_estimate
+
     on_array = [
         array_estimate.estimate(one, target.description, target.number_format, pods).seconds
         for one in work.workloads
