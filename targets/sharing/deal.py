@@ -88,9 +88,9 @@ def _candidates(
             if first is None:
                 continue
             begun = [Dealt(number, first, share)]
-            yield begun
             others = [other for other in waiting if other != number]
             yield begun + _rest(frames, others, pods, [*taken, (first, first + share.pods)])
+            yield begun
     if taken:
         yield []
 

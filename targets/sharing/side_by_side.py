@@ -69,20 +69,24 @@ class SideBySide(Simulation):
         if resource == "host":
             super()._serve(now, resource)
             return
-        waiting = self.servers["array"].waiting
-        if now >= self.end or not len(waiting):
-            return
-        frames = sorted(waiting, key=self.setting.policy.key)
-        busy = [one for one in self.running.values() if one.pods[1] > one.pods[0]]
-        if sum(one.share.pods for one in busy) >= self.setting.pods:
-            return
+        while now < self.end and self._deal(now):
+            pass
+
+    def _deal(self, now: int) -> bool:
+        """Give free pods to waiting frames; False: none begins."""
+        frames = sorted(self.servers["array"].waiting, key=self.setting.policy.key)
+        busy = list(self.running.values())
+        if not frames or sum(one.share.pods for one in busy) >= self.setting.pods:
+            return False
         known = [*frames, *(one.frame for one in busy)]
         expected = self._expected(now, known)
-        begun = [
+        going = [
             (one.pods, Move(len(frames) + at, one.share, one.end)) for at, one in enumerate(busy)
         ]
-        for dealt in deal(expected, range(len(frames)), self.setting.pods, now, begun):
+        begun = deal(expected, range(len(frames)), self.setting.pods, now, going)
+        for dealt in begun:
             self._begin(now, frames[dealt.frame], dealt)
+        return bool(begun)
 
     def _expected(self, now: int, known: list[Frame]) -> list[Expected]:
         """Frames on and before the array, those that wait for them, and the next of every model."""
