@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ from tvm import IRModule
 
 from motet.compiler.frontend.load import ImportedModel, load_model, merge
 from motet.compiler.frontend.registry import operators_from
-from motet.compiler.kernels import ArrayPrograms, HostKernels
+from motet.compiler.kernels import ArrayPrograms, HostKernels, Rehearsed
 from motet.compiler.lower import CodeMakers, lower
-from motet.compiler.pipeline import Hooks, Step, run, steps_for
+from motet.compiler.parallel_merging import Outcome as MergingOutcome
+from motet.compiler.parallel_merging import cycles_of, parallel_merging
+from motet.compiler.pinned_stages import pinned_stages
+from motet.compiler.pipeline import Hooks, Step, lowering_steps, run, steps_for
 from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.compiler.spec_checks import run_order, validate
 from motet.compiler.weights import WeightPool
 from motet.compiler.wires import check_wires
 from motet.passes.host_stages import Outcome, host_stages
+from motet.passes.scheduling.pins import Pins
 from motet.passes.unit_cost import ArrayTarget, HostTarget, Target
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import BundleError, UnsupportedOperatorError
@@ -68,13 +73,16 @@ class CompileOptions:
 class Transformed:
     """Models after the passes: units and regions, and no code yet.
 
-    array: what the target is; None for the host. records: what each pass did.
+    array: what the target is; None for the host. records: what each pass did. rehearsed: programs
+    of the array that passes made to decide. pins: stages by model that the specification pins.
     """
 
     module: IRModule
     models: tuple[ImportedModel, ...]
     records: tuple[PassRecord, ...]
     array: ArrayDescription | None
+    rehearsed: Rehearsed = field(default_factory=dict)
+    pins: Mapping[str, Pins] = field(default_factory=dict)
 
 
 def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
@@ -87,6 +95,9 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
     check_wires(spec, models)
     options.progress("passes")
     machine = machine_for(spec.host.cpu)
+    target, rehearsed = _target(spec, machine, array), Rehearsed()
+    mod = merge(models)
+    pins = pinned_stages(spec, mod)
     steps = steps_for(
         spec.passes,
         array,
@@ -94,12 +105,31 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
         machine.vector_bytes // 4,
         spec.host.reassociate,
         spec.host.compute,
-        _stages(spec, machine),
+        _stages(spec, machine, pins),
         any_bytes=machine.multiplies_bytes,
-        target=_target(spec, machine, array),
+        target=target,
+        merging=_merging(spec, target, rehearsed),
     )
-    mod, records = run(merge(models), steps, options.hooks)
-    return Transformed(mod, tuple(models), tuple(records), array)
+    mod, records = run(mod, steps, options.hooks)
+    return Transformed(mod, tuple(models), tuple(records), array, rehearsed, pins)
+
+
+def _merging(spec: BundleSpec, target: Target, rehearsed: Rehearsed) -> Step | None:
+    """What makes convolutions of one value one, where the specification asks for it.
+
+    ``rehearsed`` takes the array's programs that it makes to decide.
+    """
+    options = spec.passes.schedule
+    if options.file or not (options.enabled and options.merge and options.algorithm == "ios"):
+        return None
+    outcome = MergingOutcome()
+    cycles = None
+    if isinstance(target, ArrayTarget):
+        array = target.description
+        steps = lowering_steps(spec.passes, array, spec.array.format)
+        cycles = partial(cycles_of, steps, array, spec.array.format, options, rehearsed)
+    apply = parallel_merging(target, options, outcome, cycles)
+    return Step("merge_parallel", apply, lambda: outcome.summary)
 
 
 def _target(spec: BundleSpec, machine: Machine, array: ArrayDescription | None) -> Target:
@@ -108,13 +138,13 @@ def _target(spec: BundleSpec, machine: Machine, array: ArrayDescription | None) 
     return host if array is None else ArrayTarget(array, spec.array.format, host)
 
 
-def _stages(spec: BundleSpec, machine: Machine) -> Step | None:
+def _stages(spec: BundleSpec, machine: Machine, pins: Mapping[str, Pins]) -> Step | None:
     """What puts kernels of the host side by side, where the specification asks for it."""
     threads = spec.host.threads or machine.cores
-    if not spec.passes.schedule.enabled or threads == 1:
+    if not (spec.passes.schedule.enabled or pins) or threads == 1:
         return None
     outcome = Outcome()
-    apply = host_stages(machine, threads, spec.passes.schedule, outcome)
+    apply = host_stages(machine, threads, spec.passes.schedule, outcome, pins)
     return Step("host_stages", apply, lambda: outcome.summary)
 
 
@@ -170,7 +200,7 @@ def code_of(
             others=others,
         ),
         WeightPool(),
-        _array_programs(spec, done.array, options.progress),
+        _array_programs(spec, done, options.progress),
     )
     programs = {
         model.name: lower(done.module, model.name, model.inputs, model.outputs, code)
@@ -203,15 +233,17 @@ def _library(objects: KernelObjects) -> bytes:
 
 
 def _array_programs(
-    spec: BundleSpec, array: ArrayDescription | None, progress: Progress
+    spec: BundleSpec, done: Transformed, progress: Progress
 ) -> ArrayPrograms | None:
-    if array is None:
+    if done.array is None:
         return None
     return ArrayPrograms(
-        array,
+        done.array,
         spec.array.format,
         spec.passes.schedule,
         lambda kind: progress(f"array program {kind}"),
+        rehearsed=done.rehearsed,
+        pins=done.pins,
     )
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tvm import IRModule, relax
+from tvm.ir import GlobalVar
 from tvm_ffi import structural_equal, structural_hash
 
+from motet.passes.graph import bindings_of
 from motet.passes.names import KIND, ONNX_NODES, OP, UNIT_MARKS, WEIGHTS
 from motet.passes.options import ScheduleOptions
+from motet.passes.scheduling.pins import PinnedWorkload, Pins
 from motet.runtime.errors import EnvironmentLackError, UnsupportedOperatorError
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
@@ -108,13 +111,27 @@ class HostKernels:
         return HostKernel(symbol, lowered)
 
 
+@dataclass(frozen=True)
+class ArrayCode:
+    """data: an encoded program. told: how it was scheduled. cycles: asked for, simulated."""
+
+    data: bytes
+    told: str
+    cycles: Callable[[], int]
+
+
+Rehearsed = dict[Workload, ArrayCode]
+"""Programs by their workloads, the names of steps left out."""
+
+
 @dataclass
 class ArrayPrograms:
     """Compiles regions for the array; equal workloads share one program.
 
     Workloads are equal where they differ in the names of their steps alone. schedule: how
     operators that do not depend on each other share the pods. staged: of programs for which there
-    were several ways, which was the fastest.
+    were several ways, which was the fastest. rehearsed: programs that passes made already.
+    pins: stages by model, taken as they are.
     """
 
     description: ArrayDescription
@@ -123,19 +140,39 @@ class ArrayPrograms:
     on_region: Callable[[str], None] = lambda kind: None
     programs: dict[str, bytes] = field(default_factory=dict)
     staged: dict[str, str] = field(default_factory=dict)
-    _known: dict[Workload, str] = field(default_factory=dict)
+    rehearsed: Rehearsed = field(default_factory=dict)
+    pins: Mapping[str, Pins] = field(default_factory=dict)
+    _known: dict[tuple[Workload, PinnedWorkload | None], str] = field(default_factory=dict)
 
     def program_for(self, mod: IRModule, region: relax.Function) -> tuple[str, RegionBinding]:
         """The program's name, and how the region's parameters and results belong to it."""
         binding = region_binding(mod, region)
-        key = _without_names(binding.workload)
+        pinned = self._pinned(mod, region, binding.workload)
+        key = without_names(binding.workload), pinned
         if key not in self._known:
-            self._known[key] = self._compiled(binding.workload, str(region.attrs[KIND]))
+            kind = str(region.attrs[KIND])
+            self._known[key] = self._compiled(binding.workload, kind, pinned)
         return self._known[key], binding
 
-    def _compiled(self, workload: Workload, kind: str) -> str:
+    def _pinned(
+        self, mod: IRModule, region: relax.Function, workload: Workload
+    ) -> PinnedWorkload | None:
+        """Where the steps of a region are wanted, if its model's stages are pinned."""
+        pins = self.pins.get(str(region.attrs[OP]).partition("/")[0])
+        if pins is None:
+            return None
+        called = [b.value.op for b in bindings_of(region) if isinstance(b.value, relax.Call)]
+        units = [region, *(mod[op] for op in called if isinstance(op, GlobalVar))]
+        nodes = {step_name(unit): unit.attrs[ONNX_NODES] for unit in units}
+        places = (pins.place_of(map(str, nodes[step.name])) for step in workload.steps)
+        return PinnedWorkload(tuple(places), pins.stages)
+
+    def _compiled(self, workload: Workload, kind: str, pinned: PinnedWorkload | None) -> str:
         self.on_region(kind)
-        data, told = _array_code(workload, self.description, self.number_format, self.schedule)
+        known = None if pinned else self.rehearsed.get(without_names(workload))
+        asked = workload, self.description, self.number_format, self.schedule, pinned
+        made = known or array_code(*asked)
+        data, told = made.data, made.told
         name = f"{_short(kind)}_{hashlib.sha256(data).hexdigest()[:16]}"
         self.programs[name] = data
         if told:
@@ -143,24 +180,35 @@ class ArrayPrograms:
         return name
 
 
-def _array_code(
-    workload: Workload, description: ArrayDescription, number_format: str, options: ScheduleOptions
-) -> tuple[bytes, str]:
-    """The encoded program, and how it was scheduled.
-
-    What makes it needs numba, which the host does without.
-    """
+def array_code(
+    workload: Workload,
+    description: ArrayDescription,
+    number_format: str,
+    options: ScheduleOptions,
+    pinned: PinnedWorkload | None = None,
+) -> ArrayCode:
+    """The program of a workload; what makes it needs numba, which the host does without."""
     try:
+        from motet.passes.scheduling.array_pinned import schedule_pinned
         from motet.passes.scheduling.array_stages import schedule_workload
         from motet.targets.systolic.instructions.encoding import encode
+        from motet.targets.systolic.simulation.timing import simulate
     except ImportError as error:
         if error.name != "numba":
             raise
         raise EnvironmentLackError(
             "compiling for an array needs the package 'numba': pip install 'motet[simulate]'"
         ) from error
-    made = schedule_workload(workload, description, number_format, options=options)
-    return encode(made.compiled.program), made.summary
+    if pinned is None:
+        made = schedule_workload(workload, description, number_format, options=options)
+    else:
+        made = schedule_pinned(workload, description, number_format, pinned)
+    program, times = made.compiled.program, made.cycles.values()
+    return ArrayCode(
+        encode(program),
+        made.summary,
+        lambda: min(times) if times else simulate(program, description).cycles,
+    )
 
 
 def region_binding(mod: IRModule, region: relax.Function) -> RegionBinding:
@@ -174,7 +222,8 @@ def step_name(unit: relax.Function) -> str:
     return "+".join(str(name) for name in unit.attrs[ONNX_NODES])
 
 
-def _without_names(workload: Workload) -> Workload:
+def without_names(workload: Workload) -> Workload:
+    """``workload`` with steps of no name: equal for those whose programs are."""
     return replace(workload, steps=tuple(replace(step, name="") for step in workload.steps))
 
 

@@ -60,6 +60,7 @@ def steps_for(
     *,
     any_bytes: bool = False,
     target: Target | None = None,
+    merging: Step | None = None,
 ) -> list[Step]:
     """The pipeline: what runs for ``options``, in order.
 
@@ -67,6 +68,7 @@ def steps_for(
     whether the host may compute by other formulas, of a stated error; compute: the format
     of what it multiplies. stages: puts kernels of the host side by side. any_bytes:
     whether the host multiplies any bytes exactly (VNNI). target: on which merges are priced.
+    merging: makes convolutions of one value one.
     """
     steps = [Step("canonicalize", canonicalize if array is not None else _joined())]
     if options.merge_depth.enabled:
@@ -76,6 +78,28 @@ def steps_for(
     steps.append(Step("decompose", decompose))
     if options.replace_depthwise.enabled:
         steps.append(_replacement(options))
+    if merging is not None:
+        steps.append(merging)
+    steps += lowering_steps(
+        options, array, number_format, lanes, reassociate, compute, any_bytes=any_bytes
+    )
+    if stages is not None:
+        steps.append(stages)
+    return steps
+
+
+def lowering_steps(
+    options: PassesSpec,
+    array: ArrayDescription | None,
+    number_format: str = "fp32",
+    lanes: int = 8,
+    reassociate: bool = True,
+    compute: str = "fp32",
+    *,
+    any_bytes: bool = False,
+) -> list[Step]:
+    """The steps of ``steps_for`` from placement to units and regions."""
+    steps = list[Step]()
     if array is not None and options.place.enabled:
         steps.append(_placement(options, array, number_format))
     if reassociate:
@@ -90,8 +114,6 @@ def steps_for(
     steps.append(Step("fuse", _fusion(options)))
     if array is not None and options.place.enabled:
         steps.append(Step("regions", regions(options.regions)))
-    if stages is not None:
-        steps.append(stages)
     return steps
 
 
@@ -177,7 +199,8 @@ def _placed(placement: Placement) -> str:
 
 PASS_NAMES = (
     "canonicalize", "merge_depth", "fold_batch_norm", "decompose", "replace_depthwise",
-    "place", "widen_halves", "round_operands", "layout", "fuse", "regions", "host_stages",
+    "merge_parallel", "place", "widen_halves", "round_operands", "layout", "fuse", "regions",
+    "host_stages",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from math import fsum, inf
 
 import msgspec
 
+from motet.passes.merged_units import merge_keys, merged_unit
 from motet.passes.scheduling.pod_shares import (
     Shares,
     counts_of,
@@ -51,8 +52,9 @@ class _OnArray:
 class ArrayStageCost:
     """Seconds of stages on an array (``scheduling.stage_costs.StageCost``)."""
 
-    def __init__(self, units: Units, target: ArrayTarget) -> None:
+    def __init__(self, units: Units, target: ArrayTarget, merge: bool = False) -> None:
         self._units = units.by_name
+        self._mergeable = merge_keys(units) if merge else {}
         self._target = target
         self._known: dict[str, _OnArray] = {}
         self._by_name: dict[str, _OnArray] = {}
@@ -68,16 +70,25 @@ class ArrayStageCost:
         return max(bound, max(self._group(run, pods) for run, pods in self._placed(groups)))
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
-        """None: units are not merged."""
-        del operators
-        return None
+        """The merged convolution on all pods, and no less than DRAM needs for what it moves."""
+        unit, target = merged_unit([self._units[name] for name in operators]), self._target
+        found = self._known.get(unit.signature)
+        if found is None:
+            work = work_of_unit(unit, target.description, target.number_format)
+            found = _OnArray(unit, work, work.dram_bytes(target.number_format))
+            self._known[unit.signature] = found
+        everything = range(self._pods)
+        alone = self._curve(found)[-1] if self._is_uniform else self._seconds(found, everything)
+        return max(alone, found.bytes / target.description.dram.bytes_per_second)
 
     def floor(self, operator: str) -> float:
         """Its bytes from DRAM or its least share of all pods' time: what binds the network more.
 
-        No stage takes less than the sum over its operators of either, nor of what it is made of,
-        as long as nothing is merged: merged operators read once what they all read.
+        No stage takes less than the sum over its operators of either, nor of what it is made of.
+        Of operators that may be merged nothing is known: merged, they read once what all read.
         """
+        if operator in self._mergeable:
+            return 0.0
         return (self._in_dram if self._is_bound_by_dram else self._in_pods)(operator)
 
     @cached_property

@@ -18,11 +18,12 @@ those of the convolutions, in another order at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from tvm import IRModule, relax, transform
+from tvm.ir import Op
 
 from motet.passes.dead_code import dead_code
 from motet.passes.graph import bindings_of, constant_array, map_functions
@@ -170,19 +171,39 @@ class _Merger(Rewriter):
         return with_names(relax.op.strided_slice(whole, [1], [run.begin], [run.end]), names)
 
     def merged(self, group: Family) -> relax.Var:
-        """Rule 1; the last of convolution, bias and activation."""
-        made = self.emit(_convolution(group, self.read(group[0].data)))
-        if any(one.bias is not None for one in group):
-            values = np.concatenate([_bias(one) for one in group], axis=1)
-            called = [one.convolution if one.bias is None else one.bias for one in group]
-            sum_ = relax.op.add(made, relax.const(values, values.dtype.name))
-            made = self.emit(with_names(sum_, merged_names(called)))
-        activations = [one.activation for one in group if one.activation is not None]
-        if activations:
-            first = activations[0]
-            call = relax.Call(first.op, [made, *first.args[1:]], first.attrs)
-            made = self.emit(with_names(call, merged_names(activations)))
+        """Rule 1."""
+        data, made = self.read(group[0].data), None
+        for call in merged_calls(group, data):
+            made = self.emit(call if made is None else with_first(call, made))
+        assert made is not None
         return made
+
+
+def merged_calls(group: Sequence[Sibling], data: relax.Expr) -> Iterator[relax.Call]:
+    """Convolution of ``data``, bias and activation of all of ``group``, as far as there are any.
+
+    Each is to read the one before it: its first operand is ``data``, but for the convolution's.
+    """
+    yield _convolution(group, data)
+    if any(one.bias is not None for one in group):
+        values = np.concatenate([_bias(one) for one in group], axis=1)
+        called = [one.convolution if one.bias is None else one.bias for one in group]
+        yield with_names(
+            relax.Call(_ADD, [data, relax.const(values, values.dtype.name)]), merged_names(called)
+        )
+    activations = [one.activation for one in group if one.activation is not None]
+    if activations:
+        first = activations[0]
+        call = relax.Call(first.op, [data, *first.args[1:]], first.attrs)
+        yield with_names(call, merged_names(activations))
+
+
+_ADD = Op.get("relax.add")
+
+
+def with_first(call: relax.Call, operand: relax.Expr) -> relax.Call:
+    """``call`` of another first operand, without a type."""
+    return relax.Call(call.op, [operand, *call.args[1:]], call.attrs, call.ty_args, call.span)
 
 
 def _convolution(group: Sequence[Sibling], data: relax.Expr) -> relax.Call:

@@ -178,5 +178,19 @@ class ScheduleOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             " in every stage all that is ready; sequential: one operator after another."
         ),
     ] = "ios"
+    merge: Annotated[
+        bool,
+        Meta(
+            description="For ios: whether convolutions that read the same value may become one,"
+            " where estimates say that this is faster and, on an array, the simulated program is."
+        ),
+    ] = True
     r: Annotated[int, Meta(ge=1, description="Most operators in a group of a stage, for ios.")] = 3
     s: Annotated[int, Meta(ge=1, description="Most groups in a stage, for ios.")] = 8
+    file: Annotated[
+        str,
+        Meta(
+            description="JSON that 'motet schedule --json' wrote, relative to the specification's"
+            " directory: its stages are taken as they are, and nothing is searched."
+        ),
+    ] = ""

@@ -195,6 +195,17 @@ def refusal(value: relax.Expr) -> str | None:
     return None if isinstance(data, relax.Var) and data.ty.shape is not None else "its data is open"
 
 
+def sibling_of(bindings: Sequence[relax.Binding]) -> Sibling | None:
+    """The sibling that ``bindings`` are and nothing else: convolution, bias, activation."""
+    first = bindings[0]
+    if refusal(first.value) is not None:
+        return None
+    readers = {b.value.args[0]: [b] for b in bindings[1:] if isinstance(b.value, relax.Call)}
+    made = _with_followers(first, readers, dict.fromkeys(readers, 1), 0)
+    is_all = len(made.calls) == len(bindings) and made.result.same_as(bindings[-1].var)
+    return made if is_all else None
+
+
 def why_not(one: Sibling, other: Sibling) -> str | None:
     """None where two convolutions can be one, else what tells them apart."""
     if not one.data.same_as(other.data):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from math import fsum
 
 from motet.passes.array_stage_cost import ArrayStageCost
+from motet.passes.merged_units import merge_keys, merged_unit
 from motet.passes.scheduling.pod_shares import dealt
 from motet.passes.scheduling.stage_costs import Groups, OperatorKey
 from motet.passes.unit_cost import HostTarget, Target, host_seconds
@@ -22,10 +23,11 @@ from motet.targets.host import unit_time
 class HostStageCost:
     """Seconds of stages on the host (``scheduling.stage_costs.FlooredStageCost``)."""
 
-    def __init__(self, units: Units, target: HostTarget) -> None:
+    def __init__(self, units: Units, target: HostTarget, merge: bool = False) -> None:
         self._units = units.by_name
         self._target = target
         self._known: dict[tuple[str, int], float] = {}
+        self._mergeable = merge_keys(units) if merge else {}
 
     def concurrent(self, groups: Groups) -> float:
         """One group takes all threads; of several each takes one, dealt longest first."""
@@ -36,13 +38,18 @@ class HostStageCost:
         return max(fsum(alone[n] for n in turn) for turn in turns) + unit_time.FORK_SECONDS
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
-        """None: units are not merged."""
-        del operators
-        return None
+        """The merged convolution on all threads."""
+        one = merged_unit([self._units[name] for name in operators])
+        return self._unit(one, self._target.threads)
 
     def floor(self, operator: str) -> float:
-        """On all threads, or its share of theirs where each runs another group."""
+        """On all threads, or its share of theirs where each runs another group.
+
+        Of one that may be merged nothing is known: what several read is then read once.
+        """
         unit, threads = self._units[operator], self._target.threads
+        if operator in self._mergeable:
+            return 0.0
         return min(self._unit(unit, 1) / threads, self._unit(unit, threads))
 
     def shares(self, groups: Groups) -> tuple[int, ...]:
@@ -62,13 +69,14 @@ class HostStageCost:
 StageCosts = HostStageCost | ArrayStageCost
 
 
-def stage_costs(units: Units, target: Target) -> StageCosts:
-    """What stages of ``units`` cost on ``target``."""
+def stage_costs(units: Units, target: Target, *, merge: bool = False) -> StageCosts:
+    """What stages of ``units`` cost on ``target``; merge: whether some may be merged."""
     if isinstance(target, HostTarget):
-        return HostStageCost(units, target)
-    return ArrayStageCost(units, target)
+        return HostStageCost(units, target, merge)
+    return ArrayStageCost(units, target, merge)
 
 
-def keys_of(units: Units) -> Mapping[str, OperatorKey]:
-    """What the costs of units depend on."""
-    return {unit.name: OperatorKey(unit.signature) for unit in units.units}
+def keys_of(units: Units, *, merge: bool = False) -> Mapping[str, OperatorKey]:
+    """What the costs of units depend on; merge: and which may be merged."""
+    keys = merge_keys(units) if merge else {}
+    return {unit.name: OperatorKey(unit.signature, keys.get(unit.name)) for unit in units.units}

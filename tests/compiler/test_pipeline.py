@@ -228,7 +228,8 @@ def test_steps_that_options_leave_out() -> None:
     ]
     nothing = Step("host_stages", transform.Sequential([]))
     asked = PassesSpec(replace_depthwise=ReplaceDepthwiseOptions(enabled=True))
-    everything = steps_for(asked, ARRAY, compute="bf16", stages=nothing)
+    merging = Step("merge_parallel", transform.Sequential([]))
+    everything = steps_for(asked, ARRAY, compute="bf16", stages=nothing, merging=merging)
     assert [step.name for step in everything] == list(PASS_NAMES)
     after, _ = run(layered(1), steps_for(options, ARRAY), Hooks())
     assert all(str(unit.attrs["motet.target"]) == "host" for unit in units(after))
