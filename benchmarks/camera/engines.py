@@ -92,6 +92,8 @@ def openvino_engine(asked: dict[str, Any], inputs: list[Any]) -> Engine:
     settings = {
         "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": hint,
+        # Pinned, the threads of all models would share the first CPUs.
+        "ENABLE_CPU_PINNING": False,
     }  # fmt: skip
     compiled = []
     for model, arrays in zip(asked["models"], inputs, strict=True):

@@ -84,7 +84,7 @@ class Submitted:
     def __init__(self, session: Any, names: list[str], inputs: list[Any], settings: str) -> None:
         self.settings = settings
         self._session, self._names, self._inputs = session, names, inputs
-        self._futures: list[Any] = []
+        self._pending: dict[int, Any] = {}  # what has ended is let go, with its outputs
 
     def start(self, frame: Frame, ended: Ended) -> None:
         """Submit it."""
@@ -94,15 +94,20 @@ class Submitted:
             deadline=frame.due - time.monotonic(),
             copy=False,  # nobody writes to them, and the peers read them in place too
         )
-        future.add_done_callback(lambda done: done.cancelled() or ended(frame))
-        self._futures.append(future)
+        self._pending[id(future)] = future
+        future.add_done_callback(lambda done: self._over(done, frame, ended))
+
+    def _over(self, future: Any, frame: Frame, ended: Ended) -> None:
+        del self._pending[id(future)]
+        if not future.cancelled():
+            future.result()
+            ended(frame)
 
     def settle(self, drop: bool) -> None:
         """As ``Engine``."""
-        for future in self._futures:
-            if not (drop and future.cancel()) and not future.cancelled():
+        for future in list(self._pending.values()):
+            if not (drop and future.cancel()):
                 future.exception()
-        self._futures.clear()
 
 
 class AsyncQueues:
