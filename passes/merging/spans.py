@@ -122,16 +122,22 @@ class Span:
         return tuple(None if size is None else int(size) for size in sizes)
 
     def pieces(self, affines: Affines | None = None) -> list[list[Conv]]:
-        """Convolutions in a row, a list for each layer with the linear steps that go with it."""
+        """Convolutions in a row, a list for each layer with the linear steps that go with it.
+
+        Those from the first padding on go with the layer behind.
+        """
         layers: list[list[Conv]] = [[c for step in self.head for c in step.convs]]
         for layer, steps in zip(self.layers, (*self.between, self.tail), strict=True):
             layers[-1].append(layer.conv)
+            pads = False
             for step in steps:
-                if step.pads:
+                if step.pads and not pads:
+                    pads = True
                     layers.append([])
                 stands = _stands_in(step, layer, affines or {}) if step.activation else step.convs
                 layers[-1] += stands
-            layers.append([])
+            if not pads:
+                layers.append([])
         return [layer for layer in layers if layer]
 
     def merge(self, affines: Affines | None = None, *, values: bool = True) -> Merged | Refusal:
@@ -142,7 +148,7 @@ class Span:
         strip = (0,) * 2 * convs[0].rank
         if isinstance(made, Refusal) and made.border and static_shape(self.source) is not None:
             known = [int(size or 0) for size in self.spatial]
-            if any(_is_wide(conv) for conv in convs):
+            if any(map(_is_wide, self._layers(affines))):
                 return made
             strip = strips(convs, known)
             made = chain(convs, self.spatial, ignore_border=True, values=values)
@@ -204,10 +210,10 @@ class Span:
         return any(n <= a + b for n, a, b in zip(counts, strip[:rank], strip[rank:], strict=True))
 
 
-def _is_wide(conv: Conv) -> bool:
-    """Whether some tap position of every channel lies in the padding alone."""
-    ends = zip(conv.begin, conv.end, conv.extent, strict=True)
-    return any(conv.kernel[axis] > 1 and max(b, e) >= n for axis, (b, e, n) in enumerate(ends))
+def _is_wide(layer: Conv) -> bool:
+    """Whether some result reads padding alone."""
+    ends = zip(layer.begin, layer.end, layer.extent, strict=True)
+    return any(max(begin, end) >= extent for begin, end, extent in ends)
 
 
 def _stands_in(step: Step, layer: Layer, affines: Affines) -> tuple[Conv, ...]:
