@@ -150,6 +150,7 @@ class Dispatcher:
     def _take(self, run: Submitted) -> None:
         """``run`` is on a worker from now on."""
         self._working.append(run)
+        run.boundary.seen = self._changes.number
         tally = self._tallies[run.model]
         tally.working += 1
         if (first := self._ready.first()) is not None:
@@ -173,7 +174,6 @@ class Dispatcher:
         """Do ``run`` until it ends or gives its worker away."""
         steps, boundary = run.steps, run.boundary
         assert steps is not None
-        boundary.seen = self._changes.number - 1
         while True:
             if self._changes.number != boundary.seen:
                 boundary.seen = self._changes.number
