@@ -122,11 +122,13 @@ def _check_files(spec: BundleSpec, keys: Keys, base: Path | None) -> None:
     for index, path in enumerate(spec.operators):
         _check_file(path, keys.child("operators").item(index), base)
     _check_target(spec.target, keys.child("target"), base)
-    for name in ("merge_depth", "replace_depthwise"):
-        decisions = getattr(spec.passes, name).decisions
-        if decisions:
-            place = keys.child("passes").child(name).child("decisions")
-            _check_file(decisions, place, base)
+    for name, key in (
+        ("merge_depth", "decisions"),
+        ("replace_depthwise", "decisions"),
+        ("schedule", "file"),
+    ):
+        if file := getattr(getattr(spec.passes, name), key):
+            _check_file(file, keys.child("passes").child(name).child(key), base)
 
 
 def _check_target(target: str, keys: Keys, base: Path | None) -> None:

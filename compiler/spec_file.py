@@ -119,8 +119,9 @@ def _resolved(table: dict[str, Any], base: Path) -> dict[str, Any]:
         table["target"] = str(base / target)
     passes = table.get("passes")
     for options in passes.values() if isinstance(passes, dict) else ():
-        if isinstance(options, dict) and isinstance(file := options.get("decisions"), str) and file:
-            options["decisions"] = str(base / file)
+        for key in ("decisions", "file") if isinstance(options, dict) else ():
+            if isinstance(file := options.get(key), str) and file:
+                options[key] = str(base / file)
     return table
 
 

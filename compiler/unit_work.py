@@ -9,19 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tvm import IRModule, transform
+from tvm import IRModule
 
 from motet.compiler.compile import CompileOptions, imported
 from motet.compiler.frontend.load import merge
+from motet.compiler.neutral_passes import neutral_passes
 from motet.compiler.open_sizes import assumed_shapes, telling, with_shapes
-from motet.compiler.spec import BundleSpec, PassesSpec
-from motet.passes.canonicalize import canonicalize, decompose, tidy, tidy_decompose
-from motet.passes.dead_code import dead_code
-from motet.passes.fold_batch_norm import fold_batch_norm
-from motet.passes.join_attention import join_attention
-from motet.passes.join_gelu import join_gelu
-from motet.passes.join_quantized import join_quantized
-from motet.passes.join_silu import join_silu
+from motet.compiler.spec import BundleSpec
 from motet.passes.units import Units, units_of
 
 
@@ -61,19 +55,3 @@ def unit_work(
 
 def _units(mod: IRModule, model: str) -> Units:
     return units_of(mod[model], model)
-
-
-def neutral_passes(options: PassesSpec, on_host: bool, as_written: bool) -> transform.Pass:
-    """What the pipeline does before it places operators, lays out tensors and fuses.
-
-    What is written out in several calls becomes one: activations, and for the host quantised
-    products and attention.
-    """
-    first, last = (tidy, tidy_decompose) if as_written else (canonicalize, decompose)
-    steps = [join_quantized, first] if on_host else [first]
-    if options.fold_batch_norm.enabled:
-        steps.append(fold_batch_norm)
-    steps += [last, join_silu, join_gelu]
-    if on_host:
-        steps.append(join_attention)
-    return transform.Sequential([*steps, dead_code])

@@ -10,6 +10,7 @@ each on a thread. Large kernels use all threads by themselves, and gain nothing.
    threads, to which the groups are dealt longest first, and a fork.
 3. The stages are kept where the whole block gains ``LEAST_GAIN`` by the costs; else the block
    stays as it is. So the host is not slower for it.
+   Stages that a user pins (``scheduling.pins``) are kept whatever they cost.
 4. Kept, the calls are reordered, and units that run side by side are marked with their stage and
    group (``motet.stage``). Lowering makes forks of them. Exact: the same kernels run.
 """
@@ -18,77 +19,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from tvm import IRModule, relax, tirx, transform
+from tvm import IRModule, relax, transform
 from tvm.ir import GlobalVar
 
-from motet.passes.contiguous import run_offsets
-from motet.passes.graph import bindings_of, block_like, bytes_of, variables_in
-from motet.passes.macs import macs_of
-from motet.passes.names import HOST, OP, STAGE, TARGET
+from motet.passes.graph import block_like, variables_in
+from motet.passes.host_stage_costs import HostCosts, host_costs, runs_alone
+from motet.passes.names import ONNX_NODES, OP, STAGE
 from motet.passes.options import ScheduleOptions
 from motet.passes.scheduling.endings import Pruning
 from motet.passes.scheduling.graph import OperatorGraph
 from motet.passes.scheduling.inter_operator import greedy, schedule, sequential
+from motet.passes.scheduling.pins import Pins
+from motet.passes.scheduling.placed_stages import placed_stages
 from motet.passes.scheduling.search import Search
-from motet.passes.scheduling.stage_costs import Groups, OperatorKey
 from motet.passes.typing import with_type
-from motet.runtime.schedule import Schedule
+from motet.runtime.schedule import Schedule, Stage, total_seconds
 from motet.targets.host.machine import Machine
-from motet.targets.host.unit_time import FORK_SECONDS, Work, estimate
 
 LEAST_GAIN = 1.05
 _LEAST_UNITS = 3
-
-
-@dataclass(frozen=True)
-class HostCosts:
-    """A ``StageCost`` of host kernels.
-
-    alone: seconds on one thread by unit; together: with all ``threads``. whole: units that
-    cannot run beside others.
-    """
-
-    alone: Mapping[str, float]
-    together: Mapping[str, float]
-    whole: frozenset[str]
-    threads: int
-
-    def concurrent(self, groups: Groups) -> float:
-        """One group: its kernels in order, each on all threads. Several: as they are dealt."""
-        if len(groups) == 1:
-            return sum(self.together[name] for name in groups[0])
-        if any(name in self.whole for group in groups for name in group):
-            return float("inf")
-        loads = [0.0] * self.threads
-        for seconds in sorted((sum(map(self.alone.__getitem__, g)) for g in groups), reverse=True):
-            loads[loads.index(min(loads))] += seconds
-        return max(loads) + FORK_SECONDS
-
-    def merged(self, operators: tuple[str, ...]) -> float | None:
-        """Kernels are not merged here."""
-        return None
-
-    def keys(self) -> dict[str, OperatorKey]:
-        """What costs depend on."""
-        return {
-            name: OperatorKey((self.alone[name], self.together[name], name in self.whole))
-            for name in self.alone
-        }
 
 
 @dataclass
 class Outcome:
     """What the pass did, over all models: seconds are estimates, of blocks with static shapes."""
 
+    blocks: int = 0
     stages: int = 0
     forks: int = 0
     widest: int = 0
     before: float = 0.0
     after: float = 0.0
 
-    def add(self, found: Schedule | None, before: float) -> None:
-        """A block, and its schedule where that is worth it."""
+    def add(self, found: Schedule | None, costs: HostCosts | None) -> None:
+        """A block, its schedule where that is kept, and its costs where sizes are known."""
+        before = costs.sequential if costs is not None else 0.0
+        self.blocks += 1
         self.before += before
         self.after += before if found is None else found.seconds
         for stage in found.stages if found else ():
@@ -99,10 +67,10 @@ class Outcome:
     @property
     def summary(self) -> str:
         """One line."""
-        if not self.before:
+        if not self.blocks:
             return ""
         if not self.forks:
-            return f"no forks: kernels side by side gain less than {LEAST_GAIN - 1:.0%}"
+            return f"no forks, which would gain less than {LEAST_GAIN - 1:.0%}"
         return (
             f"{self.forks} forks of up to {self.widest} groups in {self.stages} stages; estimated "
             f"{self.after * 1e6:.0f} us, one kernel after another {self.before * 1e6:.0f} us"
@@ -110,9 +78,16 @@ class Outcome:
 
 
 def host_stages(
-    machine: Machine, threads: int, options: ScheduleOptions, outcome: Outcome | None = None
+    machine: Machine,
+    threads: int,
+    options: ScheduleOptions,
+    outcome: Outcome | None = None,
+    pins: Mapping[str, Pins] = MappingProxyType({}),
 ) -> transform.Pass:
-    """The pass for kernels of ``machine`` on ``threads`` threads; ``outcome`` is filled."""
+    """The pass for kernels of ``machine`` on ``threads`` threads; ``outcome`` is filled.
+
+    pins: stages by entry function, taken as they are.
+    """
     done = outcome or Outcome()
 
     @transform.module_pass(opt_level=0, name="host_stages")
@@ -121,9 +96,9 @@ def host_stages(
         for variable in mod.get_global_vars():
             function = mod[variable]
             if isinstance(function, relax.Function) and OP not in (function.attrs or {}):
-                changed[variable] = _Stager(changed, machine, threads, options, done).function(
-                    function
-                )
+                pinned = pins.get(str(variable.name_hint))
+                stager = _Stager(changed, machine, threads, options, done, pinned)
+                changed[variable] = stager.function(function)
         return changed
 
     return apply
@@ -139,9 +114,10 @@ class _Stager:
         threads: int,
         options: ScheduleOptions,
         outcome: Outcome,
+        pins: Pins | None,
     ) -> None:
         self.module, self.machine, self.threads, self.options = module, machine, threads, options
-        self.outcome = outcome
+        self.outcome, self.pins = outcome, pins
         self.stages = 0
 
     def function(self, function: relax.Function) -> relax.Function:
@@ -160,28 +136,33 @@ class _Stager:
             isinstance(b, relax.VarBinding) and not isinstance(b.value, relax.If)
             for b in block.bindings
         )
-        if not plain or len(calls) < _LEAST_UNITS:
+        if not plain or len(calls) < (1 if self.pins else _LEAST_UNITS):
             return block
         names = [str(self.module[binding.value.op].attrs[OP]) for binding in calls]
-        graph = OperatorGraph.from_edges(names, self.edges(block, names))
-        costs = self.costs(dict(zip(names, calls, strict=True)))
-        if costs is None or len(costs.alone) - len(costs.whole) < 2:
+        by_name = dict(zip(names, calls, strict=True))
+        units = {name: self.module[binding.value.op] for name, binding in by_name.items()}
+        edges, costs = self.edges(block, names), host_costs(units, self.machine, self.threads)
+        if all(map(runs_alone, units.values())):
             return block
-        found, before = self.worthwhile(graph, costs), sum(costs.together.values())
-        self.outcome.add(found, before)
+        if self.pins:
+            found: Schedule | None = _pinned(self.pins, units, edges, costs)
+        elif costs is None or len(costs.alone) - len(costs.whole) < 2:
+            return block
+        else:
+            found = self.worthwhile(OperatorGraph.from_edges(names, edges), costs)
+        self.outcome.add(found, costs)
         if found is None:
             return block
-        self.mark(found, dict(zip(names, calls, strict=True)))
+        self.mark(found, by_name)
         order = [name for stage in found.stages for group in stage.groups for name in group]
-        return block_like(block, _reordered(block, dict(zip(names, calls, strict=True)), order))
+        return block_like(block, _reordered(block, by_name, order))
 
     def worthwhile(self, graph: OperatorGraph, costs: HostCosts) -> Schedule | None:
         """Stages that gain ``LEAST_GAIN``; none are looked for where none can."""
-        before = sum(costs.together.values())
-        if _limit(costs) * LEAST_GAIN > before:
+        if costs.limit * LEAST_GAIN > costs.sequential:
             return None
         found = self.scheduled(graph, costs)
-        return found if found.seconds * LEAST_GAIN <= before else None
+        return found if found.seconds * LEAST_GAIN <= costs.sequential else None
 
     def scheduled(self, graph: OperatorGraph, costs: HostCosts) -> Schedule:
         """By the algorithm that was asked for."""
@@ -214,20 +195,6 @@ class _Stager:
             made[binding.var] = read
         return found
 
-    def costs(self, calls: Mapping[str, relax.Binding]) -> HostCosts | None:
-        """None where a shape is not static."""
-        alone, together, whole = dict[str, float](), dict[str, float](), set[str]()
-        for name, binding in calls.items():
-            unit = self.module[binding.value.op]
-            work = _work(unit)
-            if work is None:
-                return None
-            if unit.attrs[TARGET] != HOST or _is_placed(unit):
-                whole.add(name)
-            alone[name] = estimate(work, self.machine, 1).seconds
-            together[name] = estimate(work, self.machine, self.threads).seconds
-        return HostCosts(alone, together, frozenset(whole), self.threads)
-
     def mark(self, found: Schedule, calls: Mapping[str, relax.Binding]) -> None:
         """Write stage and group into the units that run side by side."""
         for stage in found.stages:
@@ -241,32 +208,25 @@ class _Stager:
                     self.module[variable] = marked
 
 
-def _limit(costs: HostCosts) -> float:
-    """No schedule takes less: all work dealt evenly, and every kernel as fast as it can be."""
-    movable = [name for name in costs.alone if name not in costs.whole]
-    fixed = sum(costs.together[name] for name in costs.whole)
-    return fixed + sum(
-        min(costs.alone[name] / costs.threads, costs.together[name]) for name in movable
-    )
-
-
-def _work(unit: relax.Function) -> Work | None:
-    """Multiply-accumulates and bytes of a call; None where a shape is not static."""
-    total = 0
-    for binding in bindings_of(unit):
-        macs = macs_of(binding.value) if isinstance(binding.value, relax.Call) else 0
-        if not isinstance(macs, (int, tirx.IntImm)):
-            return None
-        total += int(macs)
-    sizes = [bytes_of(parameter.ty) for parameter in unit.params] + [bytes_of(unit.ret_ty)]
-    known = [size for size in sizes if size is not None]
-    return Work(total, sum(known)) if len(known) == len(sizes) else None
-
-
-def _is_placed(unit: relax.Function) -> bool:
-    """Whether the unit may be no kernel at all (``contiguous``)."""
-    values = [binding.value for binding in bindings_of(unit)]
-    return len(values) == 1 and run_offsets(values[0]) is not None
+def _pinned(
+    pins: Pins,
+    units: Mapping[str, relax.Function],
+    edges: Sequence[tuple[str, str]],
+    costs: HostCosts | None,
+) -> Schedule:
+    """The stages that were asked for; what may be no kernel runs by itself."""
+    names = list(units)
+    number = {name: at for at, name in enumerate(names)}
+    needs: list[set[int]] = [set() for _ in names]
+    for before, after in edges:
+        needs[number[after]].add(number[before])
+    places = [pins.place_of(map(str, unit.attrs[ONNX_NODES])) for unit in units.values()]
+    alone = {number[name] for name, unit in units.items() if runs_alone(unit)}
+    stages = []
+    for placed in placed_stages(needs, places, alone, may_wait=False):
+        groups = tuple(tuple(names[at] for at in group.steps) for group in placed)
+        stages.append(Stage(groups=groups, seconds=costs.concurrent(groups) if costs else 0.0))
+    return Schedule(seconds=total_seconds(tuple(stages)), stages=tuple(stages), blocks=())
 
 
 def _reordered(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tvm import relax
 from tvm.ir.expr import GenericConst
 
-from motet.passes.graph import bytes_of, variables_in
+from motet.passes.graph import bindings_of, bytes_of, variables_in
 from motet.passes.macs import macs_of
 from motet.runtime.errors import CompileError
 from motet.targets.host.unit_time import Work
@@ -25,23 +25,22 @@ def figures_of(bindings: Sequence[relax.Binding], what: str) -> Work:
     calls = [b.value for b in bindings if isinstance(b.value, relax.Call)]
     weights = [item for call in calls for item in call.args if isinstance(item, GenericConst)]
     results = [binding.var for binding in bindings[-1:]]
-    moved = sum(_bytes(expr.ty, what) for expr in (*read, *weights, *results))
-    return Work(sum(_macs(call, what) for call in calls), moved)
+    found = _work(calls, [expr.ty for expr in (*read, *weights, *results)])
+    if found is None:
+        raise CompileError(f"{what} has open sizes, so it has no cost: give them with --shape")
+    return found
 
 
-def _macs(call: relax.Call, what: str) -> int:
-    macs = getattr(macs_of(call), "value", None)
-    if macs is None:
-        raise _open(what)
-    return int(macs)
+def figures_of_function(function: relax.Function) -> Work | None:
+    """The same of an outlined unit, whose constants are parameters; None where sizes are open."""
+    values = (binding.value for binding in bindings_of(function))
+    calls = [value for value in values if isinstance(value, relax.Call)]
+    return _work(calls, [*(parameter.ty for parameter in function.params), function.ret_ty])
 
 
-def _bytes(ty: relax.Type, what: str) -> int:
-    moved = bytes_of(ty)
-    if moved is None:
-        raise _open(what)
-    return moved
-
-
-def _open(what: str) -> CompileError:
-    return CompileError(f"{what} has open sizes, so it has no cost: give them with --shape")
+def _work(calls: Sequence[relax.Call], moved: Sequence[relax.Type]) -> Work | None:
+    macs = [getattr(macs_of(call), "value", None) for call in calls]
+    sizes = [bytes_of(ty) for ty in moved]
+    if None in macs or None in sizes:
+        return None
+    return Work(sum(int(count) for count in macs), sum(filter(None, sizes)))

@@ -89,13 +89,19 @@ class ArrayStageCost:
         steps = [tuple(n for name in group for n in self.units.steps[name]) for group in groups]
         everything = range(self.description.pod_count)
         runs = sorted(filter(None, steps), key=lambda run: -self._group(run, everything))
-        parts = len(self._cuts) - 1
-        if len(runs) > parts:
-            turns = dealt(runs, parts, lambda run: self._group(run, range(1)))
-            runs = [tuple(n for i in turn for n in runs[i]) for turn in turns]
-        return list(zip(runs, self._shares(runs).pods, strict=True)) if runs else []
+        runs = self.dealt(runs)
+        return list(zip(runs, self.shares(runs).pods, strict=True)) if runs else []
 
-    def _shares(self, runs: Sequence[Steps]) -> Shares:
+    def dealt(self, runs: list[Steps]) -> list[Steps]:
+        """``runs``, or fewer, one after another, where there are more than parts of the pods."""
+        parts = len(self._cuts) - 1
+        if len(runs) <= parts:
+            return runs
+        turns = dealt(runs, parts, lambda run: self._group(run, range(1)))
+        return [tuple(n for i in turn for n in runs[i]) for turn in turns]
+
+    def shares(self, runs: Sequence[Steps]) -> Shares:
+        """Pods of each run, so that they end together; no more runs than ``dealt`` leaves."""
         if len(self.description.pods) > 1:
             return shared_by_place(runs, self._cuts, self._group)
         return shared_by_count([self._times(run) for run in runs], self._counts)

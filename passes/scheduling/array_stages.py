@@ -68,11 +68,13 @@ class Scheduled:
     """The fastest program, and all candidates that were simulated, sequential first.
 
     equal: names of ways that gave no candidate of their own, and of the candidate that they equal.
+    pinned: the candidate that was asked for, whatever others take.
     """
 
     compiled: CompiledWorkload
     candidates: tuple[Candidate, ...] = ()
     equal: Mapping[str, str] = field(default_factory=dict)
+    pinned: str | None = None
 
     @property
     def cycles(self) -> dict[str, int]:
@@ -81,17 +83,20 @@ class Scheduled:
 
     @property
     def best(self) -> str:
-        """The name of the fastest candidate."""
-        if not self.candidates:
-            return "sequential"
-        return min(self.candidates, key=lambda one: one.cycles).name
+        """The name of the fastest candidate, or of the pinned one."""
+        return self._taken.name if self.candidates else "sequential"
+
+    @property
+    def _taken(self) -> Candidate:
+        wanted = [one for one in self.candidates if self.pinned in (None, one.name)]
+        return min(wanted, key=lambda one: one.cycles)
 
     @property
     def summary(self) -> str:
         """The winner, its stages, and what each candidate takes; empty where there was one way."""
         if not self.candidates:
             return ""
-        best = min(self.candidates, key=lambda one: one.cycles)
+        best = self._taken
         stages = best.assignment.stages
         widest = max(map(len, stages))
         times = ", ".join(

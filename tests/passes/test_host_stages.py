@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import motet
-from motet.passes.host_stages import HostCosts
+from motet.passes.host_stage_costs import HostCosts
 from motet.runtime.program import Fork, Kernel
 from motet.targets.host.unit_time import FORK_SECONDS
 
