@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from tvm import IRModule
 
+import motet.passes.error_classes  # noqa: F401 - what the pass raises keeps its class
 from motet.compiler.compile import CompileOptions, imported
 from motet.compiler.frontend.load import merge as joined
 from motet.compiler.spec import BundleSpec
@@ -25,7 +26,7 @@ from motet.passes.merging.cost import SpanCosts
 from motet.passes.options import MergeDepthOptions
 from motet.passes.unit_cost import ArrayTarget, HostTarget, Target
 from motet.runtime.device import Array
-from motet.runtime.errors import SpecError
+from motet.runtime.errors import CompileError, SpecError
 from motet.targets.host.machine import machine_for
 from motet.targets.systolic.architecture_file import load_architecture
 
@@ -102,12 +103,45 @@ class DepthMerger:
             for number, found in sorted(blocks.items())
         ]
 
-    def seconds(self) -> float:
-        """Estimated time of the whole model on the target, as it is."""
-        function = self.module[self.name]
+    def seconds(self, decided: Decided | None = None) -> float:
+        """Estimated time of the whole model on the target, with the merges of ``decided``."""
+        module = self.module
+        if decided is not None:
+            module = merge_depth(self.options, self.target, given=decided)(module)
+        function = module[self.name]
         return SpanCosts(self.target, definitions(function)).of_function(function)
 
+    def within(
+        self,
+        limit: float,
+        options: MergeDepthOptions,
+        affines: Mapping[str, Array],
+        importance: Mapping[str, float],
+    ) -> Decided:
+        """Merges that bring the model to ``limit`` seconds at the least importance.
 
+        The pass prices spans apart, of which the whole may save more than their sum: merges that
+        the whole then does not need are left out again, the most important first.
+
+        Raises ``CompileError`` where no merges reach it.
+        """
+        asked = replace(options, latency_budget_ms=limit * 1e3, remove_activations=None)
+        try:
+            decided = self.decided(asked, affines, importance)
+        except CompileError:
+            most = replace(asked, latency_budget_ms=None, remove_activations=_ALL)
+            decided = self.decided(most, affines, importance)
+            if self.seconds(decided) > limit:
+                raise
+        removing = [merge for merge in decided.decisions.merges if merge.removed]
+        for merge in sorted(removing, key=lambda m: -_importance(m, importance)):
+            fewer = without(decided, [merge.output])
+            if self.seconds(fewer) <= limit:
+                decided = fewer
+        return decided
+
+
+_ALL = 2**31 - 1
 _NOTHING_REMOVED = {
     "remove_blocks": (),
     "remove": (),
@@ -132,6 +166,11 @@ def target_of(spec: BundleSpec) -> Target:
     if spec.target == "host":
         return host
     return ArrayTarget(load_architecture(spec.target), spec.array.format, host)
+
+
+def _importance(merge: Merge, importance: Mapping[str, float]) -> float:
+    """Of all activations that ``merge`` removes; 1 for each that is not known."""
+    return sum(importance.get(removed.nodes[-1], 1.0) for removed in merge.removed)
 
 
 def _candidate(number: int, activations: Activations, tried: Iterable[Decision]) -> Candidate:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tvm import IRModule, relax, transform
 
+import motet.passes.error_classes  # noqa: F401 - what passes raise keeps its class
 from motet.compiler.spec import PassesSpec
 from motet.passes.canonicalize import canonicalize, decompose
 from motet.passes.dead_code import dead_code

@@ -90,7 +90,7 @@ class MergeFlow:
             importance=tuple(found),
             recovered=tuple(fits),
             seconds_before=merger.seconds(),
-            seconds_after=self._seconds(model),
+            seconds_after=merger.seconds(decided),
             metric_before=before,
             metric_after=after,
             notes=tuple(self._notes),
@@ -114,7 +114,7 @@ class MergeFlow:
             model=model,
             decided=decided,
             seconds_before=merger.seconds(),
-            seconds_after=self._seconds(model),
+            seconds_after=merger.seconds(decided),
             metric_before=None if metric is None else self._measured(None, metric),
             metric_after=None if metric is None else self._measured(model, metric),
             notes=tuple(self._notes),
@@ -175,17 +175,16 @@ class MergeFlow:
 
         request, options = self.request, merger.options
         maps = affines if self._recovers else {}
+        costs = {one.nodes[0][-1]: self._value(one) for one in found if len(one.nodes) == 1}
         if request.remove:
             options = replace(options, remove=(*options.remove, *request.remove))
         if request.latency_budget_ms is not None:
-            options = replace(options, latency_budget_ms=request.latency_budget_ms)
-        elif request.remove_activations is not None and not found:
+            return merger.within(request.latency_budget_ms / 1e3, options, maps, costs)
+        if request.remove_activations is not None and not found:
             options = replace(options, remove_activations=request.remove_activations)
         elif request.remove_activations is not None or self._goes_as_far_as_it_can:
             blocks = self._least(candidates, found, request.remove_activations)
             options = replace(options, remove_blocks=(*options.remove_blocks, *blocks))
-        costs = {nodes[-1]: self._value(one) for one in found for nodes in one.nodes
-                 if len(one.nodes) == 1}  # fmt: skip
         return merger.decided(options, maps, costs)
 
     @property
@@ -278,17 +277,6 @@ class MergeFlow:
             bundle = api.compile(path, shapes=self._shapes)
         (session,) = api.load(bundle, threads=self.request.threads).values()
         return metric(runner(session))
-
-    def _seconds(self, model: onnx.ModelProto) -> float:
-        """Estimated time of a merged model on the target."""
-        from msgspec.structs import replace
-
-        from motet.compiler.depth_merging import depth_merger
-
-        with tempfile.TemporaryDirectory(prefix="motet-") as folder:
-            path = self._written(model, folder)
-            one = replace(self.spec.models[0], path=str(path))
-            return depth_merger(replace(self.spec, models=(one,))).seconds()
 
     def _written(self, model: onnx.ModelProto | None, folder: str) -> Path:
         from motet.compiler.onnx_files import write_whole
