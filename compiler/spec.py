@@ -27,6 +27,7 @@ from motet.passes.options import (
     ReplaceDepthwiseOptions,
     ScheduleOptions,
 )
+from motet.runtime.policies import LEAST_PRIORITY, MOST_PRIORITY
 
 NAME_PATTERN = "^[a-z][a-z0-9_]*$"
 
@@ -149,8 +150,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     priority: Annotated[
         int,
         Meta(
-            ge=-1000,
-            le=1000,
+            ge=LEAST_PRIORITY,
+            le=MOST_PRIORITY,
             description="Larger goes first where models share a machine, by the policy priority.",
         ),
     ] = 0

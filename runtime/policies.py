@@ -88,6 +88,9 @@ POLICIES = {
 
 DEFAULT_POLICY = "priority"
 
+LEAST_PRIORITY, MOST_PRIORITY = -1000, 1000
+"""What a priority may be, in a specification and in ``submit``."""
+
 
 def policy_named(name: str) -> Policy:
     """The policy ``name``; raises ``SpecError`` where there is none."""

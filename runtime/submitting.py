@@ -16,11 +16,9 @@ from motet.runtime.errors import InputError
 from motet.runtime.input_copies import InputCopies
 from motet.runtime.manifest import ModelEntry
 from motet.runtime.model import ModelSession
+from motet.runtime.policies import LEAST_PRIORITY, MOST_PRIORITY
 from motet.runtime.queueing import KEYS, Queueing
 from motet.runtime.tally import RunStatistics
-
-LEAST, MOST = -1000, 1000
-"""Priorities, as a specification has them."""
 
 
 class Submitting:
@@ -103,8 +101,10 @@ def _check(deadline: object, priority: object, timeout: object) -> None:
         raise InputError(f"timeout is {timeout!r}: give seconds from now, above 0")
     if priority is None:
         return
-    if not isinstance(priority, Integral) or not LEAST <= int(priority) <= MOST:
-        raise InputError(f"priority is {priority!r}: give an integer from {LEAST} to {MOST}")
+    if not isinstance(priority, Integral) or not (LEAST_PRIORITY <= int(priority) <= MOST_PRIORITY):
+        raise InputError(
+            f"priority is {priority!r}: give an integer from {LEAST_PRIORITY} to {MOST_PRIORITY}"
+        )
 
 
 def _deadline(entry: ModelEntry) -> float | None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from motet.commands.common import Format
-from motet.commands.duration_tables import print_intervals, print_seconds
+from motet.commands.duration_interval_tables import print_intervals
+from motet.commands.duration_tables import print_seconds
 from motet.console import print_csv, print_json, progress, warn
 from motet.opening import CompileRequest, is_source, open_or_compile, target_of
 from motet.runtime.errors import SpecError
@@ -142,8 +143,8 @@ def _flat(model: dict[str, Any]) -> dict[str, Any]:
 _OPTIONS = (
     click.option(
         "--duration", "--seconds", "duration", type=Time(), metavar="T",
-        help="Run the models together for T of simulated time (1s, 500ms), by rate_hz, "
-        "deadline_ms, priority, after and probability; on the host too.",
+        help="Run the models together for T of simulated time, in s (also without a unit), ms, us "
+        "or min, by rate_hz, deadline_ms, priority, after and probability; on the host too.",
     ),
     click.option(
         "--policy", type=click.Choice(list(POLICIES)),

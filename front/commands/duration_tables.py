@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from motet.console import output, quantity, seconds, table
-from motet.targets.sharing.intervals import Interval
 
 if TYPE_CHECKING:
     from motet.bundle_seconds import BundleSeconds, ModelSeconds
@@ -22,11 +20,7 @@ SCORE_COLUMNS = (
     ">score",
 )  # fmt: skip
 
-INTERVAL_COLUMNS = (
-    "model", ">runs done", ">dropped", ">missed", ">mean latency", ">p50", ">p95", ">p99",
-)  # fmt: skip
-
-_EXPLAINED = (
+EXPLAINED = (
     "deadline: deadline_ms, else the period; missed: not done by then, dropped ones included; "
     "dropped: late before it began, or what it follows was; waited: ready while another had the "
     "array"
@@ -36,17 +30,18 @@ _EXPLAINED = (
 def print_seconds(found: BundleSeconds) -> None:
     """A row per model, how busy the machine was, and how times are known."""
     console = output()
-    console.print(table(_title(found), COLUMNS, [_row(model) for model in found.models]))
+    console.print(table(title_of(found), COLUMNS, [_row(model) for model in found.models]))
     console.print(_machine(found))
     if found.scores is not None:
         console.print(_scores_table(found))
         console.print(_together(found))
-    for line in _host_lines(found):
+    for line in host_lines(found):
         console.print(line)
-    console.print(_EXPLAINED)
+    console.print(EXPLAINED)
 
 
-def _title(found: BundleSeconds, seeds: str = "") -> str:
+def title_of(found: BundleSeconds, seeds: str = "") -> str:
+    """What was simulated, in a line."""
     where = f"{found.machine} in {found.number_format}" if found.number_format else found.machine
     chance = seeds or f"seed {found.seed}"
     return (
@@ -55,14 +50,17 @@ def _title(found: BundleSeconds, seeds: str = "") -> str:
     )
 
 
+def asked_of(rate_hz: float | None, probability: float) -> str:
+    """How often frames are asked for."""
+    asked = "back to back" if rate_hz is None else f"{rate_hz:g} Hz"
+    return asked if probability == 1 else f"{asked} x {probability:g}"
+
+
 def _row(model: ModelSeconds) -> list[str]:
-    released = "back to back" if model.rate_hz is None else f"{model.rate_hz:g} Hz"
-    if model.probability < 1:
-        released += f" x {model.probability:g}"
     return [
         model.model,
         str(model.priority),
-        released,
+        asked_of(model.rate_hz, model.probability),
         f"{model.finished:,}",
         f"{model.dropped:,}",
         f"{model.deadline_misses:,}" if model.deadline_seconds is not None else "",
@@ -93,7 +91,8 @@ def _machine(found: BundleSeconds) -> str:
     return "; ".join(parts)
 
 
-def _host_lines(found: BundleSeconds) -> list[str]:
+def host_lines(found: BundleSeconds) -> list[str]:
+    """How the host's times are known."""
     lines = []
     untimed = sum(m.host_operators for m in found.models if not m.host_times)
     if untimed:
@@ -132,48 +131,9 @@ def _together(found: BundleSeconds) -> str:
     return text
 
 
-def print_intervals(
-    found: Sequence[BundleSeconds], whole: Mapping[str, Any], models: Sequence[Mapping[str, Any]]
-) -> None:
-    """Means over seeds, each with half its 95 % confidence interval."""
-    seeds = f"seeds {found[0].seed} to {found[-1].seed}, means and 95 % confidence intervals"
-    rows = [
-        [
-            str(model["model"]),
-            *(_spread(model[key], _count) for key in ("finished", "dropped", "deadline_misses")),
-            *(
-                _spread(model[f"{key}_latency_seconds"], seconds)
-                for key in ("mean", "p50", "p95", "p99")
-            ),
-        ]
-        for model in models
-    ]
-    console = output()
-    console.print(table(_title(found[0], seeds), INTERVAL_COLUMNS, rows))
-    names = ("array_busy", "host_busy", "utilisation", "energy_joules", "stp", "antt", "fairness",
-             "xrbench")  # fmt: skip
-    figures = [(name, whole.get(name)) for name in names]
-    parts = [f"{name} {_spread(value, _number)}" for name, value in figures if value is not None]
-    console.print("; ".join(parts))
-    for line in _host_lines(found[0]):
-        console.print(line)
-    console.print(_EXPLAINED)
-
-
-def _spread(value: Any, show: Callable[[float], str]) -> str:
-    if not isinstance(value, Interval):
-        return ""
-    half = "" if value.half is None else f" ± {show(value.half)}"
-    return f"{show(value.mean)}{half}"
-
-
-def _count(value: float) -> str:
-    return f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}"
+def _time(value: float | None) -> str:
+    return "" if value is None else seconds(value)
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
-
-
-def _time(value: float | None) -> str:
-    return "" if value is None else seconds(value)

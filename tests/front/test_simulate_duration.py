@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,12 @@ def test_seeds_give_intervals(run_motet: Motet, models: Path) -> None:
     text = run_motet("simulate", "spec.toml", *options, "--seeds", "5").out
     assert_plain(text)
     assert "seeds 0 to 4, means and 95 % confidence intervals\n" in text
+    assert "the array worked " in text
+    assert re.search(r"worked [0-9.]+ % ± [0-9.]+ % of the time, utilisation ", text)
+    text = run_motet("simulate", "spec.toml", *options, "--seeds", "5", "--all-metrics").out
+    assert re.search(r"\nSTP [0-9.e-]+( ± [0-9.e-]+)? of 1; ANTT ", text)
+    assert "Scores (XRBench's: 0 to 1)" in text
+    assert not re.search("[a-z]_[a-z]", text.split("\n", 1)[1].replace("deadline_ms", ""))
 
 
 def test_a_trace(run_motet: Motet, models: Path) -> None:
