@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from motet.console import quantity
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import InputError
 from motet.runtime.manifest import FixedInput, ModelEntry
-from motet.runtime.program import ArrayCall, Kernel, Operator, Program, TensorInfo
+from motet.runtime.program import ArrayCall, Constant, Kernel, Operator, Program, TensorInfo
 from motet.runtime.shapes import render
 
 _MAX_SHOWN = 64
@@ -42,6 +43,7 @@ def describe(bundle: Bundle, model: str | None = None) -> dict[str, Any]:
         "weights": len(bundle.weights),
         "weight_bytes": sum(weight.nbytes for weight in bundle.weights),
         "kernel_library_bytes": len(bundle.kernels),
+        "sharing": sharing_facts(bundle),
         "models": [_model(entry, bundle.programs[entry.name]) for entry in entries],
         "kernels": _kernels(programs),
         "array_programs": _array_programs(bundle, programs),
@@ -51,7 +53,7 @@ def describe(bundle: Bundle, model: str | None = None) -> dict[str, Any]:
 
 
 def code_facts(bundle: Bundle) -> dict[str, Any]:
-    """Counts of host kernels and array programs, and the array's share of the MACs.
+    """Counts of host kernels and array programs, what sharing saves, and the array's share of MACs.
 
     ``array_share`` is 0 to 1; None where the MACs depend on an input's size, or are 0.
     """
@@ -62,10 +64,53 @@ def code_facts(bundle: Bundle) -> dict[str, Any]:
     return {
         "kernel_count": len(_kernels(programs)),
         "array_program_count": len(bundle.array_programs),
+        "sharing": sharing_facts(bundle),
         "macs": macs,
         "array_macs": on_array,
         "array_share": on_array / macs if macs and on_array is not None else None,
     }
+
+
+def sharing_facts(bundle: Bundle) -> dict[str, Any]:
+    """What models have in common, which is stored and loaded once: bytes and counts it saves.
+
+    Against a bundle for each model by itself, where equal parts of one model are one already.
+    """
+    programs = list(bundle.programs.values())
+    weights = [
+        {r.place.index for r in program.registers if isinstance(r.place, Constant)}
+        for program in programs
+    ]
+    alone = sum(bundle.weights[index].nbytes for used in weights for index in used)
+    together = sum(bundle.weights[index].nbytes for index in set[int]().union(*weights))
+    return {
+        "weight_bytes_saved": alone - together,
+        "weights_saved": sum(map(len, weights)) - len(set[int]().union(*weights)),
+        "kernels_saved": _saved([_symbols([program]) for program in programs]),
+        "array_programs_saved": _saved([_called([program]) for program in programs]),
+        "array_program_bytes_saved": sum(
+            len(bundle.array_programs[name]) * (times - 1)
+            for name, times in Counter(
+                name for program in programs for name in _called([program])
+            ).items()
+        ),
+    }
+
+
+def sharing_text(facts: Mapping[str, Any]) -> str:
+    """What ``sharing_facts`` found, in words; nothing where models have nothing in common."""
+    parts = []
+    if facts["weight_bytes_saved"]:
+        parts.append(f"{quantity(facts['weight_bytes_saved'], 'B')} of weights")
+    for key, name in (("kernels", "kernel"), ("array_programs", "array program")):
+        if count := facts[f"{key}_saved"]:
+            parts.append(f"{count} {name}{'s' if count > 1 else ''}")
+    return f"sharing between models saves {' and '.join(parts)}" if parts else ""
+
+
+def _saved(used: Sequence[Mapping[str, int]]) -> int:
+    """How often a name is used by another model already."""
+    return sum(map(len, used)) - len({name for one in used for name in one})
 
 
 def _fixed(value: FixedInput) -> dict[str, Any]:
@@ -132,23 +177,33 @@ def _operator(operator: Operator) -> dict[str, Any]:
     }
 
 
-def _kernels(programs: Iterable[Program]) -> list[dict[str, Any]]:
-    calls = Counter(
+def _symbols(programs: Iterable[Program]) -> Counter[str]:
+    """Calls of each kernel."""
+    return Counter(
         step.symbol
         for program in programs
         for step in program.instructions
         if isinstance(step, Kernel)
     )
+
+
+def _kernels(programs: Iterable[Program]) -> list[dict[str, Any]]:
+    calls = _symbols(programs)
     return [{"symbol": symbol, "calls": count} for symbol, count in sorted(calls.items())]
 
 
-def _array_programs(bundle: Bundle, programs: Iterable[Program]) -> list[dict[str, Any]]:
-    calls = Counter(
+def _called(programs: Iterable[Program]) -> Counter[str]:
+    """Calls of each array program."""
+    return Counter(
         step.program
         for program in programs
         for step in program.instructions
         if isinstance(step, ArrayCall)
     )
+
+
+def _array_programs(bundle: Bundle, programs: Iterable[Program]) -> list[dict[str, Any]]:
+    calls = _called(programs)
     return [
         {"name": name, "calls": count, "bytes": len(bundle.array_programs[name])}
         for name, count in sorted(calls.items())

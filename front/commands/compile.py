@@ -11,7 +11,7 @@ import click
 
 from motet.commands.common import compile_options, json_option
 from motet.console import output, print_json, quantity, seconds, table
-from motet.description import code_facts
+from motet.description import code_facts, sharing_text
 from motet.opening import CompileRequest, Insight, check_destination, compile_files
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import SpecError
@@ -119,6 +119,8 @@ def _line(facts: dict[str, Any]) -> str:
         line += f", {facts['array_program_count']} array programs" + (
             f", {100 * share:.1f} % of MACs on the array" if share is not None else ""
         )
+    if shared := sharing_text(facts["sharing"]):
+        line += f", {shared}"
     return f"{line}, in {seconds(facts['compile_seconds'])}"
 
 

@@ -10,7 +10,7 @@ import click
 
 from motet.commands.common import compile_options, file_argument, json_option, model_option
 from motet.console import output, print_json, quantity, table
-from motet.description import describe
+from motet.description import describe, sharing_text
 from motet.extras import naming_extras
 from motet.opening import CompileRequest, open_or_compile
 from motet.placement_words import idle_models
@@ -97,6 +97,8 @@ def _print_head(facts: dict[str, Any]) -> None:
         f"{facts['weights']} weights, {quantity(facts['weight_bytes'], 'B')}; "
         f"kernel library {quantity(facts['kernel_library_bytes'], 'B')}\n"
     )
+    if shared := sharing_text(facts["sharing"]):
+        output().print(f"{shared}\n")
 
 
 def _print_models(facts: dict[str, Any]) -> None:
