@@ -1,7 +1,7 @@
 """XRBench's seven scenarios (Kwon et al., MLSys 2023) on a simulated array, under each policy.
 
     python -m motet.benchmarks.xrbench [--folder DIR] [--array single-32x32] [--format int8]
-        [--seconds 1] [--seeds 5] [--jitter 0.5] [--policy edf] [--json]
+        [--seconds 1] [--seeds 5] [--jitter 0.5] [--policy edf] [--json] [--plot FILE.svg]
 
 Networks are convolutional ones of the published multiply-accumulates, with random weights: only
 time and energy are asked here. ``--folder`` keeps the ONNX files and a specification per scenario,
@@ -25,6 +25,7 @@ from motet.benchmarks.command_help import help_of
 from motet.benchmarks.xrbench_networks import GIGA_MACS, network
 from motet.bundle_seconds import BundleSeconds, Question, bundle_seconds
 from motet.console import messages, output, print_json, table
+from motet.errors import EnvironmentLackError
 from motet.opening import CompileRequest
 from motet.runtime.policies import POLICIES
 from motet.simulating import ArraySimulator, SimulatedModel
@@ -126,7 +127,9 @@ def machine(folder: Path, array: str, number_format: str, show: Callable[[str], 
 class Row:
     """One scenario under one policy: means over seeds, and half their 95 % intervals.
 
-    score: XRBench's, of 100. late, dropped: shares of the frames asked for.
+    score: XRBench's, of 100. late, dropped: shares of the frames asked for. p99_seconds: latency
+    of each model, None where no frame ended. p99_over_deadline: the largest of them over that
+    model's deadline.
     """
 
     scenario: str
@@ -135,6 +138,8 @@ class Row:
     score_half: float | None
     late: float
     dropped: float
+    p99_seconds: dict[str, float | None]
+    p99_over_deadline: float | None
     antt: float | None
     stp: float | None
     fairness: float | None
@@ -150,6 +155,9 @@ def row(scenario: str, policy: str, found: Sequence[BundleSeconds]) -> Row:
     asked = sum(model.released for one in found for model in one.models)
     late = sum(model.deadline_misses for one in found for model in one.models)
     dropped = sum(model.dropped for one in found for model in one.models)
+    p99 = _p99(found)
+    over = [p99[m.model] / m.deadline_seconds for m in found[0].models
+            if p99[m.model] is not None and m.deadline_seconds]  # fmt: skip
     return Row(
         scenario,
         policy,
@@ -157,12 +165,24 @@ def row(scenario: str, policy: str, found: Sequence[BundleSeconds]) -> Row:
         None if score is None else score.half,
         late / asked,
         dropped / asked,
+        p99,
+        max(over, default=None),
         _mean([one.antt for one in judged if one is not None]),
         _mean([one.stp for one in judged if one is not None]),
         _mean([one.fairness for one in judged if one is not None]),
         sum(one.array_busy for one in found) / len(found),
         _mean([one.energy_joules for one in found]),
     )
+
+
+def _p99(found: Sequence[BundleSeconds]) -> dict[str, float | None]:
+    """By model, the mean over the seeds in which a frame ended."""
+    by_model: dict[str, list[float | None]] = {}
+    for one in found:
+        for model in one.models:
+            by_model.setdefault(model.model, []).append(model.p99_latency_seconds)
+    spread = {name: interval(values) for name, values in by_model.items()}
+    return {name: None if one is None else one.mean for name, one in spread.items()}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -184,8 +204,8 @@ def rows(
 
 
 COLUMNS = (
-    "scenario", "policy", ">score", ">late", ">dropped", ">ANTT", ">STP", ">fairness",
-    ">array busy", ">energy",
+    "scenario", "policy", ">score", ">late", ">dropped", ">p99 of deadline", ">ANTT", ">STP",
+    ">fairness", ">array busy", ">energy",
 )  # fmt: skip
 
 
@@ -198,6 +218,7 @@ def print_rows(found: Sequence[Row], title: str) -> None:
             "" if one.score is None else f"{one.score:.1f} ± {one.score_half or 0:.1f}",
             f"{100 * one.late:.1f} %",
             f"{100 * one.dropped:.1f} %",
+            _cell(one.p99_over_deadline),
             _cell(one.antt),
             _cell(one.stp),
             _cell(one.fairness),
@@ -213,6 +234,34 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
+def plot(found: Sequence[Row], path: Path) -> None:
+    """Scores and missed frames of each policy, by scenario, into ``path`` (.svg or .png)."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EnvironmentLackError("--plot needs matplotlib: pip install 'motet[plot]'") from error
+    scenarios = list(dict.fromkeys(one.scenario for one in found))
+    policies = list(dict.fromkeys(one.policy for one in found))
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    scores, missed = figure.subplots(2, 1, sharex=True)
+    width = 0.8 / len(policies)
+    for number, policy in enumerate(policies):
+        mine = {one.scenario: one for one in found if one.policy == policy}
+        places = [k + (number - (len(policies) - 1) / 2) * width for k in range(len(scenarios))]
+        rows_ = [mine[name] for name in scenarios]
+        scores.bar(places, [one.score or 0 for one in rows_], width, label=policy,
+                   yerr=[one.score_half or 0 for one in rows_], error_kw={"lw": 0.8})  # fmt: skip
+        bars = missed.bar(places, [100 * one.late for one in rows_], width, alpha=0.5)
+        colour = bars.patches[0].get_facecolor() if bars.patches else None
+        missed.bar(places, [100 * one.dropped for one in rows_], width, color=colour)
+    scores.set_ylabel("XRBench score")
+    scores.set_ylim(bottom=min(80.0, *(one.score or 0 for one in found)) - 2)
+    scores.legend(frameon=False, ncols=len(policies), fontsize=8)
+    missed.set_ylabel("missed, of them dropped\n(darker), % of frames")
+    missed.set_xticks(range(len(scenarios)), scenarios)
+    figure.savefig(path)
+
+
 @click.command(help=help_of(__doc__))
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Kept if given.")
 @click.option("--array", default="single-32x32", show_default=True)
@@ -222,6 +271,7 @@ def _cell(value: float | None) -> str:
 @click.option("--jitter", default=0.5, show_default=True, help="Milliseconds.")
 @click.option("--policy", "policies", multiple=True, type=click.Choice(list(POLICIES)))
 @click.option("--json", "as_json", is_flag=True)
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path), metavar="FILE.svg")
 def main(
     folder: Path | None,
     array: str,
@@ -231,6 +281,7 @@ def main(
     jitter: float,
     policies: tuple[str, ...],
     as_json: bool,
+    plot_path: Path | None,
 ) -> None:
     """Write the scenarios, time the networks, simulate."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -240,6 +291,8 @@ def main(
         made = machine(place, array, number_format, messages().print)
     long, jitter_ms = Fraction(str(seconds)), Fraction(str(jitter))
     found = rows(made, policies or tuple(POLICIES), long, seeds, jitter_ms)
+    if plot_path is not None:
+        plot(found, plot_path)
     if as_json:
         print_json([asdict(one) for one in found])
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from motet.benchmarks.xrbench import SCENARIOS, Machine, rows, specification
+from motet.benchmarks.xrbench import SCENARIOS, Machine, plot, rows, specification
 from motet.benchmarks.xrbench_networks import GIGA_MACS, macs, network, sizes
 from motet.benchmarks.zoo.building import without_weights
 from motet.compiler.spec_file import load_spec
@@ -74,7 +74,7 @@ def _model(name: str, cycles: int) -> SimulatedModel:
     return SimulatedModel(name, "edge-64x64", "int8", 8e8, 4096, (stage,))
 
 
-def test_every_scenario_under_every_policy() -> None:
+def test_every_scenario_under_every_policy(tmp_path: Path) -> None:
     # 500 GMAC/s, each network one stage: vr_gaming asks for 73 % of that, social_a for 162 %.
     description = array_of("edge-64x64")
     models = {name: _model(name, round(giga * 1.6e6)) for name, giga in GIGA_MACS.items()}
@@ -96,3 +96,11 @@ def test_every_scenario_under_every_policy() -> None:
         assert 0 < one.array_busy <= 1
         assert (one.antt or 1) >= 1
         assert 0 <= (one.stp or 0) <= len(SCENARIOS[one.scenario])
+        assert one.p99_seconds.keys() == SCENARIOS[one.scenario].keys()
+        assert (one.p99_over_deadline or 0) > 0
+    at_ease = by["vr_gaming", "edf"]
+    assert max(v or 0 for v in at_ease.p99_seconds.values()) < 1 / 45
+    assert (at_ease.p99_over_deadline or 9) < 1 < (by["social_a", "fcfs"].p99_over_deadline or 0)
+    pytest.importorskip("matplotlib")
+    plot(found, tmp_path / "xr.svg")
+    assert (tmp_path / "xr.svg").stat().st_size > 1000
