@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import click
 
 from motet.benchmarks.command_help import help_of
-from motet.benchmarks.ios_array import NETWORKS, scaled, workloads
+from motet.benchmarks.ios_networks import NETWORKS, scaled, workloads
 from motet.console import output, print_json, table
 from motet.passes.options import ScheduleOptions
 from motet.passes.scheduling.array_stages import schedule_workload

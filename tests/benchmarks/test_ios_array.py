@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("tvm")
 
-from motet.benchmarks.ios_array import measure, scaled, workloads
+from motet.benchmarks.ios_array import measure
 from motet.benchmarks.ios_array_batches import measure as batches
+from motet.benchmarks.ios_networks import scaled, workloads
+from motet.benchmarks.ios_plot import plot
 
 
 def test_a_scheduled_network_takes_no_more_cycles():
     result = measure("squeezenet", "4x16x16", size=64)
     assert {*result.cycles} == {"sequential", "greedy", "ios", "mixed"}
-    assert result.fastest == min(result.cycles.values())
+    assert result.merge is not None
+    assert result.merged[0] > result.merged[1] > 0
+    assert result.fastest == min([*result.cycles.values(), result.merge])
     assert result.speed_up > 1
     assert (result.regions, result.array, result.number_format) == (1, "sosa-4x16x16", "int8")
 
@@ -39,3 +45,11 @@ def test_a_schedule_can_run_another_batch():
     for batch in (1, 4):
         assert cycles[f"for batch {batch}"][batch] <= cycles["sequential"][batch]
     assert cycles["for batch 4"] != cycles["for batch 1"]
+
+
+def test_a_picture_of_what_schedules_take(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    results = [{"sequential": 10, "ios": 5, "merge": 4}, {"sequential": 8, "ios": 6}]
+    plot(tmp_path / "ios.svg", ["one", "two"], results)
+    text = (tmp_path / "ios.svg").read_text()
+    assert all(word in text for word in ("one", "two", "sequential", "merge"))
