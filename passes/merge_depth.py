@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from tvm import IRModule, relax, transform
+from tvm import IRModule, relax
 
 from motet.passes.dead_code import dead_code
 from motet.passes.decisions import Decided, Decision, Decisions, Merge
@@ -76,8 +76,8 @@ def merge_depth(
     affines: Affines | None = None,
     importance: Mapping[str, float] | None = None,
     given: Decided | None = None,
-) -> transform.Pass:
-    """The pass.
+) -> Callable[[IRModule], IRModule]:
+    """The pass: plain Python, as TVM's passes make a ``RuntimeError`` of every exception.
 
     Parameters
     ----------
@@ -103,13 +103,7 @@ def merge_depth(
     within = options.remove_activations is not None or options.latency_budget_ms is not None
     if within and target is None:
         raise SpecError("passes.merge_depth: a budget needs a target to estimate times on")
-    run = _Run(options, target, kept, affines or {}, importance or {}, given)
-
-    @transform.module_pass(opt_level=0, name="merge_depth")
-    def apply(mod: IRModule, _context: transform.PassContext) -> IRModule:
-        return run.module(mod)
-
-    return apply
+    return _Run(options, target, kept, affines or {}, importance or {}, given).module
 
 
 @dataclass(frozen=True)

@@ -97,13 +97,14 @@ class Flow:
 
     def _stop(self, variable: relax.Var, layout: Layout) -> Walk | None:
         """The next convolution, or why nothing follows."""
-        if self.is_read_elsewhere(variable):
-            return Walk((), reason="its result is an output of the model, or is read in a branch")
         readers = self.readers_of(variable)
+        is_output = any(isinstance(self.values[reader], relax.Tuple) for reader in readers)
+        if is_output or self.is_read_elsewhere(variable):
+            return Walk((), reason="its result is an output of the model, or is read in a branch")
         if len(readers) != 1:
             return None
         value = self.values.get(readers[0])
-        if value is None or not is_convolution(value) or value.args[0] is None:
+        if value is None or not is_convolution(value):
             return None
         if not layout.is_own:
             return Walk((), reason=f"axes are moved between it and {_named(value)}")

@@ -6,13 +6,14 @@
 3. A constant of one value per channel and position, added or subtracted: a shift.
 4. Zero padding of the spatial axes; with another value v it is a shift by -v, zero padding,
    and a shift by v.
-5. What does nothing: a cast to the type it has, a clip without bounds.
+5. What does nothing: a cast to the type it has, bounds that no finite value passes.
 
 2 and 4 also where the channels lie on another axis, between two transposes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 import numpy as np
@@ -90,12 +91,35 @@ def _channels(layout: Layout) -> int | None:
 
 
 def _does_nothing(call: relax.Call) -> bool:
-    if op_name(call) == "relax.astype":
+    name = op_name(call)
+    if name == "relax.astype":
         return str(call.args[0].ty.dtype) == str(call.ty.dtype)
-    if op_name(call) != "relax.clip":
+    if name not in _BOUNDS or str(call.ty.dtype) not in FLOATS:
         return False
-    low, high = (float(getattr(bound, "value", np.nan)) for bound in call.args[1:])
-    return low == -inf and high == inf
+    largest = float(np.finfo(str(call.ty.dtype)).max)
+    bounds = [_bound(argument) for argument in call.args]
+    low, high = _BOUNDS[name](bounds)
+    return bool(low <= -largest and high >= largest)
+
+
+def _bound(expr: relax.Expr) -> float:
+    """A constant's one value, or a number; NaN for anything else."""
+    values = constant_array(expr)
+    if values is not None:
+        return float(values.reshape(-1)[0]) if values.size == 1 and values.ndim == 0 else np.nan
+    return float(getattr(expr, "value", np.nan))
+
+
+def _largest(bounds: list[float]) -> float:
+    return max((bound for bound in bounds if not np.isnan(bound)), default=np.nan)
+
+
+_BOUNDS: dict[str, Callable[[list[float]], tuple[float, float]]] = {
+    "relax.clip": lambda bounds: (bounds[1], bounds[2]),
+    "relax.maximum": lambda bounds: (_largest(bounds), inf),
+    "relax.minimum": lambda bounds: (-inf, _largest(bounds)),
+}
+"""Below and above which values are changed."""
 
 
 def _padding(call: relax.Call, layout: Layout) -> tuple[Conv, ...] | None:

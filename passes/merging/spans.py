@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from tvm import relax
 
-from motet.passes.graph import static_shape
 from motet.passes.merging.algebra import Refusal, add_identity, chain, outline, strips
 from motet.passes.merging.border import Sizes
 from motet.passes.merging.chains import Chain, Layer, Shortcut
@@ -146,7 +145,7 @@ class Span:
         convs = convs if values else [outline(conv) for conv in convs]
         made = chain(convs, self.spatial, values=values)
         strip = (0,) * 2 * convs[0].rank
-        if isinstance(made, Refusal) and made.border and static_shape(self.source) is not None:
+        if isinstance(made, Refusal) and made.border and None not in self.spatial:
             known = [int(size or 0) for size in self.spatial]
             if any(map(_is_wide, self._layers(affines))):
                 return made
