@@ -3,7 +3,7 @@
 Claims: with the activations of DepthShrinker's variants removed (Fu et al., ICML 2022), the pass
 makes networks of the published multiply-accumulates, out of the trained network's own layers.
 
-    python -m motet.benchmarks.depthshrinker [--array NAME] [--simulate] [--measure SECONDS] [--json]
+    python -m motet.benchmarks.depthshrinker [--array NAME] [--simulate] [--measure SECONDS]
 
 MACs: of convolutions and the classifier, counted in the module behind the pass. MFLOPs: the
 paper's convention, floor of MACs + 5 per output of a batch-norm; merged convolutions have none.
