@@ -22,12 +22,27 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage: titles of the operators of each group, and the pods or threads that it gets."""
+    """A stage: titles of the operators of each group, and the pods or threads that it gets.
+
+    is_merged: its operators run as one, which gets them all.
+    """
 
     block: int
     seconds: float
     groups: tuple[tuple[str, ...], ...]
     shares: tuple[int, ...]
+    is_merged: bool = False
+
+    @property
+    def text(self) -> str:
+        """The operators: ``a > b | c`` is c beside a and then b, ``a + b`` are one."""
+        between = " + " if self.is_merged else " | "
+        return between.join(" > ".join(group) for group in self.groups)
+
+    @property
+    def shares_text(self) -> str:
+        """What each group gets; what is one gets it once."""
+        return " | ".join(map(str, self.shares[:1] if self.is_merged else self.shares))
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,8 @@ def planned(work: Work, one: ModelUnits, search: Search, progress: Progress) -> 
     from motet.passes.stage_cost import keys_of, stage_costs
 
     target = _target(work)
-    costs, keys = stage_costs(one.units, target), keys_of(one.units)
+    costs = stage_costs(one.units, target, merge=work.merge)
+    keys = keys_of(one.units, merge=work.merge)
     graph = one.units.graph
     found = inter_operator.schedule(graph, costs, keys, search, progress)
     units = one.units.by_name
@@ -99,6 +115,9 @@ def planned(work: Work, one: ModelUnits, search: Search, progress: Progress) -> 
 
 def _stage(stage: Stage, costs: StageCosts, units: Mapping[str, Unit]) -> PlannedStage:
     groups = tuple(tuple(units[name].title for name in group) for group in stage.groups)
+    if stage.kind == "merged":
+        shares = costs.shares(stage.groups[:1]) * len(groups)
+        return PlannedStage(stage.block, stage.seconds, groups, shares, is_merged=True)
     return PlannedStage(stage.block, stage.seconds, groups, costs.shares(stage.groups))
 
 

@@ -163,7 +163,8 @@ class Counter:
 class Work:
     """Models as units, and what they are scheduled for.
 
-    array: None for the host. number_format: of the array. cpu, threads: of the host.
+    array: None for the host. number_format: of the array. cpu, threads: of the host. merge:
+    whether convolutions of one value may become one.
     """
 
     models: tuple[ModelUnits, ...]
@@ -171,6 +172,7 @@ class Work:
     number_format: str
     cpu: str
     threads: int | None
+    merge: bool = True
 
 
 def work_of(
@@ -191,7 +193,14 @@ def work_of(
         raise SpecError(f"{file}: no model {model!r}; its models are {', '.join(names)}")
     units = unit_work(spec, CompileOptions(progress=show), as_written=as_written)
     chosen = tuple(one for one in units if model in (None, one.model))
-    return Work(chosen, array, spec.array.format, spec.host.cpu, spec.host.threads)
+    return Work(
+        chosen,
+        array,
+        spec.array.format,
+        spec.host.cpu,
+        spec.host.threads,
+        spec.passes.schedule.merge,
+    )
 
 
 def _source(file: str, request: CompileRequest) -> tuple[BundleSpec, ArrayDescription | None]:

@@ -54,8 +54,8 @@ def print_plans(plans: Sequence[Plan]) -> None:
             [
                 str(number),
                 str(stage.block),
-                " | ".join(" > ".join(group) for group in stage.groups),
-                " | ".join(map(str, stage.shares)),
+                stage.text,
+                stage.shares_text,
                 seconds(stage.seconds),
             ]
             for number, stage in enumerate(plan.stages)
