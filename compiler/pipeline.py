@@ -42,12 +42,13 @@ class Step:
     """A pass under the name that users and the bundle's record know it by.
 
     note: what there is to say once it has run; raises ``SpecError`` where its options
-    name what the models do not have.
+    name what the models do not have. details: what it did where, and why not elsewhere.
     """
 
     name: str
     apply: transform.Pass
     note: Callable[[], str] = lambda: ""
+    details: Callable[[], tuple[str, ...]] = tuple
 
 
 def steps_for(
@@ -72,13 +73,13 @@ def steps_for(
     merging: makes convolutions of one value one.
     """
     steps = [Step("canonicalize", canonicalize if array is not None else _joined())]
+    if options.replace_depthwise.enabled:
+        steps.append(_replacement(options))
     if options.merge_depth.enabled:
         steps.append(_merging(options, target))
     if options.fold_batch_norm.enabled:
         steps.append(Step("fold_batch_norm", fold_batch_norm))
     steps.append(Step("decompose", decompose))
-    if options.replace_depthwise.enabled:
-        steps.append(_replacement(options))
     if merging is not None:
         steps.append(merging)
     steps += lowering_steps(
@@ -124,17 +125,21 @@ def _merging(options: PassesSpec, target: Target | None) -> Step:
     record = MergeRecord()
     given = read_decisions(wanted.decisions) if wanted.decisions else None
     apply = merge_depth(wanted, target, record, given=given)
-    return Step("merge_depth", apply, lambda: record.summary)
+    return Step("merge_depth", apply, lambda: record.summary, lambda: record.lines)
 
 
 def _replacement(options: PassesSpec) -> Step:
-    """Decisions of a file, where the options name one, are applied as they are."""
+    """Decisions of a file, where the options name one, are applied as they are. They speak of
+    the layers of the file, batch-norms included: so before any merge.
+    """
     wanted = options.replace_depthwise
     outcome = Outcome()
     given = read_decisions(wanted.decisions) if wanted.decisions else None
     return Step(
         "replace_depthwise",
-        replace_depthwise(wanted, given, outcome),
+        transform.Sequential(
+            [fold_batch_norm, decompose, replace_depthwise(wanted, given, outcome)]
+        ),
         lambda: _told(outcome),
     )
 
@@ -199,7 +204,7 @@ def _placed(placement: Placement) -> str:
 
 
 PASS_NAMES = (
-    "canonicalize", "merge_depth", "fold_batch_norm", "decompose", "replace_depthwise",
+    "canonicalize", "replace_depthwise", "merge_depth", "fold_batch_norm", "decompose",
     "merge_parallel", "place", "widen_halves", "round_operands", "layout", "fuse", "regions",
     "host_stages",
 )  # fmt: skip
@@ -239,7 +244,8 @@ def run(mod: IRModule, steps: Sequence[Step], hooks: Hooks) -> tuple[IRModule, l
         if step.name in hooks.print_after:
             hooks.write(f"# after {step.name}\n{mod.script(show_meta=False)}")
         changed = f"{before} calls -> {_count(mod)}"
-        records.append(PassRecord(step.name, "; ".join(filter(None, (changed, step.note())))))
+        told = "; ".join(filter(None, (changed, step.note())))
+        records.append(PassRecord(step.name, told, step.details()))
     return mod, records
 
 

@@ -17,7 +17,7 @@ so is the reason of every depthwise convolution that stays. Decisions that are g
 weights refitted on calibration data, are applied as they are.
 
 It runs only where it is asked for, behind ``fold_batch_norm``, so that layers are convolutions
-with a bias.
+with a bias, and before anything is merged.
 """
 
 from __future__ import annotations

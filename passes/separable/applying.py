@@ -18,7 +18,7 @@ from motet.passes.graph import constant_array
 from motet.passes.names import names_of, with_names
 from motet.passes.rewrite import Rewriter
 from motet.passes.separable.layers import Layer
-from motet.passes.separable.sites import Site, channels_of
+from motet.passes.separable.sites import Site, channel_axis, channels_of
 from motet.runtime.device import Array
 from motet.runtime.errors import SpecError
 
@@ -189,8 +189,7 @@ class _Replacer(Rewriter):
         if values is None or edit.is_full or channels_of(operand, call) != whole or whole == 1:
             return operand
         bounds = (0, edit.decision.rows, whole)
-        axis = 1 - (int(call.ty.ndim) - values.ndim)
-        part = values.take(range(bounds[side], bounds[side + 1]), axis=axis)
+        part = values.take(range(bounds[side], bounds[side + 1]), axis=channel_axis(operand, call))
         return relax.const(part, values.dtype.name)
 
     def with_doubled(self, call: relax.Call, site: Site) -> relax.Expr:
@@ -204,7 +203,7 @@ class _Replacer(Rewriter):
         return with_names(made, names_of(call))
 
     def doubled(self, operand: relax.Expr, call: relax.Call) -> relax.Expr:
-        axis = 1 - (int(call.ty.ndim) - int(operand.ty.ndim))
+        axis = channel_axis(operand, call)
         values = constant_array(operand)
         if values is not None:
             twice = np.concatenate([values, values], axis=axis)
@@ -229,7 +228,7 @@ def line_padding(
 def _named(edit: Edit, new: NewWeights) -> Layer:
     """The layer beside ``edit``'s site that a decision gives new weights."""
     layers = [*edit.site.readers, *filter(None, [edit.site.producer])]
-    found = next((layer for layer in layers if layer.nodes[-1] == new.output), None)
+    found = next((layer for layer in layers if layer.nodes == new.nodes), None)
     if found is None:
         raise SpecError(
             f"decisions: {edit.decision.nodes[0]!r} has new weights for {new.output!r}, which does"

@@ -150,7 +150,7 @@ class _Flow:
         self.layers: list[Layer] = []
         self.refusal = ""
         if start in graph.escapes:
-            self.refuse("it is an output of the model")
+            self.refuse("an output of the model has its channels")
         # In the order of the function: what a value reads was visited before it.
         for variable, value in graph.values.items():
             if variable not in self.wide and not self.wide.isdisjoint(variables_in(value)):
@@ -160,14 +160,14 @@ class _Flow:
         self.refusal = self.refusal or reason
 
     def visit(self, variable: relax.Var, value: relax.Expr) -> None:
-        if KINDS.get(op_name(value)) is Kind.ELEMENTWISE and op_name(value) != "relax.nn.prelu":
+        if KINDS.get(op_name(value)) is Kind.ELEMENTWISE:
             self.elementwise(variable, value)
         elif op_name(value) in _POOLING or _is_image_mean(value):
             self.wide.add(variable)
         else:
             self.end(variable, value)
         if variable in self.wide and variable in self.graph.escapes:
-            self.refuse(f"an output of the model has its channels: {_who(value)}")
+            self.refuse("an output of the model has its channels")
 
     def elementwise(self, variable: relax.Var, call: relax.Call) -> None:
         tensors = [one for one in call.args if isinstance(one.ty, relax.TensorType)]
@@ -189,6 +189,9 @@ class _Flow:
             self.chain.add(variable)
 
     def end(self, variable: relax.Var, value: relax.Expr) -> None:
+        if isinstance(value, relax.Var):
+            self.refuse("an output of the model has its channels")
+            return
         layer = layer_at(self.graph, variable)
         if layer is None or layer.conv.groups != 1 or layer.data not in self.wide:
             self.refuse(f"its channels are read by {_who(value)}, which is no convolution of all")
@@ -196,13 +199,21 @@ class _Flow:
             self.layers.append(layer)
 
 
+def channel_axis(operand: relax.Expr, result: relax.Expr) -> int | None:
+    """The axis of ``operand`` that meets axis 1 of ``result``; slopes of PReLU have but one."""
+    if op_name(result) == "relax.nn.prelu" and operand.ty.ndim == 1:
+        return 0
+    axis = 1 - (int(result.ty.ndim) - int(operand.ty.ndim))
+    return axis if axis >= 0 else None
+
+
 def channels_of(operand: relax.Expr, result: relax.Expr) -> int | None:
     """Size of the axis of ``operand`` that meets axis 1 of ``result``; 1 where there is none."""
     values = getattr(getattr(operand.ty, "shape", None), "values", None)
     if values is None:
         return None
-    axis = 1 - (int(result.ty.ndim) - len(values))
-    if axis < 0:
+    axis = channel_axis(operand, result)
+    if axis is None:
         return 1
     size = getattr(values[axis], "value", None)
     return None if size is None else int(size)
