@@ -112,7 +112,7 @@ def _model(table: Table, model: int, least: int) -> ModelTimes:
         load.name,
         float(load.rate_hz or 0),
         len(jobs),
-        (jobs[0][0].deadline - jobs[0][0].release) / clock,
+        float(load.deadline_seconds or 1 / (load.rate_hz or 1)),
         sum(latencies) / len(latencies) / clock,
         max(latencies) / clock,
         least / clock,

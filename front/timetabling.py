@@ -113,7 +113,11 @@ def problem_of(
     pairs: the models whose joint programs are made, instead of the most promising.
     """
     loads = together.loads
-    problem(loads, together.clock_hz)  # refuses before anything is timed
+    try:
+        problem(loads, together.clock_hz)  # refuses before anything is timed
+    except SpecError as error:
+        told = "; ".join(together.overloads())
+        raise (SpecError(f"{told}, so there is no timetable; {error}") if told else error) from None
     if work is not None:
         loads = with_shares(together, work, models, show)
     pods = 1 if work is None else work.description.pod_count

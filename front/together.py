@@ -59,13 +59,8 @@ class Together:
 
     def doubts(self) -> list[str]:
         """What no policy can put right: rates beyond the machine, deadlines below a run's time."""
-        loads = {load.name: load for load in ordered(self.loads)}
-        lines = []
-        for resource in RESOURCES:
-            demand = sum(_demand(load, loads, resource, self.clock_hz) for load in loads.values())
-            if demand > 1:
-                lines.append(f"the rates ask for {overload_text(demand, resource)}")
-        for load in loads.values():
+        lines = self.overloads()
+        for load in ordered(self.loads):
             least = load.ticks / self.clock_hz
             due = load.deadline_seconds
             due = 1 / load.rate_hz if due is None and load.rate_hz is not None else due
@@ -74,6 +69,16 @@ class Together:
                     f"model {load.name!r}: a run alone takes {1e3 * float(least):.4g} ms, and its "
                     f"deadline is {1e3 * float(due):.4g} ms after its release"
                 )
+        return lines
+
+    def overloads(self) -> list[str]:
+        """Resources that the rates ask too much of, and by how much."""
+        loads = {load.name: load for load in ordered(self.loads)}
+        lines = []
+        for resource in RESOURCES:
+            demand = sum(_demand(load, loads, resource, self.clock_hz) for load in loads.values())
+            if demand > 1:
+                lines.append(f"the rates ask for {overload_text(demand, resource)}")
         return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from motet.console import output, quantity, seconds, table
+from motet.targets.sharing.asked import share_text
 from motet.timetable_report import KindTimes, ModelTimes, TimetableReport
 
 MODEL_COLUMNS = (
@@ -81,4 +82,6 @@ def _kind(one: KindTimes, chosen: str) -> list[str]:
 
 
 def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
+    if share is None:
+        return ""
+    return f"{100 * share:.1f} %" if share < 10 else share_text(share)

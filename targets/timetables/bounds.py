@@ -1,8 +1,8 @@
 """What no timetable is below, whatever the search.
 
 * Utilisation: the least time that each resource needs for a hyperperiod's frames. A stage takes of
-  the array at least its cheapest share's pods x ticks. What a joint saves on its two stages together
-  is taken half from each; and until its end each has all pods.
+  the array at least its cheapest share's pods x ticks. What a joint saves on its two stages is
+  taken half from each; and until its end each has all pods.
 * Critical path: a frame's stages one after another at their fastest, after those it waits for.
 * Demand bound function (Baruah, Rosier and Howell, "Algorithms and complexity concerning the
   preemptive scheduling of periodic, real-time tasks on one processor", Real-Time Systems 2, 1990):

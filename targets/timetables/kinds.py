@@ -82,10 +82,10 @@ def best_of(found: Sequence[Found]) -> Found:
                 f"no timetable: the rates ask for {' and '.join(parts)}; give models lower rates "
                 f"(all of them {1 / max(share for _, share in over):.3g} of these, or less)"
             )
+    whys = "; ".join(f"{one.kind}: {one.why}" for one in found)
     raise SpecError(
-        "no timetable was found in which every frame has its place: "
-        + "; ".join(f"{one.kind}: {one.why}" for one in found)
-        + "; give the models lower rates"
+        f"no timetable was found in which every frame has its place ({whys}): give the models "
+        "lower rates, or ask for another kind"
     )
 
 
@@ -128,9 +128,7 @@ class _Maker:
 
     def _both(self) -> Found:
         if len(self.counts) < 2 and not self.problem.joints:
-            return Found(
-                "both", None, self.any, why="no times on fewer pods are known, and no joints"
-            )
+            return Found("both", None, self.any, why="no times on fewer pods, and no joints")
         starts = [self.kind("time").candidate, self.kind("space").candidate]
         division = best_division(self.problem)
         if division is not None:
