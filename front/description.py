@@ -48,7 +48,10 @@ def describe(bundle: Bundle, model: str | None = None) -> dict[str, Any]:
         "kernels": _kernels(programs),
         "array_programs": _array_programs(bundle, programs),
         "array": None if bundle.array_description is None else _array(bundle.array_description),
-        "passes": [{"name": done.name, "summary": done.summary} for done in manifest.passes],
+        "passes": [
+            {"name": done.name, "summary": done.summary, "details": list(done.details)}
+            for done in manifest.passes
+        ],
     }
 
 

@@ -35,7 +35,7 @@ from motet.passes.merging.chains import chains_of
 from motet.passes.merging.choosing import Chooser, Plan, Wish
 from motet.passes.merging.cost import SpanCosts
 from motet.passes.merging.emit import emit_activation, emit_merged
-from motet.passes.merging.records import Recorded, recorded, summary_of
+from motet.passes.merging.records import Recorded, line_of, recorded, summary_of
 from motet.passes.merging.spans import Affines, Merged
 from motet.passes.names import OP, with_names
 from motet.passes.options import MergeDepthModel, MergeDepthOptions
@@ -66,6 +66,11 @@ class MergeRecord:
     def summary(self) -> str:
         """In a line: how many merged, and why others did not."""
         return summary_of(self.decisions)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Every merge, and why convolutions that follow each other stay apart."""
+        return tuple(map(line_of, self.decisions))
 
 
 def merge_depth(

@@ -56,6 +56,22 @@ class Port(msgspec.Struct, frozen=True):
     dtype: str = ""
 
 
+class Quota(msgspec.Struct, frozen=True):
+    """The most that a model may have of the machine; None: no limit.
+
+    arena_bytes: of each run in flight. threads: of its kernels. pods: of the array. time_share: of
+    the time of all workers, 0 to 1 (``time_shares``).
+    """
+
+    arena_bytes: int | None = None
+    threads: int | None = None
+    pods: int | None = None
+    time_share: float | None = None
+
+
+NO_QUOTA = Quota()
+
+
 class ModelEntry(msgspec.Struct, frozen=True):
     """A model as the specification asked for it.
 
@@ -75,13 +91,18 @@ class ModelEntry(msgspec.Struct, frozen=True):
     input_ports: tuple[Port, ...] = ()
     output_ports: tuple[Port, ...] = ()
     fixed: dict[str, FixedInput] = {}
+    quota: Quota = NO_QUOTA
 
 
 class PassRecord(msgspec.Struct, frozen=True):
-    """A pass that ran and what it did, in one line."""
+    """A pass that ran and what it did, in one line.
+
+    details: what it did where, and why not elsewhere, a line each.
+    """
 
     name: str
     summary: str
+    details: tuple[str, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True):

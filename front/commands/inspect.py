@@ -38,6 +38,7 @@ EVERY_PROGRAM = "*"
     metavar="[PROGRAM]",
     help="Print array programs as assembly text (docs/ARRAY_ISA.md): one, or all.",
 )
+@click.option("--passes", is_flag=True, help="List what passes did where, and why not elsewhere.")
 @compile_options
 @json_option
 def inspect(
@@ -47,6 +48,7 @@ def inspect(
     operators: bool,
     kernels: bool,
     asm: str | None,
+    passes: bool,
     as_json: bool,
 ) -> None:
     """Show what a bundle holds: models, memory, code, passes."""
@@ -69,6 +71,8 @@ def inspect(
         _print_kinds("host kernels", "kernels", facts["kernels"], "symbol")
         _print_kinds("array programs", "programs", facts["array_programs"], "name")
     _print_passes(facts)
+    if passes:
+        _print_details(facts)
 
 
 def _print_assembly(bundle: Bundle, name: str) -> None:
@@ -198,3 +202,11 @@ def _print_code(facts: dict[str, Any]) -> None:
 def _print_passes(facts: dict[str, Any]) -> None:
     rows = [[entry["name"], entry["summary"]] for entry in facts["passes"]]
     output().print(table("passes", ["pass", "what it did"], rows))
+
+
+def _print_details(facts: dict[str, Any]) -> None:
+    for entry in facts["passes"]:
+        if entry["details"]:
+            output().print(f"\n{entry['name']}:")
+            for line in entry["details"]:
+                output().print(f"  {line}", soft_wrap=True, markup=False)

@@ -22,6 +22,8 @@ from motet.runtime.device import Array
 Behind = Callable[[str], str]
 """What stands behind a merge that lost an activation, by the node that it computes."""
 
+_LEFT = "left as it is"
+
 
 @dataclass
 class Recorded:
@@ -182,7 +184,7 @@ def _kept(model: str, blocks: Blocks, chain: Chain, layer: int, plan: Plan) -> K
         model=model,
         block=blocks.number(chain, layer) if steps else -1,
         nodes=(own, chain.layers[layer + 1].name),
-        reason=reason or "left as it is",
+        reason=reason or _LEFT,
         removable=removable,
     )
 
@@ -205,4 +207,25 @@ def summary_of(decisions: Iterable[Decision]) -> str:
 def _kind(one: Kept) -> str:
     if one.reason.startswith("activation"):
         return "an activation stands between"
+    if one.reason in (_LEFT, ""):
+        return _LEFT
     return "estimated to be slower" if one.reason.startswith("estimated") else "border or form"
+
+
+def line_of(decision: Decision) -> str:
+    """What was decided, in words."""
+    where = f"{decision.model}, block {decision.block}" if decision.block >= 0 else decision.model
+    if isinstance(decision, Kept):
+        return f"{where}: {' | '.join(decision.nodes)}: {decision.reason}"
+    kernel = "x".join(map(str, decision.geometry.kernel))
+    made = f"{where}: {' + '.join(decision.convolutions)} -> {kernel} ({decision.border})"
+    parts = [made]
+    if decision.removed:
+        names = ", ".join(removed.nodes[-1] for removed in decision.removed)
+        parts.append(f"without {names}")
+    if decision.macs_before is not None and decision.macs_after is not None:
+        parts.append(f"{decision.macs_before / 1e6:.2f} -> {decision.macs_after / 1e6:.2f} MMACs")
+    if decision.seconds_before is not None and decision.seconds_after is not None:
+        before, after = decision.seconds_before * 1e6, decision.seconds_after * 1e6
+        parts.append(f"estimated {before:.1f} -> {after:.1f} us")
+    return ", ".join(parts)
