@@ -58,9 +58,7 @@ def all_spans(latency: Latency) -> dict[tuple[int, int], Best]:
     """T_opt of every span that feasible spans lead through, by (start, end)."""
     ends = _by_end(latency)
     starts = sorted({start for start, _ in latency})
-    return {
-        (start, end): best for start in starts for end, best in _from(start, ends).items()
-    }
+    return {(start, end): best for start in starts for end, best in _from(start, ends).items()}
 
 
 def _by_end(latency: Latency) -> dict[int, list[tuple[int, float]]]:
