@@ -47,6 +47,7 @@ from motet.targets.host.machine import machine_for
 from motet.targets.systolic.architecture_file import load_architecture
 from motet.targets.systolic.emit.region import compile_workload
 from motet.targets.systolic.simulation.timing import simulate
+from motet.targets.systolic.workload.what_if import in_format
 
 MODEL = "mobilenet_v2"
 BLOCKS = range(1, 17)
@@ -129,7 +130,8 @@ def simulated(path: Path, variant: Variant, array: str) -> float:
     for stage in work.models[0].stages:
         if stage.workload is None:
             raise click.ClickException(f"{array} leaves {stage.op} to the host")
-        program = compile_workload(stage.workload, work.description, None).program
+        workload, made = in_format(stage.workload, "fp32")
+        program = compile_workload(workload, work.description, made).program
         cycles += simulate(program, work.description).cycles
     return work.description.seconds(float(cycles)) * 1e3
 
