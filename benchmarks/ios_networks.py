@@ -15,10 +15,10 @@ from tvm.ir import GlobalVar
 from motet.benchmarks.zoo import registry
 from motet.compiler.frontend.load import load_model, merge
 from motet.compiler.kernels import region_binding
+from motet.compiler.neutral_passes import neutral_passes
 from motet.compiler.parallel_merging import Groups, of_equal_kernels, proposed
 from motet.compiler.pipeline import lowering_steps
 from motet.compiler.spec import PassesSpec
-from motet.compiler.unit_work import neutral_passes
 from motet.passes.graph import bindings_of
 from motet.passes.merge_parallel import merge_parallel, named
 from motet.passes.names import ARRAY, TARGET

@@ -44,7 +44,8 @@ DEFAULT_BUDGET = 120.0
     "\n"
     "Without --count, the stages with the least estimated time: operators by the closed forms of "
     "the array's mappings, or by multiply-accumulates and bytes on the host; pods and threads are "
-    "shared out among the groups of a stage; a + b are convolutions of one value as one. Stages of at most 3 operators in a group and 8 groups "
+    "shared out among the groups of a stage; a + b are "
+    "convolutions of one value as one. Stages of at most 3 operators in a group and 8 groups "
     "are looked for, unless -r and -s say otherwise; all that is ready at once, and one operator "
     "after another, are candidates whatever the bounds.\n"
 )  # fmt: skip
