@@ -8,10 +8,18 @@ from typing import Any
 
 import click
 
-from motet.commands.common import compile_options, file_argument, json_option, model_option
+from motet.commands.common import (
+    Format,
+    compile_options,
+    file_argument,
+    format_options,
+    model_option,
+    print_as,
+)
 from motet.console import output, print_json, quantity, table
 from motet.description import describe, sharing_text
 from motet.extras import naming_extras
+from motet.flops import csv_rows, flops_of, print_flops
 from motet.opening import CompileRequest, open_or_compile
 from motet.placement_words import idle_models
 from motet.runtime.bundle import Bundle
@@ -25,6 +33,7 @@ EVERY_PROGRAM = "*"
     "  motet inspect headset.motet\n"
     "  motet inspect headset.motet --json | jq '.models[].arena_bytes'\n"
     "  motet inspect model.onnx --target edge-64x64 --operators\n"
+    "  motet inspect model.onnx --flops --csv > layers.csv\n"
     "  motet inspect headset.motet --asm | less\n"
 )  # fmt: skip
 @file_argument
@@ -39,8 +48,12 @@ EVERY_PROGRAM = "*"
     help="Print array programs as assembly text (docs/ARRAY_ISA.md): one, or all.",
 )
 @click.option("--passes", is_flag=True, help="List what passes did where, and why not elsewhere.")
+@click.option(
+    "--flops", is_flag=True,
+    help="Multiply-accumulates and parameters of layers, by ONNX node; nothing is compiled.",
+)  # fmt: skip
 @compile_options
-@json_option
+@format_options
 def inspect(
     request: CompileRequest,
     file: str,
@@ -49,16 +62,23 @@ def inspect(
     kernels: bool,
     asm: str | None,
     passes: bool,
-    as_json: bool,
+    flops: bool,
+    form: Format,
 ) -> None:
     """Show what a bundle holds: models, memory, code, passes."""
+    if flops:
+        counted = flops_of(file, request, model)
+        print_as(form, counted, lambda: print_flops(counted), csv_rows(counted))
+        return
+    if form is Format.CSV:
+        raise click.UsageError("--csv is for --flops: add it, or take --json")
     with naming_extras():
         bundle = open_or_compile(file, request)
     if asm is not None:
         _print_assembly(bundle, asm)
         return
     facts = describe(bundle, model)
-    if as_json:
+    if form is Format.JSON:
         print_json(facts)
         return
     _print_head(facts)
