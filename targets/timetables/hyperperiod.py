@@ -110,5 +110,7 @@ def _rounded(
 
 def _hz(rate: Fraction) -> str:
     """A rate as a specification has it; a fraction where no short decimal is it."""
+    if rate.denominator == 1:
+        return str(rate.numerator)
     text = f"{float(rate):.10g}"
     return text if Fraction(text) == rate else f"{rate} ({text})"
