@@ -19,11 +19,13 @@ from motet.compiler.parallel_merging import Outcome as MergingOutcome
 from motet.compiler.parallel_merging import cycles_of, parallel_merging
 from motet.compiler.pinned_stages import pinned_stages
 from motet.compiler.pipeline import Hooks, Step, lowering_steps, run, steps_for
+from motet.compiler.quotas import check_arenas, check_pods, quota_of
 from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.compiler.spec_checks import run_order, validate
 from motet.compiler.weights import WeightPool
 from motet.compiler.wires import check_wires
 from motet.passes.host_stages import Outcome, host_stages
+from motet.passes.merge_parallel import merge_parallel, named
 from motet.passes.scheduling.pins import Pins
 from motet.passes.unit_cost import ArrayTarget, HostTarget, Target
 from motet.runtime.bundle import Bundle
@@ -93,6 +95,7 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
     models = imported(spec, options)
     array = None if spec.target == "host" else load_architecture(spec.target)
     check_wires(spec, models)
+    check_pods(spec, array)
     options.progress("passes")
     machine = machine_for(spec.host.cpu)
     target, rehearsed = _target(spec, machine, array), Rehearsed()
@@ -108,19 +111,24 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
         _stages(spec, machine, pins),
         any_bytes=machine.multiplies_bytes,
         target=target,
-        merging=_merging(spec, target, rehearsed),
+        merging=_merging(spec, target, rehearsed, pins),
     )
     mod, records = run(mod, steps, options.hooks)
     return Transformed(mod, tuple(models), tuple(records), array, rehearsed, pins)
 
 
-def _merging(spec: BundleSpec, target: Target, rehearsed: Rehearsed) -> Step | None:
+def _merging(
+    spec: BundleSpec, target: Target, rehearsed: Rehearsed, pins: Mapping[str, Pins]
+) -> Step | None:
     """What makes convolutions of one value one, where the specification asks for it.
 
     ``rehearsed`` takes the array's programs that it makes to decide.
     """
     options = spec.passes.schedule
-    if options.file or not (options.enabled and options.merge and options.algorithm == "ios"):
+    if pins:
+        asked = [group for one in pins.values() for group in one.merged]
+        return Step("merge_parallel", merge_parallel(named(asked)))
+    if not (options.enabled and options.merge and options.algorithm == "ios"):
         return None
     outcome = MergingOutcome()
     cycles = None
@@ -170,6 +178,7 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
         others = kernels_in(chooser.store, chooser.scope)
         programs, code = code_of(spec, done, machine, options, objects.add, others)
         _check_own_work(programs, code)
+        check_arenas(spec, programs)
         options.progress(f"library of {len(code.host.functions)} kernels")
         library = _library(objects)
     records = [*done.records, *_array_stages(code), _settings(chooser, code), _sharing(code)]
@@ -244,6 +253,7 @@ def _array_programs(
         lambda kind: progress(f"array program {kind}"),
         rehearsed=done.rehearsed,
         pins=done.pins,
+        pods={m.name: m.quota.pods for m in spec.models if m.quota.pods is not None},
     )
 
 
@@ -334,6 +344,7 @@ def _entry(spec: ModelSpec, model: ImportedModel) -> ModelEntry:
         priority=spec.priority,
         after=spec.after,
         probability=spec.probability,
+        quota=quota_of(spec.quota),
         wires=dict(sorted(spec.inputs.items())),
         fixed={
             name: FixedInput(array.dtype.name, array.shape, array.tobytes())

@@ -131,7 +131,7 @@ class ArrayPrograms:
     Workloads are equal where they differ in the names of their steps alone. schedule: how
     operators that do not depend on each other share the pods. staged: of programs for which there
     were several ways, which was the fastest. rehearsed: programs that passes made already.
-    pins: stages by model, taken as they are.
+    pins: stages by model, taken as they are. pods: the most that a model's programs use.
     """
 
     description: ArrayDescription
@@ -142,23 +142,27 @@ class ArrayPrograms:
     staged: dict[str, str] = field(default_factory=dict)
     rehearsed: Rehearsed = field(default_factory=dict)
     pins: Mapping[str, Pins] = field(default_factory=dict)
-    _known: dict[tuple[Workload, PinnedWorkload | None], str] = field(default_factory=dict)
+    pods: Mapping[str, int] = field(default_factory=dict)
+    _known: dict[tuple[Workload, PinnedWorkload | None, int | None], str] = field(
+        default_factory=dict
+    )
 
     def program_for(self, mod: IRModule, region: relax.Function) -> tuple[str, RegionBinding]:
         """The program's name, and how the region's parameters and results belong to it."""
         binding = region_binding(mod, region)
         pinned = self._pinned(mod, region, binding.workload)
-        key = without_names(binding.workload), pinned
+        pods = self.pods.get(_model_of(region))
+        key = without_names(binding.workload), pinned, pods
         if key not in self._known:
             kind = str(region.attrs[KIND])
-            self._known[key] = self._compiled(binding.workload, kind, pinned)
+            self._known[key] = self._compiled(binding.workload, kind, pinned, pods)
         return self._known[key], binding
 
     def _pinned(
         self, mod: IRModule, region: relax.Function, workload: Workload
     ) -> PinnedWorkload | None:
         """Where the steps of a region are wanted, if its model's stages are pinned."""
-        pins = self.pins.get(str(region.attrs[OP]).partition("/")[0])
+        pins = self.pins.get(_model_of(region))
         if pins is None:
             return None
         called = [b.value.op for b in bindings_of(region) if isinstance(b.value, relax.Call)]
@@ -167,10 +171,13 @@ class ArrayPrograms:
         places = (pins.place_of(map(str, nodes[step.name])) for step in workload.steps)
         return PinnedWorkload(tuple(places), pins.stages)
 
-    def _compiled(self, workload: Workload, kind: str, pinned: PinnedWorkload | None) -> str:
+    def _compiled(
+        self, workload: Workload, kind: str, pinned: PinnedWorkload | None, pods: int | None
+    ) -> str:
         self.on_region(kind)
-        known = None if pinned else self.rehearsed.get(without_names(workload))
-        asked = workload, self.description, self.number_format, self.schedule, pinned
+        is_free = pinned is None and pods is None
+        known = self.rehearsed.get(without_names(workload)) if is_free else None
+        asked = workload, self.description, self.number_format, self.schedule, pinned, pods
         made = known or array_code(*asked)
         data, told = made.data, made.told
         name = f"{_short(kind)}_{hashlib.sha256(data).hexdigest()[:16]}"
@@ -186,11 +193,16 @@ def array_code(
     number_format: str,
     options: ScheduleOptions,
     pinned: PinnedWorkload | None = None,
+    pods: int | None = None,
 ) -> ArrayCode:
-    """The program of a workload; what makes it needs numba, which the host does without."""
+    """The program of a workload; what makes it needs numba, which the host does without.
+
+    pods: the most that it may use; pinned stages have theirs.
+    """
     try:
+        from motet.passes.scheduling.array_limited import compile_limited
         from motet.passes.scheduling.array_pinned import schedule_pinned
-        from motet.passes.scheduling.array_stages import schedule_workload
+        from motet.passes.scheduling.array_stages import Scheduled, schedule_workload
         from motet.targets.systolic.instructions.encoding import encode
         from motet.targets.systolic.simulation.timing import simulate
     except ImportError as error:
@@ -199,7 +211,9 @@ def array_code(
         raise EnvironmentLackError(
             "compiling for an array needs the package 'numba': pip install 'motet[simulate]'"
         ) from error
-    if pinned is None:
+    if pinned is None and pods is not None:
+        made = Scheduled(compile_limited(workload, description, number_format, pods))
+    elif pinned is None:
         made = schedule_workload(workload, description, number_format, options=options)
     else:
         made = schedule_pinned(workload, description, number_format, pinned)
@@ -209,6 +223,10 @@ def array_code(
         made.summary,
         lambda: min(times) if times else simulate(program, description).cycles,
     )
+
+
+def _model_of(region: relax.Function) -> str:
+    return str(region.attrs[OP]).partition("/")[0]
 
 
 def region_binding(mod: IRModule, region: relax.Function) -> RegionBinding:

@@ -107,6 +107,33 @@ class PassesSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
 
 
+class QuotaSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The most that a model may have of the machine, so that others keep the rest."""
+
+    arena_mib: Annotated[
+        Positive | None,
+        Meta(
+            description="Memory of a run in flight, in MiB: a model that needs more is refused,"
+            " when compiling, or with open sizes when they are bound."
+        ),
+    ] = None
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Meta(description="Threads of one of its kernels, on the host."),
+    ] = None
+    pods: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Pods of the array that its programs use: the first ones."),
+    ] = None
+    time_share: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(
+            description="Share of the time of session.submit's workers, or of the simulated array"
+            " and host, beyond which the model's runs give way to all others."
+        ),
+    ] = None
+
+
 class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One model of the bundle: its file, and how often and in which order it runs."""
 
@@ -174,6 +201,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " simulate --duration; below 1 it needs after or inputs.",
         ),
     ] = 1.0
+
+    quota: QuotaSpec = field(default_factory=QuotaSpec)
 
     def __post_init__(self) -> None:
         if isinstance(self.path, os.PathLike):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from motet import errors, operators
     from motet.api import compile, load
     from motet.compiler.compile import CompileOptions
-    from motet.compiler.spec import BundleSpec, ModelSpec
+    from motet.compiler.spec import BundleSpec, ModelSpec, QuotaSpec
     from motet.merging import merge
     from motet.quantizing import quantize
     from motet.replacing import replace_depthwise
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         "CompileOptions",
         "ModelSession",
         "ModelSpec",
+        "QuotaSpec",
         "RunReport",
         "Session",
         "compile",
@@ -48,6 +49,7 @@ _HOMES = {
     "CompileOptions": "motet.compiler.compile",
     "ModelSession": "motet.runtime.session",
     "ModelSpec": "motet.compiler.spec",
+    "QuotaSpec": "motet.compiler.spec",
     "RunReport": "motet.runtime.report",
     "Session": "motet.runtime.session",
     "compile": "motet.api",

@@ -146,7 +146,7 @@ def simulated(work: Work, settings: Settings) -> Point:
         number_format = str(settings.get(FORMAT, work.number_format))
         if number_format not in description.formats:
             raise CompileError(f"it has no pod for {number_format}")
-        simulator = ArraySimulator(description, number_format, schedule=work.stages)
+        simulator = ArraySimulator(description, number_format, schedule=work.stages, pods=work.pods)
         models = [simulator.model(model) for model in work.models]
     except MotetError as error:
         return Point(kept, error=str(error))

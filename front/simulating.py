@@ -188,6 +188,7 @@ class ArraySimulator:
     number_format: "fp32", or what the models would be quantised to; "int8" and "int4" are
         what-ifs for float models (``workload.what_if``).
     schedule: how operators that do not depend on each other share the pods, as a bundle's programs.
+    pods: the most that a model's programs use, by model.
     constraints: what a mapping file pins, by model. programs: by region's operator name; mappings:
         by model and layer; both are filled as models are simulated.
     """
@@ -198,7 +199,10 @@ class ArraySimulator:
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     programs: dict[str, SystolicProgram] = field(default_factory=dict)
     mappings: dict[str, dict[str, TileMapping]] = field(default_factory=dict)
-    _known: dict[tuple[str, Workload], tuple[Any, ProgramCounts]] = field(default_factory=dict)
+    pods: Mapping[str, int] = field(default_factory=dict)
+    _known: dict[tuple[str, int | None, Workload], tuple[Any, ProgramCounts]] = field(
+        default_factory=dict
+    )
 
     def model(self, work: ModelWork, show: Show = lambda line: None) -> SimulatedModel:
         """Every region of a model; raises ``CompileError`` where one does not fit the array."""
@@ -233,22 +237,27 @@ class ArraySimulator:
     def _region(self, model: str, name: str, workload: Workload) -> ProgramCounts:
         """The counts of one workload; models without constraints share what is known."""
         constraints = self.constraints.get(model)
-        key = (model if constraints else "", workload)
+        pods = self.pods.get(model)
+        key = (model if constraints else "", pods, workload)
         if key not in self._known:
-            self._known[key] = self._compiled(workload, constraints)
+            self._known[key] = self._compiled(workload, constraints, pods)
         compiled, counts = self._known[key]
         self.programs[name] = compiled.program
         self.mappings.setdefault(model, {}).update(compiled.mappings)
         return counts
 
     def _compiled(
-        self, workload: Workload, constraints: Constraints | None
+        self, workload: Workload, constraints: Constraints | None, pods: int | None
     ) -> tuple[Any, ProgramCounts]:
+        from motet.passes.scheduling.array_limited import compile_limited
         from motet.passes.scheduling.array_stages import compile_scheduled
         from motet.targets.systolic.simulation.counts import program_counts
         from motet.targets.systolic.workload.what_if import in_format
 
         changed, made = in_format(workload, self.number_format)
+        if pods is not None and not constraints:
+            limited = compile_limited(changed, self.description, made, pods)
+            return limited, program_counts(limited.program, self.description)
         compiled = compile_scheduled(changed, self.description, made, constraints, self.schedule)
         return compiled, program_counts(compiled.program, self.description)
 

@@ -26,13 +26,18 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often a model runs; ``after``: models that go before it, also those along wires."""
+    """How often a model runs; ``after``: models that go before it, also those along wires.
+
+    pods, time_share: its quota.
+    """
 
     rate_hz: float | None = None
     deadline_ms: float | None = None
     priority: int = 0
     after: tuple[str, ...] = ()
     probability: float = 1.0
+    pods: int | None = None
+    time_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ class Work:
     number_format: str
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     stages: ScheduleOptions = field(default_factory=ScheduleOptions)
+
+    @property
+    def pods(self) -> dict[str, int]:
+        """The most pods that a model's programs use, where its quota says so."""
+        return {n: one.pods for n, one in self.schedules.items() if one.pods is not None}
 
     @property
     def is_compiled(self) -> bool:
@@ -158,8 +168,9 @@ def schedule_of(model: Any, wires: Mapping[str, str]) -> Schedule:
     sources = (wire.partition(".")[0] for wire in wires.values())
     after = tuple(dict.fromkeys((*model.after, *sources)))
     return Schedule(
-        model.rate_hz, model.deadline_ms, model.priority, after, float(model.probability)
-    )
+        model.rate_hz, model.deadline_ms, model.priority, after, float(model.probability),
+        model.quota.pods, model.quota.time_share,
+    )  # fmt: skip
 
 
 def _bundle(file: str, request: CompileRequest) -> Work:

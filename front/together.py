@@ -211,4 +211,5 @@ def _load(name: str, stages: Sequence[Stage], schedule: Schedule) -> Load:
         schedule.priority,
         schedule.after,
         schedule.probability,
+        time_share=schedule.time_share,
     )

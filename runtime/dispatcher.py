@@ -6,6 +6,8 @@ whose turn is last gives its worker to one that waits and goes first, and stays 
 it goes on, on any worker. Where nothing changed, a boundary costs the reading of a counter, which
 native code does between kernels (``call_rows``).
 
+A model with a share of the time (``time_shares``) goes before others only while it is within it.
+
 A model that never ends a run, or fails in each, holds no more than its own: its queue is its
 alone, and where there are several models and workers one worker is never given to it.
 """
@@ -19,14 +21,15 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from motet.runtime.boundaries import Boundary, Changes
-from motet.runtime.errors import LateError, QueueFullError, SubmitError, TimedOutError
+from motet.runtime.errors import QueueFullError, SubmitError
 from motet.runtime.policies import ReadyQueue, policy_named
 from motet.runtime.queueing import Miss, Queueing
+from motet.runtime.share_keeping import ShareKeeper
 from motet.runtime.submitted import RunFuture, Steps, Submitted
 from motet.runtime.tally import RunStatistics, Tally
 from motet.runtime.watch import LONGEST_WAIT, Watch
@@ -38,10 +41,17 @@ _OPEN: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 class Dispatcher:
     """Workers and queues of a session's models.
 
-    workers: runs at once. It has no thread until something is submitted.
+    workers: runs at once. It has no thread until something is submitted. shares: model -> the share
+    of the workers' time after which it gives way to others.
     """
 
-    def __init__(self, models: Iterable[str], queueing: Queueing, workers: int) -> None:
+    def __init__(
+        self,
+        models: Iterable[str],
+        queueing: Queueing,
+        workers: int,
+        shares: Mapping[str, float] | None = None,
+    ) -> None:
         self.queueing = queueing
         self.workers = workers
         self.process = os.getpid()
@@ -50,6 +60,7 @@ class Dispatcher:
         self._ready = ReadyQueue[Submitted](policy_named(queueing.policy))
         self._working: list[Submitted] = []
         self._watch = Watch(self._overdue)
+        self._shares = ShareKeeper(shares or {}, workers, self._look_again)
         self._numbers = itertools.count()
         self._changes = Changes()
         self._idle = 0
@@ -132,25 +143,37 @@ class Dispatcher:
             last = self._alive == 0
         if last:
             self._watch.close()
+            self._shares.close()
 
     def _next(self) -> Submitted | None:
         """The run that this worker does next; None when there will be none."""
         with self._lock:
-            while (run := self._ready.take(self._may_work)) is None:
+            while (run := self._first_ready()) is None:
                 if self._closed and not self._ready:
                     return None
                 self._idle += 1
                 self._work.wait()
                 self._idle -= 1
+            self._ready.remove(run)
             if self._closed and not self._ready:
                 self._work.notify_all()  # nothing is left for those who wait
             self._take(run)
             return run
 
+    def _first_ready(self) -> Submitted | None:
+        """What a free worker does next: a run of a model over its share where there is no other."""
+        within = self._ready.first(self._is_within) if self._shares else None
+        return within or self._ready.first(self._may_work)
+
+    def _is_within(self, run: Submitted) -> bool:
+        """Whether ``run`` may work, and its model is not over its share."""
+        return self._may_work(run) and self._shares.is_within(run)
+
     def _take(self, run: Submitted) -> None:
         """``run`` is on a worker from now on."""
         self._working.append(run)
         run.boundary.seen = self._changes.number
+        self._shares.began(run)
         tally = self._tallies[run.model]
         tally.working += 1
         if (first := self._ready.first()) is not None:
@@ -161,10 +184,14 @@ class Dispatcher:
             run.steps = run.begin(run.boundary)
             run.future.set_running_or_notify_cancel()
 
+    def _look_again(self) -> None:
+        with self._lock:
+            self._changes.told()
+
     def _tell_those_behind(self, run: Submitted) -> None:
         """Have the workers look again, where one's run might give way to ``run``, which waits."""
         key = self._ready.policy.key
-        if any(key(run) < key(other) for other in self._working):
+        if self._shares or any(key(run) < key(other) for other in self._working):
             self._changes.told()
 
     def _may_work(self, run: Submitted) -> bool:
@@ -205,8 +232,15 @@ class Dispatcher:
     def _gives_way(self, run: Submitted) -> bool:
         """Whether a run that waits goes before ``run``, and no other worker should take it."""
         key = self._ready.policy.key
+        if self._idle:
+            return False
         first = self._ready.first(lambda job: job.model == run.model or self._may_work(job))
-        if first is None or self._idle or key(first) > key(run):
+        if self._shares:
+            within = self._ready.first(self._is_within)
+            if within is not None and self._shares.is_over_at_work(run):
+                return True
+            first = within
+        if first is None or key(first) > key(run):
             return False
         anybody = self._may_work(first)
         rivals = [job for job in self._working if anybody or job.model == first.model]
@@ -214,6 +248,7 @@ class Dispatcher:
 
     def _leave(self, run: Submitted) -> None:
         """``run`` is on no worker any more; others of its model may be."""
+        self._shares.stopped(run)
         self._working.remove(run)
         self._tallies[run.model].working -= 1
         if self._idle and self._ready:
@@ -225,30 +260,9 @@ class Dispatcher:
             self._leave(run)
             run.over = True
             outcome = run.stop or ("finished" if error is None else "failed")
-            miss = self._count(run, outcome)
-        self._tell(run, outcome, result, error)
+            miss = self._tallies[run.model].ended(run, outcome)
+        run.settle(outcome, result, error)
         self._report(miss)
-
-    def _count(self, run: Submitted, outcome: str) -> Miss | None:
-        """Count an end; gives the miss where it is one."""
-        tally, now = self._tallies[run.model], time.monotonic()
-        tally.counts[outcome] += 1
-        if outcome == "finished":
-            tally.latencies.append(now - run.release)
-        if run.deadline is None or now <= run.deadline or outcome == "cancelled":
-            return None
-        tally.counts["missed"] += 1
-        return Miss(run.model, now - run.deadline, outcome)
-
-    def _tell(self, run: Submitted, outcome: str, result: Any, error: BaseException | None) -> None:
-        """Settle the future; what waits for it may run in this thread, so without the lock."""
-        future = run.let_go()
-        if outcome == "cancelled":
-            future.end_cancelled()
-        elif outcome == "finished":
-            future.set_result(result)
-        else:
-            future.set_exception(error or _reason(run, outcome))
 
     def _report(self, miss: Miss | None) -> None:
         if miss is None or self.queueing.on_miss is None:
@@ -268,7 +282,7 @@ class Dispatcher:
             if run not in self._ready:
                 return True
             self._withdraw(run)
-            self._count(run, run.stop)
+            self._tallies[run.model].ended(run, run.stop)
         self._given_up(run, None)
         return True
 
@@ -286,7 +300,7 @@ class Dispatcher:
         if run.steps is not None:
             run.steps.close()
         assert run.stop is not None
-        self._tell(run, run.stop, None, None)
+        run.settle(run.stop, None, None)
         self._report(miss)
 
     def _overdue(self, run: Submitted) -> None:
@@ -303,7 +317,7 @@ class Dispatcher:
             if run not in self._ready:
                 return
             self._withdraw(run)
-            miss = self._count(run, run.stop)
+            miss = self._tallies[run.model].ended(run, run.stop)
         self._given_up(run, miss)
 
     def statistics(self) -> dict[str, RunStatistics]:
@@ -331,13 +345,7 @@ class Dispatcher:
             if thread is not threading.current_thread():
                 thread.join()
         self._watch.close()
-
-
-def _reason(run: Submitted, outcome: str) -> SubmitError:
-    if outcome == "dropped":
-        return LateError(f"model {run.model!r}: the deadline passed before the run began")
-    where = f"after {run.stage} calls" if run.steps is not None else "while the run waited"
-    return TimedOutError(f"model {run.model!r}: its timeout passed {where}")
+        self._shares.close()
 
 
 @atexit.register

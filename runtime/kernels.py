@@ -7,7 +7,8 @@ import tempfile
 import threading
 import weakref
 from _ctypes import dlclose
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -115,6 +116,17 @@ class KernelLibrary:
     def row(self, calls: Sequence[BoundCall | Stage]) -> CallRow | None:
         """``calls`` as one native call; None where the library came without ``motet_run``."""
         return CallRow(self._native, calls) if hasattr(self._native, "motet_run") else None
+
+    @contextmanager
+    def limited(self, threads: int) -> Iterator[None]:
+        """Kernels that this thread calls inside use at most ``threads``; no pool, no limit."""
+        limit = getattr(self._native, "motet_limit_threads", None) if self._module else None
+        before = limit(ctypes.c_int(threads)) if limit is not None else 0
+        try:
+            yield
+        finally:
+            if limit is not None:
+                limit(ctypes.c_int(before))
 
     @property
     def threads(self) -> int:

@@ -83,7 +83,7 @@ class ModelSession:
         self.name = entry.name
         self.entry = entry
         self.program = program
-        self._vm = ModelVM(entry.name, program, machine)
+        self._vm = ModelVM(entry.name, program, machine, entry.quota)
         self._machine = machine
         self.inputs = Ports(entry.input_ports, program.inputs)
         self.outputs = Ports(entry.output_ports, program.outputs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from motet.runtime.boundaries import Boundary
+from motet.runtime.errors import LateError, SubmitError, TimedOutError
 
 Steps = Generator[int, None, Any]
 """A run that gives way at boundaries between its calls, and yields the calls done since it last
@@ -77,6 +78,22 @@ class Submitted:
         del self.future
         self.begin = _over
         return future
+
+    def settle(self, outcome: str, result: Any, error: BaseException | None) -> None:
+        """Settle the future; what waits for it may run in this thread, so without a lock."""
+        future = self.let_go()
+        if outcome == "cancelled":
+            future.end_cancelled()
+        elif outcome == "finished":
+            future.set_result(result)
+        else:
+            future.set_exception(error or self._reason(outcome))
+
+    def _reason(self, outcome: str) -> SubmitError:
+        if outcome == "dropped":
+            return LateError(f"model {self.model!r}: the deadline passed before the run began")
+        where = f"after {self.stage} calls" if self.steps is not None else "while the run waited"
+        return TimedOutError(f"model {self.model!r}: its timeout passed {where}")
 
     def end_of_waiting(self, drop_late: bool) -> float | None:
         """When somebody must look after this run although nobody else does."""

@@ -30,13 +30,19 @@ class Submitting:
     def __init__(self, models: Mapping[str, ModelSession], queueing: Queueing, threads: int):
         self.queueing = queueing
         self._models = tuple(models)
+        self._shares = {
+            name: model.entry.quota.time_share
+            for name, model in models.items()
+            if model.entry.quota.time_share is not None
+        }
         self._copies = {name: InputCopies() for name in models}
         self._threads = threads
         self._lock = threading.Lock()
         self._dispatcher = self._made()
 
     def _made(self) -> Dispatcher:
-        return Dispatcher(self._models, self.queueing, self.queueing.workers or self._threads)
+        workers = self.queueing.workers or self._threads
+        return Dispatcher(self._models, self.queueing, workers, self._shares)
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """As ``Session.configure``."""

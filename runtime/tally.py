@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from motet.runtime.queueing import Miss
+from motet.runtime.submitted import Submitted
 
 KEPT_LATENCIES = 10_000
 """Finished runs of a model whose latencies are kept: the newest."""
@@ -51,6 +55,17 @@ class Tally:
     """Released and not begun."""
     working: int = 0
     """On a worker now."""
+
+    def ended(self, run: Submitted, outcome: str) -> Miss | None:
+        """Count an end; gives the miss where it is one."""
+        now = time.monotonic()
+        self.counts[outcome] += 1
+        if outcome == "finished":
+            self.latencies.append(now - run.release)
+        if run.deadline is None or now <= run.deadline or outcome == "cancelled":
+            return None
+        self.counts["missed"] += 1
+        return Miss(run.model, now - run.deadline, outcome)
 
     def statistics(self) -> RunStatistics:
         """The figures as they are now."""

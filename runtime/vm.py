@@ -19,6 +19,7 @@ from motet.runtime.device import Array
 from motet.runtime.element_types import stored_dtype
 from motet.runtime.errors import CompileError, InputError
 from motet.runtime.late import START, Waiting, waiting
+from motet.runtime.manifest import NO_QUOTA, Quota
 from motet.runtime.memory import aligned_bytes, plan, view
 from motet.runtime.pool import IdlePool
 from motet.runtime.program import BindSymbols, Instruction, Program, registers_of
@@ -47,7 +48,7 @@ class Frame:
     ``external`` gives arrays that stand in for inputs without a copy (an output of
     another frame); they must be C-contiguous, aligned, and outlive the frame. ``waits``:
     what of the program waits for data, where the caller has found it out before.
-    ``model``: what messages call the program.
+    ``model``: what messages call the program. ``quota``: of memory and threads.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Frame:
         external: Mapping[int, Array] | None = None,
         waits: Waiting | None = None,
         model: str = "model",
+        quota: Quota = NO_QUOTA,
     ) -> None:
         self._model = model
+        self._quota = quota
         self._program = program
         self._machine = machine
         self._waits = waits or waiting(program)
@@ -112,6 +115,7 @@ class Frame:
         total = program.arena_bytes
         if parent is not None or offsets is None or total is None:
             offsets, total = plan(sizes, [storage.lifetime for storage in storages])
+        self._check_quota(total, start)
         if start not in self._memory or self._memory[start].nbytes < total:
             # Late tensors grow by half at least, so that growing ends soon.
             old = self._memory[start].nbytes if start in self._memory else 0
@@ -119,6 +123,16 @@ class Frame:
         memory = self._memory[start]
         places = zip(numbers, offsets, sizes, strict=True)
         return {number: (memory, offset, size) for number, offset, size in places}
+
+    def _check_quota(self, size: int, start: int) -> None:
+        """Raise ``ValueError`` where a stage's ``size`` bytes are more than the model may have."""
+        most = self._quota.arena_bytes
+        total = size + sum(int(m.nbytes) for s, m in self._memory.items() if s != start)
+        if most is not None and total > most:
+            raise ValueError(
+                f"it takes an arena of {total} bytes, more than its quota of {most}: raise "
+                "quota.arena_mib in the specification, or run smaller inputs"
+            )
 
     def output(self, index: int) -> Array:
         """Output number ``index``; before the first run only where its shape is known."""
@@ -162,6 +176,13 @@ class Frame:
 
     def run(self) -> None:
         """Execute on what ``inputs`` hold; ``outputs`` hold the result until the next run."""
+        if self._quota.threads is not None:
+            with self._machine.library.limited(self._quota.threads):
+                self._run()
+        else:
+            self._run()
+
+    def _run(self) -> None:
         if self._calls is not None:
             for function, arguments in self._calls:
                 function(*arguments)
@@ -183,6 +204,19 @@ class Frame:
 
     def pausing(self, boundary: Boundary) -> Generator[int, None, None]:
         """As ``run``, giving way as ``Stage.pausing`` does; may be given up wherever it does."""
+        if self._quota.threads is None:
+            yield from self._pausing(boundary)
+            return
+        steps, ended = self._pausing(boundary), object()
+        while True:  # whoever runs on this thread in between has limits of its own
+            with self._machine.library.limited(self._quota.threads):
+                done = next(steps, ended)
+            if done is ended:
+                return
+            assert isinstance(done, int)
+            yield done
+
+    def _pausing(self, boundary: Boundary) -> Generator[int, None, None]:
         stage, end = self._first, len(self._program.instructions)
         position = yield from stage.pausing(boundary)
         while position != end:
@@ -244,8 +278,11 @@ def fill(frame: Frame, arrays: Mapping[int, Array]) -> None:
 class ModelVM:
     """Runs one model's program; keeps frames of the shapes it has seen."""
 
-    def __init__(self, name: str, program: Program, machine: Machine) -> None:
+    def __init__(
+        self, name: str, program: Program, machine: Machine, quota: Quota = NO_QUOTA
+    ) -> None:
         self.name = name
+        self.quota = quota
         self.program = program
         self.machine = machine
         self._waits = waiting(program)
@@ -264,7 +301,9 @@ class ModelVM:
         """
         try:
             bindings = bind_symbols(self.program, shapes)
-            return Frame(self.program, bindings, self.machine, external, self._waits, self.name)
+            return Frame(
+                self.program, bindings, self.machine, external, self._waits, self.name, self.quota
+            )
         except InputError as error:
             raise InputError(f"model {self.name!r}: {error}") from None
         except (ValueError, ArithmeticError, MemoryError) as error:

@@ -98,6 +98,7 @@ class Duration:
         if self.question.share_pods:
             from motet.timetabling import sharing
 
+            _refuse_quotas(work)
             with progress("time shares of the pods") as show:
                 together = sharing(together, work, models, show)
         self._simulate(together, form)
@@ -127,6 +128,16 @@ class Duration:
             print_json(facts)
         elif form is Format.CSV:
             print_csv(rows)
+
+
+def _refuse_quotas(work: Work) -> None:
+    """Shares of pods that move with the load know no quotas."""
+    for name, schedule in work.schedules.items():
+        for key in ("pods", "time_share"):
+            if getattr(schedule, key) is not None:
+                raise SpecError(
+                    f"--share-pods: model {name!r} has quota.{key}: leave one of them out"
+                )
 
 
 def _flat(model: dict[str, Any]) -> dict[str, Any]:

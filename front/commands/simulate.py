@@ -98,8 +98,9 @@ def simulate(
         if work.is_compiled:
             files.refuse_mappings(f"the programs of {file} have their mappings")
         simulator = ArraySimulator(
-            work.description, work.number_format, files.constraints(work), work.stages
-        )
+            work.description, work.number_format, files.constraints(work), work.stages,
+            pods=work.pods,
+        )  # fmt: skip
         with progress("simulate") as show, _naming_mapping(files):
             results = [simulator.model(model, show) for model in work.models]
         files.write(simulator, results)

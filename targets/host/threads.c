@@ -80,6 +80,7 @@ static _Atomic int caller_sleeps;
 static pthread_mutex_t done_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t done_condition = PTHREAD_COND_INITIALIZER;
 static _Thread_local int inside_task;
+static _Thread_local int own_limit; /* of launches from this thread; 0: none */
 
 static void relax_cpu(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -216,6 +217,14 @@ __attribute__((visibility("default"))) int motet_set_threads(int n) {
   return 0;
 }
 
+/* Threads that launches from this thread use at most, whatever others may; 0: no limit of its own.
+ * Returns what it was. */
+__attribute__((visibility("default"))) int motet_limit_threads(int n) {
+  int before = own_limit;
+  own_limit = n < 0 ? 0 : n;
+  return before;
+}
+
 /* Makes this library's pool one of those that keep the ledger at `shared`, before it runs
  * anything; NULL starts a ledger, which stays to the end of the process. Returns the ledger, or
  * NULL where there was no memory for one: then the pool goes by its own. */
@@ -302,6 +311,7 @@ static int parallel_launch(parallel_lambda lambda, void *closure, int tasks) {
   if (inside_task) return run_serially(lambda, closure, tasks > 0 ? tasks : 1);
   pool_ledger *shared = atomic_load(&ledger);
   int threads = motet_get_threads(), helpers = 0, status;
+  if (own_limit > 0 && own_limit < threads) threads = own_limit;
   int others = atomic_fetch_add(&shared->running, 1);
   int alone = threads == 1 || tasks > MAX_TASKS || atomic_flag_test_and_set(&busy);
   if (!alone) helpers = helpers_beside(others, threads);

@@ -18,6 +18,7 @@ from fractions import Fraction
 
 from motet.runtime.errors import SpecError
 from motet.runtime.policies import Policy, ReadyQueue
+from motet.runtime.time_shares import TimeShares
 from motet.targets.sharing.arrivals import CHANCE, Arrivals, generator
 from motet.targets.sharing.frames import Frame, plans
 from motet.targets.sharing.loads import RESOURCES, Load, Resource, ordered
@@ -75,10 +76,18 @@ class _Server:
     """Array or host: who waits, who is served since when, and ticks served so far by model."""
 
     waiting: ReadyQueue[Frame]
+    shares: TimeShares
     served: Frame | None = None
     since: int = 0
     total: int = 0
     used: dict[str, int] = field(default_factory=dict)
+
+    def take(self, now: int) -> Frame | None:
+        """The frame that is served next: of a model over its share where there is no other."""
+        if not self.shares:
+            return self.waiting.take()
+        within = self.waiting.take(lambda frame: not self.shares.is_over(frame.model, now))
+        return within or self.waiting.take()
 
     def others(self, model: str, now: int) -> int:
         """Ticks served to other models until ``now``."""
@@ -112,7 +121,11 @@ class Simulation:
                 self.followers[source].append(load.name)
         self.waiters: dict[tuple[str, int], list[Frame]] = {}
         self.live: dict[int, Frame] = {}
-        self.servers = {r: _Server(ReadyQueue(setting.policy)) for r in RESOURCES}
+        shares = {load.name: load.time_share for load in loads if load.time_share is not None}
+        second = float(setting.clock_hz)
+        self.servers = {
+            r: _Server(ReadyQueue(setting.policy), TimeShares(shares, 1, second)) for r in RESOURCES
+        }
         self.events: list[tuple[int, int, int, int]] = []
         self.released = 0
         self.handled = 0
@@ -220,7 +233,7 @@ class Simulation:
         server = self.servers[resource]
         if server.served is not None or now >= self.end:
             return
-        frame = server.waiting.take()
+        frame = server.take(now)
         if frame is None:
             return
         self._count_wait(now, frame, server, resource)
@@ -240,6 +253,7 @@ class Simulation:
         assert frame is not None
         server.used[frame.model] = server.used.get(frame.model, 0) + now - server.since
         server.total += now - server.since
+        server.shares.spend(frame.model, now - server.since, now)
         server.served = None
         return frame
 

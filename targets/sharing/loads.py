@@ -53,6 +53,7 @@ class Load:
     deadline_seconds: after a frame's release. None: the period; without a rate there is none.
     priority: larger is more urgent. after: models whose frame of the same time has to end first.
     probability: above 0 and at most 1, that such an end asks for a frame at all.
+    time_share: of each of array and host, 0 to 1, beyond which its frames give way; None: no limit.
     phase_seconds: from the start to the first frame; a model that follows others has theirs.
     """
 
@@ -64,6 +65,7 @@ class Load:
     after: tuple[str, ...] = ()
     probability: float = 1.0
     phase_seconds: Fraction = Fraction(0)
+    time_share: float | None = None
 
     @property
     def ticks(self) -> int:

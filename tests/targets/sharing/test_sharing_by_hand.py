@@ -209,3 +209,17 @@ def test_what_cannot_be_simulated(wrong: tuple[Load, ...], message: str) -> None
 def test_too_much_jitter() -> None:
     with pytest.raises(SpecError, match="a jitter of 1000 ms is no less than its period, 1000 ms"):
         run(load("m", 1, period=1), seconds=9, arrivals=Arrivals(jitter_seconds=Fraction(1)))
+
+
+def test_a_model_over_its_share_gives_way() -> None:
+    """Stages of 50 ms, a quarter of the time, a window of 100 ms: one in four once it is full."""
+    greedy = load("greedy", 50, priority=9, time_share=0.25)
+    outcome = run(greedy, load("meek", 50), seconds=10, policy="priority", clock=1000)
+    used = {name: model.used["array"] for name, model in models(outcome).items()}
+    assert used["greedy"] + used["meek"] == 10_000
+    assert 2500 <= used["greedy"] <= 2500 + 25 + 50
+
+
+def test_what_nobody_else_wants_a_model_over_its_share_may_have() -> None:
+    outcome = run(load("greedy", 50, time_share=0.25), seconds=10, clock=1000)
+    assert models(outcome)["greedy"].used["array"] == 10_000
