@@ -156,8 +156,8 @@ def row(scenario: str, policy: str, found: Sequence[BundleSeconds]) -> Row:
     late = sum(model.deadline_misses for one in found for model in one.models)
     dropped = sum(model.dropped for one in found for model in one.models)
     p99 = _p99(found)
-    over = [p99[m.model] / m.deadline_seconds for m in found[0].models
-            if p99[m.model] is not None and m.deadline_seconds]  # fmt: skip
+    ends = [(p99[model.model], model.deadline_seconds) for model in found[0].models]
+    over = [end / due for end, due in ends if end is not None and due]
     return Row(
         scenario,
         policy,

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -73,7 +74,8 @@ def prepare(folder: Path) -> Camera:
     bundle = folder / "camera.motet"
     made.save(bundle)
     for name, model in load(made, threads=1).items():
-        np.savez(folder / f"{name}.npz", **model.random_inputs())
+        arrays: dict[str, Any] = dict(model.random_inputs())
+        np.savez(folder / f"{name}.npz", **arrays)
     return Camera(bundle, {m.name: m.rate_hz or 0.0 for m in spec.models}, source)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from operator import mul as multiply
 from pathlib import Path
 
 from rich.console import Group
@@ -86,9 +88,8 @@ def plot(result: Result, path: Path) -> None:
         axes.annotate(f"{one.factor:.2f}", (one.factor, 0.96 - 0.06 * number),
                       xycoords=("data", "axes fraction"), fontsize=8)  # fmt: skip
     total = sum(result.rates_hz.values())
-    axes.secondary_xaxis("top", functions=(lambda f: f * total, lambda r: r / total)).set_xlabel(
-        "frames/s"
-    )
+    scales = (partial(multiply, total), partial(multiply, 1 / total))
+    axes.secondary_xaxis("top", functions=scales).set_xlabel("frames/s")
     axes.set_ylim(bottom=-0.1)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path)

@@ -6,6 +6,7 @@ is carried where one of its trials has no late frame.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -51,7 +52,7 @@ class Search:
             return self.failed / STEP if self.failed > LEAST else None
         if self.failed / self.carried <= self.precision:
             return None
-        return (self.failed * self.carried) ** 0.5
+        return math.sqrt(self.failed * self.carried)
 
     def step(self, served: Served, rates_hz: Mapping[str, float]) -> None:
         """One trial at ``factor``."""
