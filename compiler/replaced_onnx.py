@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, inliner, numpy_helper
 
+from motet.compiler.calibration.values import add_types
 from motet.compiler.frontend.order import names_read
 from motet.compiler.frontend.places import node_name
 from motet.compiler.onnx_graph import OnnxGraph, attributes_of
@@ -55,6 +56,7 @@ def apply_replacements(model: onnx.ModelProto, decided: Decided, label: str) -> 
     if not replacements:
         return result
     result = _named(result, replacements)
+    add_types(result)
     edit = _Edit(OnnxGraph(result, label), decided.weights)
     layers = {new.output: new for one in replacements for new in one.layers}
     for one in replacements:
@@ -175,9 +177,11 @@ def _channel_axis(edit: _Edit, node: onnx.NodeProto, tensor: str, one: Replaceme
     """The axis of an operand that meets the doubled channels; None where it has none."""
     known = edit.graph.constant(tensor) if tensor else None
     info = edit.graph.types.get(tensor)
-    shape = known.shape if known is not None else (info.shape if info is not None else ())
     if node.op_type == "BatchNormalization":
         return 0
+    if known is None and info is None:  # onnx cannot tell: what else would be widened is known
+        return 1 if tensor else None
+    shape = known.shape if known is not None else info.shape if info is not None else ()
     axis = len(shape) - 3
     if axis < 0 or shape[axis] != one.geometry.out_channels:
         return None

@@ -1,11 +1,18 @@
-"""What networks for phones are made of: normalised convolutions and inverted residual blocks."""
+"""What networks for phones are made of: normalised convolutions and inverted residual blocks.
+
+Depthwise layers may be FuSeConv's (Ganesan and Kumar, arXiv 2105.13434): ``full`` has rows and
+columns of all channels side by side, 2C in all, ``half`` rows of the first half of the channels
+and columns of the other; ``full50`` and ``half50`` have them in half of the blocks alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .building import RESIDUAL, GraphBuilder, Value
+
+KINDS = ("full", "half", "full50", "half50")
 
 Activation = Callable[[GraphBuilder, Value, str], Value]
 
@@ -30,7 +37,8 @@ class Block:
     """An inverted residual block: expand with 1x1, depthwise, project with 1x1.
 
     expanded: channels between; channels: of the result; squeezed: channels of the
-    squeeze-and-excitation behind the depthwise layer, 0 for none.
+    squeeze-and-excitation behind the depthwise layer, 0 for none. lines: "full" or "half" for
+    rows and columns instead of a K x K depthwise layer.
     """
 
     kernel: int
@@ -39,6 +47,7 @@ class Block:
     stride: int
     activation: Activation
     squeezed: int = 0
+    lines: str = ""
 
 
 def normed(
@@ -70,12 +79,10 @@ def inverted_residual(
     if block.expanded != x.channels:
         expand = f"{name}.expand"
         y = normed(graph, y, expand, block.expanded, 1, activation=act, epsilon=epsilon)
-    y = normed(
-        graph, y, f"{name}.depthwise", y.channels, block.kernel, block.stride,
-        activation=act, groups=y.channels, epsilon=epsilon,
-    )  # fmt: skip
+    narrow = y.channels
+    y = depthwise(graph, y, f"{name}.depthwise", block, epsilon)
     if block.squeezed:
-        y = squeeze_excite(graph, y, f"{name}.se", block.squeezed)
+        y = squeeze_excite(graph, y, f"{name}.se", block.squeezed * (y.channels // narrow))
     shortcut = block.stride == 1 and x.channels == block.channels
     damping = RESIDUAL if shortcut else 1.0
     y = normed(
@@ -83,6 +90,50 @@ def inverted_residual(
         activation=None, damping=damping, epsilon=epsilon,
     )  # fmt: skip
     return graph.add(x, y, f"{name}.add") if shortcut else y
+
+
+def depthwise(
+    graph: GraphBuilder, x: Value, name: str, block: Block, epsilon: float = 1e-5
+) -> Value:
+    """The depthwise layer of ``block``, activated; C channels, of ``full`` 2C."""
+    size, stride, act = block.kernel, block.stride, block.activation
+    if not block.lines:
+        return normed(
+            graph, x, name, x.channels, size, stride,
+            activation=act, groups=x.channels, epsilon=epsilon,
+        )  # fmt: skip
+    parts = [x, x]
+    if block.lines == "half":
+        shape = (x.shape[0], x.channels // 2, *x.shape[2:])
+        parts = graph.nodes("Split", [x], f"{name}.split", [shape] * 2, axis=1)
+    made = []
+    for part, axis, kernel in zip(parts, ("row", "column"), ((1, size), (size, 1)), strict=True):
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        y = graph.conv(
+            part, f"{name}.{axis}", part.channels, kernel, stride, padding, groups=part.channels
+        )
+        y = graph.batch_norm(y, f"{name}.{axis}.norm", 1.0, epsilon)
+        made.append(act(graph, y, f"{name}.{axis}.activation"))
+    return graph.concat(made, f"{name}.lines")
+
+
+def with_kinds(names: Iterable[str]) -> list[str]:
+    """What ``variants.parse`` may meet: each name, and with each of ``KINDS``, as 1.0-half."""
+    listed = list(names)
+    return [*listed, *(f"{name}-{kind}" for name in listed for kind in KINDS)]
+
+
+def kind_of(text: str) -> tuple[str, str]:
+    """Name and kind ("" for none) of what ``with_kinds`` lists."""
+    name, _, kind = text.partition("-")
+    return name, kind
+
+
+def lines_of(kind: str, index: int, half: range) -> str:
+    """``Block.lines`` of block ``index`` from 0. half: the blocks that the 50 % kinds replace."""
+    if not kind.endswith("50"):
+        return kind
+    return kind.removesuffix("50") if index in half else ""
 
 
 def squeeze_excite(graph: GraphBuilder, x: Value, name: str, squeezed: int) -> Value:

@@ -6,7 +6,18 @@ import onnx
 
 from . import variants
 from .building import GraphBuilder, Value
-from .mobile import Activation, Block, divisible, hard_swish, inverted_residual, normed, relu
+from .mobile import (
+    Activation,
+    Block,
+    divisible,
+    hard_swish,
+    inverted_residual,
+    kind_of,
+    lines_of,
+    normed,
+    relu,
+    with_kinds,
+)
 
 NAMES = {"mobilenet_v3_small": "small", "mobilenet_v3_large": "large"}
 BLOCKS = {
@@ -35,16 +46,21 @@ EPSILON = 1e-3
 def build(variant: str | None = None, seed: int = 0) -> onnx.ModelProto:
     """MobileNet V3; ``small@64`` takes images of 64 x 64 instead of 224 x 224.
 
+    ``small-half`` has FuSeConv's rows and columns (squeeze-and-excitation of ``full`` is twice
+    as wide); ``small-half50`` in the first half of the blocks.
+
     input: image, 1 x 3 x 224 x 224, float32. output: logits, 1 x 1000. Dropout, which does
     nothing at inference, is left out, as exporters do.
     """
-    size, edge = variants.parse("mobilenet_v3", variant, BLOCKS, "large", 224)
-    graph = GraphBuilder(f"mobilenet_v3_{size}", seed)
+    text, edge = variants.parse("mobilenet_v3", variant, with_kinds(BLOCKS), "large", 224)
+    size, kind = kind_of(text)
+    graph = GraphBuilder(f"mobilenet_v3_{text.replace('-', '_')}", seed)
     x = graph.input("image", (1, 3, edge, edge))
     x = normed(graph, x, "features.0", 16, 3, 2, activation=hard_swish, epsilon=EPSILON)
     for index, (kernel, expanded, channels, squeeze, what, stride) in enumerate(BLOCKS[size], 1):
         squeezed = divisible(expanded / 4) if squeeze else 0
-        block = Block(kernel, expanded, channels, stride, ACTIVATIONS[what], squeezed)
+        lines = lines_of(kind, index - 1, range(len(BLOCKS[size]) // 2))
+        block = Block(kernel, expanded, channels, stride, ACTIVATIONS[what], squeezed, lines)
         x = inverted_residual(graph, x, f"features.{index}", block, EPSILON)
     return graph.model(logits=_head(graph, x, size))
 
