@@ -14,7 +14,7 @@ from motet.targets.host.space import Family
 def families() -> dict[str, Family]:
     """Name -> family."""
     every = (
-        blocked_conv.FAMILY, integer_family.FAMILY, matmul.FAMILY, pooling.FAMILY,
-        recurrent.FAMILY, attending.FAMILY,
+        blocked_conv.FAMILY, integer_family.FAMILY, integer_family.TILED, matmul.FAMILY,
+        pooling.FAMILY, recurrent.FAMILY, attending.FAMILY,
     )  # fmt: skip
     return {family.name: family for family in every}

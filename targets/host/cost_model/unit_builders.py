@@ -23,6 +23,7 @@ from motet.targets.host.cost_model.unit_convolutions import (
 from motet.targets.host.cost_model.unit_function import Unit, float_unit, size_of
 from motet.targets.host.kernels.attending.family import FAMILY_NAME as ATTENTION
 from motet.targets.host.kernels.blocked_conv.integer import FAMILY_NAME as BLOCKED_CONV_INTEGER
+from motet.targets.host.kernels.blocked_conv.integer_family import TILED_NAME, counted
 from motet.targets.host.options import KernelOptions
 from motet.targets.host.space import Problem
 from motet.targets.operators.attention import Attention, attention
@@ -143,6 +144,7 @@ def _attention(problem: Problem) -> Unit:
 _BUILDERS: Mapping[str, Callable[[Problem], Unit]] = {
     "blocked_conv": blocked_conv,
     BLOCKED_CONV_INTEGER: blocked_conv_integer,
+    TILED_NAME: lambda problem: blocked_conv_integer(counted(problem)),
     "matmul": _matmul,
     "pool": _pool,
     "recurrence": _recurrence,

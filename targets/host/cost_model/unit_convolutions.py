@@ -16,6 +16,7 @@ from tvm import relax
 from motet.targets.host.blocked import blocked_layout
 from motet.targets.host.cost_model.unit_function import Unit, float_unit, size_of, unit_function
 from motet.targets.host.kernels.blocked_conv import depthwise
+from motet.targets.host.kernels.blocked_conv.integer_family import tiles_pay, uncounted
 from motet.targets.host.kernels.blocked_conv.integer_groups import FOURS, PAIRS
 from motet.targets.host.options import KernelOptions
 from motet.targets.host.space import Problem
@@ -88,7 +89,8 @@ def measurable_integer(problem: Problem) -> bool:
     fours = dict(p.sizes)["group"] == FOURS.size
     # Bytes as they are by weights that a run computes are pairs without a zero point.
     # Plain fours, which only VNNI has, are units of that machine alone.
-    exists = p["constant"] and p["block_in"]
+    # Fours for which tiles pay are a problem of another family.
+    exists = p["constant"] and p["block_in"] and not (fours and tiles_pay(uncounted(p)))
     return bool(exists) if fours else dict(p.sizes)["group"] == PAIRS.size
 
 

@@ -16,6 +16,7 @@ from motet.targets.host.kernels.blocked_conv import (
     direct,
     integer,
     integer_family,
+    integer_winograd,
     winograd,
 )
 from motet.targets.host.kernels.blocked_conv.algorithms import DEPTHWISE, DIRECT
@@ -67,11 +68,11 @@ def emit_blocked_convolution(
     source = constant_source(weights, constants)
     constant = source is not None
     exact = anchor.output.dtype == "int32"
-    family = integer_family.FAMILY if exact else FAMILY
     if exact:
         problem = integer_family.problem_for(conv, x, weights, constant, machine)
+        family = integer_family.family_of(problem)
     else:
-        problem = problem_of(conv, constant, options.reassociate)
+        problem, family = problem_of(conv, constant, options.reassociate), FAMILY
     point = choose(family, problem, machine)
     positions = simplify(index(conv.batch) * conv.out_height * conv.out_width)
     bits = constant and stores_bits(
@@ -82,7 +83,8 @@ def emit_blocked_convolution(
         machine, bits,
     )  # fmt: skip
     plain = integer.emit if exact else direct.emit
-    emit = {DIRECT: plain, DEPTHWISE: depthwise.emit}.get(point["algorithm"], winograd.emit)
+    tiled = integer_winograd.emit if exact else winograd.emit
+    emit = {DIRECT: plain, DEPTHWISE: depthwise.emit}.get(point["algorithm"], tiled)
     made = emit(request)
     stages = (x.stage, weights.stage, request.epilogue.stage)
     consumed = (anchor, *(s for s in stages if s is not None))

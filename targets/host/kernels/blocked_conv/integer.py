@@ -9,7 +9,7 @@ Bytes by constant weights that fit fours, without VNNI, are summed in chains (``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,12 +66,16 @@ def group_of(
 def integer_problem(conv: BlockedConv, constant_weights: bool, group: Group) -> Problem:
     """The problem with groups for channels: ``channels`` and ``block_in`` count them."""
     sizes = dict(problem_of(conv, constant_weights, False).sizes)
-    sizes |= {
-        "channels": conv.groups * group.channels(conv.ic), "group": group.size,
-        "block_in": conv.block_in // group.size,
-        "prologue": int(group is PAIRS or not conv.block_in),
+    return counted(sizes, conv.groups * group.channels(conv.ic), group)
+
+
+def counted(sizes: Mapping[str, int], channels: int, group: Group) -> Problem:
+    """The problem of these sizes with ``channels`` groups."""
+    changed = {
+        "channels": channels, "group": group.size, "block_in": sizes["block_in"] // group.size,
+        "prologue": int(group is PAIRS or not sizes["block_in"]), "reassociate": 0,
     }  # fmt: skip
-    return Problem.of(FAMILY_NAME, **sizes)
+    return Problem.of(FAMILY_NAME, **{**sizes, **changed})
 
 
 def points(problem: Problem, machine: Machine) -> Sequence[Point]:

@@ -5,7 +5,8 @@ zero point. *Fours* of unsigned by signed bytes: ``pmaddubsw`` adds the products
 neighbours in 16 bits, saturating, and ``pmaddwd`` by ones the rest: three instructions instead
 of four for as many products, and no conversion of the input. They are exact where no two
 neighbouring weights together exceed 128 in magnitude (255 * 128 < 2**15), which ``fit_fours``
-says: weights of 7 bits do, and the layout pass widens others to int16. *Dots* are fours where the
+says: weights of 7 bits do, and the layout pass widens others to int16. It also says that an
+output has at most 26 bits, which Winograd's convolution of bytes needs. *Dots* are fours where the
 machine has VNNI, whose one instruction is exact for any bytes (``kernels/fours``).
 """
 
@@ -87,12 +88,18 @@ def multiplies_fours(machine: Machine, lanes: int) -> bool:
 
 
 def fit_fours(weights: NDArray[Any]) -> bool:
-    """Whether every two neighbouring input channels' products with bytes fit 16 bits."""
+    """Whether every two neighbouring input channels' products with bytes fit 16 bits, and all
+    sums 26.
+    """
     if weights.shape[1] % 4 or weights.min(initial=0) < -128 or weights.max(initial=0) > 127:
         return False
     pairs = weights.astype(np.int32).reshape(weights.shape[0], -1, 2, *weights.shape[2:])
     above, below = np.maximum(pairs, 0).sum(2), np.minimum(pairs, 0).sum(2)
-    return bool(above.max(initial=0) <= 128 and below.min(initial=0) >= -128)
+    if above.max(initial=0) > 128 or below.min(initial=0) < -128:
+        return False
+    each = tuple(range(1, above.ndim))
+    sums = above.sum(each).max(initial=0), -below.sum(each).min(initial=0)
+    return bool(255 * max(sums) < 2**25)
 
 
 def halves_of_fours(lanes: int) -> Callable[[Expr, Expr], Expr]:

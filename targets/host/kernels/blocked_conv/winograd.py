@@ -66,8 +66,11 @@ def points(problem: Problem, machine: Machine) -> Sequence[Point]:
 
 
 def _space(problem: Problem) -> list[Point]:
-    """A point for each different plan."""
-    shapes = _WIDE_REGISTER_TILES if problem["block"] == 16 else _REGISTER_TILES
+    return tile_points(problem, _WIDE_REGISTER_TILES if problem["block"] == 16 else _REGISTER_TILES)
+
+
+def tile_points(problem: Problem, shapes: Sequence[tuple[int, int, int]]) -> list[Point]:
+    """A point for each different plan, with register tiles of ``shapes``."""
     made: dict[Plan, Point] = {}
     for size in _SIZES:
         for order in (LOCAL, SHARED):

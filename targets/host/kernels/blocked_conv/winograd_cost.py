@@ -7,10 +7,21 @@ direct convolution; constants were fitted on a Zen 3 (two vector multiply-accumu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from motet.targets.host.kernels.blocked_conv.winograd_plan import SHARED, Plan, plan_of
 from motet.targets.host.space import Nest, Point, Problem
 
-_MULTIPLY_CYCLES = 0.5
+
+@dataclass(frozen=True)
+class Rates:
+    """multiply: cycles of a vector multiply-accumulate; element: bytes of a transformed value."""
+
+    multiply: float
+    element: float
+
+
+FLOATS = Rates(0.5, 4.0)
 _LEAST_ACCUMULATORS = 8
 _INPUT_CYCLES, _OUTPUT_CYCLES = 4.2, 2.8
 """Of one vector of a tile in the input and output transforms, memory included."""
@@ -23,14 +34,21 @@ _DIRECT_RATE = 0.9
 """Part of the peak that the direct convolution reaches, weights at hand."""
 
 
-def weight_bytes(problem: Problem, plan: Plan) -> float:
+def weight_bytes(problem: Problem, plan: Plan, rates: Rates = FLOATS) -> float:
     """Packed weights, padding included."""
-    return 4.0 * plan.points * problem["channels"] * plan.sweeps * plan.sweep_blocks * plan.block
+    return (
+        rates.element
+        * plan.points
+        * problem["channels"]
+        * plan.sweeps
+        * plan.sweep_blocks
+        * plan.block
+    )
 
 
-def input_bytes(problem: Problem, plan: Plan) -> float:
+def input_bytes(problem: Problem, plan: Plan, rates: Rates = FLOATS) -> float:
     """Transformed input of one group of tiles."""
-    return 4.0 * plan.points * problem["channels"] * plan.group
+    return rates.element * plan.points * problem["channels"] * plan.group
 
 
 def product_bytes(plan: Plan) -> float:
@@ -42,7 +60,7 @@ def _images(problem: Problem) -> int:
     return max(1, problem["batch"])
 
 
-def _product_cycles(problem: Problem, plan: Plan) -> float:
+def _product_cycles(problem: Problem, plan: Plan, rates: Rates) -> float:
     """Of one group's products: a tile costs its accumulators and a little for its loads."""
 
     def step(rows: int) -> float:
@@ -50,7 +68,7 @@ def _product_cycles(problem: Problem, plan: Plan) -> float:
         return accumulators + 0.1 * (rows + plan.vectors)
 
     rows = sum(count * step(rows) for rows, count in plan.row_parts)
-    return _MULTIPLY_CYCLES * rows * plan.points * plan.panels * plan.sweeps * problem["channels"]
+    return rates.multiply * rows * plan.points * plan.panels * plan.sweeps * problem["channels"]
 
 
 def _transform_cycles(plan: Plan) -> float:
@@ -59,9 +77,9 @@ def _transform_cycles(plan: Plan) -> float:
     return plan.group * plan.points * vectors
 
 
-def _traffic_cycles(problem: Problem, plan: Plan) -> float:
+def _traffic_cycles(problem: Problem, plan: Plan, rates: Rates) -> float:
     """Of all images: what goes through the caches again and again."""
-    weights, inputs = weight_bytes(problem, plan), input_bytes(problem, plan)
+    weights, inputs = weight_bytes(problem, plan, rates), input_bytes(problem, plan, rates)
     groups = plan.groups * _images(problem)
     if plan.order == SHARED:
         whole = groups * inputs
@@ -87,33 +105,35 @@ def tasks(problem: Problem, plan: Plan) -> int:
     return own * plan.sweeps if plan.order == SHARED else own
 
 
-def cycles(problem: Problem, point: Point, cores: int) -> float:
+def cycles(problem: Problem, point: Point, cores: int, rates: Rates = FLOATS) -> float:
     """An estimate of the time on ``cores`` cores; an open batch counts as 1."""
     plan = plan_of(problem, point)
-    image = plan.groups * (_product_cycles(problem, plan) + _transform_cycles(plan))
+    image = plan.groups * (_product_cycles(problem, plan, rates) + _transform_cycles(plan))
     count = tasks(problem, plan)
     shared = -(-count // cores) / count
     launches = 2 if plan.order == SHARED else 1
-    traffic = _traffic_cycles(problem, plan) + _MEMORY * weight_bytes(problem, plan)
+    traffic = _traffic_cycles(problem, plan, rates)
+    traffic += _MEMORY * weight_bytes(problem, plan, rates)
     whole = image * _images(problem) + traffic
     return whole * shared + launches * _LAUNCH_CYCLES
 
 
-def direct_cycles(problem: Problem) -> float:
+def direct_cycles(problem: Problem, rates: Rates = FLOATS) -> float:
     """An estimate of the direct convolution's time on one core."""
     outs = -(-problem["outs"] // problem["block"])
     weights = 9 * problem["channels"] * outs
     positions = problem["out_height"] * problem["out_width"] * _images(problem)
-    arithmetic = _MULTIPLY_CYCLES * weights * positions / _DIRECT_RATE
-    return arithmetic + 4 * problem["block"] * weights * _MEMORY + _LAUNCH_CYCLES
+    arithmetic = rates.multiply * weights * positions / _DIRECT_RATE
+    return arithmetic + rates.element * problem["block"] * weights * _MEMORY + _LAUNCH_CYCLES
 
 
-def describe(problem: Problem, point: Point) -> Nest:
+def describe(problem: Problem, point: Point, rates: Rates = FLOATS) -> Nest:
     """What the nest of ``point`` does; an open batch counts as 1."""
     plan, images = plan_of(problem, point), _images(problem)
     ins, outs, groups = problem["channels"], problem["outs"], plan.groups * images
     inputs, weights, products = (
-        input_bytes(problem, plan), weight_bytes(problem, plan), product_bytes(plan),
+        input_bytes(problem, plan, rates), weight_bytes(problem, plan, rates),
+        product_bytes(plan),
     )  # fmt: skip
     columns = plan.sweeps * plan.sweep_blocks * plan.block
     positions = images * problem["out_height"] * problem["out_width"]
@@ -128,7 +148,7 @@ def describe(problem: Problem, point: Point) -> Nest:
         vector_loads=plan.vectors, broadcasts=plan.rows, steps=ins,
         inner_bytes=(inputs + weights / (plan.sweeps * plan.panels)) / plan.points,
         block_bytes=inputs + products + weights / plan.sweeps,
-        read_bytes=4.0 * images * ins * problem["height"] * problem["width"],
+        read_bytes=rates.element * images * ins * problem["height"] * problem["width"],
         weight_bytes=weights,
         written_bytes=4.0 * positions * outs,
         copied_bytes=2 * groups * (inputs + products * plan.sweeps),
@@ -145,5 +165,5 @@ def describe(problem: Problem, point: Point) -> Nest:
             ("sweeps", float(plan.sweeps)), ("groups", float(groups)),
             ("plane fill", positions / (groups * plan.group * plan.size**2)),
         ),
-        cycles=cycles(problem, point, 1),
+        cycles=cycles(problem, point, 1, rates),
     )  # fmt: skip

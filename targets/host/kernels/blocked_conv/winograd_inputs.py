@@ -46,7 +46,7 @@ def _transform(
 ) -> Stmt:  # fmt: skip
     plan, lanes, edge = writing.plan, writing.plan.block, writing.plan.edge
     start = group.base + (icb * plan.group + i) * lanes
-    raw = scratch("raw", [edge * lanes], writing.dtype)
+    raw = scratch("raw", [edge * lanes], writing.input_dtype)
 
     def column(lines: Lines, j: Expr) -> list[Expr]:
         lines.statements.append(allocate(raw))
@@ -66,7 +66,7 @@ def _transform(
         return seq(*[store(group.values, value, ramp(slot, lanes)) for slot, value in pairs])
 
     transform = TileTransform(
-        writing.matrices.inputs, transform_inputs, lanes, writing.dtype, group.half
+        writing.matrices.inputs, transform_inputs, lanes, writing.input_dtype, group.input_half
     )
     return transform.statement(column, index(edge), finish)
 
@@ -76,8 +76,8 @@ def _element(
 ) -> Expr:
     """The input at a position; 0 outside of it where ``guarded``."""
     conv, (h, w) = writing.request.conv, at
-    value = writing.request.input_at(n, channel, h, w).astype(writing.dtype)
+    value = writing.request.input_at(n, channel, h, w).astype(writing.input_dtype)
     if not guarded:
         return value
     inside = tirx.all(h >= 0, h < conv.height, w >= 0, w < conv.width)
-    return tirx.if_then_else(inside, value, tirx.const(0, writing.dtype))
+    return tirx.if_then_else(inside, value, tirx.const(0, writing.input_dtype))

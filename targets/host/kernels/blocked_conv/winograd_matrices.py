@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from math import lcm
 from typing import Any
 
 import numpy as np
@@ -85,13 +86,41 @@ def matrices(tile: int) -> Matrices:
     )
 
 
+@cache
+def integer_matrices(tile: int) -> tuple[Matrices, int]:
+    """Whole numbers in all three, for output tiles of ``tile``, and what outputs must be
+    divided by: the points 0, 1, -1, 2, -2 and infinity.
+
+    ``G`` times the least common multiple of its denominators, but for infinity's row, for which
+    ``A^T`` has it: transformed weights of 8 bits then have 16, and so have transformed bytes.
+    """
+    points = [Fraction(0)]
+    for p in range(1, tile // 2 + 1):
+        points += [Fraction(p), Fraction(-p)]
+    others = [[q for q in points if q != p] for p in points]
+    scales = [sum(_power_terms(_vanishing(o), p)) for o, p in zip(others, points, strict=True)]
+    multiple = lcm(*[int(scale) for scale in scales])
+    weights = [
+        [p**i * (multiple / s) for i in range(_KERNEL)] for p, s in zip(points, scales, strict=True)
+    ]
+    inputs = [[*_vanishing(o), Fraction(0)] for o in others]
+    outputs = [
+        [*(p**i for p in points), Fraction(multiple * (i == tile - 1))] for i in range(tile)
+    ]  # fmt: skip
+    last = [Fraction(0)] * (_KERNEL - 1) + [Fraction(1)]
+    made = Matrices(
+        _floats(outputs), _floats([*inputs, _vanishing(points)]), _floats([*weights, last])
+    )
+    return made, multiple**2
+
+
 def _power_terms(polynomial: Sequence[Fraction], at: Fraction) -> list[Fraction]:
     return [c * at**i for i, c in enumerate(polynomial)]
 
 
-def transformed_weights(weights: NDArray[Any], tile: int) -> NDArray[np.float64]:
+def transformed_weights(weights: NDArray[Any], matrix: Matrix) -> NDArray[np.float64]:
     """``G g G^T`` of weights (O, I, 3, 3): float64 of shape (tile + 2, tile + 2, O, I)."""
-    g = np.asarray(matrices(tile).weights)
+    g = np.asarray(matrix)
     half = np.tensordot(g, np.asarray(weights, np.float64), axes=(1, 2))
     whole = np.tensordot(g, half, axes=(1, 3))
     return whole.transpose(1, 0, 2, 3)
@@ -114,10 +143,15 @@ def pack_weights(
     (sweeps, (tile + 2)**2, panels, I, columns) of float32; channels past O are zero.
     """
     points = (tile + 2) ** 2
-    outs, ins = weights.shape[:2]
+    flat = transformed_weights(weights, matrices(tile).weights).astype(np.float32)
+    return in_sweeps(flat.reshape(points, *weights.shape[:2]), panels, columns)
+
+
+def in_sweeps(flat: NDArray[Any], panels: int, columns: int) -> NDArray[Any]:
+    """(points, O, steps) as (sweeps, points, panels, steps, columns), zeros past O."""
+    points, outs, ins = flat.shape
     sweeps = -(-outs // (panels * columns))
-    flat = transformed_weights(weights, tile).reshape(points, outs, ins)
-    padded = np.zeros((points, sweeps * panels * columns, ins), np.float32)
+    padded = np.zeros((points, sweeps * panels * columns, ins), flat.dtype)
     padded[:, :outs] = flat
     split = padded.reshape(points, sweeps, panels, columns, ins)
     return np.ascontiguousarray(split.transpose(1, 0, 2, 4, 3))

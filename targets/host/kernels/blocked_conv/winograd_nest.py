@@ -45,13 +45,14 @@ def write_nest(writing: Writing) -> Stmt:
 
 def _local(writing: Writing) -> Stmt:
     plan = writing.plan
-    values = scratch("inputs", [plan.points * plan.plane], writing.dtype)
+    values = scratch("inputs", [plan.points * plan.plane], writing.input_dtype)
 
     def task(n: Expr, number: Expr) -> Stmt:
         group = _group(writing, values, index(0), n, number)
         return seq(
             allocate(values),
-            allocate(group.half),
+            allocate(group.input_half),
+            allocate(group.half) if writing.narrow else None,
             _inputs(writing, group),
             loop("sweep", plan.sweeps, lambda s: _sweep(writing, group, s)),
         )
@@ -63,7 +64,7 @@ def _local(writing: Writing) -> Stmt:
 def _shared(writing: Writing) -> Stmt:
     plan, batch = writing.plan, writing.request.conv.batch
     size = plan.points * plan.plane
-    values = scratch("inputs", [simplify(batch * (plan.groups * size))], writing.dtype)
+    values = scratch("inputs", [simplify(batch * (plan.groups * size))], writing.input_dtype)
 
     def group_of(n: Expr, number: Expr) -> TileGroup:
         return _group(writing, values, (n * plan.groups + number) * size, n, number)
@@ -71,7 +72,7 @@ def _shared(writing: Writing) -> Stmt:
     def inputs(n: Expr, number: Expr, icb: Expr) -> Stmt:
         group = group_of(n, number)
         tiles = loop("tile", plan.group, lambda i: write_input_tile(writing, group, icb, i))
-        return seq(allocate(group.half), tiles)
+        return seq(allocate(group.input_half), tiles)
 
     def outputs(sweep: Expr, n: Expr, number: Expr) -> Stmt:
         group = group_of(n, number)
@@ -89,7 +90,7 @@ def _shared(writing: Writing) -> Stmt:
 def _group(writing: Writing, values: Buffer, base: Expr, n: Expr, number: Expr) -> TileGroup:
     plan = writing.plan
     first = tirx.min(number * plan.group, index(plan.tiles - plan.group))
-    return TileGroup(values, base, writing.half(), n, first, number * plan.group - first)
+    return TileGroup(values, base, *writing.halves(), n, first, number * plan.group - first)
 
 
 def _inputs(writing: Writing, group: TileGroup) -> Stmt:

@@ -58,7 +58,9 @@ def _write_row(writing: Writing, results: list[Expr], at: tuple[Expr, Expr, Expr
     """A row of a tile from (n, block, h, w) on, but for positions that the output lacks."""
     plan, conv, lanes = writing.plan, writing.request.conv, writing.plan.block
     n, block, h, w = at
-    row = scratch("row", [plan.size * lanes], writing.dtype)
+    if writing.finished is not None:
+        results = [writing.finished(value) for value in results]
+    row = scratch("row", [plan.size * lanes], str(results[0].ty.dtype).split("x")[0])
 
     def write(j: int) -> Stmt:
         def element(lane: Expr) -> Stmt:

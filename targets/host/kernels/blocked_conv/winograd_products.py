@@ -43,20 +43,26 @@ def _product(
     start: Expr, rows: int, ahead: bool,
 ) -> Stmt:  # fmt: skip
     """A register tile: ``rows`` tiles from ``start`` times the panel at ``where``."""
-    plan, lanes = writing.plan, writing.plan.block
+    plan, lanes, pair = writing.plan, writing.plan.block, writing.pair
     _, point, panel = where
+    each = lanes // pair
+    unrolled = _unrolled(rows * plan.vectors, each)
 
-    unrolled = _unrolled(rows * plan.vectors, lanes)
+    def left(at: Expr) -> Expr:
+        if pair == 1:
+            return load(group.values, at)
+        return tirx.reinterpret("int32", load(group.values, ramp(at, pair)))
 
     def reduction(step: Any) -> Stmt:
         def part(icb: Expr, p: Expr) -> Stmt:
-            """``unrolled`` channels of a block."""
-            lane = p * unrolled
-            at = group.base + point * plan.plane + (icb * plan.group + start) * lanes + lane
-            channel = icb * lanes + lane
+            """``unrolled`` steps of a block's."""
+            first = p * unrolled
+            at = group.base + point * plan.plane + (icb * plan.group + start) * lanes
+            at = at + first * pair
+            channel = icb * each + first
             steps = [
                 step(
-                    lambda r, k=k: load(group.values, at + (r * lanes + k)),
+                    lambda r, k=k: left(at + (r * lanes + k * pair)),
                     lambda v, k=k: load(
                         writing.weights, *where, channel + k, ramp(index(v * lanes), lanes)
                     ),
@@ -67,7 +73,7 @@ def _product(
 
         def block(icb: Expr) -> Stmt:
             fetches = _fetches(writing, where, icb) if ahead else []
-            return seq(*fetches, loop("part", lanes // unrolled, lambda p: part(icb, p)))
+            return seq(*fetches, loop("part", each // unrolled, lambda p: part(icb, p)))
 
         return loop("icb", plan.ic_blocks, block)
 
@@ -75,12 +81,13 @@ def _product(
         lane = panel * plan.columns + v * lanes
         return store(products, value, start + r, point, ramp(lane, lanes))
 
-    return emit_tile(Tile(rows, plan.vectors, lanes, writing.dtype), reduction, finish)
+    tile = Tile(rows, plan.vectors, lanes, writing.dtype, accumulate=writing.accumulate)
+    return emit_tile(tile, reduction, finish)
 
 
-def _unrolled(accumulators: int, lanes: int) -> int:
-    """Channels of a block whose steps are written out, not looped over."""
-    unrolled = lanes
+def _unrolled(accumulators: int, steps: int) -> int:
+    """How many of a block's ``steps`` are written out, not looped over."""
+    unrolled = steps
     while unrolled > 1 and accumulators * unrolled > UNROLLED_STEPS:
         unrolled //= 2
     return unrolled
@@ -92,8 +99,9 @@ def _fetches(writing: Writing, where: tuple[Expr, Expr, Expr], icb: Expr) -> lis
     Past the last panel they name addresses outside the weights, which a prefetch may.
     """
     plan = writing.plan
-    channel = (icb + plan.ic_blocks) * plan.block
-    lines = range(0, plan.block * plan.columns, _LINE_FLOATS)
+    steps = plan.block // writing.pair
+    channel = (icb + plan.ic_blocks) * steps
+    lines = range(0, steps * plan.columns, _LINE_FLOATS)
     addresses = [tirx.address_of(load(writing.weights, *where, channel, line)) for line in lines]
     settings = _READ, _INTO_SECOND_LEVEL, _DATA
     return [

@@ -43,7 +43,10 @@ class Lines:
         return var
 
     def scaled(self, factor: float, value: Expr) -> Expr:
-        """``factor * value``."""
+        """``factor * value``; of integers modulo their size."""
+        if self.dtype.startswith(("int", "uint")):
+            wrapped = int(factor) % 2**32 if self.dtype == "uint32" else int(factor)
+            return broadcast(tirx.const(wrapped, self.dtype), self.lanes) * value
         return broadcast(tirx.const(factor, self.dtype), self.lanes) * value
 
     def plus(self, total: Expr | None, factor: float, value: Expr) -> Expr | None:
