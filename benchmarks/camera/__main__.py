@@ -35,7 +35,7 @@ from motet.errors import MotetError
 
 @click.command(help=help_of(__doc__))
 @click.option("--seconds", default=3.0, show_default=True, type=click.FloatRange(0.1))
-@click.option("--tries", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--tries", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--precision", default=1.03, show_default=True, type=click.FloatRange(1.001))
 @click.option("--openvino", metavar="PYTHON", help="Also OpenVINO, of this Python (python: own).")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Keep files here.")

@@ -14,7 +14,7 @@ from motet.benchmarks.camera.processes import Contender, ContenderError, Outcome
 from motet.benchmarks.camera.results import At, Finalist, Result, Variant
 from motet.benchmarks.camera.search import Search, trial_of
 
-CHOICE_SECONDS, CHOICE_TRIES, CHOICE_PRECISION = 1.0, 2, 1.15
+CHOICE_SECONDS, CHOICE_TRIES, CHOICE_PRECISION = 1.0, 3, 1.15
 BATCH_SECONDS = 0.4
 """A batch holds the frames of so long, at factor 1."""
 BATCHES = 7
