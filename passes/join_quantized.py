@@ -8,7 +8,8 @@ roundings this follows:
 1. A convolution or matrix product of a tensor with one scale by constant weights with one
    scale (or one an output channel) and zero points, a bias in int32 with the product of both
    scales, and a ReLU or clip: int32 sums of centred integers, then one factor
-   ``x_scale * w_scale / y_scale``, one rounding.
+   ``x_scale * w_scale / y_scale``, one rounding. With a bias in float32, or no quantisation
+   behind: the same sums, then one factor ``x_scale * w_scale``, and float32 from there.
 2. A sum of two tensors: ``a ra + (b rb + (zc - (ra za + rb zb)))`` with ``ra = sa / sc``.
 3. A mean over the plane: an int32 sum and one factor ``x_scale / (y_scale * n)``.
 4. A maximum pooling, reshape, flatten, transposition or concatenation whose operands and
@@ -58,7 +59,7 @@ class _Joiner(Rewriter):
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
         result = scaled_result(value)
         if result is None:
-            return value
+            return self.real_product(value)
         self.calls = [value]
         made = self.joined(self.alone(value.args[0]), result)
         if made is None:
@@ -126,6 +127,18 @@ class _Joiner(Rewriter):
         if bound is not None:
             real = self.made(self.bounded(bound, real, result))
         return result.rounded(real)
+
+    def real_product(self, value: relax.Expr) -> relax.Expr:
+        """Rule 1 without a quantisation behind; where one joins it, this is not read."""
+        if op_name(value) not in _PRODUCTS or str(value.ty.dtype) != "float32":
+            return value
+        x, weights = self.scaled(value.args[0]), weights_of(value, self.call_of)
+        if x is None or weights is None:
+            return value
+        self.calls = [value]
+        real = self.made(relax.op.astype(self.made(self.sums(value, x, weights)), "float32"))
+        made = relax.op.multiply(real, relax.const(weights.worth(x)))
+        return with_names(self._builder.normalize(made), self.names)
 
     def parts_of(
         self, call: relax.Call

@@ -96,6 +96,11 @@ class Weights:
         with np.errstate(all="ignore"):
             return np.asarray(x.scale * self.scale / result.scale, np.float32)
 
+    def worth(self, x: Scaled) -> Array:
+        """``x_scale * w_scale``: what 1 of the product's integers is worth."""
+        with np.errstate(all="ignore"):
+            return np.asarray(x.scale * self.scale, np.float32)
+
 
 def weights_of(product: relax.Call, call_of: CallOf) -> Weights | None:
     """The constant weights of a convolution or product, in 8 bits but for the zero point."""

@@ -69,9 +69,18 @@ def test_a_convolution_with_bias_and_activation():
     assert_structural_equal(join_quantized(convolution()), module(build, [1, 8, 4, 4]))
 
 
-def test_a_bias_of_another_scale_stays_float():
-    before = convolution(QUARTER)
-    assert names(join_quantized(before)) == names(before)
+def test_a_bias_of_another_scale_stays_float_behind_integer_sums():
+    def build(bb: Any, x: Any) -> Any:
+        b = bb.emit(real(const(BIAS), np.array([QUARTER] * 2), np.zeros(2, np.int32), 0))
+        b = bb.emit(relax.op.reshape(b, [1, 2, 1, 1]))
+        wide = bb.emit(relax.op.astype(x, "int16"))
+        a = bb.emit(relax.op.subtract(wide, relax.const(3, "int16")))
+        y = bb.emit(relax.op.nn.conv2d(a, const(WEIGHTS), out_dtype="int32"))
+        worth = np.full((1, 2, 1, 1), HALF * QUARTER, np.float32)
+        y = bb.emit(relax.op.multiply(bb.emit(relax.op.astype(y, "float32")), const(worth)))
+        return bytes_of(bb.emit(relax.op.nn.relu(bb.emit(relax.op.add(y, b)))), EIGHTH, np.uint8(5))
+
+    assert_structural_equal(join_quantized(convolution(QUARTER)), module(build, [1, 8, 4, 4]))
 
 
 def test_a_sum_takes_the_form_of_the_qlinear_operator():
@@ -103,15 +112,33 @@ def test_a_view_between_other_scales_stays():
     assert names(join_quantized(before)) == names(before)
 
 
-def test_a_product_that_others_read_stays():
+def test_a_product_that_others_read_is_summed_in_integers_once():
     def build(bb: Any, x: Any) -> Any:
         a = bb.emit(real(x, HALF, np.uint8(3)))
         w = bb.emit(real(const(WEIGHTS), QUARTER, np.int8(0)))
         y = bb.emit(relax.op.nn.conv2d(a, w))
         q = bb.emit(bytes_of(y, EIGHTH, np.uint8(5)))
-        return relax.op.add(real(q, EIGHTH, np.uint8(5)), y)
+        return relax.op.add(bb.emit(real(q, EIGHTH, np.uint8(5))), y)
 
-    assert "int32" not in join_quantized(module(build, [1, 8, 4, 4])).script()
+    after = names(join_quantized(module(build, [1, 8, 4, 4])))
+    assert after == ["astype", "subtract", "nn.conv2d", "astype", "multiply", "quantize",
+                     "dequantize", "add"]  # fmt: skip
+
+
+def test_a_product_without_a_quantisation_behind_is_summed_in_integers():
+    def build(bb: Any, x: Any) -> Any:
+        w = bb.emit(real(const(WEIGHTS.reshape(2, 8).T), QUARTER, np.int8(0)))
+        return relax.op.matmul(bb.emit(real(x, HALF, np.uint8(0))), w)
+
+    def expected(bb: Any, x: Any) -> Any:
+        weights = const(np.ascontiguousarray(WEIGHTS.reshape(2, 8).T))
+        sums = bb.emit(relax.op.matmul(x, weights, out_dtype="int32"))
+        worth = const(np.asarray(HALF * QUARTER))
+        return relax.op.multiply(bb.emit(relax.op.astype(sums, "float32")), worth)
+
+    assert_structural_equal(
+        join_quantized(module(build, [4, 8])), module(expected, [4, 8])
+    )  # fmt: skip
 
 
 def test_a_zero_point_moves_into_the_bias():
