@@ -71,7 +71,7 @@ class _Pinned:
             pods = tuple(range(*ends[at : at + 2]) for at in range(len(runs)))
         else:
             dealt = self._cost.dealt([group.steps for group in groups])
-            ordered = in_order([sorted(run) for run in dealt], self._needs, may_wait=True)
+            ordered = in_order([sorted(run) for run in dealt], self._needs)
             runs = [tuple(run) for run in ordered]
             pods = self._cost.shares(runs).pods
         return tuple(Group(steps, own) for steps, own in zip(runs, pods, strict=True))

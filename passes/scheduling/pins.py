@@ -68,10 +68,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Pins:
-    """The pinned stages of one model. places: by ONNX node."""
+    """The pinned stages of one model.
+
+    places: by ONNX node. merged: ONNX nodes of the operators that become one, stage by stage.
+    """
 
     places: Mapping[str, Place]
     stages: tuple[PinnedStage, ...]
+    merged: tuple[frozenset[str], ...] = ()
 
     def place_of(self, nodes: Iterable[str]) -> Place | None:
         """Of what is computed for these ONNX nodes; None where no operator has any of them."""
@@ -128,4 +132,12 @@ def pins_of(model: PinnedModel) -> Pins:
         for name in group:
             for node in model.operators[name].onnx_nodes:
                 places.setdefault(node, Place(stage, place))
-    return Pins(places, model.schedule.stages)
+    stages = model.schedule.stages
+    merged = (
+        frozenset(
+            node for group in stage.groups for name in group
+            for node in model.operators[name].onnx_nodes
+        )
+        for stage in stages if stage.kind == "merged"
+    )  # fmt: skip
+    return Pins(places, stages, tuple(merged))

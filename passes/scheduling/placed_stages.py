@@ -46,12 +46,26 @@ def placed_stages(
     stages: PlacedStages = []
     for level in sorted(set(levels)):
         members = [number for number, own in enumerate(levels) if own == level]
-        groups = [members] if level[1] % 2 else _by_place(members, wanted)
-        ordered = in_order(groups, needs, may_wait=may_wait)
-        stages.append(
-            tuple(PlacedGroup(tuple(g), frozenset(wanted[n] for n in g)) for g in ordered)
-        )
+        is_single = level[1] % 2 == 1
+        for part in [members] if may_wait or is_single else _apart(members, needs, wanted):
+            ordered = in_order([part] if is_single else _by_place(part, wanted), needs)
+            stages.append(
+                tuple(PlacedGroup(tuple(g), frozenset(wanted[n] for n in g)) for g in ordered)
+            )
     return stages
+
+
+def _apart(members: list[int], needs: Needs, places: Sequence[Place]) -> list[list[int]]:
+    """Members in turns in which no group reads another: what several read comes before."""
+    inside, first = set(members), set[int]()
+    for number in reversed(members):
+        for read in needs[number] & inside:
+            if number in first or places[read] != places[number]:
+                first.add(read)
+    if not first:
+        return [members]
+    rest = [number for number in members if number not in first]
+    return [*_apart(sorted(first), needs, places), rest]
 
 
 def _filled(needs: Needs, places: Sequence[Place | None]) -> list[Place]:
@@ -88,10 +102,8 @@ def _by_place(members: Sequence[int], places: Sequence[Place]) -> list[list[int]
     return list(found.values())
 
 
-def in_order(groups: list[list[int]], needs: Needs, *, may_wait: bool) -> list[list[int]]:
-    """Groups of a stage behind those that they read; what may not wait, or each for the other,
-    is one group.
-    """
+def in_order(groups: list[list[int]], needs: Needs) -> list[list[int]]:
+    """Groups of a stage behind those that they read; what waits for each other is one group."""
     while True:
         owner = {number: at for at, group in enumerate(groups) for number in group}
         reads = [
@@ -99,15 +111,8 @@ def in_order(groups: list[list[int]], needs: Needs, *, may_wait: bool) -> list[l
             for at, group in enumerate(groups)
         ]
         after = [_reached(at, reads) for at in range(len(groups))]
-        pair = next(
-            (
-                (at, other)
-                for at in range(len(groups))
-                for other in after[at]
-                if not may_wait or at in after[other]
-            ),
-            None,
-        )
+        pairs = ((at, other) for at, found in enumerate(after) for other in found if other != at)
+        pair = next(((at, other) for at, other in pairs if at in after[other]), None)
         if pair is None:
             return [groups[at] for at in sorted(range(len(groups)), key=lambda at: len(after[at]))]
         first, second = sorted(pair)
