@@ -224,3 +224,14 @@ def test_a_forked_child_submits_to_workers_of_its_own(kernel_library: bytes) -> 
             os._exit(0 if right else 1)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_inputs_that_are_not_copied_are_read_when_the_run_begins(kernel_library: bytes) -> None:
+    with loaded(kernel_library, "affine") as session:
+        right = session.run(None, {"x": X})["y"]
+        x = X.copy()
+        np.testing.assert_array_equal(session.submit(None, {"x": x}).result(LONG)["y"], right)
+        futures = [session.submit(None, {"x": x}, copy=False) for _ in range(20)]
+        for future in futures:
+            np.testing.assert_array_equal(future.result(LONG)["y"], right)
+        np.testing.assert_array_equal(x, X)
