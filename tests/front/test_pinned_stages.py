@@ -92,8 +92,8 @@ def test_the_hosts_forks_are_the_pinned_ones(run_motet: Any, model: Path) -> Non
     bundle = compiled(model, staged(plan, *SIDE_BY_SIDE), "host.threads=2")
     assert forks(bundle) == [(1, 2, 1)]
     x = np.random.default_rng(1).standard_normal((1, 8, 12, 12)).astype(np.float32)
-    (expected,) = motet.load(motet.compile(model))["branches"].run({"x": x}).values()
-    (found,) = motet.load(bundle)["branches"].run({"x": x}).values()
+    (expected,) = motet.load(motet.compile(model))["branches"].run(None, {"x": x})
+    (found,) = motet.load(bundle)["branches"].run(None, {"x": x})
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     sequential = compiled(model, staged(plan, [["b0_0"]], *(
         [[node]] for node in ("b1_0", "b2_0", "b2_1", "b1_1", "b2_2", "join")
