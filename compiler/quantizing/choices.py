@@ -59,7 +59,9 @@ def chosen(
 def _data_type(product: Product, setting: Setting) -> QuantType:
     kind, channels = setting.activations, product.channels
     whole = product.groups == 1 or (channels is not None and channels % kind.vector == 0)
-    if kind.granularity == "vector" and (product.is_depthwise or not whole):
+    if kind.granularity == "vector" and product.is_depthwise:
+        return QuantType(kind.bits, granularity="channel")
+    if kind.granularity == "vector" and not whole:
         return QuantType(kind.bits, granularity="tensor")
     return kind
 
@@ -74,7 +76,11 @@ def _static(
     if kind.granularity != "vector":
         # ONNX's QuantizeLinear saturates at -2^7 by itself; narrower types are clipped.
         kind = replace(kind, symmetric=kind.bits < 8)
-    limit = magnitudes.limit(method, kind, percentile)
-    step = np.float32(limit) / np.float32(kind.largest * kind.largest_scale)
-    gamma = np.maximum(step, np.finfo(np.float32).tiny) if step > 0 else np.float32(1)
-    return Static(kind, np.full((1,) * operand.rank, gamma, np.float32))
+    limit = np.float32(magnitudes.limit(method, kind, percentile))
+    shape = [1] * operand.rank
+    if kind.granularity == "channel" and magnitudes.channels is not None:
+        limit = np.minimum(magnitudes.channels, limit)
+        shape[operand.axes.channel or 0] = -1
+    step = np.asarray(limit / np.float32(kind.largest * kind.largest_scale), np.float32)
+    gamma = np.where(step > 0, np.maximum(step, np.finfo(np.float32).tiny), np.float32(1))
+    return Static(kind, gamma.reshape(shape))

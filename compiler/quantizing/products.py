@@ -3,8 +3,9 @@
 A convolution sums over its input channels (axis 1 of data and weights), a Gemm and a MatMul
 over the axis that their operands share. Weights are what is constant; a MatMul of two computed
 values, as in attention, is a product of activations. A depthwise convolution has one channel
-to sum over and thus no vectors: its weights have a scale per channel, what it reads one per
-tensor. So has the data of a grouped convolution whose groups are no whole number of vectors.
+to sum over and thus no vectors: beside vectors its weights and its data have a scale per
+channel each, which leave the sum. The data of a grouped convolution whose groups are no whole
+number of vectors has one scale.
 """
 
 from __future__ import annotations
@@ -60,8 +61,7 @@ class Product:
     @property
     def is_depthwise(self) -> bool:
         """Whether each output sums over one channel."""
-        values = self.weights.values
-        return self.operator == "Conv" and values is not None and values.shape[1] == 1
+        return self.operator == "Conv" and self.data.axes.channel == 1
 
     @property
     def channels(self) -> int | None:
@@ -151,9 +151,11 @@ def _convolution(
 ) -> Product:
     data, weights = node.input[:2]
     groups = next((int(a.i) for a in node.attribute if a.name == "group"), 1)
+    # A depthwise convolution sums over places alone, so that channels may have scales.
+    alone = groups > 1 and constants[weights].shape[1] == 1
     return Product(
         node_name(node, place), "Conv", place,
-        _computed(data, shapes, Axes(1)),
+        _computed(data, shapes, Axes(2, 1) if alone else Axes(1)),
         _stored(weights, constants, Axes(1, 0)),
         groups,
     )  # fmt: skip

@@ -135,13 +135,15 @@ class _Rewriter:
     def _by_tensor(self, operand: Operand, static: Static) -> str:
         kind, base = static.type, operand.tensor
         assert static.gamma is not None
-        scale = self._reals(base, static.gamma.reshape(()))
-        element = np.zeros((), kind.element)
-        zero = self._constant(f"{base}_zero_point", element)
+        channel = operand.axes.channel if kind.granularity == "channel" else None
+        gamma = static.gamma.reshape(() if channel is None else (-1,))
+        scale = self._reals(base, gamma)
+        zero = self._constant(f"{base}_zero_point", np.zeros(gamma.shape, kind.element))
         inputs = [base, scale, zero]
-        integers = self._node("QuantizeLinear", inputs, f"{base}_quantized")
+        integers = self._node("QuantizeLinear", inputs, f"{base}_quantized", axis=channel)
         integers = self._clipped(base, integers, kind)
-        return self._node("DequantizeLinear", [integers, scale, zero], f"{base}_dequantized")
+        inputs[0] = integers
+        return self._node("DequantizeLinear", inputs, f"{base}_dequantized", axis=channel)
 
     def _by_vectors(self, operand: Operand, static: Static) -> str:
         kind, base = static.type, operand.tensor

@@ -33,7 +33,8 @@ class Statistics:
         for name, array in values.items():
             if array.dtype == np.float32:
                 self.shapes[name] = array.shape
-                self.magnitudes.setdefault(name, Magnitudes(name)).add(array)
+                axis = 1 if array.ndim > 1 else None
+                self.magnitudes.setdefault(name, Magnitudes(name, axis)).add(array)
 
 
 def statistics_of(

@@ -62,7 +62,8 @@ def convolution(
     """A convolution: data ``(N, C, ...)``, weights ``(O, C / groups, ...)``, vectors along C.
 
     pads: before every spatial axis, then after, as ONNX has them; padding is 0. With groups
-    the vectors of the data must not straddle groups (or have one scale per tensor).
+    the vectors of the data must not straddle groups (or have one scale per tensor); a depthwise
+    one may have data with a scale per channel (``axes`` with another reduction, channel 1).
     """
     spatial = len(strides)
     padded = [(0, 0), (0, 0), *zip(pads[:spatial], pads[spatial:], strict=True)]
@@ -80,7 +81,9 @@ def convolution(
         for g in range(groups)
     ]
     gamma_w = weights.gamma.reshape((1, -1) + (1,) * spatial)
-    return Product(np.concatenate(sums, axis=1), _worth(data.gamma, gamma_w, dropped))
+    gamma = np.repeat(data.gamma, weights.values.shape[0] // groups, axis=1)
+    gamma = gamma if data.type.granularity == "channel" else data.gamma
+    return Product(np.concatenate(sums, axis=1), _worth(gamma, gamma_w, dropped))
 
 
 Vectors = list[tuple[Sums, Sums]]
@@ -126,7 +129,7 @@ def _length(one: QuantTensor, other: QuantTensor) -> int | None:
 
 def _vectors(tensor: QuantTensor, axis: int, length: int | None) -> Vectors:
     """Integers and scales of every vector along ``axis``; scales keep the axis with size 1."""
-    if tensor.axes.reduction != axis:
+    if tensor.axes.reduction != axis and tensor.type.granularity == "vector":
         raise ValueError(f"vectors lie along axis {tensor.axes.reduction}, the product's is {axis}")
     if tensor.type.granularity == "vector" and tensor.scales is None:
         raise ValueError("float32 scales of vectors have no integer product")

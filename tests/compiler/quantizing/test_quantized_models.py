@@ -101,13 +101,15 @@ def test_convolutions(text: str, granularity: str, positive: bool) -> None:
 def test_depthwise_and_grouped_convolutions(text: str, granularity: str) -> None:
     rng = np.random.default_rng(1)
     x = rng.standard_normal((1, 16, 6, 6)).astype(np.float32)
-    for groups in (16, 2, 4):  # depthwise; groups of one vector; vectors that would straddle
+    x[:, 3] = 0  # a channel of zeros
+    x[:, 5] *= 30
+    for groups in (16, 2, 4):  # depthwise; groups of one vector; vectors that straddle
         w = rng.standard_normal((32, 16 // groups, 3, 3)).astype(np.float32)
         model = model_of(helper.make_node("Conv", ["x", "w"], ["y"], group=groups), x, w)
         product, choice = choice_of(model, {"x": x}, text, 8, granularity)
         assert product.is_depthwise is (groups == 16)
-        whole = granularity == "vector" and groups == 2
-        assert choice.data.type.granularity == ("vector" if whole else "tensor")
+        found = {16: "channel", 2: "vector", 4: "tensor"}[groups]
+        assert choice.data.type.granularity == (found if granularity == "vector" else "tensor")
         geometry = {"strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1)}
         want = expected(choice, {"x": x}, **geometry).real()
         (y,) = run(rewritten(model, [choice]), {"x": x})
