@@ -94,7 +94,7 @@ def explore(
     address: str | None,
     form: Format,
 ) -> None:
-    """Simulate models on many arrays, and say which are worth having.
+    """Simulate models on many arrays; say which are worth it.
 
     The base is --target (edge-64x64 where absent); --sweep changes its keys.
     """

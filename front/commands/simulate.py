@@ -77,7 +77,7 @@ def simulate(
     files: Files,
     form: Format,
 ) -> None:
-    """Cycles, bytes, energy on a simulated array; many runs of models.
+    """Cycles, bytes, energy on a simulated array; many runs too.
 
     No value is computed: motet run and motet check do that. Without --duration operators of the
     host are listed and take no time. A SCALE-Sim topology (.csv) is run as it is.
