@@ -10,7 +10,7 @@ and that with pods shared out), frames on time to the tick. Then policies with j
 ask for ``--load`` of the whole array: frames that miss, dropped ones included.
 
 Networks are those of ``xrbench``; an array N x R x C is SOSA's with N pods, its DRAM and its
-memories by the size of a pod (``ios_array``).
+memories by the size of a pod (``ios_networks``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import click
 
 from motet.benchmarks.command_help import help_of
-from motet.benchmarks.ios_array import scaled
+from motet.benchmarks.ios_networks import scaled
 from motet.benchmarks.xrbench import SCENARIOS, write
 from motet.benchmarks.xrbench_networks import GIGA_MACS
 from motet.console import messages, output, print_json, table

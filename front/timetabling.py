@@ -74,7 +74,9 @@ def _stages(load: Load, work: Work, model: SimulatedModel, show: Show) -> tuple[
             continue
         region, own = next(regions), next(counts)
         shares = []
-        for pods in shares_to_time(work.description) if region is not None else ():
+        for pods in shares_to_time(work.description):
+            if region is None:
+                break
             show(f"{load.name} on {pods} of {work.description.pod_count} pods")
             made = pod_time(region, work.description, work.number_format, pods)
             if made is not None:
