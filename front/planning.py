@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from motet.scheduling import Work
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
     from motet.passes.units import Unit
     from motet.runtime.schedule import Schedule, Stage
 
-Progress = Callable[[int, int], None]
-"""Takes the operators that are scheduled so far, and all there are."""
+Progress = Callable[[str, int, int], None]
+"""Takes what is counted, how many of them are done so far, and all there are."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,16 @@ class PlannedStage:
         """The operators: ``a > b | c`` is c beside a and then b, ``a + b`` are one."""
         between = " + " if self.is_merged else " | "
         return between.join(" > ".join(group) for group in self.groups)
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """The operators and the share of each group; of a merged stage one for all."""
+        if self.is_merged:
+            return [(self.text, self.shares_text)]
+        return [
+            (" > ".join(group), str(share))
+            for group, share in zip(self.groups, self.shares, strict=True)
+        ]
 
     @property
     def shares_text(self) -> str:
@@ -72,7 +85,8 @@ class Plan:
 
         made = msgspec.to_builtins(self.schedule)
         for stage, planned in zip(made["stages"], self.stages, strict=True):
-            stage[self.resource] = list(planned.shares)
+            if not planned.is_merged:
+                stage[self.resource] = list(planned.shares)
         return {
             "model": self.model,
             "target": self.target,
@@ -90,31 +104,57 @@ class Plan:
 def planned(work: Work, one: ModelUnits, search: Search, progress: Progress) -> Plan:
     """The best stages of a model that ``search`` finds.
 
+    Its budget is for pricing the operators and for the search. All are priced, however long that
+    takes: without prices there is nothing to say.
+
     Raises ``CompileError`` where sizes are open, or an operator does not fit the array.
     """
     from motet.passes.scheduling import inter_operator
     from motet.passes.stage_cost import keys_of, stage_costs
 
-    target = _target(work)
+    started, target, graph = time.monotonic(), _target(work), one.units.graph
     costs = stage_costs(one.units, target, merge=work.merge)
     keys = keys_of(one.units, merge=work.merge)
-    graph = one.units.graph
-    found = inter_operator.schedule(graph, costs, keys, search, progress)
-    units = one.units.by_name
+    _price(one.units.units, costs, progress)
+    if search.budget_seconds is not None:
+        left = search.budget_seconds - (time.monotonic() - started)
+        search = replace(search, budget_seconds=max(0.0, left))
+    told = partial(progress, "operators of distinct blocks")
+    found = inter_operator.schedule(graph, costs, keys, search, told)
+    titles = titles_of(one.units.units)
     return Plan(
         model=one.model,
         target=work.array.name if work.array else "host",
         resource="pods" if work.array else "threads",
         schedule=found,
-        stages=tuple(_stage(stage, costs, units) for stage in found.stages),
-        units=units,
+        stages=tuple(_stage(stage, costs, titles) for stage in found.stages),
+        units=one.units.by_name,
         sequential=inter_operator.sequential(graph, costs, keys).seconds,
         greedy=inter_operator.greedy(graph, costs, keys).seconds,
     )
 
 
-def _stage(stage: Stage, costs: StageCosts, units: Mapping[str, Unit]) -> PlannedStage:
-    groups = tuple(tuple(units[name].title for name in group) for group in stage.groups)
+def _price(units: Sequence[Unit], costs: StageCosts, progress: Progress) -> None:
+    """Ask for each kind of operator once, which takes most of the time that costs take."""
+    kinds = {unit.signature: unit.name for unit in units}
+    for number, name in enumerate(kinds.values(), 1):
+        costs.concurrent(((name,),))
+        progress("kinds of operators priced", number, len(kinds))
+
+
+def titles_of(units: Sequence[Unit]) -> dict[str, str]:
+    """What reports call each unit: by its node, with its number where several come from one."""
+    times = Counter(unit.title for unit in units)
+    return {
+        unit.name: unit.title
+        if times[unit.title] == 1
+        else f"{unit.title} [{unit.name.rpartition('/')[2]}]"
+        for unit in units
+    }
+
+
+def _stage(stage: Stage, costs: StageCosts, titles: Mapping[str, str]) -> PlannedStage:
+    groups = tuple(tuple(titles[name] for name in group) for group in stage.groups)
     if stage.kind == "merged":
         shares = costs.shares(stage.groups[:1]) * len(groups)
         return PlannedStage(stage.block, stage.seconds, groups, shares, is_merged=True)

@@ -220,7 +220,7 @@ def _bundle(file: str, request: CompileRequest) -> tuple[BundleSpec, ArrayDescri
     from motet.runtime.bundle import open_bundle
     from motet.targets.systolic.architecture_file import from_json
 
-    if Path(file).suffix != ".motet" and not Path(file).is_file():
+    if Path(file).suffix != ".motet":
         raise BundleError(f"{file}: give a .motet bundle, an .onnx model or a .toml specification")
     refuse_compile_options(file, request)
     bundle = open_bundle(file)

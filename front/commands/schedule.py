@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +21,7 @@ from motet.commands.common import (
 from motet.commands.schedule_tables import print_counts, print_plans
 from motet.console import Show, progress, warn, without_tvm_warnings
 from motet.extras import naming_extras
-from motet.opening import CompileRequest
+from motet.opening import CompileRequest, check_destination
 from motet.planning import Plan, Progress, planned
 from motet.scheduling import Counter, ModelCount, Work, work_of
 
@@ -29,7 +31,9 @@ DEFAULT_BUDGET = 120.0
 @click.command(epilog="Examples:\n\n"
     "\b\n"
     "  motet schedule model.onnx --target sosa-256x32x32\n"
+    "  motet schedule model.onnx --target sosa-256x32x32 --plot stages.svg\n"
     "  motet schedule headset.toml --schedule-budget 10 --json > stages.json\n"
+    "  motet compile headset.toml --set passes.schedule.file=stages.json\n"
     "  motet schedule model.onnx --count\n"
     "  motet schedule model.onnx --count -r 3 -s 8 --json\n"
     "  motet schedule headset.motet --model faces --count --csv > blocks.csv\n"
@@ -70,6 +74,9 @@ DEFAULT_BUDGET = 120.0
     help="Time for all blocks, small ones first: then the best stages so far are taken, and what "
     f"is not counted stays open. Default: none, {DEFAULT_BUDGET:g} for --count.",
 )
+@click.option(
+    "--plot", metavar="FILE.svg", help="Draw the stages over time, their groups above each other."
+)
 @format_options
 def schedule(
     compiling: CompileRequest,
@@ -79,10 +86,15 @@ def schedule(
     r: int | None,
     s: int | None,
     budget: float | None,
+    plot: str | None,
     form: Format,
 ) -> None:
     """Find the operators of a model that may run side by side."""
     sys.set_int_max_str_digits(0)  # the ways through a large network have thousands of digits
+    if plot is not None:
+        if count:
+            raise click.UsageError("--plot draws stages, which --count does not look for")
+        check_destination(Path(plot), "--plot")
     with naming_extras():
         with without_tvm_warnings(), progress("import") as show:
             work = work_of(file, compiling, model, show, as_written=count)
@@ -92,7 +104,12 @@ def schedule(
             seconds = budget or DEFAULT_BUDGET
             _print_counts(_counted(work, r, s, seconds), seconds, form)
         else:
-            _print_plans(_planned(work, r, s, budget), form)
+            plans = _planned(work, r, s, budget)
+            _print_plans(plans, form)
+            if plot is not None:
+                from motet.stage_pictures import draw_stages
+
+                draw_stages(Path(plot), plans)
 
 
 def _planned(work: Work, r: int | None, s: int | None, budget: float | None) -> list[Plan]:
@@ -104,14 +121,25 @@ def _planned(work: Work, r: int | None, s: int | None, budget: float | None) -> 
     search = Search(pruning, budget)
     plans = []
     for one in work.models:
-        with progress(f"schedule {one.model}") as show:
-            told = _told(show)
-            plans.append(planned(work, one, search, told))
+        with ExitStack() as bars:
+            plans.append(planned(work, one, search, _bars(f"schedule {one.model}", bars)))
     return plans
 
 
-def _told(show: Show) -> Progress:
-    return lambda done, total: show(f"{done} of {total} operators of distinct blocks")
+def _bars(title: str, bars: ExitStack) -> Progress:
+    """A bar for each thing that is counted, one after another."""
+    shown: dict[str, tuple[Show, int]] = {}
+
+    def told(what: str, done: int, total: int) -> None:
+        if what not in shown:
+            bars.close()
+            shown[what] = bars.enter_context(progress(title, total)), 0
+        show, before = shown[what]
+        for number in range(before, done):
+            show(f"{number + 1} of {total} {what}")
+        shown[what] = show, max(before, done)
+
+    return told
 
 
 def _print_plans(plans: list[Plan], form: Format) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from motet.console import output, seconds, table
-from motet.planning import Plan
+from motet.planning import Plan, PlannedStage
 from motet.scheduling import BlockCount, ModelCount
 
 COLUMNS = (
@@ -48,29 +48,29 @@ def _number(figure: int | None) -> str:
 
 
 def print_plans(plans: Sequence[Plan]) -> None:
-    """A table per model: a row per stage; then what it and the simple rules take."""
+    """A table per model: a row per group; then what stages and the simple rules take."""
     for plan in plans:
         rows = [
-            [
-                str(number),
-                str(stage.block),
-                stage.text,
-                stage.shares_text,
-                seconds(stage.seconds),
-            ]
+            [*_first(number, stage, place), operators, share, seconds(stage.seconds) * (not place)]
             for number, stage in enumerate(plan.stages)
+            for place, (operators, share) in enumerate(stage.rows)
         ]
-        columns = (">stage", ">block", "groups", f">{plan.resource}", ">time")
-        title = f"{plan.model} on {plan.target}: {plan.operators} operators, estimated times"
+        columns = (">stage", ">block", "side by side", f">{plan.resource}", ">estimated")
+        title = f"{plan.model} on {plan.target}: stages of {plan.operators} operators"
         output().print(table(title, columns, rows))
         output().print(_comparison(plan))
+
+
+def _first(number: int, stage: PlannedStage, place: int) -> list[str]:
+    """The stage's number and block, beside its first group."""
+    return ["", ""] if place else [str(number), str(stage.block)]
 
 
 def _comparison(plan: Plan) -> str:
     """The schedule beside the simple rules."""
     best = plan.schedule.seconds
     return (
-        f"{len(plan.stages)} stages: {seconds(best)}; one operator after another "
+        f"{len(plan.stages)} stages: {seconds(best)} by estimate; one operator after another "
         f"{seconds(plan.sequential)} ({_times(plan.sequential, best)}), all that is ready at once "
         f"{seconds(plan.greedy)} ({_times(plan.greedy, best)})"
     )

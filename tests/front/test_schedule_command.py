@@ -227,7 +227,12 @@ def test_stages_as_table_and_csv(run_motet: Motet, tmp_path: Path) -> None:
     path = fork(tmp_path / "fork.onnx")
     table = run_motet("schedule", path, "--target", "sosa-256x32x32")
     assert_plain(table.out)
-    assert "branch0 | branch1 | branch2 | branch3" in table.out.replace("│", "")
+    lines = [[cell.strip() for cell in line.split("│")] for line in table.out.splitlines()]
+    groups = [line for line in lines if line[2:3] and line[2].startswith("branch")]
+    assert [line[:3] for line in groups] == [
+        ["1", "1", "branch0"], ["", "", "branch1"], ["", "", "branch2"], ["", "", "branch3"]
+    ]  # fmt: skip
+    assert [bool(line[4]) for line in groups] == [True, False, False, False]
     assert "3 stages: " in table.out
     rows = rows_of(run_motet("schedule", path, "--target", "sosa-256x32x32", "--csv").out)
     assert [row["groups"] for row in rows][1] == "branch0 | branch1 | branch2 | branch3"
@@ -267,3 +272,32 @@ def test_open_sizes_are_taken_as_1(run_motet: Motet, tmp_path: Path, target: str
 def test_a_budget_is_a_number(run_motet: Motet, tmp_path: Path) -> None:
     done = run_motet("schedule", "open.onnx", "--schedule-budget", "nan")
     assert (done.code, "nan is no number of seconds" in done.err) == (2, True)
+
+
+def test_stages_as_a_picture(run_motet: Motet, tmp_path: Path) -> None:
+    path = fork(tmp_path / "fork.onnx")
+    done = run_motet("schedule", path, "--target", "sosa-256x32x32", "--plot", "stages.svg")
+    assert done.code == 0, done.err
+    drawn = Path("stages.svg").read_text(encoding="utf-8")
+    assert all(name in drawn for name in ("branch0", "branch3", "fork on sosa-256x32x32: 3 stages"))
+    done = run_motet("schedule", path, "--count", "--plot", "stages.svg")
+    assert (done.code, "--count does not look for" in done.err) == (2, True)
+
+
+def test_nodes_of_several_operators_are_told_apart(run_motet: Motet, tmp_path: Path) -> None:
+    graph = GraphBuilder("twins", seed=0)
+    x = graph.input("x", (1, 8, 8, 8))
+    model = graph.model(y=graph.conv(graph.conv(x, "conv", 8, 1), "other", 8, 1))
+    for node in model.graph.node:
+        node.name = "same"
+    onnx.save(model, "twins.onnx")
+    rows = rows_of(run_motet("schedule", "twins.onnx", "--csv").out)
+    assert len({row["groups"] for row in rows}) == len(rows) == 2
+
+
+def test_a_short_budget_gives_simple_stages(run_motet: Motet, tmp_path: Path) -> None:
+    path = fork(tmp_path / "fork.onnx")
+    done = run_motet("schedule", path, "--schedule-budget", 1e-6, "--json")
+    assert (done.code, "time was up" in done.err) == (0, True)
+    (facts,) = json.loads(done.out)
+    assert facts["seconds"] <= min(facts["sequential_seconds"], facts["greedy_seconds"])
