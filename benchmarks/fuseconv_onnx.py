@@ -70,7 +70,7 @@ def cycles_of(network: str, variant: str, *, replace: bool = False) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(registry.build(name, built), path)
-        work = work_of(str(path), CompileRequest(target=TARGET, settings=tuple(settings)), "fp32")
+        work = work_of(str(path), CompileRequest(target=TARGET, settings=tuple(settings)))
         rows = closed_form_rows(work, "fuseconv")
     spatial, plain = "spatial_output_stationary_cycles", "output_stationary_cycles"
     return sum(row[plain] if row[spatial] is None else row[spatial] for row in rows)

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from motet.benchmarks.command_help import help_of
 
 COMMANDS = (
-    "array_resnet50", "cost_model", "fast_math_ulp", "fuseconv", "fuzz.__main__", "host_profile",
+    "array_resnet50", "cost_model", "depthwise_replacement", "fast_math_ulp", "fuseconv",
+    "fuseconv_onnx", "fuzz.__main__", "host_profile",
     "host_suite.__main__", "ios_array", "ios_array_batches", "onnx_backend_tests.__main__",
     "sosa_tables", "zoo.__main__",
 )  # fmt: skip
