@@ -21,11 +21,13 @@ def contenders(openvino: str | None) -> list[Contender]:
              Contender(TUNED, "onnxruntime", "own", 1),
              Contender(TUNED, "onnxruntime", "own", 2),
              Contender(TUNED, "onnxruntime", "queue", 1, workers=2),
+             Contender(TUNED, "onnxruntime", "queue", 1, workers=3),
              Contender(TUNED, "onnxruntime", "queue", 2, workers=1)]  # fmt: skip
     if openvino is None:
         return found
     ways = (("own", 1, 1, "LATENCY"), ("own", 2, 1, "LATENCY"), ("own", 2, 1, "THROUGHPUT"),
-            ("queue", 1, 2, "LATENCY"), ("queue", 2, 1, "LATENCY"))  # fmt: skip
+            ("queue", 1, 2, "LATENCY"), ("queue", 1, 3, "LATENCY"),
+            ("queue", 2, 1, "LATENCY"))  # fmt: skip
     return found + [
         Contender(OPENVINO, "openvino", way, threads, workers, hint, openvino)
         for way, threads, workers, hint in ways
