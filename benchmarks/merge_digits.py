@@ -4,7 +4,7 @@ Claim: on a trained MobileNet-like network, merging more and more blocks, those 
 importance first, takes fewer cycles on an array and less time on the host at each step; what
 the removed activations cost in accuracy, fitting on calibration data wins back in part.
 
-    python -m motet.benchmarks.merge_digits [--array gemmini-16x16] [--samples 200] [--runs 400]
+    python -m motet.benchmarks.merge_digits [--array gemmini-16x16] [--samples 60] [--runs 400]
         [--no-host] [--json] [--plot merge-digits.svg]
 
 The network is ``examples/models/digits_mobile.onnx`` (seven such blocks can merge). Importance and
@@ -244,7 +244,7 @@ def plot(result: Result, path: Path) -> None:
 
 @click.command(help=help_of(__doc__))
 @click.option("--array", default="gemmini-16x16", show_default=True, metavar="NAME|FILE.toml")
-@click.option("--samples", default=200, show_default=True, type=click.IntRange(1))
+@click.option("--samples", default=60, show_default=True, type=click.IntRange(1))
 @click.option("--runs", default=400, show_default=True, type=click.IntRange(1))
 @click.option("--no-host", is_flag=True, help="Leave the host's times out.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -116,7 +116,7 @@ def merge(
     threads: int | None,
     form: Format,
 ) -> None:
-    """Merge convolutions of an ONNX model that follow each other."""
+    """Merge convolutions in a row of an ONNX model."""
     if Path(file).suffix.lower() != ".onnx":
         raise SpecError(f"{file}: motet merge takes an .onnx file")
     check_files([file])
