@@ -52,6 +52,7 @@ def describe(bundle: Bundle, model: str | None = None) -> dict[str, Any]:
             {"name": done.name, "summary": done.summary, "details": list(done.details)}
             for done in manifest.passes
         ],
+        "timetable": msgspec.to_builtins(manifest.timetable),
     }
 
 

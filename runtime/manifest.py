@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from motet.runtime.timetable import Timetable
+
 
 class Section(msgspec.Struct, frozen=True):
     """Where a part of the file is: byte offset and size, SHA-256 in hexadecimal."""
@@ -106,7 +108,10 @@ class PassRecord(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What the bundle holds; ``sections`` is filled by the writer."""
+    """What the bundle holds; ``sections`` is filled by the writer.
+
+    timetable: which model has which pods when, over a hyperperiod, where one was given.
+    """
 
     name: str
     motet_version: str
@@ -118,3 +123,4 @@ class Manifest(msgspec.Struct, frozen=True):
     passes: tuple[PassRecord, ...] = ()
     weights: tuple[Weight, ...] = ()
     sections: tuple[Section, ...] = ()
+    timetable: Timetable | None = None

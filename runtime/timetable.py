@@ -7,7 +7,7 @@ their stages' times are known.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,6 +94,37 @@ def from_json(data: bytes, where: str = "timetable") -> Timetable:
             f"{where}: no timetable that 'motet timetable -o' wrote: {error}"
         ) from error
     return made
+
+
+def of_rates(
+    timetable: Timetable, rates_hz: Mapping[str, float | None], machine: str, where: str
+) -> Timetable:
+    """``timetable``, if it has as many frames of every model as its rate asks for.
+
+    Of a model without a rate (it has those of the models that it follows) at least one. Raises
+    ``SpecError`` where it is another machine's or other models'; what stages take is not asked.
+    """
+    remedy = "make it anew with 'motet timetable -o'"
+    if timetable.machine != machine:
+        raise SpecError(f"{where}: made for {timetable.machine!r}, not for {machine!r}: {remedy}")
+    frames: dict[str, set[int]] = {}
+    for slot in timetable.slots:
+        for stage in slot.stages:
+            frames.setdefault(stage.model, set()).add(stage.frame)
+    if set(frames) != set(rates_hz):
+        raise SpecError(
+            f"{where}: it is of {', '.join(sorted(frames))}, and the bundle has "
+            f"{', '.join(sorted(rates_hz))}: {remedy}"
+        )
+    for model, rate in rates_hz.items():
+        asked = None if rate is None else Fraction(str(rate)) * timetable.hyperperiod
+        if asked is not None and frames[model] != set(range(int(asked))):
+            raise SpecError(
+                f"{where}: it has {len(frames[model])} frames of model {model!r} in "
+                f"{float(timetable.hyperperiod):.6g} s, and rate_hz = {rate:g} asks for "
+                f"{float(asked):g}: {remedy}"
+            )
+    return timetable
 
 
 def read(path: str | Path) -> Timetable:

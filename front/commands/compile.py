@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import structs
 
 from motet.commands.common import compile_options, json_option
 from motet.console import output, print_json, quantity, seconds, table
@@ -15,12 +16,15 @@ from motet.description import code_facts, sharing_text
 from motet.opening import CompileRequest, Insight, check_destination, compile_files
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import SpecError
+from motet.runtime.timetable import Timetable, of_rates
+from motet.runtime.timetable import read as read_timetable
 
 
 @click.command(epilog="Examples:\n\n"
     "\b\n"
     "  motet compile faces.onnx hands.onnx -o headset.motet\n"
     "  motet compile headset.toml --set models.faces.rate_hz=60\n"
+    "  motet compile headset.toml --timetable timetable.json\n"
     "  motet compile faces.onnx --target edge-64x64 --shape image:1x3x224x224\n"
 )  # fmt: skip
 @click.argument("files", nargs=-1, required=True, metavar="SPEC.toml | A.onnx B.onnx ...")
@@ -49,6 +53,10 @@ from motet.runtime.errors import SpecError
     "--tuned/--no-tuned", default=True, show_default=True,
     help="Use schedules that motet tune measured on this machine, where there are any.",
 )  # fmt: skip
+@click.option(
+    "--timetable", metavar="FILE.json",
+    help="Store a timetable that motet timetable -o made of these models.",
+)  # fmt: skip
 @json_option
 def compile(  # noqa: A001 - named after its command
     request: CompileRequest,
@@ -60,6 +68,7 @@ def compile(  # noqa: A001 - named after its command
     jobs: int | None,
     no_cache: bool,
     tuned: bool,
+    timetable: str | None,
     as_json: bool,
 ) -> None:
     """Compile ONNX models, or a specification, into a bundle."""
@@ -75,6 +84,7 @@ def compile(  # noqa: A001 - named after its command
         cache=not no_cache,
         tuned=tuned,
     )
+    table = None if timetable is None else read_timetable(timetable)
     insight, started = Insight(), time.perf_counter()
     try:
         bundle = compile_files(files, request, insight)
@@ -82,6 +92,8 @@ def compile(  # noqa: A001 - named after its command
         if not as_json:
             for module in insight.ir:
                 click.echo(module)
+    if table is not None:
+        bundle = _with_timetable(bundle, table, str(timetable))
     bundle.save(path)
     facts = _facts(bundle, path, time.perf_counter() - started)
     if as_json:
@@ -95,6 +107,12 @@ def compile(  # noqa: A001 - named after its command
     if time_passes:
         _print_times(insight)
     output().print(_line(facts))
+
+
+def _with_timetable(bundle: Bundle, table: Timetable, where: str) -> Bundle:
+    rates = {entry.name: entry.rate_hz for entry in bundle.manifest.models}
+    checked = of_rates(table, rates, bundle.manifest.target, f"--timetable {where}")
+    return replace(bundle, manifest=structs.replace(bundle.manifest, timetable=checked))
 
 
 def _facts(bundle: Bundle, path: Path, elapsed: float) -> dict[str, Any]:

@@ -123,6 +123,12 @@ def _print_head(facts: dict[str, Any]) -> None:
     )
     if shared := sharing_text(facts["sharing"]):
         output().print(f"{shared}\n")
+    if found := facts["timetable"]:
+        output().print(
+            f"timetable of {found['hyperperiod_seconds']} s: "
+            f"{len(found['slots'])} slots, kind {found['kind']} (motet timetable SPEC --timetable "
+            "BUNDLE.motet shows it)\n"
+        )
 
 
 def _print_models(facts: dict[str, Any]) -> None:

@@ -67,8 +67,8 @@ BEST, READ = "best", "read"
 )  # fmt: skip
 @click.option("-o", "--output", "destination", metavar="FILE.json", help="Write the timetable.")
 @click.option(
-    "--timetable", "source", metavar="FILE.json",
-    help="Read a timetable, check it against these models, and report it.",
+    "--timetable", "source", metavar="FILE.json|.motet",
+    help="Read a timetable, also a bundle's, check it against these models, and report it.",
 )  # fmt: skip
 @click.option("--plot", metavar="FILE.svg|.png", help="Draw the pods and the host over time.")
 @click.option(
@@ -125,9 +125,17 @@ def _no_question() -> Any:
 
 
 def _read(source: str) -> Timetable:
-    from motet.runtime.timetable import read
+    from motet.runtime.bundle import open_bundle
+    from motet.runtime.timetable import from_json, read, to_json
 
-    return read(source)
+    if not source.endswith(".motet"):
+        return read(source)
+    found = open_bundle(source).manifest.timetable
+    if found is None:
+        raise SpecError(
+            f"{source}: the bundle has no timetable: compile it with --timetable FILE.json"
+        )
+    return from_json(to_json(found), source)
 
 
 def _problem(

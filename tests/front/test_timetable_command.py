@@ -195,3 +195,33 @@ def test_shares_of_pods_that_move(run_motet: Motet, models: Path) -> None:
     assert "--share-pods: array 'tiny-4x4' has one pod: give one of several" in outcome.err
     outcome = run_motet("simulate", "spec.toml", "--share-pods")
     assert "--share-pods is of simulated time: give --duration too" in outcome.err
+
+
+def test_a_bundle_keeps_a_timetable(run_motet: Motet, models: Path) -> None:
+    write(models, "tiny-4x4", a="rate_hz = 100", c="after = ['a']")
+    found = made(run_motet, "-o", "t.json")
+    outcome = run_motet("compile", "spec.toml", "-o", "x.motet", "--timetable", "t.json")
+    assert outcome.code == 0, outcome.err
+    described = json.loads(run_motet("inspect", "x.motet", "--json").out)
+    stored = json.loads(Path("t.json").read_text())
+    assert described["timetable"]["slots"] == stored["slots"]
+    shown = run_motet("inspect", "x.motet").out
+    assert f"timetable of 1/100 s: {len(stored['slots'])} slots, kind {found['kind']}" in (
+        " ".join(shown.split())
+    )
+    again = made(run_motet, "--timetable", "x.motet")
+    assert again["models"] == found["models"]
+    assert json.loads(run_motet("inspect", "spec.toml", "--json").out)["timetable"] is None
+    for keys, target, message in (
+        ({"a": "rate_hz = 50", "c": "after = ['a']"}, "tiny-4x4",
+         "it has 1 frames of model 'a' in 0.01 s, and rate_hz = 50 asks for 0.5"),
+        ({"a": "rate_hz = 100"}, "tiny-4x4", "it is of a, c, and the bundle has a: make it anew"),
+        ({"a": "rate_hz = 100", "c": "after = ['a']"}, "quad.toml", "made for 'tiny-4x4', not for"),
+    ):  # fmt: skip
+        write(models, target, **keys)
+        outcome = run_motet("compile", "spec.toml", "-o", "y.motet", "--timetable", "t.json")
+        assert outcome.code == 2
+        assert f"--timetable t.json: {message}" in outcome.err
+    run_motet("compile", "spec.toml", "-o", "bare.motet")
+    outcome = run_motet("timetable", "spec.toml", "--timetable", "bare.motet")
+    assert "bare.motet: the bundle has no timetable: compile it with --timetable" in outcome.err
