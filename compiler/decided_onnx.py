@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -218,7 +219,7 @@ def _add_map(
     """Behind a convolution, what its bias is at each position: [1, O, *sizes]."""
     old = graph.opset < BROADCASTING
     array = bias[0] if old else bias
-    attributes = {"broadcast": 1, "axis": 1} if old else {}
+    attributes: dict[str, Any] = {"broadcast": 1, "axis": 1} if old else {}
     name = _weight(edit, f"{base}/bias_map", array, bias.dtype)
     edit.nodes.append(
         helper.make_node("Add", [operand, name], [output], f"{base}/add_bias_map", **attributes)

@@ -19,7 +19,7 @@ from motet.compiler.compile import CompileOptions, imported
 from motet.compiler.frontend.load import merge as joined
 from motet.compiler.spec import BundleSpec
 from motet.passes.canonicalize import canonicalize
-from motet.passes.decisions import Decided, Decision, Decisions, Merge, Removed
+from motet.passes.decisions import Decided, Decision, Decisions, Kept, Merge, Removed
 from motet.passes.graph import definitions
 from motet.passes.merge_depth import MergeRecord, merge_depth
 from motet.passes.merging.cost import SpanCosts
@@ -174,12 +174,12 @@ def _importance(merge: Merge, importance: Mapping[str, float]) -> float:
 
 
 def _candidate(number: int, activations: Activations, tried: Iterable[Decision]) -> Candidate:
-    own = [d for d in tried if d.block == number]
+    own = [d for d in tried if isinstance(d, (Merge, Kept)) and d.block == number]
     made = [d for d in own if isinstance(d, Merge) and d.removed]
     whole = made[0] if len(made) == 1 else None
     if whole is not None and tuple(r.nodes for r in whole.removed) == activations:
         return Candidate(number, activations, whole, "")
-    reasons = [d.reason for d in own if not isinstance(d, Merge) and d.removable]
+    reasons = [d.reason for d in own if isinstance(d, Kept) and d.removable]
     told = "; ".join(dict.fromkeys(reasons)) or "only parts of it would merge"
     return Candidate(number, activations, None, told)
 

@@ -113,7 +113,7 @@ class OnnxGraph:
                 f"{self.label}: {len(read)} values of nodes {', '.join(nodes)} are read by others "
                 f"({', '.join(read) or 'none'}), where one is expected"
             )
-        return read[0]
+        return str(read[0])
 
 
 def _type(info: onnx.ValueInfoProto) -> TensorInfo | None:

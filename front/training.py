@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,9 @@ def module_path(node: str) -> str:
 
 def _torch() -> Any:
     try:
-        import torch
+        return import_module("torch")
     except ImportError as error:
         raise EnvironmentLackError("modules of PyTorch need it: pip install torch") from error
-    return torch
 
 
 def _identity() -> Any:

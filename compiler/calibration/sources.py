@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def rounds_of(
     if isinstance(source, Iterator):
         return _once(source, limit)
     if isinstance(source, Iterable):
-        size = len(source) if hasattr(source, "__len__") else None
+        size = len(source) if isinstance(source, Sized) else None
         count = size if limit is None or size is None else min(size, limit)
         return Rounds(lambda: map(_run, islice(iter(source), limit)), count, True)
     raise InputError(
