@@ -23,6 +23,7 @@ def loads(groups: int) -> SystolicProgram:
                 (Loop(SIDE, 1),))  # fmt: skip
     made = empty_instructions(2 * groups)
     made["opcode"], made["rows"], made["columns"] = Opcode.LOAD, SIDE, SIDE
+    made["operand"] = 0
     made["group"] = np.arange(2 * groups) % groups
     tensors = (Tensor("x", (groups, SIDE, SIDE), Role.INPUT),)
     return SystolicProgram("fp32", made, np.array([0, 2 * groups]), tensors, (view,), ())
