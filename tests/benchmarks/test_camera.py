@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -14,9 +16,9 @@ from click.testing import CliRunner
 from motet.benchmarks.camera.__main__ import main
 from motet.benchmarks.camera.contenders import GROUPS, contenders
 from motet.benchmarks.camera.measuring import ratio
-from motet.benchmarks.camera.models import ALIKE, REAL, SPECIFICATION, _lay
+from motet.benchmarks.camera.models import ALIKE, REAL, SPECIFICATION, Camera, _lay
 from motet.benchmarks.camera.open_loop import Ended, Frame, run_batch, run_trial
-from motet.benchmarks.camera.processes import Outcome
+from motet.benchmarks.camera.processes import Contender, ContenderError, Outcome, Served
 from motet.benchmarks.camera.results import At, Finalist, Result, Variant
 from motet.benchmarks.camera.search import Search, Trial
 from motet.benchmarks.camera.serving import OwnThreads, Queued
@@ -185,3 +187,53 @@ def test_the_report(tmp_path: Path) -> None:
     assert "Motet's factor is 1.50 times the best peer's" in done.output
     assert "no such module" in done.output
     assert (tmp_path / "p.svg").stat().st_size > 1000
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Camera:
+    """Two small networks of the examples, as a camera."""
+    import motet
+
+    folder = tmp_path_factory.mktemp("camera")
+    examples = Path(__file__).parents[2] / "examples" / "models"
+    names = ("digits_mobile", "digits_inception")
+    specs = []
+    for name in names:
+        (folder / f"{name}.onnx").write_bytes((examples / f"{name}.onnx").read_bytes())
+        specs.append(motet.ModelSpec(path=str(folder / f"{name}.onnx"), name=name))
+    bundle = motet.compile(motet.BundleSpec(models=specs))
+    bundle.save(folder / "camera.motet")
+    for name, model in motet.load(bundle, threads=1).items():
+        arrays: dict[str, Any] = dict(model.random_inputs())
+        np.savez(folder / f"{name}.npz", **arrays)
+    return Camera(folder / "camera.motet", dict(zip(names, (20.0, 40.0), strict=True)), {})
+
+
+@pytest.mark.parametrize(
+    "contender",
+    [
+        Contender("motet", "motet", "submit", 1, workers=2),
+        Contender("motet", "motet", "serial", 1),
+        Contender("onnxruntime", "onnxruntime", "own", None),
+        Contender("onnxruntime", "onnxruntime", "queue", 1, workers=2),
+    ],
+    ids=lambda one: f"{one.engine}-{one.way}",
+)
+def test_engines_serve_in_processes_of_their_own(digits: Camera, contender: Contender) -> None:
+    pytest.importorskip(contender.engine)
+    with Served(contender, digits) as served:
+        assert served.settings
+        found = served.trial(1.0, 0.25, 1000)
+        assert [len(model) for model in found.latencies] == [5, 10]
+        assert min(map(min, found.latencies)) > 0
+        assert found.cpu_seconds > 0
+        assert not found.stopped
+        overload = served.trial(2000.0, 0.25, 20)
+        assert overload.stopped
+        assert sum(overload.late) > 20
+        assert served.batch([2, 3]) > 0
+
+
+def test_an_engine_that_cannot_be_had_says_why(digits: Camera) -> None:
+    with pytest.raises(ContenderError, match="no_such_engine ended: .*KeyError"):
+        Served(Contender("x", "no_such_engine", "own", 1), digits)
