@@ -126,7 +126,7 @@ def choices(latency: Latency, importance: Mapping[int, float]) -> tuple[Choice, 
         raise CompileError("the table of latencies is empty; give it a span for each layer")
     start, end = min(s for s, _ in latency), max(e for _, e in latency)
     spans = all_spans(latency)
-    fronts = {start: (Choice(0.0, 0.0, (), (start,)),)}
+    fronts: dict[int, tuple[Choice, ...]] = {start: (Choice(0.0, 0.0, (), (start,)),)}
     stops = [*sorted(j for j in importance if start < j < end), end]
     for stop in stops:
         found = [

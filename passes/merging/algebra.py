@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import gcd, prod
+from typing import Any
 
 import numpy as np
 
@@ -126,14 +127,15 @@ def _weights(
     products = _Products(first, second)
     weight = np.zeros((*shape[:2], *extent))
     for tap in np.ndindex(*second.kernel):
-        at = tuple(
+        at: Any = tuple(
             slice(u * d2 * s1, u * d2 * s1 + size, d1)
             for u, d2, s1, size, d1 in zip(
                 tap, second.dilation, first.stride, first.extent, first.dilation, strict=True
             )
         )
         weight[(slice(None), slice(None), *at)] += products(tap)
-    return np.ascontiguousarray(weight[(..., *(slice(None, None, d) for d in dilation))])
+    steps: Any = (..., *(slice(None, None, d) for d in dilation))
+    return np.ascontiguousarray(weight[steps])
 
 
 def _dilation(first: Conv, second: Conv, axis: int, step: int) -> int:
@@ -163,7 +165,8 @@ class _Products:
             self.first = _dense(self.first)
 
     def __call__(self, tap: Sequence[int]) -> Array:
-        second, first = self.second[(..., *tap)], self.first
+        index: Any = (..., *tap)
+        second, first = self.second[index], self.first
         groups, finer, out, middle = second.shape
         if finer > 1:
             made = np.matmul(second, first.reshape(groups, finer, middle, -1))
@@ -269,5 +272,6 @@ def add_identity(conv: Conv, scale: float = 1.0) -> Conv | Refusal:
     place = tuple(b // d for b, d in zip(conv.begin, conv.dilation, strict=True))
     weight, per_group = conv.weight.copy(), conv.in_channels // conv.groups
     channels = np.arange(conv.out_channels)
-    weight[(channels, channels % per_group, *place)] += scale
+    index: Any = (channels, channels % per_group, *place)
+    weight[index] += scale
     return replace(conv, weight=weight)

@@ -57,6 +57,19 @@ class Blocks:
         blocks = (b for b in self.blocks if b.chain is chain and b.number in asked.remove_blocks)
         return frozenset(named | {link for block in blocks for link in block.links})
 
+    def half_asked(self, asked: MergeDepthModel) -> dict[tuple[Chain, int], str]:
+        """Links of which the options remove one activation and not another: why they stay."""
+        found: dict[tuple[Chain, int], str] = {}
+        wanted = set(asked.remove)
+        for chain in self.chains:
+            taken = self.asked_links(chain, asked)
+            for link, steps in enumerate(chain.links):
+                left = [step.names[-1] for step in steps if not wanted & set(step.names)]
+                if link not in taken and 0 < len(left) < len(steps):
+                    names = ", ".join(map(repr, left))
+                    found[chain, link] = f"activation {names} stands between, too: remove all"
+        return found
+
     def activations(self) -> frozenset[str]:
         """ONNX nodes of all activations that options may name."""
         return frozenset(

@@ -110,7 +110,7 @@ def merged_bias(
     if not values:
         return _shape_of_bias(first, second, sizes, ignore_border)
     if first.has_map:
-        return second(first.bias[None])[0]
+        return np.asarray(second(first.bias[None])[0])
     if ignore_border or not any(second.padding):
         return _plus(second.bias, _tap_sums(first.bias, second).sum(axis=tuple(_axes(second))))
     if any(size is None for size in sizes):

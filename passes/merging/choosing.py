@@ -86,6 +86,7 @@ class Chooser:
             for merge in self.wish.given:
                 self._merge_given(merge)
             return self.plan
+        self.plan.reasons.update(self.blocks.half_asked(self.wish.asked))
         for stretch in list(self._asked()):
             self._merge_asked(stretch)
         asked = self.wish.asked

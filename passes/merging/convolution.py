@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from motet.runtime.device import Array
+
+_ALL_THREE = (slice(None),) * 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +95,10 @@ class Conv:
         grouped = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
         total = np.zeros((x.shape[0], self.groups, grouped.shape[1], *sizes))
         for tap in np.ndindex(*self.kernel):
-            window = padded[(..., *self._window(tap, sizes))]
+            index: Any = (..., *self._window(tap, sizes))
+            window = padded[index]
             window = window.reshape(x.shape[0], self.groups, -1, *sizes)
-            weights = grouped[(slice(None), slice(None), slice(None), *tap)]
+            weights = grouped[(*_ALL_THREE, *tap)]
             flat = window.reshape(*window.shape[:3], -1)
             total += np.matmul(weights, flat).reshape(total.shape)
         bias = self.bias if self.has_map else self.bias.reshape(-1, *(1,) * self.rank)
@@ -112,11 +116,12 @@ class Conv:
 
 def _padded(x: Array, begin: Sequence[int], end: Sequence[int]) -> Array:
     """Zeros around the spatial axes of x; a negative number crops."""
-    crops = tuple(
+    crops: Any = tuple(
         slice(max(-b, 0), n - max(-e, 0)) for n, b, e in zip(x.shape[2:], begin, end, strict=True)
     )
     around = [(0, 0), (0, 0), *((max(b, 0), max(e, 0)) for b, e in zip(begin, end, strict=True))]
-    return np.pad(x[(..., *crops)], around)
+    index: Any = (..., *crops)
+    return np.pad(x[index], around)
 
 
 def conv(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from tvm import relax
@@ -117,7 +118,8 @@ def _narrowed(conv: Conv, spatial: Sequence[int], region: Region) -> tuple[Conv,
         read.append(kept)
     bias = conv.bias
     if conv.has_map:
-        bias = bias[(slice(None), *(slice(low, high) for low, high in region))]
+        index: Any = (slice(None), *(slice(low, high) for low, high in region))
+        bias = bias[index]
     bias = np.ascontiguousarray(bias)
     return replace(conv, padding=(*begin, *end), bias=bias), tuple(read)
 

@@ -144,11 +144,9 @@ class Flow:
             calls.append(value)
             remaining.subtract(variables_in(value))
             remaining[result] = self.total[result]
-            if [v for v, count in remaining.items() if count > 0] in ([result], []):
-                same = structural_equal(result.ty, variable.ty)
-                names = merged_names(calls)
-                made = Step((), True, tuple(calls), result, layout, names)
-                return made if same else None
+            alone = [v for v, count in remaining.items() if count > 0] in ([result], [])
+            if alone and structural_equal(result.ty, variable.ty):
+                return Step((), True, tuple(calls), result, layout, merged_names(calls))
             self._push(result, waiting, seen)
         return None
 

@@ -17,6 +17,9 @@ from motet.passes.merging.flow import Step
 from motet.passes.names import merged_names
 from motet.runtime.device import Array
 
+LARGEST_MAP = 1 << 23
+"""Values of a bias map; a larger one would bloat the model."""
+
 Affines = Mapping[str, Array]
 """What stands in an activation's place, by any of its ONNX nodes: [2, channels], scale, shift."""
 
@@ -197,6 +200,8 @@ class Span:
         largest = max(np.abs(made.weight).max(initial=0.0), np.abs(made.bias).max(initial=0.0))
         if not largest < limit:
             return Refusal(f"the merged weights do not fit {dtype.name}")
+        if made.has_map and made.bias.size > LARGEST_MAP:
+            return Refusal(f"its bias differs at the border: a map of {made.bias.size} values")
         lost = self._interior(made, merged.strip)
         return Refusal("the border is all there is") if lost else merged
 

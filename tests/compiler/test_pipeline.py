@@ -182,6 +182,7 @@ def test_one_unit_a_layer_on_the_host() -> None:
     assert kinds(after) == ["nn.conv2d+add+nn.relu+add"] * 3
     assert [record.name for record in records] == [
         "canonicalize",
+        "merge_depth",
         "fold_batch_norm",
         "decompose",
         "widen_halves",
@@ -189,7 +190,7 @@ def test_one_unit_a_layer_on_the_host() -> None:
         "fuse",
     ]
     assert [record.summary for record in records] == [
-        "15 calls -> 15", "15 calls -> 12", "12 calls -> 12", "12 calls -> 12",
+        "15 calls -> 15", "15 calls -> 15; nothing merged", "15 calls -> 12", "12 calls -> 12", "12 calls -> 12",
         "12 calls -> 12", "12 calls -> 3",
     ]  # fmt: skip
 
@@ -257,7 +258,8 @@ def test_hooks_print_time_and_tell() -> None:
     hooks = Hooks(frozenset({"fuse"}), True, written.append, started.append)
     run(layered(1), steps_for(PassesSpec(), None), hooks)
     assert started == [
-        "canonicalize", "fold_batch_norm", "decompose", "widen_halves", "layout", "fuse",
+        "canonicalize", "merge_depth", "fold_batch_norm", "decompose", "widen_halves", "layout",
+        "fuse",
     ]  # fmt: skip
     assert len(written) == 1
     assert written[0].startswith("# after fuse\n")

@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 from merge_chains import Graph, assert_equal_outputs, free_merging, imported, merged
 
 from motet.passes.decisions import Merge
+from motet.passes.merging.blocks import Blocks
+from motet.passes.merging.chains import chains_of
 
 CHANNELS = (2, 4, 6)
 BETWEEN = (
-    "nothing", "nothing", "nothing", "batch_norm", "scale", "shift", "divide", "from_left",
-    "negate", "transposed", "reshaped", "identity", "pad", "pad_with", "shift_map", "clip_open",
+    "HardSwish", "Relu", "HardSigmoid", "nothing", "nothing", "batch_norm", "scale", "shift",
+    "divide", "from_left", "negate", "transposed", "reshaped", "identity", "pad", "pad_with",
+    "shift_map", "clip_open",
 )  # fmt: skip
+ACTIVATIONS = ("Relu", "HardSwish", "HardSigmoid")
 
 
 @st.composite
@@ -69,6 +73,8 @@ def put_between(graph: Graph, kind: str, x: str, channels: int, sizes: list[int]
         return graph.node("Pad", [x, graph.constant(widths, "int64"), *value])
     if kind == "shift_map":
         return graph.node("Add", [x, graph.random(channels, *sizes)])
+    if kind in ACTIVATIONS:
+        return graph.node(kind, [x])
     return graph.node("Clip", [x]) if kind == "clip_open" else x
 
 
@@ -81,7 +87,8 @@ def chains(draw: st.DrawFn) -> onnx.ModelProto:
     start = [2, channels, *sizes]
     x = "x"
     for _ in range(draw(st.integers(2, 3))):
-        x = put_between(graph, draw(st.sampled_from(BETWEEN)), x, channels, sizes)
+        for _ in range(draw(st.integers(1, 2))):
+            x = put_between(graph, draw(st.sampled_from(BETWEEN)), x, channels, sizes)
         layer = draw(layers(rank, channels))
         channels, source = layer.pop("out"), channels
         pads, k, d, s = (layer[n] for n in ("pads", "kernel", "dilations", "strides"))
@@ -99,18 +106,34 @@ def chains(draw: st.DrawFn) -> onnx.ModelProto:
     return graph.model(start, graph.node("Tanh", [x]))
 
 
+def without(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
+    """``model`` with the activations of these names doing nothing."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for node in result.graph.node:
+        if node.name in names:
+            node.op_type = "Identity"
+    return result
+
+
 @settings(
     max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-@given(model=chains())
+@given(model=chains(), chosen=st.sampled_from((15, 5, 2, 0)))
 def test_merged_chains_compute_the_same(
-    model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+    model: onnx.ModelProto, chosen: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also with some of the activations removed: the network without those computes the same."""
     free_merging(monkeypatch)
     before = imported(model)
-    after, record = merged(before)
+    between = sorted(Blocks(chains_of(before["main"], "main")).activations())
+    asked = tuple(name for at, name in enumerate(between) if chosen >> at & 1)
+    after, record = merged(before, remove=asked)
+    merges = record.decided.decisions.merges
+    removed = {name for merge in merges for one in merge.removed for name in one.nodes}
+    assert removed <= set(asked)
     for decision in record.decisions:
         assert isinstance(decision, Merge) or decision.reason
-    assert_equal_outputs(after, model)
+    assert_equal_outputs(after, without(model, removed))
