@@ -35,10 +35,8 @@ from motet.targets.host.cost_model.noise import Noise, noise_of
 from motet.targets.host.cost_model.prepared import Candidates, keep, kept
 from motet.targets.host.cost_model.report import report, spearman
 from motet.targets.host.cost_model.stopwatch import Argument, Contest
-from motet.targets.host.cost_model.unit_builders import measurable
 from motet.targets.host.cost_model.units import kernel_of
 from motet.targets.host.families import families
-from motet.targets.host.kernels.blocked_conv.integer_family import counted, tiles_pay, uncounted
 from motet.targets.host.machine import Caches, Machine, native_machine
 from motet.targets.host.space import Family, Point, Problem, alignment
 
@@ -295,16 +293,6 @@ def test_integer_convolutions_ask_for_their_problem(changes: dict[str, int]) -> 
         sizes["prologue"] = int(changes["group"] == 2)
     problem = Problem.of("blocked_conv_integer", **sizes)
     assert_measured(problem, family)
-
-
-@pytest.mark.skipif(native_machine().multiplies_bytes, reason="with VNNI, none has tiles")
-def test_integer_convolutions_in_tiles_ask_for_their_problem() -> None:
-    plain = convolution(channels=64, outs=64, height=28, width=28, out_height=28, out_width=28)
-    problem = Problem.of("blocked_conv_tiled_integer", **{**dict(plain.sizes), "reassociate": 1})
-    assert tiles_pay(problem)
-    assert uncounted(counted(problem)) == problem
-    assert not measurable(counted(problem))
-    assert_measured(problem, families()["blocked_conv_tiled_integer"])
 
 
 @pytest.mark.parametrize("changes", [{}, {"mask": 1}, {"batch": -1, "queries": -1, "keys": -1}])

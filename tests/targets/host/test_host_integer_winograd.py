@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_cost_model import assert_measured, convolution
 from test_host_blocked_integers import Case, check
 
+from motet.targets.host.cost_model.unit_builders import measurable
+from motet.targets.host.families import families
 from motet.targets.host.kernels.blocked_conv import integer_family, integer_winograd
 from motet.targets.host.kernels.blocked_conv.integer_groups import fit_fours
 from motet.targets.host.kernels.blocked_conv.winograd_matrices import integer_matrices
@@ -123,3 +126,12 @@ def test_points_are_tiles_first_and_all_can_be_described():
 
 def _avx2() -> Machine:
     return machine_for("x86-64-v3")
+
+
+def test_the_cost_models_unit_asks_for_its_problem():
+    plain = convolution(channels=64, outs=64, height=28, width=28, out_height=28, out_width=28)
+    sizes = {**dict(plain.sizes), "reassociate": 1}
+    problem = Problem.of(integer_family.TILED_NAME, **sizes)
+    assert integer_family.uncounted(integer_family.counted(problem)) == problem
+    assert not measurable(integer_family.counted(problem))
+    assert_measured(problem, families()[integer_family.TILED_NAME])

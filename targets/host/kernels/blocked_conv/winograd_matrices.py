@@ -101,7 +101,8 @@ def integer_matrices(tile: int) -> tuple[Matrices, int]:
     scales = [sum(_power_terms(_vanishing(o), p)) for o, p in zip(others, points, strict=True)]
     multiple = lcm(*[int(scale) for scale in scales])
     weights = [
-        [p**i * (multiple / s) for i in range(_KERNEL)] for p, s in zip(points, scales, strict=True)
+        [Fraction(p**i) * multiple / s for i in range(_KERNEL)]
+        for p, s in zip(points, scales, strict=True)
     ]
     inputs = [[*_vanishing(o), Fraction(0)] for o in others]
     outputs = [
