@@ -39,6 +39,10 @@ NETWORKS: dict[str, tuple[str, str]] = {
     "mobilenet-v3-large": ("mobilenet_v3_large", "large"),
 }
 """The zoo's name and base variant."""
+BASES = {"mobilenet-v3-small": "small-study", "mobilenet-v3-large": "large-study"}
+"""Where the study's network is not the zoo's own."""
+AS_WRITTEN = "passes.merge_depth.enabled=false"
+"""The publication counts every layer."""
 HALVES = {
     "mobilenet-v1": mobilenet_v1.HALF_OF_THE_BLOCKS,
     "mobilenet-v2": mobilenet_v2.HALF_OF_THE_BLOCKS,
@@ -65,8 +69,11 @@ def variants_of(network: str) -> tuple[str, ...]:
 def cycles_of(network: str, variant: str, *, replace: bool = False) -> int:
     """Mode ``fuseconv``, summed over layers. replace: the variant is made by the pass."""
     name, base = NETWORKS[network]
-    built = base if replace or variant == "base" else f"{base}-{variant}"
-    settings = replacement(network, variant) if replace and variant != "base" else ()
+    kind = "base" if replace else variant
+    built = {"base": BASES.get(network, base)}.get(kind, f"{base}-{variant}")
+    settings = [AS_WRITTEN]
+    if replace and variant != "base":
+        settings += replacement(network, variant)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         onnx.save(registry.build(name, built), path)

@@ -38,7 +38,8 @@ class Block:
 
     expanded: channels between; channels: of the result; squeezed: channels of the
     squeeze-and-excitation behind the depthwise layer, 0 for none. lines: "full" or "half" for
-    rows and columns instead of a K x K depthwise layer.
+    rows and columns instead of a K x K depthwise layer. always_expands: also where that adds no
+    channels.
     """
 
     kernel: int
@@ -48,6 +49,7 @@ class Block:
     activation: Activation
     squeezed: int = 0
     lines: str = ""
+    always_expands: bool = False
 
 
 def normed(
@@ -76,7 +78,7 @@ def inverted_residual(
     """``block`` on x, with a shortcut where shapes allow; no expansion where it adds nothing."""
     y = x
     act = block.activation
-    if block.expanded != x.channels:
+    if block.expanded != x.channels or block.always_expands:
         expand = f"{name}.expand"
         y = normed(graph, y, expand, block.expanded, 1, activation=act, epsilon=epsilon)
     narrow = y.channels
