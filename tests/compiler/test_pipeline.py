@@ -22,6 +22,7 @@ from motet.passes.names import names_of, with_names
 from motet.passes.options import (
     FoldBatchNormOptions,
     FuseOptions,
+    MergeDepthOptions,
     PlaceOptions,
     ReplaceDepthwiseOptions,
 )
@@ -199,7 +200,7 @@ def test_the_array_takes_the_convolution_with_bias_and_clamp() -> None:
     after, records = run(layered(2), steps_for(PassesSpec(), ARRAY), Hooks())
     assert kinds(after) == ["nn.conv2d+add+nn.relu", "add"] * 2
     assert [str(unit.attrs["motet.target"]) for unit in units(after)] == ["array"] * 4
-    assert records[3].summary == "8 calls -> 8; 4 operators on the array, 0 refused"
+    assert records[4].summary == "8 calls -> 8; 4 operators on the array, 0 refused"
     assert records[-1].summary == "4 calls -> 1"
 
 
@@ -218,7 +219,9 @@ def test_time_grows_with_the_calls_alone() -> None:
 
 def test_steps_that_options_leave_out() -> None:
     options = PassesSpec(
-        fold_batch_norm=FoldBatchNormOptions(enabled=False), place=PlaceOptions(enabled=False)
+        fold_batch_norm=FoldBatchNormOptions(enabled=False),
+        merge_depth=MergeDepthOptions(enabled=False),
+        place=PlaceOptions(enabled=False),
     )
     assert [step.name for step in steps_for(options, ARRAY)] == [
         "canonicalize",
