@@ -191,8 +191,8 @@ def test_one_unit_a_layer_on_the_host() -> None:
         "fuse",
     ]
     assert [record.summary for record in records] == [
-        "15 calls -> 15", "15 calls -> 15; nothing merged", "15 calls -> 12", "12 calls -> 12", "12 calls -> 12",
-        "12 calls -> 12", "12 calls -> 3",
+        "15 calls -> 15", "15 calls -> 15; nothing merged", "15 calls -> 12", "12 calls -> 12",
+        "12 calls -> 12", "12 calls -> 12", "12 calls -> 3",
     ]  # fmt: skip
 
 
