@@ -63,7 +63,7 @@ def sharing(
 
 
 def _stages(load: Load, work: Work, model: SimulatedModel, show: Show) -> tuple[Stage, ...]:
-    from motet.passes.scheduling.pod_times import moving_joules, pod_time, shares_to_time
+    from motet.passes.scheduling.pod_times import moving_joules, pod_time
 
     regions = iter(_regions(work, load.name))
     counts = iter(model.regions)
@@ -74,7 +74,7 @@ def _stages(load: Load, work: Work, model: SimulatedModel, show: Show) -> tuple[
             continue
         region, own = next(regions), next(counts)
         shares = []
-        for pods in shares_to_time(work.description):
+        for pods in _counts(work, load.name):
             if region is None:
                 break
             show(f"{load.name} on {pods} of {work.description.pod_count} pods")
@@ -84,6 +84,16 @@ def _stages(load: Load, work: Work, model: SimulatedModel, show: Show) -> tuple[
         whole = Share(work.description.pod_count, own.cycles, moving_joules(own.energy_joules))
         found.append(replace(stage, shares=_falling([*shares, whole])))
     return tuple(found)
+
+
+def _counts(work: Work, model: str) -> list[int]:
+    """Numbers of pods that a model's times are asked for: up to its quota, if it has one."""
+    from motet.passes.scheduling.pod_times import shares_to_time
+
+    most = work.pods.get(model, work.description.pod_count)
+    counts = [pods for pods in shares_to_time(work.description) if pods < most]
+    is_held = counts and most < work.description.pod_count
+    return [*counts, most] if is_held else counts
 
 
 def _regions(work: Work, model: str) -> list[Workload | None]:
@@ -126,7 +136,8 @@ def problem_of(
     made = problem(loads, together.clock_hz, pods, together.rest_watts)
     if work is None:
         return made
-    chosen = _pairs(made)[:joints] if pairs is None else _named(made, pairs)
+    free = [pair for pair in _pairs(made) if not any(made.loads[m].name in work.pods for m in pair)]
+    chosen = free[:joints] if pairs is None else _named(made, pairs)
     return replace(made, joints=_joints(made, work, chosen, show))
 
 

@@ -17,8 +17,6 @@ from msgspec import Meta, Struct
 
 from motet.runtime.errors import SpecError
 
-VERSION = 1
-
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
@@ -59,7 +57,7 @@ class Timetable(Struct, frozen=True, forbid_unknown_fields=True):
     pods: Count
     kind: str
     slots: tuple[TimetableSlot, ...]
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
 
     @property
     def hyperperiod(self) -> Fraction:

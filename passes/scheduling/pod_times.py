@@ -123,9 +123,10 @@ def joint_time(
     both models among them.
     """
     key = _key("joint", first, second, description, number_format)
-    return _kept(
+    found: JointTime | None = _kept(
         key, JointTime | None, lambda: _joint_time(first, second, description, number_format)
     )
+    return found
 
 
 def _joint_time(

@@ -74,7 +74,7 @@ class SideBySide(Simulation):
 
     def _deal(self, now: int) -> bool:
         """Give free pods to waiting frames; False: none begins."""
-        frames = sorted(self.servers["array"].waiting, key=self.setting.policy.key)
+        frames = sorted(self.servers["array"].waiting, key=lambda frame: self._key(now, frame))
         busy = list(self.running.values())
         if not frames or sum(one.share.pods for one in busy) >= self.setting.pods:
             return False
@@ -87,6 +87,11 @@ class SideBySide(Simulation):
         for dealt in begun:
             self._begin(now, frames[dealt.frame], dealt)
         return bool(begun)
+
+    def _key(self, now: int, frame: Frame) -> tuple[float, ...]:
+        """The policy's, behind those whose models have not had more than their share."""
+        over = self.servers["array"].shares.is_over(frame.model, now)
+        return (float(over), *self.setting.policy.key(frame))
 
     def _expected(self, now: int, known: list[Frame]) -> list[Expected]:
         """Frames on and before the array, those that wait for them, and the next of every model."""
@@ -117,8 +122,7 @@ class SideBySide(Simulation):
     def _seen(self, now: int, frame: Frame, sources: tuple[int, ...]) -> Expected:
         tasks = self.tasks[frame.model][frame.stage :]
         dropped = self.setting.drop_late and not frame.begun
-        key = self.setting.policy.key(frame)
-        return Expected(key, tasks, now, frame.deadline, sources, 1.0, dropped)
+        return Expected(self._key(now, frame), tasks, now, frame.deadline, sources, 1.0, dropped)
 
     def _next_of(
         self, now: int, name: str, load: Load, numbers: dict[tuple[str, int], int]
@@ -134,7 +138,7 @@ class SideBySide(Simulation):
         frame = Frame(name, self.released + len(numbers), 0, release, deadline, load.priority)
         sources = tuple(numbers[s, -1] for s in load.after if (s, -1) in numbers)
         return Expected(
-            self.setting.policy.key(frame), self.tasks[name], release, deadline, sources,
+            self._key(now, frame), self.tasks[name], release, deadline, sources,
             load.probability, self.setting.drop_late,
         )  # fmt: skip
 
@@ -159,6 +163,7 @@ class SideBySide(Simulation):
     def _spent(self, one: _Running, now: int) -> None:
         ticks = one.share.pods * (now - one.since)
         self.pod_ticks[one.frame.model] = self.pod_ticks.get(one.frame.model, 0) + ticks
+        self.servers["array"].shares.spend(one.frame.model, ticks / self.setting.pods, now)
 
     def _settle(self) -> None:
         for frame in self.servers["array"].waiting:

@@ -165,3 +165,14 @@ def test_with_one_pod_it_is_the_plain_policy() -> None:
         assert (one.latency, one.missed, one.dropped) == (
             other.latency, other.missed, other.dropped,
         )  # fmt: skip
+
+
+def test_a_model_beyond_its_share_of_the_time_gives_way() -> None:
+    # "greedy", due first, would always go first; its share is a tenth of the array.
+    greedy = load("greedy", stage(9, 9, 9), period=9, time_share=0.1)
+    other = load("other", stage(9, 9, 9), period=9, deadline=100)
+    free = replace(greedy, time_share=None)
+    held = models(run(greedy, other, seconds=900, pods=1, drop_late=False))
+    unheld = models(run(free, other, seconds=900, pods=1, drop_late=False))
+    assert unheld["other"].finished < held["other"].finished
+    assert held["greedy"].finished < unheld["greedy"].finished
