@@ -1,6 +1,7 @@
 """How long the host takes for each operator of a bundle, and how that is known.
 
-``formula``: a core at half the peak of a recent one, and its memory; the same numbers everywhere.
+``formula``: that of all estimates of the host (``targets.host.unit_time``), for one thread of a
+common machine: the same numbers everywhere.
 ``measured``: medians of every kernel call in its place in the run, now and on this machine.
 ``FILE.json``: what ``motet bench --profile --json`` printed before, here or elsewhere.
 ``none``: no time at all.
@@ -25,14 +26,13 @@ from motet.runtime.program import Instruction, Kernel, Program, registers_of
 from motet.runtime.session import ModelSession, Session
 from motet.runtime.shapes import is_static
 from motet.targets.cost import Cost
+from motet.targets.host import unit_time
+from motet.targets.host.machine import machine_for
 
 FORMULA, MEASURED, NONE = "formula", "measured", "none"
 
-MACS_PER_SECOND = 30e9
-BYTES_PER_SECOND = 10e9
-SECONDS_PER_CALL = 1e-6
-"""Of the formula: half of what a Zen 4 core multiplies in float32 and a fair part of its memory's
-rate, for operators that are no convolution or product; a call from the virtual machine."""
+COMMON = "x86-64-v3"
+"""Of the formula: a machine of which nothing else is known, the same wherever it is asked."""
 
 MEASURING_SECONDS = 1.0
 FEWEST_RUNS = 5
@@ -40,9 +40,8 @@ FEWEST_RUNS = 5
 
 
 def formula(macs: int, moved: int) -> Cost:
-    """The time of an operator by what it multiplies and the bytes that it moves."""
-    work = max(macs / MACS_PER_SECOND, moved / BYTES_PER_SECOND)
-    return Cost(SECONDS_PER_CALL + work, "formula")
+    """The time of an operator by what it multiplies and the bytes that it moves, on one thread."""
+    return unit_time.estimate(unit_time.Work(macs, moved), machine_for(COMMON), 1)
 
 
 def bytes_of(program: Program, step: Instruction) -> int:
