@@ -150,16 +150,20 @@ def _print_models(facts: dict[str, Any]) -> None:
         output().print()
 
 
+_SCHEDULE = ("rate_hz", "deadline_ms", "phase_ms", "priority")
+
+
 def _schedule(model: dict[str, Any]) -> str:
     """What the specification says of the model, where it does: its place, wires, fixed inputs."""
-    parts = [
-        f"{key} {model[key]:g}" for key in ("rate_hz", "deadline_ms", "priority") if model[key]
-    ]
+    parts = [f"{key} {model[key]:g}" for key in _SCHEDULE if model[key]]
     if model["after"]:
         parts.append(f"after {', '.join(model['after'])}")
     if model["wires"]:
         wires = ", ".join(f"{own} = {wire}" for own, wire in model["wires"].items())
         parts.append(f"wires {wires}")
+    if model["quota"]:
+        limits = ", ".join(f"{key} {value:g}" for key, value in model["quota"].items())
+        parts.append(f"quota {limits}")
     for name, fixed in model["fixed"].items():
         parts.append(f"fixed {name} = {fixed.get('values', _text(fixed['shape']))}")
     return "; ".join(parts)

@@ -122,6 +122,19 @@ def test_pods_that_there_are_not(tmp_path: Path) -> None:
         compiled(path, ARRAY, pods=900)
 
 
+def test_inspect_shows_quotas_and_submit_keeps_shares(run_motet: Motet, tmp_path: Path) -> None:
+    bundle = compiled(layers(tmp_path / "m.onnx"), time_share=0.25, threads=2)
+    bundle.save(tmp_path / "m.motet")
+    assert "quota threads 2, time_share 0.25\n" in run_motet("inspect", "m.motet").out
+    (facts,) = json.loads(run_motet("inspect", "m.motet", "--json").out)["models"]
+    assert facts["quota"] == {"threads": 2, "time_share": 0.25}
+    with motet.load(tmp_path / "m.motet") as session:
+        session.submit(None, session["m"].random_inputs()).result(30)
+        shares = session._submitting._dispatcher._shares._shares
+        assert "m" in shares
+        assert shares.back("m", 0.0) == 0
+
+
 def test_simulate_has_quotas(run_motet: Motet, tmp_path: Path) -> None:
     path = layers(tmp_path / "m.onnx", 8)
     text = f'target = "{ARRAY}"\n' + "".join(
