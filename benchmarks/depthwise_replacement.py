@@ -33,6 +33,8 @@ from motet.simulation_input import work_of
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MODEL = EXAMPLES / "models" / "digits_mobile.onnx"
 TARGET, SHAPE = "edge-64x64", "image:1x1x32x32"
+AS_WRITTEN = "passes.merge_depth.enabled=false"
+"""Merges would mix their gain into that of the replacement."""
 Variant = Literal["full", "half", "full50", "half50"]
 VARIANTS: tuple[Variant, ...] = ("half50", "full50", "half", "full")
 
@@ -89,7 +91,7 @@ def _row(
 ) -> Row:
     (session,) = motet.load(motet.compile(path)).values()
     (logits,) = session.run(None, {"image": images})
-    request = CompileRequest(target=TARGET, shapes=(SHAPE,))
+    request = CompileRequest(target=TARGET, shapes=(SHAPE,), settings=(AS_WRITTEN,))
     work = work_of(str(path), request)
     simulated = ArraySimulator(work.description, work.number_format).model(work.models[0])
     closed = closed_form_rows(work, "fuseconv")

@@ -75,7 +75,7 @@ def layer_at(graph: Graph, first: relax.Var) -> Layer | None:
     none over images of plain layout in floating point.
     """
     call = graph.values.get(first)
-    if op_name(call) != CONVOLUTION or not is_plain(call):
+    if call is None or op_name(call) != CONVOLUTION or not is_plain(call):
         return None
     weight = constant_array(call.args[1])
     if weight is None:

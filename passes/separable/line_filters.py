@@ -144,9 +144,17 @@ def mixed(kernels: Array, moments: Moments, *, rank_one: bool = False) -> Lines:
     second = np.broadcast_to(moments.second, (len(flat), *moments.second.shape[1:]))
     pair = np.stack(fits, 1)
     mix = _solved(pair @ second @ pair.transpose(0, 2, 1), _times(pair @ second, flat))
-    errors = [np.einsum("ci,cij,cj->c", r, second, r, optimize=True) for r in rest]
+    errors = [((r[:, None] @ second)[:, 0] * r).sum(1) for r in rest]
     shifts = [(r * moments.mean).sum(1) for r in rest]
-    return Lines(fits[0][:, row], fits[1][:, column], *shifts, mix, *errors)
+    return Lines(
+        row=fits[0][:, row],
+        column=fits[1][:, column],
+        row_shift=shifts[0],
+        column_shift=shifts[1],
+        mix=mix,
+        row_error=errors[0],
+        column_error=errors[1],
+    )
 
 
 def crossed(kernels: Array, moments: Moments, *, rank_one: bool = False) -> Lines:
@@ -172,7 +180,7 @@ def _flat(kernels: Array, rank_one: bool) -> tuple[Array, Array]:
 
 def _lines(kernels: Array) -> tuple[Array, Array]:
     """Places of the middle row and column in a flattened kernel."""
-    places = np.arange(kernels[0].size).reshape(kernels.shape[1:])
+    places: Array = np.arange(kernels[0].size).reshape(kernels.shape[1:])
     return places[places.shape[0] // 2], places[:, places.shape[1] // 2]
 
 

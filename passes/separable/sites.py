@@ -243,7 +243,9 @@ def _producer(graph: Graph, layer: Layer) -> Layer | None:
         if variable in between or (made is not None and variable.same_as(made.last)):
             continue
         value = graph.values.get(variable)
-        ending = None if value is None else _layer_ending(graph, variable, value)
+        if value is None:
+            return None
+        ending = _layer_ending(graph, variable, value)
         if ending is not None and made is None:
             made = ending
         elif ending is None and _treats_alike(value):
@@ -259,9 +261,9 @@ def _producer(graph: Graph, layer: Layer) -> Layer | None:
     return made if closed and graph.escapes.isdisjoint(inner) else None
 
 
-def _treats_alike(value: relax.Expr | None) -> bool:
+def _treats_alike(value: relax.Expr) -> bool:
     """Whether a value is elementwise and has the same constants for all channels."""
-    if value is None or KINDS.get(op_name(value)) is not Kind.ELEMENTWISE:
+    if KINDS.get(op_name(value)) is not Kind.ELEMENTWISE:
         return False
     constants = (constant_array(operand) for operand in value.args)
     return all(constant is None or constant.size == 1 for constant in constants)
