@@ -29,7 +29,7 @@ import msgspec
 from tvm import IRModule, relax, transform
 
 from motet.passes.dead_code import dead_code
-from motet.passes.decisions import Decided, Decision, Decisions
+from motet.passes.decisions import Decided, Decision, Decisions, NotReplaced, Replacement
 from motet.passes.names import OP
 from motet.passes.options import ReplaceDepthwiseOptions
 from motet.passes.separable.applying import Edit, replaced
@@ -125,13 +125,14 @@ def _entry(
 
 def _by_model(given: Decided, names: Sequence[str]) -> dict[str, Decided]:
     """The decisions of each model; where there is one of either, it is that model's."""
-    decisions = (*given.decisions.replacements, *given.decisions.not_replaced)
-    models = {one.model for one in decisions}
+    found: tuple[Replacement | NotReplaced, ...] = (
+        *given.decisions.replacements,
+        *given.decisions.not_replaced,
+    )
+    models = {one.model for one in found}
     if len(models) == len(names) == 1:
-        models, decisions = (
-            set(names),
-            tuple(msgspec.structs.replace(one, model=names[0]) for one in decisions),
-        )
+        models = set(names)
+        found = tuple(msgspec.structs.replace(one, model=names[0]) for one in found)
     stray = sorted(models - set(names))
     if stray:
         raise SpecError(
@@ -141,7 +142,7 @@ def _by_model(given: Decided, names: Sequence[str]) -> dict[str, Decided]:
     return {
         name: replace(
             given,
-            decisions=Decisions(decisions=tuple(one for one in decisions if one.model == name)),
+            decisions=Decisions(decisions=tuple(one for one in found if one.model == name)),
         )
         for name in names
     }

@@ -173,12 +173,13 @@ class _Replacer(Rewriter):
 
     def apart(self, call: relax.Call, edit: Edit) -> relax.Expr:
         """An elementwise call on rows and on columns."""
-        parts = []
-        for side in (0, 1):
-            args = [self.part(self.read(one), call, edit, side) for one in call.args]
-            made = relax.Call(call.op, args, call.attrs, call.ty_args)
-            parts.append(self.emit(with_names(made, names_of(call))))
-        return self.joined(*parts, names_of(call))
+        row, column = (self.on_side(call, edit, side) for side in (0, 1))
+        return self.joined(row, column, names_of(call))
+
+    def on_side(self, call: relax.Call, edit: Edit, side: int) -> relax.Var:
+        args = [self.part(self.read(one), call, edit, side) for one in call.args]
+        made = relax.Call(call.op, args, call.attrs, call.ty_args)
+        return self.emit(with_names(made, names_of(call)))
 
     def part(self, operand: relax.Expr, call: relax.Call, edit: Edit, side: int) -> relax.Expr:
         """What rows (side 0) or columns (1) meet of an operand."""

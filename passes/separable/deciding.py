@@ -95,7 +95,8 @@ def decide(
             found.append(kept)
             continue
         layer = site.found
-        measured = moments.get(site.index, assumed_moments(layer.conv.kernel))
+        height, width = layer.conv.kernel
+        measured = moments.get(site.index, assumed_moments((height, width)))
         made = _full if variant == "full" else _half
         decision = made(site, weights, measured, options.fit == "rank_one")
         if refit is not None and site.readers:
