@@ -98,8 +98,8 @@ def replace_depthwise(
     made = apply_replacements(whole, decided, path.name)
     if metric is None:
         return Replaced(made, decided, beside=beside)
-    scores = [_measured(metric, one, path, shapes, threads) for one in (whole, made)]
-    return Replaced(made, decided, *scores, beside=beside)
+    before, after = (_measured(metric, one, path, shapes, threads) for one in (whole, made))
+    return Replaced(made, decided, before, after, beside)
 
 
 def _decided(
