@@ -122,20 +122,18 @@ def _merging(
 ) -> Step | None:
     """What makes convolutions of one value one, where the specification asks for it.
 
-    ``rehearsed`` takes the array's programs that it makes to decide.
+    On the host only what is pinned. ``rehearsed`` takes the array's programs made to decide.
     """
     options = spec.passes.schedule
     if pins:
         asked = [group for one in pins.values() for group in one.merged]
         return Step("merge_parallel", merge_parallel(named(asked)))
-    if not (options.enabled and options.merge and options.algorithm == "ios"):
+    wanted = options.enabled and options.merge and options.algorithm == "ios"
+    if not wanted or not isinstance(target, ArrayTarget):
         return None
-    outcome = MergingOutcome()
-    cycles = None
-    if isinstance(target, ArrayTarget):
-        array = target.description
-        steps = lowering_steps(spec.passes, array, spec.array.format)
-        cycles = partial(cycles_of, steps, array, spec.array.format, options, rehearsed)
+    outcome, array = MergingOutcome(), target.description
+    steps = lowering_steps(spec.passes, array, spec.array.format)
+    cycles = partial(cycles_of, steps, array, spec.array.format, options, rehearsed)
     apply = parallel_merging(target, options, outcome, cycles)
     return Step("merge_parallel", apply, lambda: outcome.summary)
 
@@ -341,6 +339,7 @@ def _entry(spec: ModelSpec, model: ImportedModel) -> ModelEntry:
         source=Source(str(model.path.resolve()), model.sha256),
         rate_hz=spec.rate_hz,
         deadline_ms=spec.deadline_ms,
+        phase_ms=spec.phase_ms,
         priority=spec.priority,
         after=spec.after,
         probability=spec.probability,

@@ -1,10 +1,13 @@
 """Which convolutions of one value a compilation merges: what stages propose, and what proves it.
 
-Before placement the units of every model are scheduled with merges as stages of their own (IOS,
-Ding et al., MLSys 2021): the merged stages are a proposal. On the host it is followed as it is. For
-an array a second one merges all kernels of equal size; with each the rest of the passes runs, the
-array's programs are made and simulated, and the proposal that takes the fewest cycles is followed,
-or none. Programs that were so made are kept for the compilation.
+For arrays. Before placement the units of every model are scheduled with merges as stages of their
+own (IOS, Ding et al., MLSys 2021): the merged stages are a proposal. A second one merges all
+kernels of equal size. With each the rest of the passes runs, the array's programs are made and
+simulated, and the proposal that takes the fewest cycles is followed, or none. Programs that were so
+made are kept for the compilation.
+
+The host merges nothing by itself: its kernels are near their peak as they are, and what several
+read comes from a cache (docs/HOST_THREADS.md has the figures).
 """
 
 from __future__ import annotations
@@ -95,9 +98,9 @@ class Outcome:
 
 
 def parallel_merging(
-    target: Target, options: ScheduleOptions, outcome: Outcome, cycles: Cycles | None = None
+    target: Target, options: ScheduleOptions, outcome: Outcome, cycles: Cycles
 ) -> transform.Pass:
-    """The pass. cycles: of a module of one model, for an array; None on the host."""
+    """The pass. cycles: of a module of one model."""
 
     @transform.module_pass(opt_level=0, name="merge_parallel")
     def apply(mod: IRModule, _context: transform.PassContext) -> IRModule:
@@ -117,29 +120,29 @@ def _of_model(
     target: Target,
     options: ScheduleOptions,
     outcome: Outcome,
-    cycles: Cycles | None,
+    cycles: Cycles,
 ) -> IRModule:
     """``mod`` with the convolutions of one model merged, where that pays."""
     name = str(variable.name_hint)
     alone = IRModule({name: mod[variable]})
-    tried = [proposed(mod[variable], name, target, options)]
-    if cycles is not None:
-        tried.append(of_equal_kernels(mod[variable]))
+    tried = [proposed(mod[variable], name, target, options), of_equal_kernels(mod[variable])]
     made = [(groups, merge_parallel(named(groups))(alone)) for groups in dict.fromkeys(tried)
             if groups]  # fmt: skip
     if not made:
         return mod
-    best, told = made[0], ""
-    if cycles is not None:
-        times = [cycles(alone), *(cycles(module) for _, module in made)]
-        best = [((), alone), *made][times.index(min(times))]
-        told = f"; simulated cycles {min(times)}, {times[0]} without"
-    merged = sum(len(group) > 0 for group in best[0])
-    left = _convolutions(alone) - _convolutions(best[1])
-    outcome.lines.append(f"{name}: {left + merged} convolutions become {merged}{told}")
+    times = [cycles(alone), *(cycles(module) for _, module in made)]
+    groups, best = [((), alone), *made][times.index(min(times))]
+    outcome.lines.append(f"{name}: {_counted(alone, best, groups)}; simulated cycles {min(times)}, "
+                         f"{times[0]} without")  # fmt: skip
     result = mod.clone()
-    result[variable] = best[1][name]
+    result[variable] = best[name]
     return result
+
+
+def _counted(before: IRModule, after: IRModule, groups: Groups) -> str:
+    """How many convolutions became how many."""
+    merged = sum(len(group) > 0 for group in groups)
+    return f"{_convolutions(before) - _convolutions(after) + merged} convolutions become {merged}"
 
 
 def cycles_of(

@@ -199,7 +199,7 @@ def work_of(
         spec.array.format,
         spec.host.cpu,
         spec.host.threads,
-        spec.passes.schedule.merge,
+        array is not None and spec.passes.schedule.merge,
     )
 
 

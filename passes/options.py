@@ -181,8 +181,8 @@ class ScheduleOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     merge: Annotated[
         bool,
         Meta(
-            description="For ios: whether convolutions that read the same value may become one,"
-            " where estimates say that this is faster and, on an array, the simulated program is."
+            description="For ios on an array: whether convolutions that read the same value may"
+            " become one, where the simulated program is faster so."
         ),
     ] = True
     r: Annotated[int, Meta(ge=1, description="Most operators in a group of a stage, for ios.")] = 3
