@@ -22,6 +22,7 @@ from motet.passes.merging.convolution import Conv
 from motet.passes.merging.emit import emit_merged
 from motet.passes.merging.spans import Merged, Span
 from motet.passes.unit_cost import Target, estimate
+from motet.passes.unit_signature import signature_of
 from motet.passes.unit_workloads import function_of
 from motet.passes.units import Unit, units_of
 from motet.runtime.errors import CompileError
@@ -45,12 +46,16 @@ class SpanCosts:
     def as_it_is(self, span: Span) -> float:
         """Seconds of all that the span computes now, activations included."""
         bindings = slice_of(self._values, span.result, span.source)
-        return self._seconds(function_of(bindings))
+        key = signature_of(bindings)
+        if key not in self._known:
+            self._known[key] = self._seconds(function_of(bindings))
+        return self._known[key]
 
     def merged(self, span: Span, merged: Merged) -> float:
         """Seconds of the convolution in its place, and of its strips."""
-        key = str(span.source.ty), _key(merged.conv), merged.strip
-        if merged.has_strip or key not in self._known:
+        layers = tuple(map(_key, merged.layers))
+        key = str(span.source.ty), _key(merged.conv), merged.strip, layers
+        if key not in self._known:
             self._known[key] = self._seconds(merged_function(span, merged))
         return self._known[key]
 
