@@ -92,7 +92,7 @@ def replace_depthwise(
     metric = None if evaluate is None else _metric(evaluate, data)
     whole, beside = read_whole(path)
     if decisions is not None:
-        decided = read_decisions(decisions)
+        decided = read_decisions(fspath(decisions))
     else:
         decided = _decided(path, variant, tuple(which), fit, shapes, data, show, threads)
     made = apply_replacements(whole, decided, path.name)
