@@ -174,6 +174,14 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " absent."
         ),
     ] = None
+    phase_ms: Annotated[
+        Annotated[float, Meta(ge=0, le=1e9)] | None,
+        Meta(
+            description="When the first run is asked for, in milliseconds from the start, in"
+            " simulate --duration and timetable; 0 where absent. A model that follows others has"
+            " theirs.",
+        ),
+    ] = None
     priority: Annotated[
         int,
         Meta(

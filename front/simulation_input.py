@@ -38,6 +38,7 @@ class Schedule:
     probability: float = 1.0
     pods: int | None = None
     time_share: float | None = None
+    phase_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def schedule_of(model: Any, wires: Mapping[str, str]) -> Schedule:
     after = tuple(dict.fromkeys((*model.after, *sources)))
     return Schedule(
         model.rate_hz, model.deadline_ms, model.priority, after, float(model.probability),
-        model.quota.pods, model.quota.time_share,
+        model.quota.pods, model.quota.time_share, model.phase_ms,
     )  # fmt: skip
 
 

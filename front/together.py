@@ -212,4 +212,5 @@ def _load(name: str, stages: Sequence[Stage], schedule: Schedule) -> Load:
         schedule.after,
         schedule.probability,
         time_share=schedule.time_share,
+        phase_seconds=fraction_of(schedule.phase_ms or 0) / 1000,
     )

@@ -94,6 +94,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
     output_ports: tuple[Port, ...] = ()
     fixed: dict[str, FixedInput] = {}
     quota: Quota = NO_QUOTA
+    phase_ms: float | None = None
 
 
 class PassRecord(msgspec.Struct, frozen=True):

@@ -48,12 +48,12 @@ def message_of(text: str, *assignments: str) -> str:
         (
             MODEL + "rate = 30",
             'models.faces.rate: unknown key (did you mean "rate_hz"?); allowed keys: path, shapes,'
-            " values, rate_hz, deadline_ms, priority, after, inputs, probability, quota",
+            " values, rate_hz, deadline_ms, phase_ms, priority, after, inputs, probability, quota",
         ),
         (
             MODEL + "name = 'x'",
             "models.faces.name: unknown key; allowed keys: path, shapes, values, rate_hz,"
-            " deadline_ms, priority, after, inputs, probability, quota",
+            " deadline_ms, phase_ms, priority, after, inputs, probability, quota",
         ),
         (
             MODEL + "probability = 0.5",

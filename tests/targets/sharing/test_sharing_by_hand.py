@@ -223,3 +223,12 @@ def test_a_model_over_its_share_gives_way() -> None:
 def test_what_nobody_else_wants_a_model_over_its_share_may_have() -> None:
     outcome = run(load("greedy", 50, time_share=0.25), seconds=10, clock=1000)
     assert models(outcome)["greedy"].used["array"] == 10_000
+
+
+def test_a_phase_is_when_the_first_frame_comes() -> None:
+    late = Load("b", (array(4),), Fraction(1, 10), phase_seconds=Fraction(7))
+    found = models(run(load("a", 2, period=10), late, seconds=30))
+    assert (found["a"].released, found["b"].released) == (3, 3)
+    # b's frames come at 7, 17 and 27; the last ends after the time.
+    assert found["b"].latency == [4, 4]
+    assert found["a"].latency == [2, 3, 3]
