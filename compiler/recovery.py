@@ -121,6 +121,8 @@ def _fitted(
     weights[bias] = (made.bias[None] if made.has_map else made.bias).astype(old)
     before, after = fit.errors(ridge) if method == "refit" else fit.bias_errors()
     note = "" if method == asked else f"{fit.unknowns} unknowns are too many: only the bias"
+    if method == "refit" and fit.results < fit.unknowns:
+        note = f"{fit.results} results for {fit.unknowns} unknowns: give more samples"
     scale = energy or 1.0
     told = Recovered(
         merge.output, method, float(np.sqrt(before / scale)), float(np.sqrt(after / scale)), note

@@ -81,6 +81,7 @@ class MergeFlow:
                 least = before - self.request.max_drop
                 result, after = self._within(decided, data, metric, least, order)
         model, decided, fits = result
+        self._notes += [f"fit of {fit.output!r}: {fit.note}" for fit in fits if fit.note]
         return Merged(
             path=self.path,
             target=self.spec.target,

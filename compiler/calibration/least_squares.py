@@ -98,6 +98,11 @@ class KernelFit:
         """Per output channel."""
         return int(self._gram.shape[1])
 
+    @property
+    def results(self) -> int:
+        """How many results of one output channel were added."""
+        return int(self._gram[0, -1, -1])
+
     def add(self, x: Array, wanted: Array) -> None:
         """Samples: operand [batch, I, ...], and results [batch, O, ...] that it should have."""
         for operand, result in zip(x, wanted, strict=True):  # one by one: patches are large

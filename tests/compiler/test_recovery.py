@@ -102,6 +102,16 @@ def test_every_fit_lowers_the_error_and_says_what_it_is(tmp_path: Path, method: 
     assert after.decisions.kept == before.decisions.kept
 
 
+def test_too_few_samples_are_told(tmp_path: Path) -> None:
+    path, blocks = _network(tmp_path / "m.onnx")
+    small = [{"x": DATA[0]["x"][:1, :, :2, :2]}]
+    model = checked_model(path, {"x": (1, 2, 2, 2)})
+    _, told = recovered(model, _decided(blocks), small, "m", threads=1)
+    assert told[0].note == "4 results for 19 unknowns: give more samples"
+    _, told = recovered(checked_model(path, {}), _decided(blocks), DATA, "m", threads=1)
+    assert not told[0].note
+
+
 def test_exact_merges_and_those_for_fine_tuning_stay(tmp_path: Path) -> None:
     path, blocks = _network(tmp_path / "m.onnx")
     exact = _decided(blocks, removed=False)
