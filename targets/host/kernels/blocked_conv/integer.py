@@ -4,7 +4,8 @@ Products of 8-bit values, without their zero points or with, are summed in int32
 instruction multiplies and adds a group of neighbouring input channels (``integer_groups``).
 The nest is ``direct.py``'s, an input channel there being a group here. What has to be centred
 or padded is copied by each task (``integer_input``); bytes are read in place where they can be.
-Bytes by constant weights that fit fours, without VNNI, are summed in chains (``chains``).
+Bytes by constant weights that fit fours, without VNNI, are summed in chains (``chains``), or
+in tiles by Winograd's formula (``integer_winograd``; ``integer_family`` says where).
 """
 
 from __future__ import annotations
