@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from tvm import IRModule, relax
 
 from motet.passes.dead_code import dead_code
-from motet.passes.decisions import Decided, Decision, Decisions, Merge
+from motet.passes.decisions import Decided, Decisions, Kept, Merge
 from motet.passes.graph import definitions
 from motet.passes.merging.blocks import Blocks, missing_blocks
 from motet.passes.merging.chains import chains_of
@@ -53,7 +53,7 @@ class MergeRecord:
     float32 (or the model's type), under the keys that the decisions name. plans: by function.
     """
 
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[Merge | Kept] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
 

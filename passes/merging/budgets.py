@@ -40,7 +40,7 @@ def best_within(
     """
     limit = asked.latency_budget_ms
     by_count = limit is None
-    joint = (_Joint(0.0, 0.0, ()),)
+    joint: tuple[_Joint, ...] = (_Joint(0.0, 0.0, ()),)
     for stretch, table in priced:
         weights = _importance(stretch, {} if by_count else importance)
         joint = _both(joint, choices(table.latency, weights))

@@ -10,7 +10,7 @@ from typing import Literal
 
 from tvm import relax
 
-from motet.passes.decisions import Decision, Dim, Geometry, Kept, Merge, Removed
+from motet.passes.decisions import Dim, Geometry, Kept, Merge, Removed
 from motet.passes.merging.blocks import Blocks
 from motet.passes.merging.chains import Chain
 from motet.passes.merging.choosing import Chosen, Plan
@@ -32,7 +32,7 @@ class Recorded:
     is_own: whether the weights are those that were computed.
     """
 
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[Merge | Kept] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
     keys: dict[relax.Var, tuple[str, str]] = field(default_factory=dict)
     activations: dict[relax.Var, str] = field(default_factory=dict)
@@ -189,7 +189,7 @@ def _kept(model: str, blocks: Blocks, chain: Chain, layer: int, plan: Plan) -> K
     )
 
 
-def summary_of(decisions: Iterable[Decision]) -> str:
+def summary_of(decisions: Iterable[Merge | Kept]) -> str:
     """In a line: merges, what they lost, and how often there was which kind of reason."""
     decisions = list(decisions)
     merges = [d for d in decisions if isinstance(d, Merge)]
@@ -212,7 +212,7 @@ def _kind(one: Kept) -> str:
     return "estimated to be slower" if one.reason.startswith("estimated") else "border or form"
 
 
-def line_of(decision: Decision) -> str:
+def line_of(decision: Merge | Kept) -> str:
     """What was decided, in words."""
     where = f"{decision.model}, block {decision.block}" if decision.block >= 0 else decision.model
     if isinstance(decision, Kept):
