@@ -21,7 +21,7 @@ from motet.compiler.decided_strips import Strips
 from motet.compiler.frontend.checks import run_checker, sort_graph
 from motet.compiler.frontend.order import names_read
 from motet.compiler.frontend.places import node_name
-from motet.compiler.onnx_graph import OnnxGraph
+from motet.compiler.onnx_graph import OnnxGraph, attributes_of
 from motet.passes.decisions import Decided, Merge
 from motet.runtime.device import Array
 from motet.runtime.errors import ModelError
@@ -59,8 +59,8 @@ def apply_merges(model: onnx.ModelProto, decided: Decided, label: str) -> onnx.M
 def _prepared(model: onnx.ModelProto, decided: Decided, label: str) -> onnx.ModelProto:
     """Sorted, with the nodes that decisions name at the top level, under these names."""
     wanted = {name for merge in decided.decisions.merges for name in merge.nodes}
-    names = {node_name(node, index) for index, node in enumerate(model.graph.node)}
-    if not wanted <= names and model.functions:
+    named = {node.name for node in model.graph.node}
+    if not wanted <= named and model.functions:  # nodes are counted once functions are inlined
         model = inliner.inline_local_functions(model, convert_version=False)
     known = {t.name for t in model.graph.initializer} | {i.name for i in model.graph.input}
     if wanted and not _is_sorted(model.graph, known):
@@ -85,6 +85,7 @@ def _apply(model: onnx.ModelProto, merge: Merge, weights: Mapping[str, Array], l
     graph = OnnxGraph(model, label)
     for name in merge.nodes:
         graph.node(name)
+    _check_channels(graph, merge)
     operand = graph.operand(merge.nodes)
     result = graph.node(merge.output).output[0]
     edit = _edit(graph, merge, weights, operand, result)
@@ -96,6 +97,22 @@ def _apply(model: onnx.ModelProto, merge: Merge, weights: Mapping[str, Array], l
     nodes[place + 1 : place + 1] = edit.nodes
     model.graph.initializer.extend(edit.weights)
     _put(model, _without_dead(model, nodes, own, label), own)
+
+
+def _check_channels(graph: OnnxGraph, merge: Merge) -> None:
+    """Refuse decisions of a model whose nodes have the same names, and other layers."""
+    ends = [graph.node(merge.convolutions[at]) for at in (0, -1)] if merge.convolutions else []
+    weights = [graph.constant(node.input[1]) for node in ends if len(node.input) > 1]
+    if len(weights) < 2 or weights[0] is None or weights[1] is None:
+        return  # computed from other constants: the checker has the last word
+    inputs = weights[0].shape[1] * int(attributes_of(ends[0]).get("group", 1))
+    found, told = (inputs, weights[1].shape[0]), merge.geometry
+    if found != (told.in_channels, told.out_channels):
+        raise ModelError(
+            f"{graph.label}: the convolutions of the merge at {merge.output!r} have {found[0]} and "
+            f"{found[1]} channels, its decision {told.in_channels} and {told.out_channels}: it was "
+            "made for another model"
+        )
 
 
 def _read_instead(

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from msgspec.structs import replace
 
+from motet.compiler.calibration.data import told
 from motet.compiler.calibration.least_squares import LARGEST_SYSTEM, RIDGE, KernelFit
 from motet.compiler.calibration.values import ValueObserver
 from motet.compiler.decided_onnx import apply_merges
@@ -77,11 +78,10 @@ def recovered(
         fit = KernelFit(conv_of(merge, weights), interior(merge))
         chosen: Method = method if fit.unknowns <= LARGEST_SYSTEM else "bias"
         energy = 0.0
-        for inputs in data:
+        for inputs in told(data, f"recover {merge.output}", show):
             x, want = observer.run(inputs)[operand], teacher.run(inputs)[results[merge.output]]
             fit.add(x, want)
             energy += float((want.astype(np.float64) ** 2).sum())
-            show(f"recover {merge.output}")
         merges[merge.output], found = _fitted(merge, fit, chosen, ridge, weights, energy, method)
         done.append(found)
     decisions: tuple[Decision, ...] = tuple(

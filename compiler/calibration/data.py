@@ -17,8 +17,7 @@ generator, a reader) is written to a temporary file on the way; later rounds rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,9 +141,14 @@ def calibration_data(
     return CalibrationData(rounds_of(source, inputs, model, batch, limit), inputs, model)
 
 
-def first(data: CalibrationData, runs: int) -> Iterator[dict[str, Array]]:
-    """The inputs of the first ``runs`` runs."""
-    return islice(iter(data), runs)
+def told(
+    data: Iterable[Mapping[str, Array]], what: str, show: Callable[[str], None]
+) -> Iterator[Mapping[str, Array]]:
+    """The runs of ``data``; ``show`` is told each once it is done, and how many there are."""
+    for number, inputs in enumerate(data, start=1):
+        yield inputs
+        count = getattr(data, "count", None)
+        show(f"{what}: run {number}" + (f" of {count}" if count is not None else ""))
 
 
 def _as_dtype(array: Array, dtype: str, where: str) -> Array:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
+from motet.compiler.calibration.data import told
 from motet.compiler.calibration.gates import Activation, Gates, activation, gated, identity
 from motet.compiler.calibration.least_squares import AffineFit
 from motet.compiler.calibration.values import ValueObserver
@@ -57,11 +58,10 @@ def affine_fits(
     names = [name for one in activations for name in (one.operand, one.result)]
     observer = ValueObserver(model, list(dict.fromkeys(names)), threads=threads)
     fits = {one.name: AffineFit(one.channels) for one in activations}
-    for inputs in data:
+    for inputs in told(data, "activations", show):
         values = observer.run(inputs)
         for one in activations:
             fits[one.name].add(values[one.operand], values[one.result])
-        show("activations")
     return fits
 
 
@@ -152,11 +152,10 @@ def _changes(
     observer = ValueObserver(copy, outputs, threads=threads)
     replaced = _replacements(gates, affines, trials)
     changes = {key: OutputChange() for key in replaced}
-    for inputs in data:
+    for inputs in told(data, "importance", show):
         before = observer.run({**inputs, **gates.inputs({})})
         for key, stand_ins in replaced.items():
             changes[key].add(before, observer.run({**inputs, **gates.inputs(stand_ins)}))
-        show("importance")
     return {key: change.value for key, change in changes.items()}
 
 

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from motet.compiler.decided_onnx import apply_merges
@@ -226,6 +227,14 @@ def test_decisions_of_another_model_are_refused() -> None:
     merge, weights = _decision(conv(np.ones((2, 2, 1, 1))), ["stranger"], "stranger")
     with pytest.raises(ModelError, match=r"m\.onnx: there is no node 'stranger'"):
         _applied(model, merge, weights)
+
+
+def test_decisions_of_other_layers_by_the_same_names_are_refused() -> None:
+    model, *_ = _residual(17)
+    merge, weights = _decision(conv(np.ones((3, 2, 1, 1))), NODES, "add")
+    named = replace(merge, convolutions=("expand", "depthwise", "project"))
+    with pytest.raises(ModelError, match="have 2 and 2 channels, its decision 2 and 3"):
+        _applied(model, named, weights)
 
 
 def test_a_file_with_weights_beside_it_is_merged(tmp_path: Path) -> None:
