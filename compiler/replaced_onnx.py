@@ -205,6 +205,10 @@ def _rebuild(model: onnx.ModelProto, edit: _Edit) -> None:
     read |= {info.name for info in model.graph.output}
     kept = [t for t in initializers if t.name in read or t.name not in before]
     kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
+    gone = {tensor.name for tensor in initializers} - {tensor.name for tensor in kept}
+    for index in reversed(range(len(model.graph.input))):  # old files list weights as inputs
+        if model.graph.input[index].name in gone:
+            del model.graph.input[index]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     del model.graph.value_info[:]

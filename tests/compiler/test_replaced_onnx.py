@@ -106,6 +106,20 @@ def test_the_file_keeps_what_is_not_replaced(tmp_path: Path) -> None:
     onnx.checker.check_model(new, full_check=True)
 
 
+def test_old_files_list_weights_as_inputs(tmp_path: Path) -> None:
+    """What is taken out must not become an input that has to be given."""
+    path = EXAMPLES / "models" / "digits_mobile.onnx"
+    old = onnx.load(path)
+    old.graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in old.graph.initializer
+    )
+    decided = decided_for(path, "m", ReplaceDepthwiseOptions(enabled=True))
+    new = apply_replacements(old, decided, path.name)
+    stored = {tensor.name for tensor in new.graph.initializer}
+    assert [info.name for info in new.graph.input if info.name not in stored] == ["image"]
+
+
 @pytest.fixture(scope="module")
 def digits() -> tuple[Any, Any]:
     data = np.load(EXAMPLES / "data" / "digits_heldout.npz")
