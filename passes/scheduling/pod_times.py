@@ -92,7 +92,10 @@ def pod_time(
 ) -> PodTime | None:
     """A region on the first ``pods`` pods; None where it does not fit their memories."""
     key = _key("pods", workload, description, number_format, pods)
-    return _kept(key, PodTime | None, lambda: _pod_time(workload, description, number_format, pods))
+    found: PodTime | None = _kept(
+        key, PodTime | None, lambda: _pod_time(workload, description, number_format, pods)
+    )
+    return found
 
 
 def _pod_time(

@@ -105,18 +105,24 @@ class _Tree:
             at = self.done[job.number]
             if at < self.count[job.number] and self._has_sources(job):
                 stage = job.first + at
-                start = max(self.ready[job.number] or 0, self.free[self.lane[stage]])
+                start = self._start(job, stage)
                 going.append((start + self.ticks[stage], start, stage, job))
         if not going:
             return []
         end, _, chosen, _ = min(going, key=lambda one: one[:3])
-        lane = self.lane[chosen]
+        lane, takes_time = self.lane[chosen], self.ticks[chosen] > 0
         rivals = [
             job
             for _, start, stage, job in going
-            if (self.lane[stage] == lane and start < end) or stage == chosen
+            if stage == chosen
+            or (takes_time and self.ticks[stage] and self.lane[stage] == lane and start < end)
         ]
         return [j.number for j in sorted(rivals, key=lambda j: (j.deadline, j.number))]
+
+    def _start(self, job: Job, stage: int) -> int:
+        """When a job's next stage could begin; one that takes no time needs no lane."""
+        ready = max([self.ready[job.number] or 0, *((self.ready[s] or 0) for s in job.sources)])
+        return max(ready, self.free[self.lane[stage]]) if self.ticks[stage] else ready
 
     def _has_sources(self, job: Job) -> bool:
         return all(self.done[s] == self.count[s] for s in job.sources)
@@ -126,7 +132,7 @@ class _Tree:
         stage = job.first + self.done[number]
         lane, before = self.lane[stage], self.ready[number]
         was = self.free[lane]
-        begun = max([before or 0, was, *((self.ready[s] or 0) for s in job.sources)])
+        begun = self._start(job, stage)
         self.starts[stage] = begun
         self.ready[number] = begun + self.ticks[stage]
         if self.ticks[stage]:
@@ -166,7 +172,8 @@ class _Tree:
         at = max([self.ready[job.number] or 0, *(ends[s] for s in job.sources)])
         need: dict[int, int] = {}
         for stage in range(job.first + self.done[job.number], job.first + self.count[job.number]):
-            at = max(at, self.free[self.lane[stage]]) + self.ticks[stage]
+            if self.ticks[stage]:
+                at = max(at, self.free[self.lane[stage]]) + self.ticks[stage]
             need[self.lane[stage]] = need.get(self.lane[stage], 0) + self.ticks[stage]
         for lane, ticks in need.items():
             left[lane].append((job.deadline, ticks, self.level[job.number]))

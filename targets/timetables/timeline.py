@@ -19,8 +19,10 @@ class Ring:
 
     def earliest(self, first: int, stop: int, ready: int, ticks: int) -> int | None:
         """The first moment from ``ready`` on at which lanes [first, stop) are all free for
-        ``ticks``; None: never.
+        ``ticks``; None: never. What takes no time needs no lane.
         """
+        if not ticks:
+            return ready
         if ticks > self.ticks:
             return None
         at, latest = ready, ready + self.ticks

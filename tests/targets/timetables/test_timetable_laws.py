@@ -124,7 +124,7 @@ def _in_order(problem: Problem, order: tuple[int, ...]) -> Table | None:
     return Table(problem, tuple(slots), tuple(ends[last] for last in lasts))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=120)
 @given(problems(models=3, periods=(12, 24), longest=7))
 def test_branch_and_bound_is_a_brute_force(problem: Problem) -> None:
     if len(problem.stages) > 6:
