@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "  motet tune model.onnx --shape image:1x3x224x224 --minutes 30 --threads 1\n"
     "  motet tune headset.toml --json > tuned.json\n"
     "\n"
-    "Every operator's schedules are compiled and run on this machine, the promising ones first. "
+    "Every operator's kernel settings are compiled and run on this machine, the promising ones first. "
     "Times are kept in tuned.sqlite in the cache folder (MOTET_CACHE_DIR), as they come: after "
     "Ctrl-C, or when the minutes are over, the same command goes on. motet compile uses what it "
     "finds there for as many threads (compile --no-tuned does not). A gain is told where it is "
@@ -66,7 +66,7 @@ def tune(
     onnx: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Measure schedules of operators on this CPU; keep the best."""
+    """Measure settings of kernels on this CPU; keep the fastest."""
     found = measure(TuneRequest(file, request, minutes, threads, jobs, trials or 0, onnx))
     if as_json:
         print_json(_facts(found))
@@ -115,21 +115,21 @@ def _operator(outcome: Outcome) -> dict[str, Any]:
         "after_seconds": outcome.after,
         "noise": outcome.noise,
         "gain": outcome.gain,
-        "schedule": dict(outcome.point.knobs),
+        "setting": dict(outcome.point.knobs),
     }
 
 
 def _print(found: Tuned) -> None:
     console = output()
     if not found.outcomes and not found.units:
-        console.print("no operator that the host runs here has a choice of schedules")
+        console.print("no operator that the host runs here has a choice of kernel settings")
         return
     if found.outcomes:
         _print_outcomes(found)
     if found.units:
         console.print(_units(found))
     if not found.complete:
-        console.print("not every schedule was measured: the same command goes on")
+        console.print("not every setting was measured: the same command goes on")
     if found.model:
         console.print(found.model)
 
@@ -138,7 +138,7 @@ def _print_outcomes(found: Tuned) -> None:
     console = output()
     threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
     title = f"Host kernels with {threads}; kept in {found.database}"
-    columns = ["operator", ">uses", ">points", ">before", ">after", ">faster", "schedule"]
+    columns = ["operator", ">uses", ">points", ">before", ">after", ">faster", "setting"]
     console.print(table(title, columns, [_row(outcome) for outcome in found.outcomes]))
     known = [o for o in found.outcomes if o.before is not None and o.after is not None]
     if known:
