@@ -58,7 +58,7 @@ class CompileOptions:
 
     jobs: processes that compile host kernels; None for one per usable CPU.
     cache: keep compiled kernels, and take those that are kept, unless MOTET_CACHE=0 is set.
-    warn: told what the user should know though compiling goes on. tuned: take schedules that
+    warn: told what the user should know though compiling goes on. tuned: take settings that
     ``motet tune`` measured on this machine, where the specification's CPU is native; this
     alone may change the kernels, though never what they compute.
     """

@@ -1,4 +1,4 @@
-"""What ``motet tune`` does: from a file to measured schedules of its operators."""
+"""What ``motet tune`` does: from a file to measured kernel settings of its operators."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ from motet.runtime.timetable import read as read_timetable
 )  # fmt: skip
 @click.option(
     "--tuned/--no-tuned", default=True, show_default=True,
-    help="Use schedules that motet tune measured on this machine, where there are any.",
+    help="Use kernel settings that motet tune measured on this machine, where there are any.",
 )  # fmt: skip
 @click.option(
     "--timetable", metavar="FILE.json",
