@@ -39,8 +39,9 @@ def figures_of_function(function: relax.Function) -> Work | None:
 
 
 def _work(calls: Sequence[relax.Call], moved: Sequence[relax.Type]) -> Work | None:
-    macs = [getattr(macs_of(call), "value", None) for call in calls]
+    macs = [macs_of(call) for call in calls]
     sizes = [bytes_of(ty) for ty in moved]
-    if None in macs or None in sizes:
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or any(not hasattr(count, "value") for count in macs):
         return None
-    return Work(sum(int(count) for count in macs), sum(filter(None, sizes)))
+    return Work(sum(int(count.value) for count in macs), sum(known))

@@ -73,7 +73,9 @@ def _filled(needs: Needs, places: Sequence[Place | None]) -> list[Place]:
     found = list(places)
     for reader in reversed(range(len(needs))):
         place = found[reader]
-        for number in needs[reader] if place is not None else ():
+        if place is None:
+            continue
+        for number in needs[reader]:
             own = found[number]
             if places[number] is None and (own is None or place < own):
                 found[number] = place

@@ -196,7 +196,8 @@ def _tiles(
             options.append(_parts(sizes[axis], high, line))
         else:
             options.append((min(limit, wholes[axis]),))
-    return product(*options)
+    rows, depths, columns = options
+    return product(rows, depths, columns)
 
 
 @lru_cache(maxsize=1 << 14)
