@@ -91,7 +91,7 @@ class Magnitudes:
     def _least_square(self, kind: QuantType) -> float:
         """The limit, of 256 up to the largest, whose rounding and clipping errs least."""
         used = np.flatnonzero(self._bins)
-        centres = (used + 0.5) * (self._range / BINS)
+        centres = ((used + 0.5) * (self._range / BINS)).astype(np.float64)
         centres[-1] = min(centres[-1], self.largest)
         counts = self._bins[used]
         tried = self.largest * np.arange(1, _LIMITS_TRIED + 1) / _LIMITS_TRIED

@@ -76,7 +76,7 @@ def _static(
     if kind.granularity != "vector":
         # ONNX's QuantizeLinear saturates at -2^7 by itself; narrower types are clipped.
         kind = replace(kind, symmetric=kind.bits < 8)
-    limit = np.float32(magnitudes.limit(method, kind, percentile))
+    limit = np.asarray(magnitudes.limit(method, kind, percentile), np.float32)
     shape = [1] * operand.rank
     if kind.granularity == "channel" and magnitudes.channels is not None:
         limit = np.minimum(magnitudes.channels, limit)

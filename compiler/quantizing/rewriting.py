@@ -164,10 +164,13 @@ class _Rewriter:
         largest = self._constant(f"{base}_largest", np.array(kind.largest, kind.element))
         return self._node("Clip", [integers, least, largest], f"{base}_clipped")
 
-    def _dequantize(self, base: str, integers: str, scale: str, **attributes: int | None) -> str:
+    def _dequantize(
+        self, base: str, integers: str, scale: str, axis: int, block_size: int | None = None
+    ) -> str:
         return self._node(
-            "DequantizeLinear", [integers, scale], f"{base}_dequantized", **attributes
-        )
+            "DequantizeLinear", [integers, scale], f"{base}_dequantized", axis=axis,
+            block_size=block_size,
+        )  # fmt: skip
 
     def _reals(self, base: str, values: Array, what: str = "step") -> str:
         return self._constant(f"{base}_{what}", np.asarray(values, np.float32))
@@ -197,12 +200,10 @@ class _Rewriter:
         **attributes: float | list[int] | None,
     ) -> str:
         fresh = self._fresh(output)
+        made = helper.make_node(operator, inputs, [fresh, *more], name=fresh, domain=domain or None)
         given = {key: value for key, value in attributes.items() if value is not None}
-        self.nodes.append(
-            helper.make_node(
-                operator, inputs, [fresh, *more], name=fresh, domain=domain or None, **given
-            )
-        )
+        made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
+        self.nodes.append(made)
         return fresh
 
     def _fresh(self, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -40,7 +40,7 @@ class Statistics:
 def statistics_of(
     model: onnx.ModelProto,
     data: Iterable[Mapping[str, Array]],
-    shapes: Mapping[str, tuple[int | str, ...]] = MappingProxyType({}),
+    shapes: Mapping[str, Sequence[int | str]] = MappingProxyType({}),
     run_done: RunDone = _nothing,
 ) -> Statistics:
     """Statistics of ``model``'s products over the runs of ``data``.

@@ -75,5 +75,5 @@ def rounded_products(
     high = products >> dropped
     half = 1 << (dropped - 1)
     up = (low > half) | ((low == half) & (high & 1 == 1))
-    rounded = high + up
+    rounded: NDArray[np.int64] = high + up
     return rounded if product_bits is None else np.minimum(rounded, (1 << product_bits) - 1)
