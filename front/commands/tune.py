@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "  motet tune model.onnx --shape image:1x3x224x224 --minutes 30 --threads 1\n"
     "  motet tune headset.toml --json > tuned.json\n"
     "\n"
-    "Every operator's kernel settings are compiled and run on this machine, the promising ones first. "
+    "Every operator's kernel settings are compiled and run here, the promising ones first. "
     "Times are kept in tuned.sqlite in the cache folder (MOTET_CACHE_DIR), as they come: after "
     "Ctrl-C, or when the minutes are over, the same command goes on. motet compile uses what it "
     "finds there for as many threads (compile --no-tuned does not). A gain is told where it is "

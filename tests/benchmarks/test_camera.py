@@ -235,5 +235,5 @@ def test_engines_serve_in_processes_of_their_own(digits: Camera, contender: Cont
 
 
 def test_an_engine_that_cannot_be_had_says_why(digits: Camera) -> None:
-    with pytest.raises(ContenderError, match="no_such_engine ended: .*KeyError"):
+    with pytest.raises(ContenderError, match=r"no_such_engine ended: .*KeyError"):
         Served(Contender("x", "no_such_engine", "own", 1), digits)
