@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from motet.runtime.errors import EnvironmentLackError
+from motet.targets.pictures import save_picture
 
 _COLOURS = {
     "sequential": "#9ca3af", "greedy": "#d1662c", "ios": "#2f6db5", "mixed": "#8a5bb0",
@@ -41,4 +42,4 @@ def plot(path: Path, names: Sequence[str], cycles: Sequence[Mapping[str, int]]) 
         axes.set_ylabel("cycles / sequential")
         axes.legend(ncols=len(_COLOURS), loc="lower center", bbox_to_anchor=(0.5, 1.0),
                     frameon=False)  # fmt: skip
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        save_picture(figure, path)

@@ -43,6 +43,7 @@ from motet.passes.decisions import Decided
 from motet.runtime.device import Array
 from motet.runtime.errors import EnvironmentLackError, SpecError
 from motet.runtime.model import ModelSession
+from motet.targets.pictures import save_picture
 
 RECOVERIES = ("none", "affine", "bias", "refit")
 SHAPE = (1, 1, 32, 32)
@@ -239,7 +240,7 @@ def plot(result: Result, path: Path) -> None:
         axes.set(xlabel=label, ylabel="held-out accuracy, %")
         axes.grid(alpha=0.3)
         axes.legend(title="recovery")
-    figure.savefig(path)
+    save_picture(figure, path)
 
 
 @click.command(help=help_of(__doc__))

@@ -30,6 +30,7 @@ from motet.benchmarks.sosa_networks import Network, networks
 from motet.benchmarks.sosa_slots import mean_utilisation
 from motet.console import output, print_json, table
 from motet.errors import EnvironmentLackError
+from motet.targets.pictures import save_picture
 from motet.targets.systolic.architecture import InterconnectKind
 from motet.targets.systolic.sosa import (
     Machine,
@@ -148,7 +149,7 @@ def plot(rows: list[Row], path: Path) -> None:
     axes.set_title("256 pods of 32x32, butterfly-2", fontsize=10)
     axes.tick_params(axis="x", labelsize=8, rotation=20)
     axes.legend(frameon=False)
-    figure.savefig(path)
+    save_picture(figure, path)
 
 
 @click.command(help=help_of(__doc__))

@@ -33,6 +33,7 @@ from motet.opening import CompileRequest
 from motet.runtime.policies import policy_named
 from motet.simulating import ArraySimulator, SimulatedModel
 from motet.simulation_input import Schedule, Work, work_of
+from motet.targets.pictures import save_picture
 from motet.targets.sharing.arrivals import Arrivals
 from motet.targets.sharing.engine import Setting, simulate
 from motet.targets.sharing.loads import Load
@@ -268,8 +269,7 @@ def draw(path: Path, found: list[Row], title: str) -> None:
         axes.set_title(title, loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(ncols=6, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1))
-        is_svg = path.suffix == ".svg"
-        figure.savefig(path, dpi=150, metadata={"Date": None} if is_svg else None)
+        save_picture(figure, path)
 
 
 @click.command(help=help_of(__doc__))

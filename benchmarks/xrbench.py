@@ -30,6 +30,7 @@ from motet.opening import CompileRequest
 from motet.runtime.policies import POLICIES
 from motet.simulating import ArraySimulator, SimulatedModel
 from motet.simulation_input import Schedule, Work, work_of
+from motet.targets.pictures import save_picture
 from motet.targets.sharing.intervals import interval
 from motet.together import Together, on_array
 
@@ -259,7 +260,7 @@ def plot(found: Sequence[Row], path: Path) -> None:
     scores.legend(frameon=False, ncols=len(policies), fontsize=8)
     missed.set_ylabel("missed, of them dropped\n(darker), % of frames")
     missed.set_xticks(range(len(scenarios)), scenarios)
-    figure.savefig(path)
+    save_picture(figure, path)
 
 
 @click.command(help=help_of(__doc__))

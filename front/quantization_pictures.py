@@ -9,6 +9,7 @@ from typing import Any
 
 from motet.quantizing import Evaluated
 from motet.runtime.errors import EnvironmentLackError
+from motet.targets.pictures import save_picture
 
 
 def draw_comparison(path: Path, floats: Evaluated, rows: Sequence[Evaluated], model: str) -> None:
@@ -35,8 +36,7 @@ def draw_comparison(path: Path, floats: Evaluated, rows: Sequence[Evaluated], mo
         )  # fmt: skip
         axes.grid(alpha=0.2, linewidth=0.6)
         axes.legend(frameon=False)
-        is_svg = path.suffix == ".svg"
-        figure.savefig(path, dpi=150, metadata={"Date": None} if is_svg else None)
+        save_picture(figure, path)
 
 
 def _points(

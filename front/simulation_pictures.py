@@ -9,6 +9,7 @@ from typing import Any
 from motet.exploring import OBJECTIVES, Point
 from motet.runtime.errors import EnvironmentLackError, SpecError
 from motet.simulating import ArraySimulator, SimulatedModel
+from motet.targets.pictures import save_picture
 from motet.targets.systolic.simulation.labels import place_labels
 from motet.targets.systolic.simulation.plots import roofline, timeline
 from motet.targets.systolic.simulation.sequence import counts_together, one_after_another
@@ -84,8 +85,7 @@ def draw_pareto(path: Path, points: Sequence[Point], front: Sequence[Point]) -> 
         axes.grid(which="both", alpha=0.18, linewidth=0.6)
         axes.set_title("best in " + ", ".join(_NAMES[name] for name in OBJECTIVES), loc="left")
         _mark_front(figure, axes, shown, places, front)
-        is_svg = path.suffix == ".svg"
-        figure.savefig(path, dpi=150, metadata={"Date": None} if is_svg else None)
+        save_picture(figure, path)
 
 
 _NAMES = {"seconds_simulated": "latency", "energy_joules": "energy", "watts": "power"}

@@ -8,6 +8,7 @@ from typing import Any
 
 from motet.planning import Plan, PlannedStage
 from motet.runtime.errors import EnvironmentLackError
+from motet.targets.pictures import save_picture
 
 COLOURS = ("#2f6db5", "#d1662c", "#3a9a6b", "#8a5bb0", "#b8923a", "#c0487a", "#5b7f8c", "#7a8f2b")
 """Of the groups of a stage, from the bottom up."""
@@ -33,8 +34,7 @@ def draw_stages(path: Path, plans: Sequence[Plan]) -> None:
         charts = figure.subplots(len(plans), 1, squeeze=False)
         for plan, (chart,) in zip(plans, charts, strict=True):
             _draw(chart, plan)
-        is_svg = path.suffix == ".svg"
-        figure.savefig(path, dpi=150, metadata={"Date": None} if is_svg else None)
+        save_picture(figure, path)
 
 
 def _draw(chart: Any, plan: Plan) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from motet.runtime.errors import EnvironmentLackError
+from motet.targets.pictures import save_picture
 from motet.targets.timetables.placing import Slot, Table
 
 COLOURS = (
@@ -37,8 +38,7 @@ def draw_timetable(path: Path, table: Table, title: str) -> None:
         )
         _Drawing(table, chart, frames).draw()
         chart.set_title(title, loc="left", fontweight="bold", fontsize=10)
-        is_svg = path.suffix == ".svg"
-        figure.savefig(path, dpi=150, metadata={"Date": None} if is_svg else None)
+        save_picture(figure, path)
 
 
 class _Drawing:

@@ -12,6 +12,7 @@ value read is that input of ``nodes[0]`` which is neither an initializer nor a c
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from motet.runtime.atomic import write_atomically
 from motet.runtime.device import Array
 from motet.runtime.errors import SpecError
 
@@ -232,13 +234,14 @@ def weights_path(path: Path) -> Path:
 
 
 def write_decisions(decided: Decided, path: Path | str) -> None:
-    """Write JSON, and the arrays beside it where there are any."""
+    """Write JSON, and the arrays beside it where there are any; each whole or not at all."""
     path = Path(path)
     text = msgspec.json.format(msgspec.json.encode(decided.decisions), indent=2)
-    path.write_bytes(text + b"\n")
     if decided.weights:
-        with weights_path(path).open("wb") as file:
-            np.savez(file, allow_pickle=False, **dict(sorted(decided.weights.items())))
+        made = io.BytesIO()
+        np.savez(made, allow_pickle=False, **dict(sorted(decided.weights.items())))
+        write_atomically(weights_path(path), [made.getbuffer()])
+    write_atomically(path, [text, b"\n"])
 
 
 def read_decisions(path: Path | str) -> Decided:

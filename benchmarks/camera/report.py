@@ -14,6 +14,7 @@ from motet.benchmarks.camera.results import At, Result
 from motet.benchmarks.camera.search import Trial
 from motet.console import seconds, table
 from motet.errors import EnvironmentLackError
+from motet.targets.pictures import save_picture
 
 MOST_SHOWN = 8.0
 """Percent of late frames at which the plot ends."""
@@ -98,7 +99,7 @@ def plot(result: Result, path: Path) -> None:
     axes.secondary_xaxis("top", functions=scales).set_xlabel("frames/s")
     axes.set_ylim(-0.2, MOST_SHOWN)
     axes.legend(frameon=False, fontsize=8, loc="center right")
-    figure.savefig(path)
+    save_picture(figure, path)
 
 
 def _least_late(trials: list[Trial]) -> dict[float, float]:

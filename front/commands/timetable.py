@@ -21,6 +21,7 @@ from motet.commands.timetable_tables import print_report
 from motet.console import Show, output, print_csv, print_json, progress, warn
 from motet.extras import naming_extras
 from motet.opening import CompileRequest, check_destination, open_or_compile
+from motet.runtime.atomic import write_atomically
 from motet.runtime.errors import SpecError
 from motet.simulating import ArraySimulator
 from motet.targets.timetables.kinds import KINDS, best_of, timetables
@@ -213,7 +214,7 @@ def _write(
 
     if destination is not None:
         made = plain(table, kind, together.machine, together.number_format)
-        Path(destination).write_bytes(to_json(made))
+        write_atomically(Path(destination), [to_json(made)])
     if plot is not None:
         from motet.timetable_pictures import draw_timetable
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from motet.runtime.device import ProgramCounts, StepCounts
 from motet.runtime.errors import EnvironmentLackError
+from motet.targets.pictures import save_picture
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.instructions.isa import Opcode
 from motet.targets.systolic.instructions.program import SystolicProgram
@@ -66,7 +67,7 @@ def timeline(
         facts = f"{timing.cycles:,} cycles, arrays busy {busy:.1%}"
         above.set_title(f"{title or description.name}: {facts}")
         _draw_rows(figure, below, rows, timing, description)
-        _save(figure, path)
+        save_picture(figure, path)
 
 
 def roofline(
@@ -93,7 +94,7 @@ def roofline(
         for handle in legend.legend_handles:
             handle.set_sizes([36])
         _name_largest(figure, axes, steps, description)
-        _save(figure, path)
+        save_picture(figure, path)
 
 
 def _figure_class() -> Any:
@@ -108,12 +109,6 @@ def _style() -> Any:
     import matplotlib as mpl
 
     return mpl.rc_context(_STYLE)
-
-
-def _save(figure: Any, path: Path) -> None:
-    """Without the date, so that equal runs give equal files."""
-    is_svg = path.suffix == ".svg"
-    figure.savefig(path, dpi=150, metadata={"Date": None} if is_svg else None)
 
 
 def _rows(found: Iterable[Track], cycles: int) -> Rows:
