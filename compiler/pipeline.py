@@ -12,7 +12,7 @@ import motet.passes.error_classes  # noqa: F401 - what passes raise keeps its cl
 from motet.compiler.spec import PassesSpec
 from motet.passes.canonicalize import canonicalize, decompose
 from motet.passes.dead_code import dead_code
-from motet.passes.decisions import read_decisions
+from motet.passes.decisions import Command, Decided, read_decisions, require_kind
 from motet.passes.fold_batch_norm import fold_batch_norm
 from motet.passes.fuse import AcceptsEpilogue, fuse
 from motet.passes.graph import bindings_of
@@ -123,9 +123,14 @@ def _merging(options: PassesSpec, target: Target | None) -> Step:
     """Decisions of a file, where the options name one, are applied as they are."""
     wanted = options.merge_depth
     record = MergeRecord()
-    given = read_decisions(wanted.decisions) if wanted.decisions else None
+    given = _given(wanted.decisions, "merge")
     apply = merge_depth(wanted, target, record, given=given)
     return Step("merge_depth", apply, lambda: record.summary, lambda: record.lines)
+
+
+def _given(path: str, command: Command) -> Decided | None:
+    """The decisions of a file that an option names, which ``command`` writes; None for ""."""
+    return require_kind(read_decisions(path), command, path) if path else None
 
 
 def _replacement(options: PassesSpec) -> Step:
@@ -134,7 +139,7 @@ def _replacement(options: PassesSpec) -> Step:
     """
     wanted = options.replace_depthwise
     outcome = Outcome()
-    given = read_decisions(wanted.decisions) if wanted.decisions else None
+    given = _given(wanted.decisions, "fuse-depthwise")
     return Step(
         "replace_depthwise",
         transform.Sequential(

@@ -64,6 +64,7 @@ class MergeFlow:
 
     def run(self) -> Merged:
         """Decide, recover, apply and measure."""
+        from motet.compiler.decided_onnx import applicable
         from motet.compiler.depth_merging import depth_merger
 
         self.show(f"model {self.path.name}")
@@ -72,7 +73,9 @@ class MergeFlow:
         merger = depth_merger(self.spec)
         candidates = merger.candidates()
         found, affines = self._importance(candidates, data)
-        decided = self._decided(merger, candidates, found, affines)
+        decided = applicable(
+            self._whole(), self._decided(merger, candidates, found, affines), self.path.name
+        )
         result, before, after = self._result(decided, data), None, None
         if metric is not None:
             before, after = self._measured(None, metric), self._measured(result[0], metric)
@@ -101,13 +104,14 @@ class MergeFlow:
         """Apply the decisions of a file."""
         from motet.compiler.decided_onnx import apply_merges
         from motet.compiler.depth_merging import completed, depth_merger
-        from motet.passes.decisions import read_decisions
+        from motet.passes.decisions import read_decisions, require_kind
 
         self.show(f"decisions {decisions}")
+        given = require_kind(read_decisions(decisions), "merge", decisions)
         data = self._data()
         metric = metric_of(self.evaluate, data) if self.evaluate is not None else None
         merger = depth_merger(self.spec)
-        decided = completed(merger, read_decisions(decisions))
+        decided = completed(merger, given)
         model = apply_merges(self._whole(), decided, self.path.name)
         return Merged(
             path=self.path,

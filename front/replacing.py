@@ -85,15 +85,17 @@ def replace_depthwise(
     api.compiler()
     from motet.compiler.onnx_files import read_whole
     from motet.compiler.replaced_onnx import apply_replacements
-    from motet.passes.decisions import read_decisions
+    from motet.passes.decisions import read_decisions, require_kind
 
     path = Path(fspath(model))
+    decided = None
+    if decisions is not None:
+        given = read_decisions(fspath(decisions))
+        decided = require_kind(given, "fuse-depthwise", fspath(decisions))
     data = None if calibrate is None else _data(path, calibrate, shapes)
     metric = None if evaluate is None else _metric(evaluate, data)
     whole, beside = read_whole(path)
-    if decisions is not None:
-        decided = read_decisions(fspath(decisions))
-    else:
+    if decided is None:
         decided = _decided(path, variant, tuple(which), fit, shapes, data, show, threads)
     made = apply_replacements(whole, decided, path.name)
     if metric is None:

@@ -192,6 +192,19 @@ class NotReplaced(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 Decision = Merge | Kept | Replacement | NotReplaced
 
+Command = Literal["merge", "fuse-depthwise"]
+
+_COMMANDS: Mapping[type[Decision], Command] = {
+    Merge: "merge",
+    Kept: "merge",
+    Replacement: "fuse-depthwise",
+    NotReplaced: "fuse-depthwise",
+}
+"""What decides so."""
+
+_OPTIONS: Mapping[Command, str] = {"merge": "merge_depth", "fuse-depthwise": "replace_depthwise"}
+"""The table of a specification's passes that does the same."""
+
 
 class Decisions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that approximate passes decided for a module, in the order of its graph."""
@@ -252,11 +265,29 @@ def read_decisions(path: Path | str) -> Decided:
     except OSError as error:
         raise SpecError(f"decisions {path}: {error.strerror}; name a file that exists") from error
     except msgspec.MsgspecError as error:
-        raise SpecError(f"decisions {path}: {error}; write them with motet merge") from error
+        raise SpecError(
+            f"decisions {path}: {error}; write them with motet merge or motet fuse-depthwise"
+        ) from error
     if decisions.format > FORMAT:
         raise SpecError(f"decisions {path}: format {decisions.format} is newer than this Motet")
     decided = Decided(decisions, _arrays(weights_path(path)))
     _check(decided, path)
+    return decided
+
+
+def require_kind(decided: Decided, command: Command, path: Path | str) -> Decided:
+    """``decided`` as it is, read from ``path``, for what does the work of ``command``.
+
+    Raises ``SpecError`` where all of them are another command's: nothing would come of them.
+    """
+    others = {_COMMANDS[type(one)] for one in decided.decisions.decisions}
+    if others and command not in others:
+        [other] = others
+        option = _OPTIONS[other]
+        raise SpecError(
+            f"decisions {path}: these are decisions of motet {other}: give them to motet {other} "
+            f"--apply, or to passes.{option}.decisions"
+        )
     return decided
 
 

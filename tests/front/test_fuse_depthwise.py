@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import motet
 from motet.cli import motet as command
 from motet.errors import SpecError
+from motet.passes.decisions import Decided, Decisions, Kept, write_decisions
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DIGITS = EXAMPLES / "models" / "digits_mobile.onnx"
@@ -68,6 +69,24 @@ def test_the_table_says_why_not() -> None:
     result = invoke(EXAMPLES / "models" / "digits_inception.onnx")
     assert result.exit_code == 0
     assert "no depthwise convolution was replaced" in result.output
+
+
+def test_decisions_of_merges_are_refused(tmp_path: Path) -> None:
+    told, out = tmp_path / "merged.json", tmp_path / "q.onnx"
+    kept = Kept(model="digits_mobile", block=0, nodes=("stem/conv",), reason="activation")
+    write_decisions(Decided(Decisions(decisions=(kept,))), told)
+    result = invoke(DIGITS, "--apply", told, "-o", out)
+    assert isinstance(result.exception, SpecError)
+    assert "these are decisions of motet merge: give them to motet merge --apply" in str(
+        result.exception
+    )
+    assert not out.exists()
+    settings = (
+        "passes.replace_depthwise.enabled=true",
+        f"passes.replace_depthwise.decisions={told}",
+    )
+    with pytest.raises(SpecError, match="these are decisions of motet merge"):
+        motet.compile(DIGITS, settings=settings)
 
 
 def test_mistakes(tmp_path: Path) -> None:

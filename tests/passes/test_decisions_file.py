@@ -12,8 +12,10 @@ from motet.passes.decisions import (
     Geometry,
     Kept,
     Merge,
+    NotReplaced,
     Removed,
     read_decisions,
+    require_kind,
     weights_path,
     write_decisions,
 )
@@ -107,6 +109,21 @@ def test_a_file_that_holds_none(text: str, message: str, tmp_path: Path) -> None
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SpecError, match=message):
         read_decisions(path)
+
+
+REPLACED = NotReplaced(model="faces", index=0, nodes=("d",), reason="not chosen")
+
+
+def test_decisions_of_another_command_are_refused() -> None:
+    assert require_kind(DECIDED, "merge", "x.json") is DECIDED
+    other = Decided(Decisions(decisions=(REPLACED,)))
+    with pytest.raises(SpecError, match=r"x\.json: these are decisions of motet fuse-depthwise: "):
+        require_kind(other, "merge", "x.json")
+    with pytest.raises(SpecError, match=r"of motet merge: .* passes\.merge_depth\.decisions"):
+        require_kind(DECIDED, "fuse-depthwise", "x.json")
+    both = Decided(Decisions(decisions=(*DECIDED.decisions.decisions, REPLACED)))
+    assert require_kind(both, "merge", "x.json") is require_kind(both, "fuse-depthwise", "x.json")
+    assert require_kind(Decided(), "merge", "x.json") == Decided()
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
