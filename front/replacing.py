@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from motet import api
 from motet.evaluation import Metric, metric_of, runner_of
-from motet.runtime.errors import SpecError
+from motet.runtime.errors import CompileError, SpecError
 
 if TYPE_CHECKING:
     import onnx
@@ -22,6 +22,9 @@ Show = Callable[[str], None]
 Path_ = str | PathLike[str]
 NO_SHAPES: Shapes = {}
 
+TOLD = 4
+"""Depthwise convolutions of which a message has the reasons."""
+
 
 @dataclass(frozen=True)
 class Replaced:
@@ -29,7 +32,8 @@ class Replaced:
 
     model: ONNX, of the opset that it had. decided: what was done to each depthwise convolution,
     or why nothing. before, after: the metric of the original and of the result, None where none
-    was asked for. beside: whether the original's weights lay in a file of their own.
+    was asked for. beside: whether the original's weights lay in a file of their own. name: of
+    the original, in messages.
     """
 
     model: onnx.ModelProto
@@ -37,11 +41,29 @@ class Replaced:
     before: float | None = None
     after: float | None = None
     beside: bool = False
+    name: str = "model"
+
+    @property
+    def nothing(self) -> str:
+        """Why no depthwise convolution was replaced; "" where one was."""
+        decisions = self.decided.decisions
+        if decisions.replacements:
+            return ""
+        reasons = [f"{' + '.join(one.nodes)}: {one.reason}" for one in decisions.not_replaced]
+        more = f"; and {len(reasons) - TOLD} more" if len(reasons) > TOLD else ""
+        told = "; ".join(reasons[:TOLD]) or "it has no depthwise convolution"
+        return f"{self.name}: nothing to replace: {told}{more}"
 
     def save(self, path: Path_) -> None:
-        """Write the model; whole or not at all."""
+        """Write the model; whole or not at all.
+
+        Raises ``CompileError`` where nothing was replaced, ``ModelError`` where it cannot be
+        written.
+        """
         from motet.compiler.onnx_files import write_whole
 
+        if self.nothing:
+            raise CompileError(self.nothing)
         write_whole(self.model, Path(fspath(path)), self.beside)
 
     def save_decisions(self, path: Path_) -> None:
@@ -99,9 +121,9 @@ def replace_depthwise(
         decided = _decided(path, variant, tuple(which), fit, shapes, data, show, threads)
     made = apply_replacements(whole, decided, path.name)
     if metric is None:
-        return Replaced(made, decided, beside=beside)
+        return Replaced(made, decided, beside=beside, name=path.name)
     before, after = (_measured(metric, one, path, shapes, threads) for one in (whole, made))
-    return Replaced(made, decided, before, after, beside)
+    return Replaced(made, decided, before, after, beside, path.name)
 
 
 def _decided(

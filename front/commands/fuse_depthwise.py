@@ -97,8 +97,8 @@ def fuse_depthwise(
         made.save(destination)
     if written is not None:
         made.save_decisions(written)
-    if not made.decided.decisions.replacements:
-        warn(f"{file}: no depthwise convolution was replaced; the table has the reasons")
+    if made.nothing:
+        warn(made.nothing)
     print_as(form, facts_of(made), lambda: _print(file, made))
 
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 import motet
 from motet.cli import motet as command
-from motet.errors import SpecError
-from motet.passes.decisions import Decided, Decisions, Kept, write_decisions
+from motet.errors import CompileError, SpecError
+from motet.passes.decisions import Decided, Decisions, Kept, NotReplaced, write_decisions
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DIGITS = EXAMPLES / "models" / "digits_mobile.onnx"
@@ -65,10 +65,28 @@ def test_python(tmp_path: Path) -> None:
         motet.replace_depthwise(DIGITS, "fuller")  # type: ignore[arg-type]
 
 
-def test_the_table_says_why_not() -> None:
-    result = invoke(EXAMPLES / "models" / "digits_inception.onnx")
+def test_nothing_to_replace(tmp_path: Path) -> None:
+    inception, out = EXAMPLES / "models" / "digits_inception.onnx", tmp_path / "q.onnx"
+    why = "digits_inception.onnx: nothing to replace: it has no depthwise convolution"
+    result = invoke(inception)
     assert result.exit_code == 0
-    assert "no depthwise convolution was replaced" in result.output
+    assert why in result.output
+    result = invoke(inception, "-o", out)
+    assert isinstance(result.exception, CompileError)
+    assert str(result.exception) == why
+    assert not out.exists()
+
+
+def test_reasons_why_nothing_was_replaced(tmp_path: Path) -> None:
+    told, out = tmp_path / "told.json", tmp_path / "q.onnx"
+    kept = [
+        NotReplaced(model="digits_mobile", index=n, nodes=(f"d{n}",), reason="not chosen")
+        for n in range(5)
+    ]
+    write_decisions(Decided(Decisions(decisions=tuple(kept))), told)
+    result = invoke(DIGITS, "--apply", told, "-o", out)
+    assert str(result.exception).endswith("d2: not chosen; d3: not chosen; and 1 more")
+    assert not out.exists()
 
 
 def test_decisions_of_merges_are_refused(tmp_path: Path) -> None:
