@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from msgspec.structs import replace
 from onnx import helper, inliner, numpy_helper
 
 from motet.compiler.decided_strips import Strips
@@ -22,7 +23,7 @@ from motet.compiler.frontend.checks import run_checker, sort_graph
 from motet.compiler.frontend.order import names_read
 from motet.compiler.frontend.places import node_name
 from motet.compiler.onnx_graph import OnnxGraph, attributes_of
-from motet.passes.decisions import Decided, Merge
+from motet.passes.decisions import Decided, Kept, Merge
 from motet.runtime.device import Array
 from motet.runtime.errors import ModelError
 
@@ -56,6 +57,31 @@ def apply_merges(model: onnx.ModelProto, decided: Decided, label: str) -> onnx.M
     return result
 
 
+def applicable(model: onnx.ModelProto, decided: Decided, label: str) -> Decided:
+    """``decided``, where a merge that the file of ``model`` cannot express is kept apart instead.
+
+    Arguments as ``apply_merges``'s, weights included.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = OnnxGraph(_prepared(copy, decided, label), label)
+    decisions = tuple(
+        _or_kept(graph, d, decided.weights) if isinstance(d, Merge) else d
+        for d in decided.decisions.decisions
+    )
+    return Decided(replace(decided.decisions, decisions=decisions), decided.weights)
+
+
+def _or_kept(graph: OnnxGraph, merge: Merge, weights: Mapping[str, Array]) -> Merge | Kept:
+    try:
+        operand = graph.operand(merge.nodes)
+        _edit(graph, merge, weights, operand, graph.node(merge.output).output[0])
+    except ModelError as error:
+        reason = str(error).removeprefix(f"{graph.label}: ")
+        return Kept(model=merge.model, block=merge.block, nodes=merge.nodes, reason=reason)
+    return merge
+
+
 def _prepared(model: onnx.ModelProto, decided: Decided, label: str) -> onnx.ModelProto:
     """Sorted, with the nodes that decisions name at the top level, under these names."""
     wanted = {name for merge in decided.decisions.merges for name in merge.nodes}
@@ -83,13 +109,12 @@ def _is_sorted(graph: onnx.GraphProto, known: set[str]) -> bool:
 
 def _apply(model: onnx.ModelProto, merge: Merge, weights: Mapping[str, Array], label: str) -> None:
     graph = OnnxGraph(model, label)
-    for name in merge.nodes:
-        graph.node(name)
+    graph.region(merge.nodes)
     _check_channels(graph, merge)
     operand = graph.operand(merge.nodes)
     result = graph.node(merge.output).output[0]
     edit = _edit(graph, merge, weights, operand, result)
-    own = [graph.node(name) for name in merge.nodes]
+    own = [graph.node(name) for name in graph.region(merge.nodes)]
     place = max(i for i, node in enumerate(model.graph.node) if any(node is n for n in own))
     graph.node(merge.output).output[0] = f"{result}.motet.unmerged"
     _read_instead(graph, own, merge, result)

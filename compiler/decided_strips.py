@@ -88,6 +88,8 @@ class Strips:
             part = self._region(self.graph.operand(removed.nodes), ranges)
             return self._affine(part, removed.affine) if removed.affine else part
         node = self.graph.node(self.graph.producer[tensor])
+        if self._does_nothing(tensor):
+            return self._region(self._data(node), ranges)
         if node.op_type in ("Conv", "Pad"):
             return self._padded_layer(node, ranges)
         if node.op_type not in ELEMENTWISE:
@@ -192,12 +194,19 @@ class Strips:
         if removed is not None:
             return self._sizes(self.graph.operand(removed.nodes))
         node = self.graph.node(self.graph.producer[tensor])
-        if node.op_type not in ("Conv", "Pad"):
-            return self._sizes(next(n for n in node.input if not self.graph.is_known(n)))
+        if node.op_type not in ("Conv", "Pad") or self._does_nothing(tensor):
+            return self._sizes(self._data(node))
         return tuple(
             (size + axis.begin + axis.end - axis.extent) // axis.stride + 1
             for size, axis in zip(self._sizes(node.input[0]), self._geometry(node), strict=True)
         )
+
+    def _does_nothing(self, tensor: str) -> bool:
+        """Whether the node behind ``tensor`` is one that the front end dropped."""
+        return self.graph.producer[tensor] not in self.merge.nodes
+
+    def _data(self, node: onnx.NodeProto) -> str:
+        return next(name for name in node.input if name and not self.graph.is_known(name))
 
     def _geometry(self, node: onnx.NodeProto) -> list[_Axis]:
         sizes = self._sizes(node.input[0])

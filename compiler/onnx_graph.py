@@ -6,7 +6,7 @@ known, and what one value a group of nodes reads and which one it makes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,17 @@ from motet.compiler.frontend.places import node_name
 from motet.runtime.device import Array
 from motet.runtime.errors import ModelError
 from motet.runtime.program import TensorInfo
+
+NEUTRAL = frozenset(
+    {
+        "Add", "Cast", "CastLike", "Clip", "Concat", "Div", "Dropout", "Expand", "Flatten",
+        "Gather", "Identity", "Max", "Mean", "Min", "Mul", "Pad", "Pow", "Reshape", "Resize",
+        "Shape", "Size", "Slice", "Split", "Squeeze", "Sub", "Sum", "Tile", "Transpose",
+        "Unsqueeze", "Upsample",
+    }
+)  # fmt: skip
+"""Operators that, for some attributes or constants, compute what they read: the front end drops
+them then, so that no decision names them. Shape arithmetic beside a Reshape is among them."""
 
 FOREIGN = "decisions belong to the file that they were made for"
 
@@ -41,8 +52,11 @@ class OnnxGraph:
         self.nodes: dict[str, onnx.NodeProto] = {}
         self.producer: dict[str, str] = {}
         self.readers: dict[str, list[str]] = {}
+        taken = {node.name for node in graph.node}
         for index, node in enumerate(graph.node):
-            self._add(node, node_name(node, index))
+            name = node_name(node, index)
+            # The place of an unnamed node may be the name of another, since nodes were moved.
+            self._add(node, f"{name}#{index}" if not node.name and name in taken else name)
 
     @property
     def opset(self) -> int:
@@ -82,16 +96,21 @@ class OnnxGraph:
             return False
         return all(self.is_known(read) for read in names_read(self.nodes[name]))
 
+    def region(self, nodes: Sequence[str]) -> list[str]:
+        """``nodes``, and those of ``NEUTRAL`` between them that a decision does not name.
+
+        Also those through which some of ``nodes`` read what others read as it is.
+        """
+        for name in nodes:
+            self.node(name)
+        behind = self._reached(nodes, self._next)
+        ahead = self._reached(nodes, self._previous)
+        inside = list(dict.fromkeys([*nodes, *(name for name in behind if name in ahead)]))
+        return [*inside, *self._leading(self._read(inside))]
+
     def operand(self, nodes: Sequence[str]) -> str:
         """The one computed value that ``nodes`` read from elsewhere. Raises ``ModelError``."""
-        made = {tensor for name in nodes for tensor in self.node(name).output}
-        read = [
-            tensor
-            for name in nodes
-            for tensor in dict.fromkeys(names_read(self.node(name)))
-            if tensor not in made and not self.is_known(tensor)
-        ]
-        found = list(dict.fromkeys(read))
+        found = self._read(self.region(nodes))
         if len(found) != 1:
             raise ModelError(
                 f"{self.label}: nodes {', '.join(nodes)} read {len(found)} values "
@@ -101,7 +120,7 @@ class OnnxGraph:
 
     def result(self, nodes: Sequence[str]) -> str:
         """The one value of ``nodes`` that others (or the caller) read. Raises ``ModelError``."""
-        own = set(nodes)
+        own = set(self.region(nodes))
         read = [
             tensor
             for name in nodes
@@ -114,6 +133,53 @@ class OnnxGraph:
                 f"({', '.join(read) or 'none'}), where one is expected"
             )
         return str(read[0])
+
+    def computed(self, name: str) -> list[str]:
+        """What a node reads that does not follow from the file alone."""
+        read = dict.fromkeys(names_read(self.nodes[name]))
+        return [tensor for tensor in read if not self.is_known(tensor)]
+
+    def _read(self, nodes: Sequence[str]) -> list[str]:
+        made = {tensor for name in nodes for tensor in self.nodes[name].output}
+        read = [tensor for name in nodes for tensor in self.computed(name) if tensor not in made]
+        return list(dict.fromkeys(read))
+
+    def _next(self, name: str) -> list[str]:
+        return [r for t in self.nodes[name].output if t for r in self.readers.get(t, ())]
+
+    def _previous(self, name: str) -> list[str]:
+        return [self.producer[t] for t in self.computed(name) if t in self.producer]
+
+    def _reached(self, nodes: Sequence[str], step: Callable[[str], list[str]]) -> dict[str, None]:
+        """Neutral nodes that ``nodes`` reach through neutral ones, in the order found."""
+        left, found = list(nodes), dict[str, None]()
+        while left:
+            for name in step(left.pop()):
+                if name not in found and self.nodes[name].op_type in NEUTRAL:
+                    found[name] = None
+                    left.append(name)
+        return found
+
+    def _leading(self, tensors: Sequence[str]) -> list[str]:
+        """Neutral nodes between the nearest value that all ``tensors`` come from and these."""
+        if len(tensors) < 2:
+            return []
+        ways = [self._way(tensor) for tensor in tensors]
+        common = next((t for t in ways[0] if all(t in way for way in ways)), None)
+        if common is None:
+            return []
+        between = [tensor for way in ways for tensor in way[: way.index(common)]]
+        return list(dict.fromkeys(self.producer[tensor] for tensor in between))
+
+    def _way(self, tensor: str) -> list[str]:
+        """``tensor``, and what it comes from through neutral nodes of one operand each."""
+        way = [tensor]
+        while (name := self.producer.get(way[-1])) is not None:
+            read = self.computed(name)
+            if len(read) != 1 or self.nodes[name].op_type not in NEUTRAL:
+                break
+            way.append(read[0])
+        return way
 
 
 def _type(info: onnx.ValueInfoProto) -> TensorInfo | None:
