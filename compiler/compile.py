@@ -11,13 +11,14 @@ from typing import Any
 
 from tvm import IRModule
 
+from motet.compiler.array_needs import require_array_compiler
 from motet.compiler.frontend.load import ImportedModel, load_model, merge
 from motet.compiler.frontend.registry import operators_from
 from motet.compiler.kernels import ArrayPrograms, HostKernels, Rehearsed
 from motet.compiler.lower import CodeMakers, lower
 from motet.compiler.parallel_merging import Outcome as MergingOutcome
 from motet.compiler.parallel_merging import cycles_of, parallel_merging
-from motet.compiler.pinned_stages import pinned_stages
+from motet.compiler.pinned_stages import check_open_sizes, pinned_stages
 from motet.compiler.pipeline import Hooks, Step, lowering_steps, run, steps_for
 from motet.compiler.quotas import check_arenas, check_pods, quota_of
 from motet.compiler.spec import BundleSpec, ModelSpec
@@ -94,6 +95,8 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
     """
     models = imported(spec, options)
     array = None if spec.target == "host" else load_architecture(spec.target)
+    if array is not None:
+        require_array_compiler()
     check_wires(spec, models)
     check_pods(spec, array)
     options.progress("passes")
@@ -171,6 +174,7 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
     machine = machine_for(spec.host.cpu)
     done = transformed(spec, options)
     array, models = done.array, done.models
+    check_open_sizes(spec, models, done.module, done.pins)
     chooser = _chooser(spec, machine, options)
     with _kernel_objects(machine, options) as objects, selecting(chooser):
         others = kernels_in(chooser.store, chooser.scope)

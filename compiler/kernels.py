@@ -16,7 +16,7 @@ from motet.passes.graph import bindings_of
 from motet.passes.names import KIND, ONNX_NODES, OP, UNIT_MARKS, WEIGHTS
 from motet.passes.options import ScheduleOptions
 from motet.passes.scheduling.pins import PinnedWorkload, Pins
-from motet.runtime.errors import EnvironmentLackError, UnsupportedOperatorError
+from motet.runtime.errors import UnsupportedOperatorError
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
 from motet.targets.host.meta_schedule.kernel_store import OtherKernels, no_others
@@ -199,18 +199,12 @@ def array_code(
 
     pods: the most that it may use; pinned stages have theirs.
     """
-    try:
-        from motet.passes.scheduling.array_limited import compile_limited
-        from motet.passes.scheduling.array_pinned import schedule_pinned
-        from motet.passes.scheduling.array_stages import Scheduled, schedule_workload
-        from motet.targets.systolic.instructions.encoding import encode
-        from motet.targets.systolic.simulation.timing import simulate
-    except ImportError as error:
-        if error.name != "numba":
-            raise
-        raise EnvironmentLackError(
-            "compiling for an array needs the package 'numba': pip install 'motet[simulate]'"
-        ) from error
+    from motet.passes.scheduling.array_limited import compile_limited
+    from motet.passes.scheduling.array_pinned import schedule_pinned
+    from motet.passes.scheduling.array_stages import Scheduled, schedule_workload
+    from motet.targets.systolic.instructions.encoding import encode
+    from motet.targets.systolic.simulation.timing import simulate
+
     if pinned is None and pods is not None:
         made = Scheduled(compile_limited(workload, description, number_format, pods))
     elif pinned is None:

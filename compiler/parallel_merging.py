@@ -32,7 +32,6 @@ from motet.passes.parallel_convolutions import families
 from motet.passes.scheduling import inter_operator
 from motet.passes.scheduling.endings import Pruning
 from motet.passes.scheduling.search import Search
-from motet.passes.stage_cost import keys_of, stage_costs
 from motet.passes.unit_cost import Target
 from motet.passes.units import units_of
 from motet.runtime.errors import CompileError
@@ -52,6 +51,9 @@ def proposed(
     function: relax.Function, model: str, target: Target, options: ScheduleOptions
 ) -> Groups:
     """The merged stages of the best schedule by the estimates; none where sizes are open."""
+    # Prices of an array need numba, which a compiler for the host does without.
+    from motet.passes.stage_cost import keys_of, stage_costs
+
     units = units_of(function, model)
     keys = keys_of(units, merge=True)
     if not any(key.merge for key in keys.values()):

@@ -86,8 +86,10 @@ class Submitted:
             future.end_cancelled()
         elif outcome == "finished":
             future.set_result(result)
-        else:
-            future.set_exception(error or self._reason(outcome))
+        elif outcome == "failed" and error is not None:
+            future.set_exception(error)
+        else:  # also where the run raised after it was told to stop
+            future.set_exception(self._reason(outcome))
 
     def _reason(self, outcome: str) -> SubmitError:
         if outcome == "dropped":

@@ -50,7 +50,8 @@ class Magnitudes:
         top = float(sizes.max())
         if not np.isfinite(top):
             raise CompileError(
-                f"{self.name} takes values that are not finite on the calibration data; exclude it"
+                f"{self.name} is not finite on the calibration data: leave that sample out, "
+                "or mend the model"
             )
         self.count += reals.size
         self.largest = max(self.largest, top)

@@ -43,6 +43,7 @@ class TensorFigures:
         self.elements += wanted.size
         at_end = (made.values == made.type.largest) | (made.values == made.type.least)
         reach = np.abs(kept) * (1 + 0.5 / made.type.largest)
+        at_end &= made.values != 0
         self.clipped += int((at_end & (np.abs(wanted) > reach)).sum())
         if made.scales is not None:
             self.vectors += made.scales.size

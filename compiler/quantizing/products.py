@@ -20,6 +20,7 @@ from onnx.reference import ReferenceEvaluator
 
 from motet.compiler.frontend.places import node_name
 from motet.runtime.device import Array
+from motet.runtime.errors import CompileError
 from motet.targets.quantized.types import Axes
 
 OPERATORS = ("Conv", "Gemm", "MatMul")
@@ -110,6 +111,21 @@ def computed_operands(model: onnx.ModelProto) -> list[str]:
         if name not in constants
     ]
     return list(dict.fromkeys(names))
+
+
+def require_finite_weights(model: onnx.ModelProto) -> None:
+    """Raises ``CompileError`` where weights of a product hold NaN or infinity."""
+    constants = constants_of(model.graph)
+    for place, node in enumerate(model.graph.node):
+        if node.op_type not in OPERATORS or node.domain:
+            continue
+        for name in node.input[:2]:
+            values = constants.get(name)
+            if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise CompileError(
+                    f"node {node_name(node, place)!r}: its weights {name!r} hold NaN or infinity: "
+                    "the model cannot be quantised, nor does it compute anything"
+                )
 
 
 def products_of(model: onnx.ModelProto, shapes: Shapes) -> tuple[list[Product], Refusals]:

@@ -11,7 +11,7 @@ import onnx
 
 from motet.compiler.calibration.histograms import Magnitudes
 from motet.compiler.calibration.values import ValueObserver
-from motet.compiler.quantizing.products import computed_operands
+from motet.compiler.quantizing.products import computed_operands, require_finite_weights
 from motet.runtime.device import Array
 
 RunDone = Callable[[], None]
@@ -34,7 +34,7 @@ class Statistics:
             if array.dtype == np.float32:
                 self.shapes[name] = array.shape
                 axis = 1 if array.ndim > 1 else None
-                self.magnitudes.setdefault(name, Magnitudes(name, axis)).add(array)
+                self.magnitudes.setdefault(name, Magnitudes(f"value {name!r}", axis)).add(array)
 
 
 def statistics_of(
@@ -49,6 +49,7 @@ def statistics_of(
     reading ``data`` raise.
     """
     found = Statistics()
+    require_finite_weights(model)
     names = computed_operands(model)
     if not names:
         return found

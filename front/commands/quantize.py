@@ -128,8 +128,19 @@ def quantize(
         print_json(quantized_facts(made))
     else:
         print_as(form, product_facts(made), lambda: print_quantized(made, destination))
+    if made.outcome.setting.startswith(("8/8 per", "8/7 per", "8/6 per")) and _saturates():
+        warn(
+            "onnxruntime's own 8-bit kernels saturate on CPUs without VNNI, as this one: run the "
+            "file there with session.x64quantprecision=1, or take weights of 7 bits (7/8)"
+        )
     if not made.met:
         warn("the drop is not met although every product that could be raised is float32")
+
+
+def _saturates() -> bool:
+    from motet.targets.host.machine import native_machine
+
+    return not native_machine().multiplies_bytes
 
 
 def _compared(

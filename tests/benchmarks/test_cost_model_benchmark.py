@@ -22,6 +22,7 @@ LANES = native_machine().vector_bytes // 4
 
 def test_problems_are_fair_samples_of_every_family() -> None:
     found, machine, known = problems(LANES), native_machine(), families()
+    assert known.pop("blocked_conv_tiled_integer")  # its points are ordered by hand
     assert len(set(found)) == len(found)
     for part in (found[:80], found):
         assert {problem.family for problem in part} == set(known)

@@ -79,5 +79,5 @@ def test_channels_and_clipping() -> None:
 
 
 def test_what_is_not_finite_is_named() -> None:
-    with pytest.raises(CompileError, match="relu_3 takes values that are not finite"):
+    with pytest.raises(CompileError, match="relu_3 is not finite"):
         Magnitudes("relu_3").add(np.array([1, np.inf], np.float32))

@@ -18,6 +18,7 @@ from motet.compiler.quantizing.products import Product, products_of
 from motet.compiler.quantizing.rewriting import rewritten
 from motet.compiler.quantizing.statistics import statistics_of
 from motet.compiler.quantizing.vector_function import DOMAIN
+from motet.runtime.errors import CompileError
 from motet.targets.quantized.notation import setting
 from motet.targets.quantized.products import Product as Sum
 from motet.targets.quantized.products import convolution, matmul
@@ -230,3 +231,10 @@ def test_weights_take_their_bits(tmp_path: Path) -> None:
     _, choice = choice_of(model, {"x": x}, "4/8/4/8", 16, "vector")
     size = len(rewritten(model, [choice]).SerializeToString())
     assert size / w.size * 8 == pytest.approx(4.25, rel=0.02)
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    x, w = np.ones((2, 8), np.float32), np.full((8, 8), np.nan, np.float32)
+    model = model_of(helper.make_node("MatMul", ["x", "w"], ["y"], name="head"), x, w)
+    with pytest.raises(CompileError, match="'head': its weights 'w' hold NaN"):
+        statistics_of(model, [{"x": x}])

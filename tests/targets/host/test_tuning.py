@@ -77,7 +77,7 @@ def test_everything_is_measured_and_the_best_is_found(tuning: Tuning) -> None:
         assert outcome.after is not None
         ratio = toy_family.seconds(wanted, first) / toy_family.seconds(wanted, outcome.point)
         assert outcome.before / outcome.after == pytest.approx(ratio)  # in spite of the drift
-    assert {line.partition(":")[0] for line in shown} == {"toy"}
+    assert {line.partition(" of ")[0] for line in shown} == {"toy"}
     clock = Clock()
     assert tuning.run(OPERATORS, clock, budget(None))
     assert clock.points == 0
