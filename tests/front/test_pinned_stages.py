@@ -32,7 +32,12 @@ branches (float[1, 8, 12, 12] x) => (float[1, 24, 12, 12] y)
 
 def branches() -> onnx.ModelProto:
     """Three branches of one, two and three convolutions."""
-    model = parser.parse_model(BRANCHES)
+    return parsed(BRANCHES)
+
+
+def parsed(text: str) -> onnx.ModelProto:
+    """The model of a text, its weights drawn."""
+    model = parser.parse_model(text)
     rng = np.random.default_rng(0)
     for name in ("w", "w1", "w2"):
         array = rng.standard_normal((8, 8, 3, 3)).astype(np.float32) * 0.1
@@ -110,6 +115,24 @@ def test_an_arrays_programs_follow_the_pinned_stages(run_motet: Any, model: Path
     (told,) = (one.summary for one in again.manifest.passes if one.name == "array_stages")
     computing = [s for s in plan["schedule"]["stages"] if s["groups"] != [by_nodes(plan, "join")]]
     assert f"pinned in {len(computing)} stages" in told
+
+
+def test_open_sizes_keep_no_pinned_operator_off_an_array(run_motet: Any, tmp_path: Path) -> None:
+    path, target = tmp_path / "branches.onnx", "sosa-256x32x32"
+    onnx.save(parsed(BRANCHES.replace("float[1,", "float[N,")), path)
+    plans = planned(run_motet, path, "--target", target)
+    message = (
+        r"branches\.stages\.json: model 'branches': 6 of the products .* sizes of inputs are open: "
+        r"fix them, as in --shape x:1x8x12x12"
+    )
+    with pytest.raises(SpecError, match=message):
+        compiled(path, plans, target=target)
+    setting = f"passes.schedule.file={path.with_suffix('.stages.json')}"
+    fixed = motet.compile(path, target=target, shapes={"x": (1, 8, 12, 12)}, settings=[setting])
+    assert len(fixed.array_programs) == 1
+    compiled(path, planned(run_motet, path))  # the host computes open sizes
+    nodes = [f'"{one.output[0]}"' for one in branches().graph.node]
+    compiled(path, plans, f"passes.place.host_ops=[{', '.join(nodes[:6])}]", target=target)
 
 
 def edited(plan: Any, mistake: str) -> Any:
