@@ -102,7 +102,6 @@ class MergeFlow:
 
     def pinned(self, decisions: Path) -> Merged:
         """Apply the decisions of a file."""
-        from motet.compiler.decided_onnx import apply_merges
         from motet.compiler.depth_merging import completed, depth_merger
         from motet.passes.decisions import read_decisions, require_kind
 
@@ -112,7 +111,7 @@ class MergeFlow:
         metric = metric_of(self.evaluate, data) if self.evaluate is not None else None
         merger = depth_merger(self.spec)
         decided = completed(merger, given)
-        model = apply_merges(self._whole(), decided, self.path.name)
+        model = self._applied(decided)
         return Merged(
             path=self.path,
             target=self.spec.target,
@@ -219,7 +218,6 @@ class MergeFlow:
 
     def _result(self, decided: Decided, data: CalibrationData | None) -> Result:
         """The merged model, its decisions with the fitted weights, and the fits."""
-        from motet.compiler.decided_onnx import apply_merges
         from motet.compiler.recovery import recovered
 
         fits: list[Recovered] = []
@@ -229,7 +227,17 @@ class MergeFlow:
                 self._model(), decided, data, self.path.name, how, show=self.show,
                 threads=self.request.threads,
             )  # fmt: skip
-        return apply_merges(self._whole(), decided, self.path.name), decided, fits
+        return self._applied(decided), decided, fits
+
+    def _applied(self, decided: Decided) -> onnx.ModelProto:
+        """The file with the merges made, for the sizes that they hold for."""
+        from motet.compiler.decided_onnx import apply_merges
+        from motet.compiler.decided_sizes import depends_on_sizes, fix_sizes
+
+        model = apply_merges(self._whole(), decided, self.path.name)
+        if depends_on_sizes(decided):
+            fix_sizes(model, self._shapes)
+        return model
 
     def _within(
         self,
