@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from motet.passes.decisions import Decided, Merge
 
 
-TOLD = 6
+TOLD = 3
 """Reasons that the message of a merge that found nothing lists."""
 
 
@@ -103,7 +103,7 @@ class Merged:
         kept = [k for k in self.decided.decisions.kept if not k.removable]
         reasons += [f"{' + '.join(k.nodes)}: {k.reason}" for k in kept]
         told = "; ".join(reasons[:TOLD]) or "it has no convolutions in a row"
-        more = f"; and {len(reasons) - TOLD} more (without an output all are listed)"
+        more = f"; and {len(reasons) - TOLD} more (run without -o for all)"
         return f"{self.path.name}: nothing to merge: {told}{more if len(reasons) > TOLD else ''}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -88,6 +88,10 @@ def merge(
     path = Path(model)
     _check(request, path, calibrate, evaluate, decisions)
     spec = api.specification([path], target, shapes or {}, settings)
+    if not spec.passes.merge_depth.enabled:
+        raise SpecError(
+            "merge: passes.merge_depth.enabled is false, and merging is that pass: leave it out"
+        )
     flow = MergeFlow(path, spec, request, calibrate, evaluate, progress)
     merged = flow.pinned(Path(decisions)) if decisions is not None else flow.run()
     if output is not None:

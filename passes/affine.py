@@ -47,7 +47,8 @@ def of_batch_norm(norm: relax.Call | None) -> Affine | None:
     if any(array is None for array in arrays):
         return None
     gamma, beta, mean, variance = (np.asarray(array, dtype=np.float64) for array in arrays)
-    scale = 1.0 / np.sqrt(variance + float(norm.attrs.epsilon))
+    with np.errstate(invalid="ignore", divide="ignore"):  # readers look at what comes of it
+        scale = 1.0 / np.sqrt(variance + float(norm.attrs.epsilon))
     scale = gamma * scale if norm.attrs.scale else scale
     return Affine(scale, (beta if norm.attrs.center else 0.0) - mean * scale)
 

@@ -120,6 +120,17 @@ def merge(
     if Path(file).suffix.lower() != ".onnx":
         raise SpecError(f"{file}: motet merge takes an .onnx file")
     check_files([file])
+    if max_drop is not None and evaluate is None:
+        raise SpecError("--max-drop needs a metric: give --evaluate METRIC.py or accuracy")
+    if recover not in ("auto", "none") and not calibrate:
+        raise SpecError(f"--recover {recover} needs samples: give --calibrate DATA")
+    if count is not None and budget is not None:
+        raise SpecError("give --remove-activations or --latency-budget, not both")
+    if given is not None and (count, budget, max_drop, remove) != (None, None, None, ()):
+        raise SpecError(
+            "--apply takes decisions as they are, which say what is removed: leave out "
+            "--remove, --remove-activations, --latency-budget and --max-drop"
+        )
     destination = check_model_destination(Path(out), Path(file), "--output") if out else None
     written = check_destination(Path(decisions), "--decisions") if decisions else None
     with without_tvm_warnings(), progress("merge") as show:

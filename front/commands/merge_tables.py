@@ -46,13 +46,18 @@ def summary(made: Merged) -> list[str]:
     """The figures of the whole model, a line each."""
     merges = made.decided.decisions.merges
     lines = [
-        f"{len(merges)} merges of {sum(len(m.convolutions) for m in merges)} convolutions, "
-        f"{made.removed} activations removed; estimated on {made.target}: "
+        f"{_count(len(merges), 'merge')} of "
+        f"{_count(sum(len(m.convolutions) for m in merges), 'convolution')}, "
+        f"{_count(made.removed, 'activation')} removed; estimated on {made.target}: "
         f"{seconds(made.seconds_before)} -> {seconds(made.seconds_after)}"
     ]
     if made.metric_before is not None and made.metric_after is not None:
         lines.append(f"metric: {made.metric_before:.6g} -> {made.metric_after:.6g}")
     return lines
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _is_merged(made: Merged, candidate: Candidate) -> bool:

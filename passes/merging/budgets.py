@@ -65,7 +65,7 @@ def _fitting(
         least = min((total - now + one.latency for one in allowed), default=inf)
         raise CompileError(
             f"passes.merge_depth.latency_budget_ms: no merges bring the estimated"
-            f" {total * 1e3:.3f} ms to {limit * 1e3:.3f}; the least is {least * 1e3:.3f} ms"
+            f" {total * 1e3:.4g} ms to {limit * 1e3:.6g}; the least is {least * 1e3:.4g} ms"
         )
     return min(within, key=lambda one: (one.lost, one.latency))
 

@@ -197,13 +197,27 @@ class Span:
             return Refusal("one convolution would crop its operand")
         dtype = np.dtype(str(self.result.ty.dtype))
         limit = float(np.finfo(dtype).max)
-        largest = max(np.abs(made.weight).max(initial=0.0), np.abs(made.bias).max(initial=0.0))
+        largest = np.maximum(  # NaN where either is
+            np.abs(made.weight).max(initial=0.0), np.abs(made.bias).max(initial=0.0)
+        )
+        if np.isnan(largest):
+            return Refusal(f"{self._undefined()}, and the merged weights would be NaN")
         if not largest < limit:
             return Refusal(f"the merged weights do not fit {dtype.name}")
         if made.has_map and made.bias.size > LARGEST_MAP:
             return Refusal(f"its bias differs at the border: a map of {made.bias.size} values")
         lost = self._interior(made, merged.strip)
         return Refusal("the border is all there is") if lost else merged
+
+    def _undefined(self) -> str:
+        """The first node whose numbers are none, in words."""
+        parts = [(step.names, step.convs) for step in (*self.head, *self.tail)]
+        for layer, steps in zip(self.layers, (*self.between, ()), strict=True):
+            parts += [((layer.name,), (layer.conv,)), *((s.names, s.convs) for s in steps)]
+        for names, convs in parts:
+            if names and not all(map(_is_finite, convs)):
+                return f"what node {names[-1]!r} multiplies or adds is NaN or infinite"
+        return "NaN comes of its weights"
 
     def _interior(self, made: Conv, strip: tuple[int, ...]) -> bool:
         """Whether the strips leave nothing to the merged convolution."""
@@ -212,6 +226,10 @@ class Span:
         counts = made.sizes([int(size or 0) for size in self.spatial])
         rank = made.rank
         return any(n <= a + b for n, a, b in zip(counts, strip[:rank], strip[rank:], strict=True))
+
+
+def _is_finite(one: Conv) -> bool:
+    return bool(np.isfinite(one.weight).all() and np.isfinite(one.bias).all())
 
 
 def _is_wide(layer: Conv) -> bool:

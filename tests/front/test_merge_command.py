@@ -261,7 +261,7 @@ def test_the_command_writes_and_tells(
         "--evaluate", "metric.py", "--threads", 1, "-o", "out.onnx",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert "1 merges of 3 convolutions, 2 activations removed" in done.out
+    assert "1 merge of 3 convolutions, 2 activations removed" in done.out
     assert "Relative change of the output" in done.out
     assert "metric: " in done.out
     assert {p.name for p in tmp_path.iterdir()} >= {"out.onnx", "out.json", "out.npz"}
@@ -278,7 +278,12 @@ def test_the_command_writes_and_tells(
     [
         (("--remove-activations", 2, "-o", "out.txt"), "ends in .onnx"),
         (("--calibrate", "absent.npz"), "no file or folder absent.npz"),
-        (("--max-drop", 1), "needs a metric"),
+        (("--max-drop", 1), "give --evaluate"),
+        (("--recover", "refit"), "give --calibrate DATA"),
+        (("--remove-activations", 2, "--latency-budget", 1), "or --latency-budget, not both"),
+        (("--apply", "d.json", "--max-drop", 0, "--evaluate", "m.py"), "leave out --remove"),
+        (("--latency-budget", 1e-7), " ms to 1e-07; the least is"),
+        (("--set", "passes.merge_depth.enabled=false"), "enabled is false"),
         (("-o", "out.onnx"), "nothing to merge: b0/add: its activations stay"),
         (("-o", "absent/out.onnx"), "there is no folder absent"),
     ],
@@ -291,6 +296,41 @@ def test_a_mistake_is_one_line(
     assert message in done.err
     assert done.err.count("\n") == 1
     assert not done.out
+
+
+def test_nothing_to_merge_names_three_of_the_candidates(run_motet: Motet, tmp_path: Path) -> None:
+    _inverted(tmp_path / "many.onnx", blocks=5)
+    done = run_motet("merge", tmp_path / "many.onnx", "-o", "out.onnx")
+    assert done.code == 2
+    assert done.err.count("its activations stay") == 3
+    assert "and 7 more (run without -o for all)" in done.err
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    """A NaN, and a batch-norm whose variance is negative."""
+    weights = {"w0": np.ones((8, 4, 1, 1)), "w1": np.ones((4, 8, 1, 1)),
+               "one": np.ones(8), "variance": np.full(8, -1.0)}  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["v0"], "first"),
+        helper.make_node(
+            "BatchNormalization", ["v0", "one", "one", "one", "variance"], ["v1"], "norm"
+        ),
+        helper.make_node("Conv", ["v1", "w1"], ["y"], "second"),
+    ]
+    for name in ("norm", "second"):
+        weights["variance"][:] = -1.0 if name == "norm" else 1.0
+        weights["w1"][0, 0] = 1.0 if name == "norm" else np.nan
+        graph = helper.make_graph(
+            nodes, "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 5, 5])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.asarray(w, "f4"), n) for n, w in weights.items()],
+        )  # fmt: skip
+        opset = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "m.onnx")
+        with pytest.raises(CompileError, match=f"'{name}' multiplies or adds is NaN"):
+            merge(tmp_path / "m.onnx", output=tmp_path / "o.onnx")
 
 
 def test_the_runner_takes_one_array_for_one_input(model: Path) -> None:
