@@ -22,6 +22,7 @@ from motet.tensors import parse_shapes, parse_values
 DEFAULT_ARRAY = "edge-64x64"
 
 Show = Callable[[str], None]
+Accept = Callable[["Work"], None]
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,22 @@ def work_of(
     model: str | None = None,
     number_format: str | None = None,
     show: Show = lambda line: None,
+    accept: Accept = lambda work: None,
 ) -> Work:
     """The work of a model, a specification, a bundle or a topology.
+
+    accept: is given the work before anything is compiled, of a source without models; it may
+    raise.
 
     Raises ``SpecError`` where the file is none of these, is for the host, or lacks ``model``.
     """
     if Path(file).suffix == ".csv":
         made = _topology(file, request)
     elif is_source(file):
-        made = _source(file, request, show)
+        made = _source(file, request, show, accept)
     else:
         made = _bundle(file, request)
+        accept(made)
     if made.is_compiled and number_format not in (None, made.number_format):
         raise SpecError(
             f"--format {number_format}: the programs of {file} are in {made.number_format}; "
@@ -135,7 +141,7 @@ def _preferred(description: ArrayDescription) -> str:
     return "int8" if "int8" in description.formats else description.formats[0]
 
 
-def _source(file: str, request: CompileRequest, show: Show) -> Work:
+def _source(file: str, request: CompileRequest, show: Show, accept: Accept) -> Work:
     api.compiler()
     check_files([file])
     from motet.compiler.array_work import array_work
@@ -158,10 +164,12 @@ def _source(file: str, request: CompileRequest, show: Show) -> Work:
             f"{file} is for the host: compile it for an array, as with --target {DEFAULT_ARRAY}"
         )
     description = array_of(config or spec.target)
-    models = array_work(spec, CompileOptions(progress=show))
     schedules = {model.name: schedule_of(model, model.inputs) for model in spec.models}
     number_format = _preferred(description) if config else spec.array.format
-    return Work(tuple(models), description, number_format, schedules, spec.passes.schedule)
+    work = Work((), description, number_format, schedules, spec.passes.schedule)
+    accept(work)
+    models = array_work(spec, CompileOptions(progress=show))
+    return replace(work, models=tuple(models))
 
 
 def schedule_of(model: Any, wires: Mapping[str, str]) -> Schedule:

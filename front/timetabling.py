@@ -39,13 +39,17 @@ def with_shares(
     )
 
 
-def sharing(
-    together: Together, work: Work, models: Sequence[SimulatedModel], show: Show = lambda line: None
-) -> Together:
-    """``together`` with the loads of ``with_shares``.
+def shares_asked(work: Work, models: Sequence[SimulatedModel]) -> int:
+    """How many times on shares ``with_shares`` asks for: what its ``show`` counts."""
+    regions = ((one.model, _regions(work, one.model)) for one in models)
+    return sum(
+        len(_counts(work, name)) * sum(region is not None for region in own)
+        for name, own in regions
+    )
 
-    Raises ``SpecError`` where there is nothing to share out.
-    """
+
+def refuse_sharing(work: Work) -> None:
+    """Raise ``SpecError`` where there is nothing to share out; models need not be there yet."""
     if work.is_compiled:
         raise SpecError(
             "--share-pods: a bundle's programs are for the whole array; give the specification or "
@@ -57,6 +61,16 @@ def sharing(
             f"{'one pod' if work.description.pod_count == 1 else 'pods of several kinds'}: give "
             "one of several equal pods"
         )
+
+
+def sharing(
+    together: Together, work: Work, models: Sequence[SimulatedModel], show: Show = lambda line: None
+) -> Together:
+    """``together`` with the loads of ``with_shares``.
+
+    Raises ``SpecError`` where there is nothing to share out.
+    """
+    refuse_sharing(work)
     loads = with_shares(together, work, models, show)
     pairs = zip(together.models, loads, strict=True)
     return replace(together, models=tuple(replace(model, load=load) for model, load in pairs))

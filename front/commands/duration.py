@@ -83,6 +83,14 @@ class Duration:
             together = on_host(bundle, self.host, model, self.threads)
         self._simulate(together, form)
 
+    def check(self, work: Work) -> None:
+        """Refuse what ``work`` has no shares of pods for, before its models are compiled."""
+        if self.question.share_pods:
+            from motet.timetabling import refuse_sharing
+
+            _refuse_quotas(work)
+            refuse_sharing(work)
+
     def on_array(
         self,
         work: Work,
@@ -96,10 +104,10 @@ class Duration:
 
         together = on_array(work, models, lambda: open_or_compile(file, request), self.host)
         if self.question.share_pods:
-            from motet.timetabling import sharing
+            from motet.timetabling import shares_asked, sharing
 
-            _refuse_quotas(work)
-            with progress("time shares of the pods") as show:
+            total = shares_asked(work, models)
+            with progress("time shares of the pods", total, lines=True) as show:
                 together = sharing(together, work, models, show)
         self._simulate(together, form)
 
@@ -108,7 +116,7 @@ class Duration:
 
         for line in together.doubts():
             warn(line)
-        with progress("simulate") as show:
+        with progress("simulate", lines=True) as show:
             found = bundle_seconds(together, self.question, show)
         if len(found) == 1:
             [only] = found

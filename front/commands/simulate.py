@@ -24,7 +24,7 @@ from motet.extras import naming_extras
 from motet.opening import CompileRequest
 from motet.runtime.errors import CompileError, SpecError
 from motet.simulating import ArraySimulator, SimulatedModel, step_row
-from motet.simulation_input import Work, work_of
+from motet.simulation_input import Accept, Work, work_of
 
 TIMING = "timing"
 
@@ -91,7 +91,8 @@ def simulate(
                 raise SpecError(f"--format {number_format}: these models run on the host")
             duration.on_host(file, compiling, model, form)
             return
-        work = prepared(file, compiling, model, number_format)
+        accept = duration.check if duration is not None else _anything
+        work = prepared(file, compiling, model, number_format, accept)
         if mode != TIMING:
             _closed_forms(work, mode, dataflow or _configured(compiling, work, mode), form)
             return
@@ -129,12 +130,23 @@ def _check_options(
         raise SpecError(f"--duration counts memories too: leave --mode {mode} out")
 
 
+def _anything(_work: Work) -> None:
+    """Nothing to refuse."""
+
+
 def prepared(
-    file: str, compiling: CompileRequest, model: str | None, number_format: str | None
+    file: str,
+    compiling: CompileRequest,
+    model: str | None,
+    number_format: str | None,
+    accept: Accept = _anything,
 ) -> Work:
-    """What ``file`` gives the array to do; warns of sizes that were taken as 1."""
+    """What ``file`` gives the array to do; warns of sizes that were taken as 1.
+
+    accept: as ``work_of`` has it.
+    """
     with without_tvm_warnings(), progress("compile") as show:
-        work = work_of(file, compiling, model, number_format, show)
+        work = work_of(file, compiling, model, number_format, show, accept)
     for one in work.models:
         tell_assumed(one.model, one.assumed)
     return work

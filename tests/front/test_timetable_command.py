@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,10 @@ def test_shares_of_pods_that_move(run_motet: Motet, models: Path) -> None:
     outcome = run_motet(
         "simulate", "spec.toml", "--duration", "1s", "--share-pods", "--policy", "edf", "--json"
     )
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.code == 0
+    steps = [line for line in outcome.err.splitlines() if "time shares of the pods: " in line]
+    (total,) = {re.findall(r": \d+ of (\d+), [ac] on \d of 4 pods$", line)[0] for line in steps}
+    assert f": {total} of {total}, " in steps[-1]
     found = json.loads(outcome.out)
     assert found["policy"] == "edf, pods shared"
     assert [model["finished"] for model in found["models"]] == [100, 50]
