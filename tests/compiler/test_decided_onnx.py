@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
-from motet.compiler.decided_onnx import apply_merges
+from motet.compiler.decided_onnx import applicable, apply_merges
 from motet.passes.decisions import Decided, Decisions, Geometry, Merge, Removed
 from motet.passes.merging.algebra import Refusal, add_identity, compose, strips
 from motet.passes.merging.convolution import Conv, affine, conv
@@ -248,3 +248,17 @@ def test_a_file_with_weights_beside_it_is_merged(tmp_path: Path) -> None:
     merge, weights = _decision(conv(np.ones((2, 2, 1, 1))), NODES, "add")
     x = np.ones((2, 2, *SIZES), "f4")
     assert np.array_equal(_run(_applied(whole, merge, weights), x)[0], np.full_like(x, 2.0))
+
+
+def test_a_merge_that_the_file_cannot_express_is_kept_with_its_reason() -> None:
+    model, *_ = _residual(17)
+    made = conv(np.ones((2, 2, 1, 1)))
+    good, weights = _decision(made, NODES, "add")
+    bad = replace(good, nodes=("expand", "project"), output="project")  # without what is between
+    found = applicable(model, Decided(Decisions(decisions=(bad, good)), weights), "m.onnx")
+    assert found.decisions.merges == (good,)
+    (kept,) = found.decisions.kept
+    assert kept.nodes == bad.nodes
+    assert kept.reason == (
+        "nodes expand, project read 2 values (x, depthwise.y), where one is expected"
+    )
