@@ -92,7 +92,8 @@ def simulate(
             duration.on_host(file, compiling, model, form)
             return
         accept = duration.check if duration is not None else _anything
-        work = prepared(file, compiling, model, number_format, accept)
+        is_long = duration is not None and duration.question.share_pods
+        work = prepared(file, compiling, model, number_format, accept, is_long)
         if mode != TIMING:
             _closed_forms(work, mode, dataflow or _configured(compiling, work, mode), form)
             return
@@ -102,7 +103,7 @@ def simulate(
             work.description, work.number_format, files.constraints(work), work.stages,
             pods=work.pods,
         )  # fmt: skip
-        with progress("simulate") as show, _naming_mapping(files):
+        with progress("simulate", lines=is_long) as show, _naming_mapping(files):
             results = [simulator.model(model, show) for model in work.models]
         files.write(simulator, results)
         if duration is None:
@@ -140,12 +141,13 @@ def prepared(
     model: str | None,
     number_format: str | None,
     accept: Accept = _anything,
+    lines: bool = False,
 ) -> Work:
     """What ``file`` gives the array to do; warns of sizes that were taken as 1.
 
-    accept: as ``work_of`` has it.
+    accept: as ``work_of`` has it. lines: as ``progress`` has it.
     """
-    with without_tvm_warnings(), progress("compile") as show:
+    with without_tvm_warnings(), progress("compile", lines=lines) as show:
         work = work_of(file, compiling, model, number_format, show, accept)
     for one in work.models:
         tell_assumed(one.model, one.assumed)
