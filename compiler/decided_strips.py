@@ -206,7 +206,7 @@ class Strips:
         return self.graph.producer[tensor] not in self.merge.nodes
 
     def _data(self, node: onnx.NodeProto) -> str:
-        return next(name for name in node.input if name and not self.graph.is_known(name))
+        return str(next(name for name in node.input if name and not self.graph.is_known(name)))
 
     def _geometry(self, node: onnx.NodeProto) -> list[_Axis]:
         sizes = self._sizes(node.input[0])
