@@ -22,6 +22,7 @@ import math
 import runpy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def runner_of(names: Sequence[str], run_named: Run) -> Run:
     return run
 
 
-def metric_of(wanted: str | Path | Metric, data: CalibrationData | None = None) -> Metric:
+def metric_of(wanted: str | PathLike[str] | Metric, data: CalibrationData | None = None) -> Metric:
     """The metric that is asked for: a file, a function, or ``accuracy`` of labelled ``data``.
 
     Raises ``InputError`` where the file has no function ``metric`` or fails, where there are

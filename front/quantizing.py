@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
     from motet.compiler.calibration.data import CalibrationData
+    from motet.compiler.calibration.values import ValueObserver
     from motet.compiler.quantizing.choices import Choice
     from motet.compiler.quantizing.quantizer import ProductFigures, Quantizer
     from motet.targets.quantized.notation import Setting
@@ -163,14 +164,15 @@ class _Work:
         if options.max_drop is not None and evaluate is None:
             raise SpecError("--max-drop bounds the drop of a metric: give --evaluate")
         self.data = _data(path, source, shapes)
-        self.metric = None if evaluate is None else _metric(evaluate, self.data)
+        self.metric = None if evaluate is None else metric_of(evaluate, self.data)
         show("observing")
-        self.quantizer = _quantizer(path, self.data, shapes, options, show)
+        self.quantizer = _quantizer(path, self.data, shapes, options)
 
     def floats(self) -> Evaluated:
         """The original model."""
-        model = self.quantizer.original
-        return Evaluated("float32", math.inf, self._measured(model), _bytes(model))
+        quantizer = self.quantizer
+        metric = None if self.metric is None else self._measured(quantizer.floats)
+        return Evaluated("float32", math.inf, metric, _bytes(quantizer.original))
 
     def evaluated(self, text: str, granularity: str, vector: int) -> Evaluated:
         """The outcome of one setting."""
@@ -186,12 +188,14 @@ class _Work:
         choices = self._choices(wanted, raised)
         self.show("figures of tensors")
         figures = quantizer.figures(choices, paper=options.paper)
-        outcome = self._outcome(str(wanted), self._model(choices))
+        model = self._model(choices)
+        outcome = self._outcome(str(wanted), model)
         while not self._is_met(before, outcome) and self._raise(wanted, raised, figures):
             choices = self._choices(wanted, raised)
-            outcome = self._outcome(str(wanted), self._model(choices))
+            model = self._model(choices)
+            outcome = self._outcome(str(wanted), model)
         return Quantized(
-            self._model(choices),
+            model,
             outcome,
             quantizer.figures(choices, paper=options.paper) if raised else figures,
             quantizer.refused,
@@ -232,16 +236,13 @@ class _Work:
 
     def _outcome(self, name: str, model: onnx.ModelProto) -> Evaluated:
         self.show(f"{name}: compiling and running")
-        sqnr = self.quantizer.output_sqnr_db(model)
-        return Evaluated(name, sqnr, self._measured(model), _bytes(model))
+        compiled = self.quantizer.outputs_of(model)
+        sqnr = self.quantizer.output_sqnr_db(compiled)
+        return Evaluated(name, sqnr, self._measured(compiled), _bytes(model))
 
-    def _measured(self, model: onnx.ModelProto) -> float | None:
+    def _measured(self, observer: ValueObserver) -> float | None:
         if self.metric is None:
             return None
-        from motet.compiler.calibration.values import ValueObserver
-
-        names = [info.name for info in model.graph.output]
-        observer = ValueObserver(model, names, self.quantizer.shapes)
         return self.metric(runner_of([info.name for info in self.data.inputs], observer.run))
 
 
@@ -252,12 +253,8 @@ def _data(path: Path, source: Any, shapes: Shapes) -> CalibrationData:
     return calibration_data(source, model_inputs(path, shapes), path.stem)
 
 
-def _metric(wanted: Any, data: CalibrationData) -> Metric:
-    return metric_of(wanted, data)
-
-
 def _quantizer(
-    path: Path, data: CalibrationData, shapes: Shapes, options: QuantizeOptions, show: Show
+    path: Path, data: CalibrationData, shapes: Shapes, options: QuantizeOptions
 ) -> Quantizer:
     from motet.compiler.quantizing.quantizer import Quantizer
 

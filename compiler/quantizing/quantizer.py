@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,7 +19,7 @@ from motet.compiler.quantizing.figures import TensorFigures, decibels, joint
 from motet.compiler.quantizing.opset import modern
 from motet.compiler.quantizing.products import Product, Refusals, products_of
 from motet.compiler.quantizing.rewriting import rewritten
-from motet.compiler.quantizing.statistics import RunDone, Statistics, statistics_of
+from motet.compiler.quantizing.statistics import RunDone, Statistics, nothing, statistics_of
 from motet.runtime.device import Array
 from motet.runtime.errors import SpecError
 from motet.targets.quantized.notation import Setting
@@ -27,10 +28,6 @@ from motet.targets.quantized.scales import quantized
 Data = Iterable[Mapping[str, Array]]
 Shapes = Mapping[str, Sequence[int | str]]
 NO_SHAPES: Shapes = MappingProxyType({})
-
-
-def _nothing() -> None:
-    """Nobody counts the runs."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Quantizer:
         data: Data,
         shapes: Shapes = NO_SHAPES,
         exclude: Sequence[str] = (),
-        run_done: RunDone = _nothing,
+        run_done: RunDone = nothing,
     ) -> None:
         self.label = path.name
         self.original, self.has_external_data = read_whole(path)
@@ -106,7 +103,7 @@ class Quantizer:
         return rewritten(self.model, choices, paper=paper)
 
     def figures(
-        self, choices: Sequence[Choice], *, paper: bool = False, run_done: RunDone = _nothing
+        self, choices: Sequence[Choice], *, paper: bool = False, run_done: RunDone = nothing
     ) -> list[ProductFigures]:
         """What every product's operands lose on the data, in the order of ``choices``."""
         found = [_of_weights(choice, paper) for choice in choices]
@@ -119,11 +116,18 @@ class Quantizer:
             run_done()
         return found
 
-    def output_sqnr_db(self, model: onnx.ModelProto, run_done: RunDone = _nothing) -> float:
-        """Signal to noise of ``model``'s outputs against the original's, over the data, dB."""
-        names = [info.name for info in self.model.graph.output]
-        floats = ValueObserver(self.model, names, self.shapes)
-        integers = ValueObserver(model, names, self.shapes)
+    def outputs_of(self, model: onnx.ModelProto) -> ValueObserver:
+        """``model``, which has the original's inputs and outputs, compiled to be run."""
+        return ValueObserver(model, [info.name for info in model.graph.output], self.shapes)
+
+    @cached_property
+    def floats(self) -> ValueObserver:
+        """The original, compiled once for all that is held against it."""
+        return self.outputs_of(self.model)
+
+    def output_sqnr_db(self, integers: ValueObserver, run_done: RunDone = nothing) -> float:
+        """Signal to noise of the outputs of ``integers`` against the original's on the data, dB."""
+        floats, names = self.floats, self.floats.tensors
         signal = noise = 0.0
         for inputs in self.data:
             wanted, found = floats.run(inputs), integers.run(inputs)
@@ -134,9 +138,6 @@ class Quantizer:
                     noise += float(((exact - found[name]) ** 2).sum())
             run_done()
         return decibels(signal, noise)
-
-
-Raise = Callable[[Setting], Setting | None]
 
 
 def raised(setting: Setting) -> Setting | None:

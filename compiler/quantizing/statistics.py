@@ -17,7 +17,7 @@ from motet.runtime.device import Array
 RunDone = Callable[[], None]
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Nobody counts the runs."""
 
 
@@ -41,7 +41,7 @@ def statistics_of(
     model: onnx.ModelProto,
     data: Iterable[Mapping[str, Array]],
     shapes: Mapping[str, Sequence[int | str]] = MappingProxyType({}),
-    run_done: RunDone = _nothing,
+    run_done: RunDone = nothing,
 ) -> Statistics:
     """Statistics of ``model``'s products over the runs of ``data``.
 

@@ -115,6 +115,19 @@ input_option = click.option(
 
 file_argument = click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
 
+# Of commands that make one ONNX model of another.
+model_argument = click.argument("file", metavar="MODEL.onnx")
+shape_option = click.option(
+    "--shape", "shapes", multiple=True, metavar="INPUT:1x3x224x224",
+    help="Size of an input whose shape is open.",
+)  # fmt: skip
+evaluate_option = click.option(
+    "--evaluate", metavar="METRIC.py|accuracy", help="What to measure, before and after."
+)
+apply_option = click.option(
+    "--apply", "given", metavar="FILE.json", help="Decisions to apply instead."
+)
+
 
 def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
     """``command`` with ``options``, which ``--help`` lists in this order."""

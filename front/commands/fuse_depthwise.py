@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from motet.commands.common import Format, format_options, print_as
+from motet.commands.common import (
+    Format,
+    apply_option,
+    evaluate_option,
+    format_options,
+    model_argument,
+    print_as,
+    shape_option,
+)
 from motet.console import output, progress, table, warn, without_tvm_warnings
 from motet.extras import naming_extras
 from motet.opening import check_destination, check_files, check_model_destination
@@ -29,7 +37,7 @@ from motet.tensors import parse_shapes
     "error. Calibration samples let weights be refitted, without training. Without -o nothing is "
     "written. docs/DEPTHWISE_REPLACEMENT.md has the whole story.\n",
 )
-@click.argument("file", metavar="MODEL.onnx")
+@model_argument
 @click.option(
     "--variant", type=click.Choice(["full", "half", "full50", "half50"]), default="half",
     show_default=True, help="Rows and columns of all channels, or of one half each; 50: only in "
@@ -47,17 +55,14 @@ from motet.tensors import parse_shapes
     "--calibrate", multiple=True, metavar="DATA",
     help="Samples of the inputs to refit weights to: .npz files, or a folder of .npy or .npz.",
 )  # fmt: skip
-@click.option("--evaluate", metavar="METRIC.py|accuracy", help="What to measure, before and after.")
-@click.option("--apply", "given", metavar="FILE.json", help="Decisions to apply instead.")
+@evaluate_option
+@apply_option
 @click.option("-o", "--output", "out", metavar="OUT.onnx", help="The replaced model.")
 @click.option(
     "--decisions", metavar="FILE.json",
     help="Write what was decided, for [passes.replace_depthwise]; weights go to FILE.npz.",
 )  # fmt: skip
-@click.option(
-    "--shape", "shapes", multiple=True, metavar="INPUT:1x3x224x224",
-    help="Size of an input whose shape is open.",
-)  # fmt: skip
+@shape_option
 @format_options
 @naming_extras()
 def fuse_depthwise(

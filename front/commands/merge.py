@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from motet.commands.common import Format, finite, format_options, print_as
+from motet.commands.common import (
+    Format,
+    apply_option,
+    evaluate_option,
+    finite,
+    format_options,
+    model_argument,
+    print_as,
+    shape_option,
+)
 from motet.commands.merge_tables import csv_rows, print_merged
 from motet.console import progress, warn, without_tvm_warnings
 from motet.extras import naming_extras
@@ -47,16 +56,13 @@ from motet.tensors import parse_shapes
     "take out a merge to keep its layers, or empty its weight to have it computed anew. "
     "docs/DEPTH_MERGING.md has the whole story.\n"
 )  # fmt: skip
-@click.argument("file", metavar="MODEL.onnx")
+@model_argument
 @click.option("-o", "--output", "out", metavar="OUT.onnx", help="The merged model.")
 @click.option(
     "--target", metavar="host|NAME|FILE.toml",
     help="What times are estimated for: host, a shipped array, or an array description.",
 )  # fmt: skip
-@click.option(
-    "--shape", "shapes", multiple=True, metavar="INPUT:1x3x224x224",
-    help="Size of an input whose shape is open.",
-)  # fmt: skip
+@shape_option
 @click.option(
     "--remove-activations", "count", type=click.IntRange(0), metavar="K",
     help="Take out K activations at most: those of least importance whose blocks get faster.",
@@ -80,12 +86,12 @@ from motet.tensors import parse_shapes
     "shift in their place; bias: also the merged layer's bias corrected; refit: its kernel "
     "refitted; auto: refit with --calibrate.",
 )  # fmt: skip
-@click.option("--evaluate", metavar="METRIC.py|accuracy", help="What to measure, before and after.")
+@evaluate_option
 @click.option(
     "--max-drop", type=click.FloatRange(0), callback=finite, metavar="D",
     help="How much the metric may fall; merges of most importance are left out until it holds.",
 )  # fmt: skip
-@click.option("--apply", "given", metavar="FILE.json", help="Decisions to apply instead.")
+@apply_option
 @click.option(
     "--decisions", metavar="FILE.json",
     help="Where to write what was decided; beside the model where absent.",

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from motet.commands.common import Format, format_options, print_as
+from motet.commands.common import (
+    Format,
+    evaluate_option,
+    format_options,
+    model_argument,
+    print_as,
+    shape_option,
+)
 from motet.commands.quantize_tables import (
     comparison_facts,
     print_comparison,
@@ -42,7 +49,7 @@ from motet.tensors import parse_shapes
     "takes a Python file with metric(run), larger is better. With --max-drop the products that "
     "lose most get 8 bits, and then floats, until the metric has dropped by no more.\n"
 )  # fmt: skip
-@click.argument("file", metavar="MODEL.onnx")
+@model_argument
 @click.option(
     "--calibrate", "calibrate", metavar="DATA", required=True, multiple=True,
     help="Samples of the inputs: .npz files, or a folder of .npy or .npz files.",
@@ -76,7 +83,7 @@ from motet.tensors import parse_shapes
     "--exclude", multiple=True, metavar="NAME-OR-PATTERN",
     help="ONNX node that stays float32; * and ? stand for others.",
 )  # fmt: skip
-@click.option("--evaluate", metavar="METRIC.py|accuracy", help="What to measure, before and after.")
+@evaluate_option
 @click.option(
     "--max-drop", type=click.FloatRange(0), metavar="X",
     help="Most that the metric may drop; products that lose most are raised until it is met.",
@@ -86,10 +93,7 @@ from motet.tensors import parse_shapes
     help="A table over settings: bits, scales per tensor, channel and vector; writes no model.",
 )  # fmt: skip
 @click.option("--plot", metavar="FILE.svg", help="With --compare: accuracy against bits.")
-@click.option(
-    "--shape", "shapes", multiple=True, metavar="INPUT:1x3x224x224",
-    help="Size of an input whose shape is open.",
-)  # fmt: skip
+@shape_option
 @format_options
 @naming_extras()
 def quantize(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from motet.passes.decisions import Geometry
 from motet.runtime.device import Array
 
 _ALL_THREE = (slice(None),) * 3
@@ -168,3 +169,16 @@ def pad(padding: Sequence[int], channels: int) -> Conv:
     """Zero padding on its own: ``padding`` before each spatial axis, then after each."""
     rank = len(padding) // 2
     return conv(np.ones((channels, 1, *(1,) * rank)), padding=padding, groups=channels)
+
+
+def geometry_of(conv: Conv) -> Geometry:
+    """A convolution but for its values."""
+    return Geometry(
+        in_channels=conv.in_channels,
+        out_channels=conv.out_channels,
+        kernel=conv.kernel,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+    )

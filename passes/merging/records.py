@@ -10,11 +10,11 @@ from typing import Literal
 
 from tvm import relax
 
-from motet.passes.decisions import Dim, Geometry, Kept, Merge, Removed
+from motet.passes.decisions import Dim, Kept, Merge, Removed
 from motet.passes.merging.blocks import Blocks
 from motet.passes.merging.chains import Chain
 from motet.passes.merging.choosing import Chosen, Plan
-from motet.passes.merging.convolution import Conv
+from motet.passes.merging.convolution import geometry_of
 from motet.passes.merging.pricing import macs_now
 from motet.passes.names import names_of
 from motet.runtime.device import Array
@@ -81,7 +81,7 @@ def _merge(model: str, blocks: Blocks, one: Chosen, activation: Behind, made: Re
         output=output,
         input_shape=_shape(span.source),
         output_shape=_shape(span.result),
-        geometry=_geometry(conv),
+        geometry=geometry_of(conv),
         shortcut=span.shortcut is not None,
         border=one.border,
         why=_why(one),
@@ -93,18 +93,6 @@ def _merge(model: str, blocks: Blocks, one: Chosen, activation: Behind, made: Re
         seconds_after=_known(one.after),
         weight=weight,
         bias=bias if conv.has_bias else "",
-    )
-
-
-def _geometry(conv: Conv) -> Geometry:
-    return Geometry(
-        in_channels=conv.in_channels,
-        out_channels=conv.out_channels,
-        kernel=conv.kernel,
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
-        groups=conv.groups,
     )
 
 

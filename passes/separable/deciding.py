@@ -15,13 +15,12 @@ from motet.passes.decisions import (
     Decided,
     Decision,
     Decisions,
-    Geometry,
     NewWeights,
     NotReplaced,
     Replacement,
     Variant,
 )
-from motet.passes.merging.convolution import Conv
+from motet.passes.merging.convolution import Conv, geometry_of
 from motet.passes.options import ReplaceDepthwiseOptions
 from motet.passes.separable.layers import Layer
 from motet.passes.separable.line_filters import Lines, Moments, assumed_moments, crossed, mixed
@@ -278,19 +277,6 @@ def _replacement(
 
 def _widened(site: Site, variant: Variant) -> tuple[str, ...]:
     return site.widened_nodes if variant == "full" else ()
-
-
-def geometry_of(conv: Conv) -> Geometry:
-    """A convolution but for its values."""
-    return Geometry(
-        in_channels=conv.in_channels,
-        out_channels=conv.out_channels,
-        kernel=conv.kernel,
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
-        groups=conv.groups,
-    )
 
 
 def _distance(shares: Array, conv: Conv, moments: Moments) -> float:

@@ -74,11 +74,6 @@ def checked(values: NDArray[np.floating], name: str) -> Reals:
     return reals
 
 
-def gammas(values: Reals, kind: QuantType, axes: Axes, limit: Reals | None = None) -> Reals:
-    """The gamma of ``values`` in two levels, per channel or one, shaped like the scales."""
-    return _gamma(_magnitudes(values, kind, axes, limit), kind, axes)
-
-
 def _two_levels(
     reals: Reals, kind: QuantType, axes: Axes, gamma: Reals | None, limit: Reals | None, paper: bool
 ) -> QuantTensor:
