@@ -112,8 +112,11 @@ class VectorProduct:
     def of(cls, call: Any) -> VectorProduct:
         """From the attributes of a call."""
         attrs = call.attrs
-        widths = (int(attrs[f"{o}_{w}"]) for w in ("bits", "scale_bits") for o in ("x", "w"))
-        return cls(*widths, int(attrs["product_bits"]) or None, str(attrs["out_dtype"]))
+        return cls(
+            int(attrs["x_bits"]), int(attrs["w_bits"]),
+            int(attrs["x_scale_bits"]), int(attrs["w_scale_bits"]),
+            int(attrs["product_bits"]) or None, str(attrs["out_dtype"]),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
