@@ -76,9 +76,13 @@ class Quantizing:
 class VectorProduct:
     """What a product of vectors computes, beside its operands.
 
-    x_bits, w_bits: bits of the integers; x_scale_bits, w_scale_bits: of the scales, 0: float32.
+    x_bits, w_bits: bits of the integers: of int8 those of two's complement (-2^(bits - 1)
+        may occur), of uint8 all are magnitude.
+    x_scale_bits, w_scale_bits: of the scales, 0: float32.
     product_bits: bits that a product of two scales is rounded to; None: all.
     out_dtype: "float32", or "int64" for the sums themselves.
+    depth: elements along the reduction of a group (of all G V of an operand, those behind
+        them are zeros); 0: all of them count.
     """
 
     x_bits: int
@@ -87,6 +91,7 @@ class VectorProduct:
     w_scale_bits: int
     product_bits: int | None = None
     out_dtype: str = "float32"
+    depth: int = 0
 
     @property
     def is_exact(self) -> bool:
@@ -105,7 +110,8 @@ class VectorProduct:
         return tvm.ir.make_node(
             "ir.DictAttrs", x_bits=self.x_bits, w_bits=self.w_bits,
             x_scale_bits=self.x_scale_bits, w_scale_bits=self.w_scale_bits,
-            product_bits=self.product_bits or 0, out_dtype=self.out_dtype, **more,
+            product_bits=self.product_bits or 0, out_dtype=self.out_dtype, depth=self.depth,
+            **more,
         )  # fmt: skip
 
     @classmethod
@@ -116,6 +122,7 @@ class VectorProduct:
             int(attrs["x_bits"]), int(attrs["w_bits"]),
             int(attrs["x_scale_bits"]), int(attrs["w_scale_bits"]),
             int(attrs["product_bits"]) or None, str(attrs["out_dtype"]),
+            int(attrs["depth"]),
         )  # fmt: skip
 
 
