@@ -5,7 +5,7 @@ channel, or in blocks along the reduction; with two levels a first ``DequantizeL
 the blocks' scales from unsigned integers and gamma. Computed values pass ``QuantizeLinear``
 and ``DequantizeLinear``; where each vector's scale is found as the model runs, a function
 of domain ``motet.quantization`` is in front, which the file defines in
-plain ONNX (``vector_function``). What is not chosen stays as it is, byte for byte.
+plain ONNX (``compiler/vector_functions``). What is not chosen stays as it is, byte for byte.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from motet.compiler.quantizing.choices import Choice, Static
 from motet.compiler.quantizing.products import Operand
-from motet.compiler.quantizing.vector_function import (
+from motet.compiler.vector_functions import (
     DOMAIN,
     call_attributes,
     function_name,
@@ -153,7 +153,7 @@ class _Rewriter:
         more = [self._fresh(f"{base}_quantized"), self._fresh(f"{base}_steps")]
         return self._node(
             function_name(kind, paper=self.paper), inputs, f"{base}_dequantized", more=more,
-            domain=DOMAIN, **call_attributes(kind, operand),
+            domain=DOMAIN, **call_attributes(kind, operand.axes.reduction, operand.size),
         )  # fmt: skip
 
     def _clipped(self, base: str, integers: str, kind: QuantType) -> str:

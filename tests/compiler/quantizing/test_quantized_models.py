@@ -17,7 +17,7 @@ from motet.compiler.quantizing.choices import Choice, chosen
 from motet.compiler.quantizing.products import Product, products_of
 from motet.compiler.quantizing.rewriting import rewritten
 from motet.compiler.quantizing.statistics import statistics_of
-from motet.compiler.quantizing.vector_function import DOMAIN
+from motet.compiler.vector_functions import DOMAIN
 from motet.runtime.errors import CompileError
 from motet.targets.quantized.notation import setting
 from motet.targets.quantized.products import Product as Sum

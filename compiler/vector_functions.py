@@ -25,7 +25,6 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, helper
 
-from motet.compiler.quantizing.products import Operand
 from motet.targets.quantized.types import QuantType
 
 DOMAIN = "motet.quantization"
@@ -49,9 +48,8 @@ def function_name(kind: QuantType, *, paper: bool) -> str:
     return PAPER if paper else TWO_LEVELS
 
 
-def call_attributes(kind: QuantType, operand: Operand) -> dict[str, float | list[int]]:
-    """The attributes of a call."""
-    axis = operand.axes.reduction
+def call_attributes(kind: QuantType, axis: int, size: int) -> dict[str, float | list[int]]:
+    """The attributes of a call that quantises along ``axis``, of ``size``."""
     return {
         "axis": axis,
         "after": axis + 1,
@@ -59,7 +57,7 @@ def call_attributes(kind: QuantType, operand: Operand) -> dict[str, float | list
         "axes": [axis],
         "inner": [axis + 1],
         "blocks": [-1, kind.vector],
-        "pads": [0, -operand.size % kind.vector],
+        "pads": [0, -size % kind.vector],
         "negative": -1.0 if kind.signed else 0.0,
         "least": float(kind.least),
         "largest": float(kind.largest),
