@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     import onnx
 
     from motet.compiler.calibration.data import CalibrationData
-    from motet.compiler.calibration.values import ValueObserver
     from motet.compiler.quantizing.choices import Choice
-    from motet.compiler.quantizing.quantizer import ProductFigures, Quantizer
+    from motet.compiler.quantizing.quantizer import Outputs, ProductFigures, Quantizer
     from motet.targets.quantized.notation import Setting
     from motet.targets.quantized.types import Granularity
 
@@ -48,7 +47,8 @@ class QuantizeOptions:
     or "tensor". vector: V. method: how clipping limits of computed values are found;
     percentile: for that method. exclude: nodes, or patterns with * and ?, that stay floats.
     max_drop: how much less the metric may be than the float model's; None: any. paper: scales
-    rounded as in the VS-Quant paper.
+    rounded as in the VS-Quant paper. fold: scales and shifts behind products, such as
+    batch-norm, go into their weights first.
     """
 
     setting: str = "8/8"
@@ -59,6 +59,7 @@ class QuantizeOptions:
     exclude: tuple[str, ...] = ()
     max_drop: float | None = None
     paper: bool = False
+    fold: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Quantized:
 
     model: ONNX, opset 21 or newer. products: in the order of the graph, with their figures.
     raised: nodes that got 8 bits, or floats, because the drop was too large; refused: nodes
-    that stayed floats, and why. float_metric: of the original; float_bytes: of its file.
+    that stayed floats, and why; folded: nodes that went into products' weights, and which.
+    float_metric: of the original; float_bytes: of its file.
     """
 
     model: onnx.ModelProto
@@ -89,6 +91,7 @@ class Quantized:
     float_bytes: int = 0
     beside: bool = False
     met: bool = True
+    folded: dict[str, str] = field(default_factory=dict)
 
     @property
     def worst_first(self) -> list[ProductFigures]:
@@ -204,6 +207,7 @@ class _Work:
             before.size_bytes,
             quantizer.has_external_data,
             self._is_met(before, outcome),
+            quantizer.folds,
         )
 
     def _raise(
@@ -240,10 +244,10 @@ class _Work:
         sqnr = self.quantizer.output_sqnr_db(compiled)
         return Evaluated(name, sqnr, self._measured(compiled), _bytes(model))
 
-    def _measured(self, observer: ValueObserver) -> float | None:
+    def _measured(self, outputs: Outputs) -> float | None:
         if self.metric is None:
             return None
-        return self.metric(runner_of([info.name for info in self.data.inputs], observer.run))
+        return self.metric(runner_of([info.name for info in self.data.inputs], outputs.run))
 
 
 def _data(path: Path, source: Any, shapes: Shapes) -> CalibrationData:
@@ -258,7 +262,7 @@ def _quantizer(
 ) -> Quantizer:
     from motet.compiler.quantizing.quantizer import Quantizer
 
-    return Quantizer(path, data, shapes, options.exclude)
+    return Quantizer(path, data, shapes, options.exclude, fold=options.fold)
 
 
 def _setting(text: str, granularity: str, vector: int) -> Setting:

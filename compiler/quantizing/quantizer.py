@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,10 +15,17 @@ from motet.compiler.calibration.values import ValueObserver
 from motet.compiler.onnx_files import read_whole
 from motet.compiler.quantizing.choices import Choice, chosen
 from motet.compiler.quantizing.figures import TensorFigures, decibels, joint
+from motet.compiler.quantizing.folding import folded
 from motet.compiler.quantizing.opset import modern
 from motet.compiler.quantizing.products import Product, Refusals, products_of
 from motet.compiler.quantizing.rewriting import rewritten
-from motet.compiler.quantizing.statistics import RunDone, Statistics, nothing, statistics_of
+from motet.compiler.quantizing.statistics import (
+    RunDone,
+    Statistics,
+    nothing,
+    operands_of,
+    statistics_of,
+)
 from motet.runtime.device import Array
 from motet.runtime.errors import SpecError
 from motet.targets.quantized.notation import Setting
@@ -44,11 +50,25 @@ class ProductFigures:
         return joint([self.data, self.weights])
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of a compiled model, run by run."""
+
+    observer: ValueObserver
+    names: Sequence[str]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs for one run's inputs, by name."""
+        found = self.observer.run(inputs)
+        return {name: found[name] for name in self.names}
+
+
 class Quantizer:
     """A model whose products are known, and what they read observed.
 
     path: of the ONNX file. data: runs, gone through here and again by ``figures`` and
     ``output_sqnr_db``. exclude: names of nodes that stay as they are, or patterns with * and ?.
+    fold: scales and shifts behind products go into their weights first (``folding``).
 
     Raises
     ------
@@ -65,13 +85,21 @@ class Quantizer:
         shapes: Shapes = NO_SHAPES,
         exclude: Sequence[str] = (),
         run_done: RunDone = nothing,
+        fold: bool = True,
     ) -> None:
         self.label = path.name
         self.original, self.has_external_data = read_whole(path)
-        self.model = modern(self.original, self.label)
+        plain = modern(self.original, self.label)
+        self.model, self.folds = folded(plain) if fold else (plain, {})
         self.data = data
         self.shapes = shapes
-        self.statistics: Statistics = statistics_of(self.model, data, shapes, run_done)
+        # One network gives the operands for statistics and figures, and the exact outputs.
+        outputs = [info.name for info in self.model.graph.output]
+        self.operands = operands_of(self.model, shapes, outputs)
+        self.floats = Outputs(self.operands, outputs)
+        self.statistics: Statistics = statistics_of(
+            self.model, data, shapes, run_done, self.operands
+        )
         found, self.refused = products_of(self.model, self.statistics.shapes)
         self.products, excluded = _without(found, exclude, self.label)
         self.refused |= excluded
@@ -107,27 +135,21 @@ class Quantizer:
     ) -> list[ProductFigures]:
         """What every product's operands lose on the data, in the order of ``choices``."""
         found = [_of_weights(choice, paper) for choice in choices]
-        names = list(dict.fromkeys(name for choice in choices for name in _computed(choice)))
-        observer = ValueObserver(self.model, names, self.shapes)
         for inputs in self.data:
-            values = observer.run(inputs)
+            values = self.operands.run(inputs)
             for choice, one in zip(choices, found, strict=True):
                 _add(choice, one, values, paper)
             run_done()
         return found
 
-    def outputs_of(self, model: onnx.ModelProto) -> ValueObserver:
+    def outputs_of(self, model: onnx.ModelProto) -> Outputs:
         """``model``, which has the original's inputs and outputs, compiled to be run."""
-        return ValueObserver(model, [info.name for info in model.graph.output], self.shapes)
+        names = [info.name for info in model.graph.output]
+        return Outputs(ValueObserver(model, names, self.shapes), names)
 
-    @cached_property
-    def floats(self) -> ValueObserver:
-        """The original, compiled once for all that is held against it."""
-        return self.outputs_of(self.model)
-
-    def output_sqnr_db(self, integers: ValueObserver, run_done: RunDone = nothing) -> float:
+    def output_sqnr_db(self, integers: Outputs, run_done: RunDone = nothing) -> float:
         """Signal to noise of the outputs of ``integers`` against the original's on the data, dB."""
-        floats, names = self.floats, self.floats.tensors
+        floats, names = self.floats, self.floats.names
         signal = noise = 0.0
         for inputs in self.data:
             wanted, found = floats.run(inputs), integers.run(inputs)
@@ -166,11 +188,6 @@ def _pattern(text: str) -> re.Pattern[str]:
     """A name in which * and ? stand for others, also for a slash."""
     escaped = re.escape(text).replace(r"\*", ".*").replace(r"\?", ".")
     return re.compile(escaped)
-
-
-def _computed(choice: Choice) -> list[str]:
-    names = [choice.product.data.tensor]
-    return names if choice.weights_static is None else [*names, choice.product.weights.tensor]
 
 
 def _of_weights(choice: Choice, paper: bool) -> ProductFigures:

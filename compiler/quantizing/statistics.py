@@ -37,24 +37,38 @@ class Statistics:
                 self.magnitudes.setdefault(name, Magnitudes(f"value {name!r}", axis)).add(array)
 
 
+def operands_of(
+    model: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int | str]] = MappingProxyType({}),
+    more: Sequence[str] = (),
+) -> ValueObserver:
+    """The computed operands of ``model``'s products, and values ``more``, compiled to be run.
+
+    Raises ``CompileError`` where weights are NaN or infinite, and what compiling raises.
+    """
+    require_finite_weights(model)
+    return ValueObserver(model, list(dict.fromkeys([*computed_operands(model), *more])), shapes)
+
+
 def statistics_of(
     model: onnx.ModelProto,
     data: Iterable[Mapping[str, Array]],
     shapes: Mapping[str, Sequence[int | str]] = MappingProxyType({}),
     run_done: RunDone = nothing,
+    operands: ValueObserver | None = None,
 ) -> Statistics:
     """Statistics of ``model``'s products over the runs of ``data``.
+
+    operands: as ``operands_of`` gives them, where they are compiled already.
 
     Raises ``CompileError`` for a value that is NaN or infinite on them, and what compiling and
     reading ``data`` raise.
     """
     found = Statistics()
-    require_finite_weights(model)
     names = computed_operands(model)
-    if not names:
-        return found
-    observer = ValueObserver(model, names, shapes)
-    for inputs in data:
-        found.add(observer.run(inputs))
+    observer = operands or operands_of(model, shapes)
+    for inputs in data if names else ():
+        values = observer.run(inputs)
+        found.add({name: values[name] for name in names})
         run_done()
     return found
