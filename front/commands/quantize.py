@@ -80,6 +80,10 @@ from motet.tensors import parse_shapes
     help="Round as the VS-Quant paper does: integers from the scale before it is rounded.",
 )  # fmt: skip
 @click.option(
+    "--fold/--no-fold", default=True, show_default=True,
+    help="Batch-norm, scales and shifts behind products go into their weights first.",
+)  # fmt: skip
+@click.option(
     "--exclude", multiple=True, metavar="NAME-OR-PATTERN",
     help="ONNX node that stays float32; * and ? stand for others.",
 )  # fmt: skip

@@ -23,6 +23,8 @@ def print_quantized(made: Quantized, path: Path) -> None:
         f"{quantity(outcome.size_bytes, 'B')} ({smaller:.2f} times smaller), outputs at "
         f"{_db(outcome.sqnr_db)} dB" + _change(made)
     )
+    if made.folded:
+        console.print(f"{len(made.folded)} nodes behind products are folded into their weights")
     rows = [
         (
             one.product.name,
@@ -78,6 +80,7 @@ def quantized_facts(made: Quantized) -> dict[str, Any]:
         "drop_met": made.met,
         "raised": made.raised,
         "float32": made.refused,
+        "folded": made.folded,
         "products": [
             fact
             | {
