@@ -26,6 +26,7 @@ from motet.compiler.registers import RegisterFile, named_outputs
 from motet.compiler.stages import Stages
 from motet.compiler.weights import WeightPool
 from motet.passes.graph import bindings_of, constant_array
+from motet.passes.macs import integer_macs_of
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, STAGE, TARGET, names_of
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.runtime.errors import CompileError
@@ -263,6 +264,7 @@ class _Lowering:
             "array" if on_array else "host",
             macs_in(self.mod, unit),
             tuple(map(step_name, steps)) if on_array else (),
+            macs_in(self.mod, unit, integer_macs_of),
         )
 
     def units_of(self, function: relax.Function) -> list[relax.Function]:
@@ -278,9 +280,8 @@ class _Lowering:
         kernel = self.code.host.kernel_for(unit, constants)
         arguments = []
         for index, (argument, array) in enumerate(zip(call.args, arrays, strict=True)):
-            pack = kernel.lowered.packings.get(index)
-            if array is not None and pack is not None:
-                arguments.append(self.file.constant(pack(array)))
+            if array is not None and index in kernel.lowered.packings:
+                arguments.append(self.file.constant(kernel.lowered.packed(index, arrays)))
             else:
                 arguments.append(self.tensor(self.item(argument)))
         outputs = self.outputs(unit.ret_ty)

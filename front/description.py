@@ -148,19 +148,21 @@ def _model(entry: ModelEntry, program: Program) -> dict[str, Any]:
         "array_operators": len(on_array),
         "macs": _sum(program.operators),
         "array_macs": _sum(on_array),
+        "integer_macs": _sum(program.operators, "integer_macs"),
         "arena_bytes": program.arena_bytes,
         "instructions": len(program.instructions),
         "operator_list": [_operator(operator) for operator in program.operators],
     }
 
 
-def _sum(operators: Iterable[Operator]) -> int | None:
+def _sum(operators: Iterable[Operator], which: str = "macs") -> int | None:
     """MACs of all; None where those of one depend on an input's size."""
     total = 0
     for operator in operators:
-        if not isinstance(operator.macs, int):
+        macs = getattr(operator, which)
+        if not isinstance(macs, int):
             return None
-        total += operator.macs
+        total += macs
     return total
 
 

@@ -10,6 +10,8 @@ roundings this follows:
    scales, and a ReLU or clip: int32 sums of centred integers, then one factor
    ``x_scale * w_scale / y_scale``, one rounding. With a bias in float32, or no quantisation
    behind: the same sums, then one factor ``x_scale * w_scale``, and float32 from there.
+   A depthwise convolution, which sums over one channel, may also have an input with a scale
+   (and zero point) per channel; a matrix product may have two computed operands.
 2. A sum of two tensors: ``a ra + (b rb + (zc - (ra za + rb zb)))`` with ``ra = sa / sc``.
 3. A mean over the plane: an int32 sum and one factor ``x_scale / (y_scale * n)``.
 4. A maximum pooling, reshape, flatten, transposition or concatenation whose operands and
@@ -22,6 +24,8 @@ well stay as they are. Exact up to that rounding (Jacob et al., CVPR 2018, secti
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tvm import IRModule, relax, transform
 
 from motet.passes.dead_code import dead_code
@@ -33,6 +37,7 @@ from motet.passes.quantized_forms import (
     Scaled,
     Weights,
     bias_of,
+    by_channel_of,
     dequantized_of,
     ratio,
     scaled_result,
@@ -90,7 +95,23 @@ class _Joiner(Rewriter):
         found = dequantized_of(self.call_of(expr))
         if found is None:
             return None
-        return Scaled(self.read(found.integers), found.scale, found.zero)
+        return replace(found, integers=self.read(found.integers))
+
+    def data(self, product: relax.Call) -> Scaled | None:
+        """The integers that a product's left operand is the dequantisation of."""
+        one = self.scaled(product.args[0])
+        if one is not None:
+            return one
+        found = by_channel_of(self.call_of(product.args[0]), product)
+        return None if found is None else replace(found, integers=self.read(found.integers))
+
+    def weights(self, product: relax.Call) -> Weights | None:
+        """Those of a product's right operand; computed ones only of a matrix product."""
+        found = weights_of(product, self.call_of)
+        if found is not None or op_name(product) != "relax.matmul":
+            return found
+        computed = self.scaled(product.args[1])
+        return None if computed is None else Weights(computed, computed.scale)
 
     def joined(self, call: relax.Call | None, result: Scaled) -> relax.Call | None:
         """The integer form of quantising ``call``; None where there is none."""
@@ -113,7 +134,7 @@ class _Joiner(Rewriter):
         bound, biased, product = self.parts_of(call)
         if product is None:
             return None
-        x, weights = self.scaled(product.args[0]), weights_of(product, self.call_of)
+        x, weights = self.data(product), self.weights(product)
         if x is None or weights is None:
             return None
         bias = Bias.none() if biased is None else bias_of(biased, product, x, weights, self.call_of)
@@ -132,7 +153,7 @@ class _Joiner(Rewriter):
         """Rule 1 without a quantisation behind; where one joins it, this is not read."""
         if op_name(value) not in _PRODUCTS or str(value.ty.dtype) != "float32":
             return value
-        x, weights = self.scaled(value.args[0]), weights_of(value, self.call_of)
+        x, weights = self.data(value), self.weights(value)
         if x is None or weights is None:
             return value
         self.calls = [value]
@@ -159,18 +180,23 @@ class _Joiner(Rewriter):
 
     def sums(self, product: relax.Call, x: Scaled, weights: Weights) -> relax.Call:
         """The product of centred integers."""
-        centred: relax.Expr = x.integers
-        if x.zero:
-            wide = self.made(relax.op.astype(centred, "int16"))
-            centred = self.made(relax.op.subtract(wide, relax.const(x.zero, "int16")))
+        data, right = self.centred(x), weights.values
+        held = self.centred(right) if isinstance(right, Scaled) else relax.const(right)
         if op_name(product) == "relax.matmul":
-            return relax.op.matmul(centred, relax.const(weights.values), out_dtype="int32")
+            return relax.op.matmul(data, held, out_dtype="int32")
         attrs = product.attrs
         convolve = getattr(relax.op.nn, op_name(product).rpartition(".")[2])
         return convolve(
-            centred, relax.const(weights.values), attrs.strides, attrs.padding, attrs.dilation,
+            data, held, attrs.strides, attrs.padding, attrs.dilation,
             int(attrs.groups), attrs.data_layout, attrs.kernel_layout, attrs.out_layout, "int32",
         )  # fmt: skip
+
+    def centred(self, x: Scaled) -> relax.Expr:
+        """Integers without their zero point: in int16 where there is one."""
+        if not x.zero.any():
+            return x.integers
+        wide = self.made(relax.op.astype(x.integers, "int16"))
+        return self.made(relax.op.subtract(wide, relax.const(x.zero)))
 
     def bounded(self, bound: relax.Call, real: relax.Var, result: Scaled) -> relax.Call:
         """A ReLU or clip in units of the result's scale."""
@@ -209,11 +235,7 @@ class _Joiner(Rewriter):
         counted = [int(d.value) for d in extents if hasattr(d, "value")]
         if len(counted) < rank - 2:
             return None
-        wide: relax.Expr = x.integers
-        if x.zero:
-            wide = self.made(relax.op.astype(wide, "int16"))
-            wide = self.made(relax.op.subtract(wide, relax.const(x.zero, "int16")))
-        wide = self.made(relax.op.astype(wide, "int32"))
+        wide = self.made(relax.op.astype(self.centred(x), "int32"))
         sums = self.made(relax.op.sum(wide, axes, bool(call.attrs.keepdims)))
         factor = x.mean_factor(result, counted)
         real = self.made(relax.op.astype(sums, "float32"))

@@ -54,3 +54,10 @@ def macs_of(call: relax.Call) -> tirx.PrimExpr:
     own = str(call.attrs.kernel_layout).index("I" if transposed else "O")
     per_element = _product(size for axis, size in enumerate(weight) if axis != own)
     return _product(data if transposed else output) * per_element
+
+
+def integer_macs_of(call: relax.Call) -> tirx.PrimExpr:
+    """Those of ``macs_of`` that multiply integers."""
+    operand = call.args[0] if call.args else None
+    dtype = str(getattr(getattr(operand, "ty", None), "dtype", ""))
+    return macs_of(call) if dtype.startswith(("int", "uint")) else tirx.IntImm("int64", 0)

@@ -21,11 +21,15 @@ _VIEWS = frozenset(("relax.reshape", "relax.expand_dims"))
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """``(integers - zero) * scale`` of 8-bit integers, one float32 ``scale`` for all."""
+    """``(integers - zero) * scale`` of 8-bit integers.
+
+    scale (float32), zero (int16): of no axes. What ``by_channel_of`` finds has others: a zero
+    point for each index of axis 1, and a scale for each of the product's.
+    """
 
     integers: relax.Expr
-    scale: np.float32
-    zero: int
+    scale: Array
+    zero: Array
     dtype: str = ""
 
     @property
@@ -40,11 +44,11 @@ class Scaled:
 
     def unshifted(self) -> Scaled:
         """The same without its zero point."""
-        return replace(self, zero=0)
+        return replace(self, zero=np.zeros_like(self.zero))
 
     def rounded(self, real: relax.Expr) -> relax.Call:
         """``real``, which counts steps of ``scale``, rounded, shifted and saturated."""
-        zero = relax.const(np.array(self.zero, self.dtype))
+        zero = relax.const(self.zero.astype(self.dtype))
         return relax.op.quantize(real, relax.const(np.float32(1)), zero, -1, self.dtype)
 
     def mean_factor(self, result: Scaled, counted: Sequence[int]) -> np.float32:
@@ -52,7 +56,7 @@ class Scaled:
         return ratio(self.scale, result.scale * np.float32(np.prod(counted)))
 
 
-def ratio(over: np.float32, under: np.float32) -> np.float32:
+def ratio(over: Array, under: Array) -> np.float32:
     """The quotient, rounded to float32."""
     with np.errstate(all="ignore"):
         return np.float32(over / under)
@@ -81,14 +85,46 @@ def _with_parameters(call: relax.Call, integers: relax.Expr, dtype: str) -> Scal
     scale, zero = _one(call.args[1]), _one(call.args[2])
     if scale is None or zero is None or dtype not in _BYTES or str(scale.dtype) != "float32":
         return None
-    return Scaled(integers, np.float32(scale), int(zero), dtype)
+    return Scaled(integers, scale, zero.astype(np.int16), dtype)
+
+
+def by_channel_of(call: relax.Expr | None, product: relax.Call) -> Scaled | None:
+    """The operand of a dequantisation from 8 bits with a scale per channel, which the depthwise
+    convolution ``product`` reads; None for any other product, which sums over channels.
+    """
+    if call is None or op_name(call) != "relax.dequantize" or not _is_depthwise(product):
+        return None
+    integers, dtype = call.args[0], str(call.args[0].ty.dtype)
+    scale, zero = (constant_array(argument) for argument in call.args[1:])
+    rank = int(integers.ty.ndim)
+    if scale is None or zero is None or int(call.attrs.axis) % rank != 1:
+        return None
+    if dtype not in _BYTES or str(scale.dtype) != "float32" or str(call.ty.dtype) != "float32":
+        return None
+    outputs, channels = int(product.args[1].ty.shape.values[0]), int(product.attrs.groups)
+    repeated = np.repeat(np.broadcast_to(scale, (channels,)), outputs // channels)
+    centre = zero.reshape(-1)[:1] if (zero == zero.flat[0]).all() else zero
+    return Scaled(
+        integers, _along(repeated, 1, rank), _along(centre.astype(np.int16), 1, rank), dtype
+    )
+
+
+def _is_depthwise(product: relax.Call) -> bool:
+    """Whether every output of a convolution sums over one channel."""
+    if not op_name(product).startswith("relax.nn.conv"):
+        return False
+    weights, data = (getattr(argument.ty.shape, "values", None) for argument in product.args[1::-1])
+    known = weights is not None and data is not None and hasattr(data[1], "value")
+    return known and int(weights[1]) == 1 and int(data[1]) == int(product.attrs.groups)
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Centred constant integers, with scales that broadcast against the product."""
+    """The right operand of a product: centred constant integers, with scales that broadcast
+    against the product; or what is computed, with one scale.
+    """
 
-    values: Array
+    values: Array | Scaled
     scale: Array
 
     def factor(self, x: Scaled, result: Scaled) -> Array:

@@ -7,12 +7,13 @@ Layout, little-endian::
     12  u32   zero
     16  u64   bytes of the manifest
     24  u64   bytes of the file
-    32  32 s  SHA-256 of the manifest
+    32  32 s  SHA-256 of the 32 bytes before and the manifest (format 4: of the manifest)
     64        manifest (JSON), zeros up to a multiple of 64, then each section at a
               multiple of 64, zeros between them
 
 The manifest lists the sections with offset, size and SHA-256. Sections: ``kernels``
-(a shared object), ``weights`` (tensors at multiples of 64, mapped and not copied),
+(a shared object), ``weights`` (tensors at multiples of 64, mapped and not copied, or
+packed in few bits and unpacked when the file is opened: ``weight_packing``),
 ``programs/MODEL`` (``program.encode``), and for an array ``array`` (its description)
 and ``arrays/NAME`` (its programs). Equal content gives equal bytes: no time, no host
 name, no order that depends on hashing goes in.
@@ -38,10 +39,15 @@ from motet.runtime.errors import BundleError
 from motet.runtime.manifest import Manifest, ModelEntry, Section, Source, Weight
 from motet.runtime.memory import ALIGNMENT, align, bytes_of
 from motet.runtime.verify import verify_program, verify_wires
+from motet.runtime.weight_packing import pack, packing_of, unpack
 
 MAGIC = b"\x89MOTET\r\n"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+_OLDEST_VERSION = 4
+"""Which has no packed weights."""
 _HEADER = struct.Struct("<8sIIQQ32s")
+_DIGEST = 32
+"""Where the digest stands."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,9 @@ def _pack_weights(weights: Sequence[Array]) -> tuple[tuple[Weight, ...], Chunks]
     index, chunks, offset = list[Weight](), list[bytes | memoryview](), 0
     for weight in weights:
         array = np.ascontiguousarray(weight, weight.dtype.newbyteorder("<"))
-        index.append(Weight(offset, weight.dtype.name, tuple(weight.shape)))
+        packing = packing_of(array)
+        index.append(Weight(offset, weight.dtype.name, tuple(weight.shape), packing))
+        array = array if packing is None else pack(array, packing)
         chunks += _padded([bytes_of(array)])
         offset += align(array.nbytes)
     return tuple(index), chunks
@@ -143,9 +151,8 @@ def _file_form(bundle: Bundle) -> Iterator[bytes | memoryview]:
     text = msgspec.json.encode(manifest, order="deterministic")
     start = align(_HEADER.size + len(text))
     total = start + sum(align(_size(chunks)) for chunks in parts.values())
-    digest = hashlib.sha256(text).digest()
-    header = _HEADER.pack(MAGIC, FORMAT_VERSION, 0, len(text), total, digest)
-    yield (header + text).ljust(start, b"\0")
+    head = _HEADER.pack(MAGIC, FORMAT_VERSION, 0, len(text), total, b"")[:_DIGEST]
+    yield (head + hashlib.sha256(head + text).digest() + text).ljust(start, b"\0")
     for chunks in parts.values():
         yield from _padded(chunks)
 
@@ -215,17 +222,18 @@ class _Reader:
                 f"the bundle has format {version}, this Motet reads up to {FORMAT_VERSION}: "
                 "install a newer Motet or compile the bundle again"
             )
-        if 0 < version < FORMAT_VERSION:
+        if 0 < version < _OLDEST_VERSION:
             raise self.fail(
-                f"the bundle has format {version}, this Motet reads {FORMAT_VERSION}: compile the "
-                "models again, or use the Motet that made it"
+                f"the bundle has format {version}, this Motet reads {_OLDEST_VERSION} to "
+                f"{FORMAT_VERSION}: compile the models again, or use the Motet that made it"
             )
         if version == 0 or zero or total != len(self.data):
             raise self.fail(
                 f"the file is truncated or altered: {len(self.data)} bytes, its header says {total}"
             )
         text = self.data[_HEADER.size : _HEADER.size + size]
-        if hashlib.sha256(text).digest() != digest:
+        head = b"" if version == _OLDEST_VERSION else bytes(self.data[:_DIGEST])
+        if hashlib.sha256(head + bytes(text)).digest() != digest:
             raise self.fail("the manifest was altered (its SHA-256 differs)")
         try:
             manifest = msgspec.json.decode(text, type=Manifest)
@@ -257,8 +265,10 @@ class _Reader:
 
     def weight(self, weight: Weight, section: memoryview) -> Array:
         try:
-            array: Array = np.ndarray(
-                weight.shape, weight.dtype, buffer=section, offset=weight.offset
+            array: Array = (
+                np.ndarray(weight.shape, weight.dtype, buffer=section, offset=weight.offset)
+                if weight.packing is None
+                else unpack(weight, weight.packing, section)
             )
         except (TypeError, ValueError, OverflowError, MemoryError) as error:
             raise self.fail(f"a weight's index entry is wrong: {error}") from error

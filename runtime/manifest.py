@@ -22,12 +22,31 @@ class Section(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Packing(msgspec.Struct, frozen=True):
+    """How a constant lies in fewer bits than kernels read it in (``weight_packing``).
+
+    lane: what its bytes are read as; bits: of a lane in the file; base: added to each, modulo
+    the lane's range. kind: what the bits mean.
+    """
+
+    lane: Literal[
+        "int64", "uint64", "int32", "uint32", "int16", "uint16", "int8", "uint8", "float32"
+    ]
+    bits: Literal[1, 2, 4, 8, 16, 32]
+    base: int = 0
+    kind: Literal["integer", "bfloat16", "float16"] = "integer"
+
+
 class Weight(msgspec.Struct, frozen=True):
-    """A constant: byte offset inside the weights section, numpy dtype name, shape."""
+    """A constant: byte offset inside the weights section, numpy dtype name, shape.
+
+    packing: None where its bytes lie there as they are.
+    """
 
     offset: int
     dtype: str
     shape: tuple[int, ...]
+    packing: Packing | None = None
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -85,7 +85,8 @@ class Operator(msgspec.Struct, frozen=True):
 
     op: ``<model>/<number>``; kind: its Relax operators joined by ``+``; target:
     ``host`` or ``array``; macs: multiply-accumulates of one run. steps: of an array
-    program, the ONNX nodes of each of its steps, joined by ``+``.
+    program, the ONNX nodes of each of its steps, joined by ``+``. integer_macs: those of
+    ``macs`` that multiply integers.
     """
 
     op: str
@@ -94,6 +95,7 @@ class Operator(msgspec.Struct, frozen=True):
     target: Literal["host", "array"]
     macs: Dimension
     steps: tuple[str, ...] = ()
+    integer_macs: Dimension = 0
 
 
 class Kernel(msgspec.Struct, frozen=True, tag="kernel"):

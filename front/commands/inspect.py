@@ -142,7 +142,7 @@ def _print_models(facts: dict[str, Any]) -> None:
         memory = "arena depends on open sizes" if arena is None else quantity(arena, "B arena")
         title = (
             f"{model['name']}: {model['operators']} operators"
-            f"{_on_array(model, facts)}, {_macs(model)} MACs, {memory}"
+            f"{_on_array(model, facts)}, MACs {_macs(model)}, {memory}"
         )
         output().print(table(title, ["", "tensor", "dtype", "shape"], rows))
         if schedule := _schedule(model):
@@ -182,7 +182,11 @@ def _on_array(model: dict[str, Any], facts: dict[str, Any]) -> str:
 
 
 def _macs(model: dict[str, Any]) -> str:
-    return "size-dependent" if model["macs"] is None else f"{model['macs']:,}"
+    """MACs, and the share of them that integers do where there are any."""
+    macs, integers = model["macs"], model["integer_macs"]
+    if macs is None:
+        return "size-dependent"
+    return f"{macs:,}" + (f" ({integers / macs:.1%} in integers)" if integers else "")
 
 
 def _print_operators(facts: dict[str, Any]) -> None:

@@ -109,7 +109,7 @@ def test_an_older_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
     struct.pack_into("<I", data, 8, 1)
     path.write_bytes(data)
     with pytest.raises(
-        BundleError, match=f"format 1, this Motet reads {FORMAT_VERSION}: compile the models"
+        BundleError, match=f"format 1, this Motet reads 4 to {FORMAT_VERSION}: compile the models"
     ):
         open_bundle(path)
 
