@@ -48,6 +48,14 @@ def _dequantize(call: relax.Call, tensors: Sequence[Array]) -> Array | None:
     return (real * scale.astype(np.float32)).astype(str(call.ty.dtype))
 
 
+def _head(call: relax.Call, x: Array, shape: tuple[int, ...]) -> Array | None:
+    """A slice that begins at 0 along every axis and leaves nothing out; None for others."""
+    begin, strides = call.args[2], call.args[4] if len(call.args) > 4 else ()
+    if any(int(at) != 0 for at in begin) or any(int(step) != 1 for step in strides):
+        return None
+    return x[tuple(slice(0, extent) for extent in shape)]
+
+
 _UNARY: dict[str, Evaluate] = {
     "abs": np.abs,
     "ceil": np.ceil,
@@ -125,6 +133,8 @@ def _apply(
         return np.transpose(first, None if axes is None else [int(axis) for axis in axes])
     if name == "dequantize":
         return _dequantize(call, tensors)
+    if name == "strided_slice":
+        return _head(call, first, shape)
     if name in _UNARY:
         return np.asarray(_UNARY[name](first))
     if name in _BINARY and len(tensors) == 2:

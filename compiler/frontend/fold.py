@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from .limits import RUNNABLE
+from motet.runtime.element_types import NARROW
 
 MAX_ELEMENTS = 1 << 22
 
@@ -74,9 +74,10 @@ def fold(
 
 
 def _is_foldable(node: onnx.NodeProto, arrays: Sequence[NDArray[Any] | None]) -> bool:
-    """Quantised weights too where their type (4 bits, float8) is one that nothing runs on."""
+    """Weights in narrow floats too; integers of few bits stay, for products of them."""
     if node.op_type == "DequantizeLinear" and arrays[0] is not None:
-        return arrays[0].dtype.name not in RUNNABLE
+        name = arrays[0].dtype.name
+        return name in NARROW and NARROW[name].is_float
     return node.op_type in FOLDABLE
 
 

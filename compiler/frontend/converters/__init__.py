@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from motet.compiler import vector_functions
 from motet.compiler.frontend.node import Node
 
 from . import (
@@ -39,6 +40,7 @@ from . import (
     slicing,
     suppression,
     unpooling,
+    vectors,
 )
 
 _FAMILIES = (
@@ -73,6 +75,8 @@ Convert = Callable[[Node], Any]
 
 CONVERTERS: dict[tuple[str, str], Convert] = {
     ("", name): convert for family in _FAMILIES for name, convert in family.CONVERTERS.items()
-} | {("com.microsoft", name): convert for name, convert in microsoft.CONVERTERS.items()}
+}
+CONVERTERS |= {("com.microsoft", name): convert for name, convert in microsoft.CONVERTERS.items()}
+CONVERTERS |= {(vector_functions.DOMAIN, name): made for name, made in vectors.CONVERTERS.items()}
 
 __all__ = ["CONVERTERS", "Convert"]

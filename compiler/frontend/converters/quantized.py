@@ -1,7 +1,8 @@
 """QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear.
 
 Per tensor and per axis they are ``R.quantize`` and ``R.dequantize``; blocked parameters
-(opset 21) are repeated to the tensor's size, which constants are at import.
+(opset 21) are vectors with a scale each (``vectors``), or where no vectors hold them repeated to
+the tensor's size, which constants are at import.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from motet.compiler.frontend.values import constant
 from motet.runtime.element_types import NARROW, carrier_dtype
 from motet.targets.operators.narrow import round_to
 
+from . import vectors
 from .quantization import (
     along,
     array_of,
@@ -94,10 +96,25 @@ def dequantize_linear(node: Node) -> relax.Expr:
     """DequantizeLinear, to ``output_dtype`` or the scale's type."""
     x, zero = node.x(), node.x(2) if node.has(2) else None
     dtype = carrier_dtype(_dtype(node, "output_dtype") or node.element_type(1))
+    made = _in_vectors(node, dtype)
+    if made is not None:
+        return made
     scale, axis = _parameter(node, x, node.x(1))
     if zero is not None:
         zero = _parameter(node, x, zero)[0]
     return dequantized(node, x, scale, zero, dtype, axis)
+
+
+def _in_vectors(node: Node, dtype: str) -> relax.Expr | None:
+    """Blocks as vectors with a scale each; None where they are none."""
+    block, rank = int(node.attr("block_size", 0)), node.rank(node.x())
+    if not block or dtype != "float32":
+        return None
+    axis = node.normal_axis(int(node.attr("axis", 1)), rank)
+    _require_blocks(node, node.x(), node.x(1), axis, block)
+    return vectors.blocks(
+        node, node.x(), node.x(1), node.x(2) if node.has(2) else None, axis, block
+    )
 
 
 def _parameter(node: Node, x: relax.Expr, value: relax.Expr) -> tuple[relax.Expr, int]:
@@ -115,10 +132,7 @@ def _parameter(node: Node, x: relax.Expr, value: relax.Expr) -> tuple[relax.Expr
 
 def _repeated(node: Node, x: relax.Expr, value: relax.Expr, axis: int, block: int) -> relax.Expr:
     """One value for each block of ``block`` neighbours along ``axis``, repeated for each."""
-    extent = node.static([node.shape(x)[axis]], "the blocked axis")[0]
-    blocks = node.static([node.shape(value)[axis]], "the number of blocks")[0]
-    if node.rank(value) != node.rank(x) or blocks != -(-extent // block):
-        node.refuse(f"{blocks} blocks of {block} for {extent} elements along axis {axis}")
+    extent, blocks = _require_blocks(node, x, value, axis, block)
     known = array_of(value)
     if known is not None:
         return constant(np.repeat(known, block, axis).take(range(extent), axis))
@@ -126,6 +140,19 @@ def _repeated(node: Node, x: relax.Expr, value: relax.Expr, axis: int, block: in
     if blocks * block == extent:
         return spread
     return node.emit(relax.op.strided_slice(spread, [axis], [0], [extent], [1]))
+
+
+def _require_blocks(
+    node: Node, x: relax.Expr, value: relax.Expr, axis: int, block: int
+) -> tuple[int, int]:
+    """Elements and blocks along ``axis``; refuses parameters that do not fit."""
+    if node.rank(value) != node.rank(x):
+        node.refuse(f"a blocked scale or zero point of rank {node.rank(value)}")
+    extent = node.static([node.shape(x)[axis]], "the blocked axis")[0]
+    blocks = node.static([node.shape(value)[axis]], "the number of blocks")[0]
+    if blocks != -(-extent // block):
+        node.refuse(f"{blocks} blocks of {block} for {extent} elements along axis {axis}")
+    return extent, blocks
 
 
 def dynamic_parameters(node: Node, x: relax.Expr) -> tuple[relax.Expr, relax.Expr]:
