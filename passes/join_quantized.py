@@ -11,7 +11,8 @@ roundings this follows:
    ``x_scale * w_scale / y_scale``, one rounding. With a bias in float32, or no quantisation
    behind: the same sums, then one factor ``x_scale * w_scale``, and float32 from there.
    A depthwise convolution, which sums over one channel, may also have an input with a scale
-   (and zero point) per channel; a matrix product may have two computed operands.
+   (and zero point) per channel; a matrix product may have two computed operands. Sums that
+   int32 might not hold stay float.
 2. A sum of two tensors: ``a ra + (b rb + (zc - (ra za + rb zb)))`` with ``ra = sa / sc``.
 3. A mean over the plane: an int32 sum and one factor ``x_scale / (y_scale * n)``.
 4. A maximum pooling, reshape, flatten, transposition or concatenation whose operands and
@@ -39,6 +40,7 @@ from motet.passes.quantized_forms import (
     bias_of,
     by_channel_of,
     dequantized_of,
+    fits_int32,
     ratio,
     scaled_result,
     weights_of,
@@ -97,6 +99,13 @@ class _Joiner(Rewriter):
             return None
         return replace(found, integers=self.read(found.integers))
 
+    def operands(self, product: relax.Call) -> tuple[Scaled | None, Weights | None]:
+        """What ``product`` multiplies, where integers can; else None for one of them."""
+        x, weights = self.data(product), self.weights(product)
+        if x is not None and weights is not None and not fits_int32(product, x, weights):
+            return None, None
+        return x, weights
+
     def data(self, product: relax.Call) -> Scaled | None:
         """The integers that a product's left operand is the dequantisation of."""
         one = self.scaled(product.args[0])
@@ -134,7 +143,7 @@ class _Joiner(Rewriter):
         bound, biased, product = self.parts_of(call)
         if product is None:
             return None
-        x, weights = self.data(product), self.weights(product)
+        x, weights = self.operands(product)
         if x is None or weights is None:
             return None
         bias = Bias.none() if biased is None else bias_of(biased, product, x, weights, self.call_of)
@@ -153,7 +162,7 @@ class _Joiner(Rewriter):
         """Rule 1 without a quantisation behind; where one joins it, this is not read."""
         if op_name(value) not in _PRODUCTS or str(value.ty.dtype) != "float32":
             return value
-        x, weights = self.data(value), self.weights(value)
+        x, weights = self.operands(value)
         if x is None or weights is None:
             return value
         self.calls = [value]

@@ -166,6 +166,25 @@ def weights_of(product: relax.Call, call_of: CallOf) -> Weights | None:
     return Weights(np.ascontiguousarray(held), _along(scale, place, rank))
 
 
+def fits_int32(product: relax.Call, x: Scaled, weights: Weights) -> bool:
+    """Whether the sums of ``product`` fit int32, whatever ``x`` is. Open sizes are taken to."""
+    held = weights.values
+    if isinstance(held, Scaled):
+        depth = getattr(product.args[0].ty.shape.values[-1], "value", 1)
+        total = int(depth) * _magnitude(held)
+    else:
+        outputs = 1 if op_name(product) == "relax.matmul" else 0
+        axes = tuple(axis for axis in range(held.ndim) if axis != outputs)
+        total = int(np.abs(held.astype(np.int64)).sum(axis=axes).max(initial=0))
+    return total * _magnitude(x) <= np.iinfo(np.int32).max
+
+
+def _magnitude(x: Scaled) -> int:
+    """The largest that a centred integer can be, without its sign."""
+    info, zero = np.iinfo(str(x.integers.ty.dtype)), x.zero.astype(np.int64)
+    return int(np.maximum(info.max - zero, zero - info.min).max())
+
+
 def _along(values: Array, axis: int, rank: int) -> Array:
     if values.size == 1:
         return values.reshape(())

@@ -152,3 +152,78 @@ def test_a_zero_point_moves_into_the_bias():
 
     after = shift_zero_points(join_quantized(convolution()))
     assert_structural_equal(after, module(expected, [1, 8, 4, 4]))
+
+
+SCALES = np.array([HALF, QUARTER, EIGHTH, HALF])
+ZEROS = np.array([3, 0, 7, 1], np.uint8)
+DEPTHWISE = np.arange(-36, 36, dtype=np.int8).reshape(8, 1, 3, 3)
+
+
+def depthwise(zeros: Any, weights: Any = DEPTHWISE, groups: int = 4, axis: int = 1) -> Any:
+    """A convolution of an input with a scale per channel (or row)."""
+
+    def build(bb: Any, x: Any) -> Any:
+        a = bb.emit(real(x, SCALES, zeros, axis))
+        w = bb.emit(real(const(weights), np.full(8, QUARTER), np.zeros(8, np.int8), 0))
+        return relax.op.nn.conv2d(a, w, padding=1, groups=groups)
+
+    return module(build, [1, 4, 4, 4])
+
+
+def test_a_depthwise_convolution_of_an_input_with_scales_per_channel():
+    """Two outputs a channel: each output's factor has the scale of the channel it reads."""
+
+    def expected(bb: Any, x: Any) -> Any:
+        wide = bb.emit(relax.op.astype(x, "int16"))
+        zeros = const(ZEROS.astype(np.int16).reshape(1, 4, 1, 1))
+        a = bb.emit(relax.op.subtract(wide, zeros))
+        y = relax.op.nn.conv2d(a, const(DEPTHWISE), padding=1, groups=4, out_dtype="int32")
+        worth = np.repeat(SCALES, 2).reshape(1, 8, 1, 1) * QUARTER
+        real = bb.emit(relax.op.astype(bb.emit(y), "float32"))
+        return relax.op.multiply(real, const(worth.astype(np.float32)))
+
+    assert_structural_equal(join_quantized(depthwise(ZEROS)), module(expected, [1, 4, 4, 4]))
+
+
+def test_zero_points_of_0_need_no_wider_integers():
+    after = names(join_quantized(depthwise(np.zeros(4, np.uint8))))
+    assert after == ["nn.conv2d", "astype", "multiply"]
+
+
+def test_scales_along_what_is_summed_stay_float():
+    dense = np.arange(-16, 16, dtype=np.int8).reshape(8, 4, 1, 1)
+    for before in (depthwise(ZEROS, dense, 1), depthwise(ZEROS, axis=2)):
+        assert names(join_quantized(before))[-1] == "nn.conv2d"
+        assert "int32" not in join_quantized(before).script()
+
+
+def test_a_product_of_two_computed_operands():
+    def build(bb: Any, x: Any, y: Any) -> Any:
+        a, b = bb.emit(real(x, HALF, np.uint8(3))), bb.emit(real(y, QUARTER, np.uint8(0)))
+        return bytes_of(bb.emit(relax.op.matmul(a, b)), EIGHTH, np.uint8(5))
+
+    def expected(bb: Any, x: Any, y: Any) -> Any:
+        wide = bb.emit(relax.op.astype(x, "int16"))
+        a = bb.emit(relax.op.subtract(wide, relax.const(3, "int16")))
+        sums = bb.emit(relax.op.matmul(a, y, out_dtype="int32"))
+        factor = const(np.asarray(HALF * QUARTER / EIGHTH))
+        z = bb.emit(relax.op.multiply(bb.emit(relax.op.astype(sums, "float32")), factor))
+        return bytes_of(z, np.float32(1), np.uint8(5))
+
+    shapes = [2, 4, 8], [2, 8, 3]
+    after = join_quantized(module(build, *shapes))
+    assert_structural_equal(after, module(expected, *shapes))
+
+
+def test_sums_that_int32_does_not_hold_stay_float():
+    def build(bb: Any, x: Any, y: Any) -> Any:
+        a, b = bb.emit(real(x, HALF, np.uint8(0))), bb.emit(real(y, QUARTER, np.uint8(0)))
+        return relax.op.matmul(a, b)
+
+    for depth, sums in ((33025, "int32"), (33026, "float32")):  # of 255 * 255
+        after = join_quantized(module(build, [1, depth], [depth, 1]))
+        (product,) = (
+            b.value for b in after["main"].body.blocks[0].bindings
+            if str(b.value.op.name) == "relax.matmul"
+        )  # fmt: skip
+        assert str(product.ty.dtype) == sums
