@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from motet.evaluation import Metric, metric_of, runner_of
+from motet.mixing import Mixed, budget_of, is_mixed, mixer_of, under_budget
 from motet.runtime.errors import SpecError
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ COMPARED: tuple[tuple[str, str, int], ...] = (
 class QuantizeOptions:
     """How to quantise.
 
-    setting: W/A/ws/as as in 4/8/6/10, or W/A. granularity: of W/A: a scale per weight "channel"
-    or "tensor". vector: V. method: how clipping limits of computed values are found;
+    setting: W/A/ws/as as in 4/8/6/10, or W/A; several, with commas between, are a ladder that
+    each product's is chosen from (``motet.mixing``). granularity: of W/A: a scale per weight
+    "channel" or "tensor". vector: V. method: how clipping limits of computed values are found;
     percentile: for that method. exclude: nodes, or patterns with * and ?, that stay floats.
-    max_drop: how much less the metric may be than the float model's; None: any. paper: scales
+    max_drop: how much less the metric may be than the float model's; None: any. max_size (bytes
+    of the file), max_bits (a weight), min_sqnr (dB of the outputs): budgets of a mix. paper: scales
     rounded as in the VS-Quant paper. fold: scales and shifts behind products, such as
     batch-norm, go into their weights first.
     """
@@ -58,6 +61,9 @@ class QuantizeOptions:
     percentile: float = 99.99
     exclude: tuple[str, ...] = ()
     max_drop: float | None = None
+    max_size: int | None = None
+    max_bits: float | None = None
+    min_sqnr: float | None = None
     paper: bool = False
     fold: bool = True
 
@@ -78,7 +84,8 @@ class Quantized:
 
     model: ONNX, opset 21 or newer. products: in the order of the graph, with their figures.
     raised: nodes that got 8 bits, or floats, because the drop was too large; refused: nodes
-    that stayed floats, and why; folded: nodes that went into products' weights, and which.
+    that stayed floats, and why; mixed: what each was chosen by, of a mix, whose settings are
+    all in ``raised``; folded: nodes that went into products' weights, and which.
     float_metric: of the original; float_bytes: of its file.
     """
 
@@ -92,6 +99,7 @@ class Quantized:
     beside: bool = False
     met: bool = True
     folded: dict[str, str] = field(default_factory=dict)
+    mixed: Mixed | None = None
 
     @property
     def worst_first(self) -> list[ProductFigures]:
@@ -164,6 +172,7 @@ class _Work:
         show: Show,
     ) -> None:
         self.options, self.show = options, show
+        is_mixed(options)
         if options.max_drop is not None and evaluate is None:
             raise SpecError("--max-drop bounds the drop of a metric: give --evaluate")
         self.data = _data(path, source, shapes)
@@ -183,7 +192,52 @@ class _Work:
         return self._outcome(str(chosen), self._model(self._choices(chosen, {})))
 
     def quantized(self) -> Quantized:
-        """The model under the options' setting; products raised until the drop is met."""
+        """The model under the options' setting, or a mix of settings under a budget."""
+        return self._mixed() if is_mixed(self.options) else self._raised()
+
+    def _mixed(self) -> Quantized:
+        """A setting for each product, so that the budget is kept."""
+        before = self.floats()
+        made: dict[tuple[str, ...], tuple[onnx.ModelProto, Evaluated]] = {}
+
+        def measure(settings: Mapping[str, Setting | None]) -> Evaluated:
+            key = tuple(map(str, settings.values()))
+            if key not in made:
+                model = self._model(self._mix(settings))
+                made.clear()
+                made[key] = model, self._outcome("mixed precision", model)
+            return made[key][1]
+
+        def size_of(settings: Mapping[str, Setting | None]) -> int:
+            return _bytes(self._model(self._mix(settings)))
+
+        self.show("sensitivity of the outputs to each product")
+        mixer = mixer_of(self.quantizer, self.options)
+        mixed = under_budget(mixer, budget_of(self.options), measure, size_of, before.metric)
+        outcome = measure(mixed.settings)
+        ((model, _),) = made.values()
+        choices = self._mix(mixed.settings)
+        self.show("figures of tensors")
+        return Quantized(
+            model,
+            outcome,
+            self.quantizer.figures(choices, paper=self.options.paper),
+            self.quantizer.refused,
+            {name: "float32" if to is None else str(to) for name, to in mixed.settings.items()},
+            before.metric,
+            before.size_bytes,
+            self.quantizer.has_external_data,
+            mixed.met,
+            self.quantizer.folds,
+            mixed,
+        )
+
+    def _mix(self, settings: Mapping[str, Setting | None]) -> list[Choice]:
+        anything = _setting("8/8", "channel", self.options.vector)  # every product has its own
+        return self._choices(anything, settings)
+
+    def _raised(self) -> Quantized:
+        """The model under one setting; products raised until the drop is met."""
         options, quantizer = self.options, self.quantizer
         wanted = _setting(options.setting, options.granularity, options.vector)
         before = self.floats()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -17,6 +18,7 @@ from motet.commands.common import (
 )
 from motet.commands.quantize_tables import (
     comparison_facts,
+    not_met,
     print_comparison,
     print_quantized,
     product_facts,
@@ -31,11 +33,30 @@ from motet.runtime.errors import SpecError
 from motet.tensors import parse_shapes
 
 
+class ByteSize(click.ParamType):
+    """A number of bytes: 500000, 500KB, 1.5 MB, 64KiB."""
+
+    name = "size"
+    _UNITS: ClassVar = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes that ``value`` says."""
+        found = re.fullmatch(r"([0-9.]+)\s*((?:[kmg]i?)?)b?", str(value).strip().lower())
+        try:
+            size = int(float(found[1]) * self._UNITS[found[2]]) if found else 0
+        except ValueError:
+            size = 0
+        if size < 1:
+            self.fail(f"{value!r} is no size: write bytes, as in 500KB or 1.5MB", param, ctx)
+        return size
+
+
 @click.command(epilog="Examples:\n\n"
     "\b\n"
     "  motet quantize faces.onnx --calibrate faces.npz -o faces_int8.onnx\n"
     "  motet quantize faces.onnx --calibrate images/ --setting 4/8/6/10 --vector 16 -o small.onnx\n"
     "  motet quantize faces.onnx --calibrate faces.npz --evaluate accuracy --max-drop 1 -o q.onnx\n"
+    "  motet quantize faces.onnx --calibrate faces.npz --max-size 500KB -o q.onnx\n"
     "  motet quantize faces.onnx --calibrate faces.npz --compare --plot bits.svg\n"
     "\n"
     "Weights become integers of 2 to 8 bits, and so does what each product reads. Without "
@@ -48,6 +69,11 @@ from motet.tensors import parse_shapes
     "array labels is for --evaluate accuracy), or a folder of .npy or .npz files. --evaluate "
     "takes a Python file with metric(run), larger is better. With --max-drop the products that "
     "lose most get 8 bits, and then floats, until the metric has dropped by no more.\n"
+    "\n"
+    "Mixed precision: with --max-size, --max-bits or --min-sqnr, or several settings and "
+    "--max-drop, each product gets a setting of its own out of those of --setting (4/4, 4/8, 8/8 "
+    "and float32 where it has one). Every product is tried alone under each, and what it errs "
+    "the outputs by is weighed against the bytes of its weights.\n"
 )  # fmt: skip
 @model_argument
 @click.option(
@@ -56,8 +82,9 @@ from motet.tensors import parse_shapes
 )  # fmt: skip
 @click.option("-o", "--output", "out", metavar="OUT.onnx", help="The quantised model.")
 @click.option(
-    "--setting", default="8/8", show_default=True, metavar="W/A[/ws/as]",
-    help="Bits of weights and activations, and of their vectors' scales (- for float32 scales).",
+    "--setting", default="8/8", show_default=True, metavar="W/A[/ws/as][,...]",
+    help="Bits of weights and activations, and of their vectors' scales (- for float32 scales); "
+    "several, or float32, to choose from under a budget.",
 )  # fmt: skip
 @click.option(
     "--granularity", type=click.Choice(["channel", "tensor"]), default="channel",
@@ -91,6 +118,18 @@ from motet.tensors import parse_shapes
 @click.option(
     "--max-drop", type=click.FloatRange(0), metavar="X",
     help="Most that the metric may drop; products that lose most are raised until it is met.",
+)  # fmt: skip
+@click.option(
+    "--max-size", type=ByteSize(), metavar="SIZE",
+    help="Mixed precision: most bytes of the file, such as 500KB; the outputs err least.",
+)  # fmt: skip
+@click.option(
+    "--max-bits", type=click.FloatRange(0, min_open=True), metavar="BITS",
+    help="Mixed precision: most bits a weight, scales included; the outputs err least.",
+)  # fmt: skip
+@click.option(
+    "--min-sqnr", type=float, metavar="DB",
+    help="Mixed precision: least signal to noise of the outputs; the file is smallest.",
 )  # fmt: skip
 @click.option(
     "--compare", "comparing", is_flag=True,
@@ -142,7 +181,7 @@ def quantize(
             "file there with session.x64quantprecision=1, or take weights of 7 bits (7/8)"
         )
     if not made.met:
-        warn("the drop is not met although every product that could be raised is float32")
+        warn(not_met(made))
 
 
 def _saturates() -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from motet.console import output, quantity, table
+from motet.mixing import Mixed
 from motet.quantizing import Evaluated, Quantized
 
 WORST = 10
@@ -25,6 +26,8 @@ def print_quantized(made: Quantized, path: Path) -> None:
     )
     if made.folded:
         console.print(f"{len(made.folded)} nodes behind products are folded into their weights")
+    if made.mixed is not None:
+        _print_mixed(made.mixed)
     rows = [
         (
             one.product.name,
@@ -44,10 +47,50 @@ def print_quantized(made: Quantized, path: Path) -> None:
             rows,
         )
     )
-    floats = {n: "float32, to keep the metric" for n, to in made.raised.items() if to == "float32"}
+    why = "float32, to keep the metric" if made.mixed is None else "float32, as the budget allows"
+    floats = {name: why for name, to in made.raised.items() if to == "float32"}
     kept = [*(made.refused | floats).items()]
     if kept:
         console.print(table("stay float32", ("ONNX node", "why"), kept))
+
+
+def _print_mixed(mixed: Mixed) -> None:
+    """The mix, and the products that give most of its noise."""
+    output().print(
+        f"{mixed.budget}: {mixed.weight_bits:.2f} bits a weight, outputs estimated at "
+        f"{_db(mixed.estimated_db)} dB (each product tried alone on {mixed.samples} samples)"
+    )
+    rungs = [name for name in mixed.rows[0].alone_db if name != "float32"]
+    loudest = sorted(mixed.rows, key=lambda row: row.noise_share, reverse=True)[:WORST]
+    rows = [
+        (
+            row.product.name,
+            row.setting,
+            quantity(row.bytes, "B"),
+            f"{100 * row.noise_share:.1f}",
+            *(_db(row.alone_db[rung]) for rung in rungs),
+        )
+        for row in loudest
+    ]
+    columns = ("ONNX node", "bits", ">weights", ">noise, %", *(f">{_short(r)}" for r in rungs))
+    output().print(
+        table("mixed precision: outputs, dB, with this product alone quantised", columns, rows)
+    )
+
+
+def _short(rung: str) -> str:
+    """A rung as a column's head."""
+    return rung.removesuffix(" per channel").removesuffix(" per tensor")
+
+
+def not_met(made: Quantized) -> str:
+    """What to say where the budget is not kept."""
+    if made.mixed is None:
+        return "the drop is not met although every product that could be raised is float32"
+    return (
+        f"{made.mixed.budget}: not met; outputs are at {_db(made.outcome.sqnr_db)} dB; add a "
+        "setting of more bits, or float32, to --setting, or exclude products"
+    )
 
 
 def print_comparison(floats: Evaluated, rows: Sequence[Evaluated]) -> None:
@@ -79,6 +122,7 @@ def quantized_facts(made: Quantized) -> dict[str, Any]:
         "float_size_bytes": made.float_bytes,
         "drop_met": made.met,
         "raised": made.raised,
+        "mixed": _mixed_facts(made.mixed),
         "float32": made.refused,
         "folded": made.folded,
         "products": [
@@ -88,6 +132,34 @@ def quantized_facts(made: Quantized) -> dict[str, Any]:
                 "weights_scale_histogram": one.weights.scales.tolist(),
             }
             for fact, one in zip(product_facts(made), made.products, strict=True)
+        ],
+    }
+
+
+def _mixed_facts(mixed: Mixed | None) -> dict[str, Any] | None:
+    if mixed is None:
+        return None
+    return {
+        "budget": str(mixed.budget),
+        "estimated_outputs_sqnr_db": mixed.estimated_db,
+        "weight_bits": mixed.weight_bits,
+        "samples": mixed.samples,
+        "products": [
+            {
+                "onnx_node": row.product.name,
+                "setting": row.setting,
+                "weights_bytes": row.bytes,
+                "noise_share": row.noise_share,
+                "rungs": [
+                    {
+                        "setting": rung,
+                        "outputs_sqnr_db_alone": row.alone_db[rung],
+                        "weights_bytes": row.rung_bytes[rung],
+                    }
+                    for rung in row.alone_db
+                ],
+            }
+            for row in mixed.rows
         ],
     }
 
