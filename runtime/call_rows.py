@@ -9,7 +9,7 @@ program is bound to its tensors.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import NoReturn
 
 from motet.runtime.boundaries import Boundary
@@ -49,6 +49,14 @@ class CallRow:
         if reached < 0:
             self._fail(~reached)
         return reached
+
+    def pausing(self, boundary: Boundary) -> Generator[int, None, None]:
+        """Run all calls, giving way where told to; yields the calls done since it last did."""
+        position, count = 0, len(self._calls)
+        while position < count:
+            reached = self.go_on(position, boundary)
+            yield reached - position
+            position = reached
 
     def _fail(self, number: int) -> NoReturn:
         """The error of a call that failed, which it gives again when it is called from here."""

@@ -6,10 +6,8 @@ whose turn is last gives its worker to one that waits and goes first, and stays 
 it goes on, on any worker. Where nothing changed, a boundary costs the reading of a counter, which
 native code does between kernels (``call_rows``).
 
-A model with a share of the time (``time_shares``) goes before others only while it is within it.
-
-A model that never ends a run, or fails in each, holds no more than its own: its queue is its
-alone, and where there are several models and workers one worker is never given to it.
+Who goes first and who gives way is said by ``turns``. A model that never ends a run, or fails in
+each, holds no more than its own: its queue is its alone, and it never has all workers.
 """
 
 from __future__ import annotations
@@ -27,11 +25,12 @@ from typing import Any
 
 from motet.runtime.boundaries import Boundary, Changes
 from motet.runtime.errors import QueueFullError, SubmitError
-from motet.runtime.policies import ReadyQueue, policy_named
+from motet.runtime.policies import policy_named
 from motet.runtime.queueing import Miss, Queueing
 from motet.runtime.share_keeping import ShareKeeper
 from motet.runtime.submitted import RunFuture, Steps, Submitted
-from motet.runtime.tally import RunStatistics, Tally
+from motet.runtime.tally import RunStatistics
+from motet.runtime.turns import Turns
 from motet.runtime.watch import LONGEST_WAIT, Watch
 
 _LOGGER = logging.getLogger("motet")
@@ -55,15 +54,14 @@ class Dispatcher:
         self.queueing = queueing
         self.workers = workers
         self.process = os.getpid()
-        self._tallies = {model: Tally() for model in models}
-        self._share = workers if len(self._tallies) == 1 else max(1, workers - 1)
-        self._ready = ReadyQueue[Submitted](policy_named(queueing.policy))
-        self._working: list[Submitted] = []
         self._watch = Watch(self._overdue)
-        self._shares = ShareKeeper(shares or {}, workers, self._look_again)
+        self._shares = ShareKeeper(shares, workers, self._look_again) if shares else None
+        self._turns = Turns(models, policy_named(queueing.policy), workers, self._shares)
+        self._tallies = self._turns.tallies
         self._numbers = itertools.count()
         self._changes = Changes()
         self._idle = 0
+        self._places = 0  # threads that wait for one
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._alive = 0
@@ -96,21 +94,24 @@ class Dispatcher:
         late = None if deadline is None else now + deadline
         with self._lock:
             self._await_place(model, expires)
-            boundary = Boundary(self._changes)
             number = next(self._numbers)
+            boundary = Boundary(self._changes)
             run = Submitted(model, number, now, late, priority, expires, begin, boundary)
-            run.future = RunFuture(lambda: self.cancel(run))
-            self._tallies[model].counts["released"] += 1
-            self._tallies[model].waiting += 1
-            self._ready.add(run)
-            self._tell_those_behind(run)
+            future = run.future = RunFuture(lambda: self.cancel(run))
+            tally = self._tallies[model]
+            tally.counts["released"] += 1
+            tally.waiting += 1
+            if self._turns.add(run):
+                self._changes.told()
             if (moment := run.end_of_waiting(self.queueing.drop_late)) is not None:
                 self._watch.add(moment, run)
             self._call_worker()
-        return run.future
+        return future
 
     def _await_place(self, model: str, expires: float | None) -> None:
         tally = self._tallies[model]
+        if tally.waiting < self.queueing.queue_size and not self._closed:
+            return
         wait = self.queueing.when_full == "wait"
         # A worker that waited for a place here might be the one to free it.
         wait = wait and threading.current_thread() not in self._threads
@@ -122,13 +123,16 @@ class Dispatcher:
                     f"model {model!r}: {tally.waiting} runs wait already, as many as its queue "
                     "holds: submit less often, or set a larger queue_size or drop_late"
                 )
+            self._places += 1
             self._place.wait(None if left is None else min(left, LONGEST_WAIT))
+            self._places -= 1
         if self._closed:
             raise SubmitError(f"model {model!r}: the session is closed: load the bundle again")
 
     def _call_worker(self) -> None:
-        self._work.notify()
-        if self._idle < len(self._ready) and len(self._threads) < self.workers:
+        if self._idle:
+            self._work.notify()
+        if len(self._threads) < self.workers and self._idle < len(self._turns.ready):
             name = f"motet-worker-{len(self._threads)}"
             self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
             self._threads[-1].start()
@@ -142,60 +146,41 @@ class Dispatcher:
             self._alive -= 1
             last = self._alive == 0
         if last:
-            self._watch.close()
-            self._shares.close()
+            self._close_watches()
 
     def _next(self) -> Submitted | None:
         """The run that this worker does next; None when there will be none."""
         with self._lock:
-            while (run := self._first_ready()) is None:
-                if self._closed and not self._ready:
+            while (run := self._turns.first()) is None:
+                if self._closed and not self._turns.ready:
                     return None
                 self._idle += 1
                 self._work.wait()
                 self._idle -= 1
-            self._ready.remove(run)
-            if self._closed and not self._ready:
-                self._work.notify_all()  # nothing is left for those who wait
             self._take(run)
             return run
 
-    def _first_ready(self) -> Submitted | None:
-        """What a free worker does next: a run of a model over its share where there is no other."""
-        within = self._ready.first(self._is_within) if self._shares else None
-        return within or self._ready.first(self._may_work)
-
-    def _is_within(self, run: Submitted) -> bool:
-        """Whether ``run`` may work, and its model is not over its share."""
-        return self._may_work(run) and self._shares.is_within(run)
-
     def _take(self, run: Submitted) -> None:
         """``run`` is on a worker from now on."""
-        self._working.append(run)
         run.boundary.seen = self._changes.number
-        self._shares.began(run)
-        tally = self._tallies[run.model]
-        tally.working += 1
-        if (first := self._ready.first()) is not None:
-            self._tell_those_behind(first)  # who kept its worker for this one looks again
+        if self._turns.take(run):
+            self._changes.told()
+        if self._closed and not self._turns.ready:
+            self._work.notify_all()  # nothing is left for those who wait
         if run.steps is None:
-            tally.waiting -= 1
-            self._place.notify_all()
+            self._begun(run.model)
             run.steps = run.begin(run.boundary)
             run.future.set_running_or_notify_cancel()
+
+    def _begun(self, model: str) -> None:
+        """A run of ``model`` has left its place in the queue."""
+        self._tallies[model].waiting -= 1
+        if self._places:
+            self._place.notify_all()
 
     def _look_again(self) -> None:
         with self._lock:
             self._changes.told()
-
-    def _tell_those_behind(self, run: Submitted) -> None:
-        """Have the workers look again, where one's run might give way to ``run``, which waits."""
-        key = self._ready.policy.key
-        if self._shares or any(key(run) < key(other) for other in self._working):
-            self._changes.told()
-
-    def _may_work(self, run: Submitted) -> bool:
-        return self._tallies[run.model].working < self._share
 
     def _go_on(self, run: Submitted) -> None:
         """Do ``run`` until it ends or gives its worker away."""
@@ -218,40 +203,21 @@ class Dispatcher:
     def _stays(self, run: Submitted) -> bool:
         """Whether ``run`` goes on here; if not, it is over, or waits again."""
         with self._lock:
-            if run.stop is None and not self._gives_way(run):
+            if run.stop is None and (self._idle or not self._turns.gives_way(run)):
                 return True
             if run.stop is None:
                 self._leave(run)
-                self._ready.add(run)
+                self._turns.ready.add(run)
                 return False
         assert run.steps is not None
         run.steps.close()
         self._end(run)
         return False
 
-    def _gives_way(self, run: Submitted) -> bool:
-        """Whether a run that waits goes before ``run``, and no other worker should take it."""
-        key = self._ready.policy.key
-        if self._idle:
-            return False
-        first = self._ready.first(lambda job: job.model == run.model or self._may_work(job))
-        if self._shares:
-            within = self._ready.first(self._is_within)
-            if within is not None and self._shares.is_over_at_work(run):
-                return True
-            first = within
-        if first is None or key(first) > key(run):
-            return False
-        anybody = self._may_work(first)
-        rivals = [job for job in self._working if anybody or job.model == first.model]
-        return max(rivals, key=key) is run
-
     def _leave(self, run: Submitted) -> None:
         """``run`` is on no worker any more; others of its model may be."""
-        self._shares.stopped(run)
-        self._working.remove(run)
-        self._tallies[run.model].working -= 1
-        if self._idle and self._ready:
+        self._turns.leave(run)
+        if self._idle and self._turns.ready:
             self._work.notify()
 
     def _end(self, run: Submitted, result: Any = None, error: BaseException | None = None) -> None:
@@ -279,7 +245,7 @@ class Dispatcher:
                 return False
             run.stop = "cancelled"
             self._changes.told()
-            if run not in self._ready:
+            if run not in self._turns.ready:
                 return True
             self._withdraw(run)
             self._tallies[run.model].ended(run, run.stop)
@@ -288,11 +254,10 @@ class Dispatcher:
 
     def _withdraw(self, run: Submitted) -> None:
         """Take ``run``, which waits, out of the queue."""
-        self._ready.remove(run)
+        self._turns.ready.remove(run)
         run.over = True
         if run.steps is None:
-            self._tallies[run.model].waiting -= 1
-            self._place.notify_all()
+            self._begun(run.model)
         self._work.notify_all()  # where the session is closed, workers wait for the last to go
 
     def _given_up(self, run: Submitted, miss: Miss | None) -> None:
@@ -314,7 +279,7 @@ class Dispatcher:
                     self._watch.add(run.expires, run)
                 return
             self._changes.told()
-            if run not in self._ready:
+            if run not in self._turns.ready:
                 return
             self._withdraw(run)
             miss = self._tallies[run.model].ended(run, run.stop)
@@ -338,14 +303,19 @@ class Dispatcher:
         self.end_soon()
         if cancel:
             with self._lock:
-                runs = [*self._ready, *self._working]
+                runs = [*self._turns.ready, *self._turns.working]
             for run in runs:
                 self.cancel(run)
         for thread in [*self._threads]:
             if thread is not threading.current_thread():
                 thread.join()
+        self._close_watches()
+
+    def _close_watches(self) -> None:
+        """Not under the lock: their threads may wait for it."""
         self._watch.close()
-        self._shares.close()
+        if self._shares is not None:
+            self._shares.close()
 
 
 @atexit.register

@@ -16,29 +16,32 @@ from motet.runtime.pool import IdlePool
 MOST_IDLE = 8
 """Sets of buffers that a model keeps; those of the least recent shapes go first."""
 
-_Key = tuple[tuple[int, str, tuple[int, ...]], ...]
-_Buffers = dict[int, Array]
+_Shapes = tuple[tuple[int, ...], ...]
 
 
 class InputCopies:
-    """Buffers of one model; may be used from many threads."""
+    """Buffers of one model; may be used from many threads.
+
+    Those of the same shapes stand for each other: an input has one type, and copying into a
+    buffer of another byte order keeps the values.
+    """
 
     def __init__(self) -> None:
-        self._idle = IdlePool[_Key, _Buffers](MOST_IDLE)
+        self._idle = IdlePool[_Shapes, dict[int, Array]](MOST_IDLE)
 
-    def take(self, arrays: Mapping[int, Array]) -> _Buffers:
+    def take(self, arrays: Mapping[int, Array]) -> dict[int, Array]:
         """A copy of ``arrays`` (input number -> array) that is the caller's until ``give``."""
-        found = self._idle.take(_key(arrays))
+        found = self._idle.take(_shapes(arrays))
         if found is None:
             return {number: array.copy() for number, array in arrays.items()}
         for number, array in arrays.items():
             np.copyto(found[number], array)
         return found
 
-    def give(self, copies: _Buffers) -> None:
+    def give(self, copies: dict[int, Array]) -> None:
         """``copies``, from ``take``, may be written over."""
-        self._idle.give(_key(copies), copies)
+        self._idle.give(_shapes(copies), copies)
 
 
-def _key(arrays: Mapping[int, Array]) -> _Key:
-    return tuple((number, array.dtype.str, array.shape) for number, array in arrays.items())
+def _shapes(arrays: Mapping[int, Array]) -> _Shapes:
+    return tuple([array.shape for array in arrays.values()])

@@ -135,14 +135,16 @@ class ReadyQueue(Generic[JobType]):
     def remove(self, job: JobType) -> None:
         """``job``, which waits, does so no longer."""
         del self._members[job.number]
-        if 2 * len(self._members) < len(self._heap):
+        if self._heap[0][2] is job:
+            heapq.heappop(self._heap)
+        elif 2 * len(self._members) < len(self._heap):
             self._heap = [e for e in self._heap if self._waits(e[2])]
             heapq.heapify(self._heap)
 
     def _waits(self, job: JobType) -> bool:
         return self._members.get(job.number) is job
 
-    def first(self, may_go: Callable[[JobType], bool] = lambda job: True) -> JobType | None:
+    def first(self, may_go: Callable[[JobType], bool] | None = None) -> JobType | None:
         """The job that goes first among those that ``may_go``; it stays. None: there is none."""
         passed: list[tuple[Key, int, JobType]] = []
         found = None
@@ -150,7 +152,7 @@ class ReadyQueue(Generic[JobType]):
             job = self._heap[0][2]
             if not self._waits(job):
                 heapq.heappop(self._heap)
-            elif may_go(job):
+            elif may_go is None or may_go(job):
                 found = job
                 break
             else:
@@ -159,7 +161,7 @@ class ReadyQueue(Generic[JobType]):
             heapq.heappush(self._heap, entry)
         return found
 
-    def take(self, may_go: Callable[[JobType], bool] = lambda job: True) -> JobType | None:
+    def take(self, may_go: Callable[[JobType], bool] | None = None) -> JobType | None:
         """As ``first``, and the job does not wait any more."""
         job = self.first(may_go)
         if job is not None:

@@ -290,7 +290,7 @@ class Stage:
         if self.calls is not None:
             for function, arguments in self.calls:
                 if isinstance(function, CallRow):
-                    yield from _rows_calls(function, boundary)
+                    yield from function.pausing(boundary)
                 else:
                     function(*arguments)
                     yield 1
@@ -311,11 +311,3 @@ class Stage:
 
 def _nothing() -> None:
     """The step of a goto, and of a kernel whose outputs are all empty."""
-
-
-def _rows_calls(row: CallRow, boundary: Boundary) -> Generator[int, None, None]:
-    position = 0
-    while position < len(row):
-        reached = row.go_on(position, boundary)
-        yield reached - position
-        position = reached

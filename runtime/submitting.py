@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from numbers import Integral, Real
@@ -35,6 +35,7 @@ class Submitting:
             for name, model in models.items()
             if model.entry.quota.time_share is not None
         }
+        self._deadlines = {name: _deadline(model.entry) for name, model in models.items()}
         self._copies = {name: InputCopies() for name in models}
         self._threads = threads
         self._lock = threading.Lock()
@@ -65,15 +66,18 @@ class Submitting:
         copy: bool,
     ) -> Future[Any]:
         """As ``Session.submit``."""
-        _check(deadline, priority, timeout)
-        arrays = model.check_inputs(inputs)
-        copies = self._copies[model.name] if copy else None
-        held = copies.take(arrays) if copies is not None else arrays
-        taken = None if copies is None else lambda: copies.give(dict(held))
+        if deadline is not None or priority is not None or timeout is not None:
+            _check(deadline, priority, timeout)
+        held = model.check_inputs(inputs)
+        taken: Callable[[], None] | None = None
+        if copy:
+            copies = self._copies[model.name]
+            own = held = copies.take(held)
+            taken = lambda: copies.give(own)  # noqa: E731
         return self._current().submit(
             model.name,
             lambda boundary: model.pausing(held, boundary, taken),
-            deadline=_deadline(model.entry) if deadline is None else deadline,
+            deadline=self._deadlines[model.name] if deadline is None else deadline,
             priority=model.entry.priority if priority is None else priority,
             timeout=timeout,
         )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from motet.runtime.boundaries import Boundary
+from motet.runtime.call_rows import CallRow
 from motet.runtime.device import Array
 from motet.runtime.element_types import stored_dtype
 from motet.runtime.errors import CompileError, InputError
@@ -73,6 +74,12 @@ class Frame:
         self._kept = 0
         self.outputs = self._results(self._first)
         self._calls = None if self._waits.symbols else self._first.calls
+        self._row = self._only_row()
+
+    def _only_row(self) -> CallRow | None:
+        """The row of calls that is all of the program, where it is one."""
+        only = self._calls[0][0] if self._calls is not None and len(self._calls) == 1 else None
+        return only if isinstance(only, CallRow) else None
 
     @property
     def arena_bytes(self) -> int:
@@ -205,8 +212,12 @@ class Frame:
     def pausing(self, boundary: Boundary) -> Generator[int, None, None]:
         """As ``run``, giving way as ``Stage.pausing`` does; may be given up wherever it does."""
         if self._quota.threads is None:
-            yield from self._pausing(boundary)
-            return
+            row = self._row
+            return self._pausing(boundary) if row is None else row.pausing(boundary)
+        return self._limited(boundary)
+
+    def _limited(self, boundary: Boundary) -> Generator[int, None, None]:
+        """As ``_pausing``, each part with the quota's threads."""
         steps, ended = self._pausing(boundary), object()
         while True:  # whoever runs on this thread in between has limits of its own
             with self._machine.library.limited(self._quota.threads):
