@@ -24,6 +24,9 @@ MAX_STAGES = 10_000_000
 """Stages served in one simulation: some minutes."""
 
 
+PERIODIC, POISSON = "periodic", "poisson"
+
+
 @dataclass(frozen=True)
 class Question:
     """What is simulated; arrivals: ``periodic``, ``poisson`` or a trace's path. share_pods: models
@@ -34,11 +37,23 @@ class Question:
     policy: str
     seed: int = 0
     seeds: int = 1
-    arrivals: str = "periodic"
+    arrivals: str = PERIODIC
     jitter_ms: Fraction = Fraction(0)
     keep_late: bool = False
     all_metrics: bool = False
     share_pods: bool = False
+
+    def __post_init__(self) -> None:
+        if self.jitter_ms and self.arrivals != PERIODIC:
+            raise SpecError(
+                f"--jitter is of periodic arrivals, and those of --arrivals {self.arrivals} have "
+                "times of their own: leave one of them out"
+            )
+
+    @property
+    def trace(self) -> str | None:
+        """The path of the trace that arrivals are read from."""
+        return None if self.arrivals in (PERIODIC, POISSON) else self.arrivals
 
     @property
     def policy_text(self) -> str:
@@ -146,14 +161,10 @@ def bundle_seconds(
 
 
 def _arrivals(question: Question, together: Together) -> Arrivals:
-    if question.arrivals in ("periodic", "poisson"):
-        if question.arrivals == "poisson" and question.jitter_ms:
-            raise SpecError("--jitter is of periodic arrivals: leave it or --arrivals poisson out")
+    if question.trace is None:
         return Arrivals(question.arrivals, question.jitter_ms / 1000)
-    if question.jitter_ms:
-        raise SpecError("--jitter is of periodic arrivals: a trace has its own times")
     first = [load.name for load in together.loads if not load.after]
-    return read_trace(question.arrivals, first)
+    return read_trace(question.trace, first)
 
 
 def _check_length(together: Together, seconds: Fraction) -> None:

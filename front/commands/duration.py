@@ -237,6 +237,7 @@ def duration_options(command: Command) -> Command:
         if jitter is not None and not math.isfinite(jitter):
             raise SpecError("--jitter: give a finite number of milliseconds")
         from motet.bundle_seconds import Question
+        from motet.targets.sharing.arrivals import read_trace
 
         question = Question(
             seconds=duration,
@@ -249,6 +250,8 @@ def duration_options(command: Command) -> Command:
             all_metrics=all_metrics,
             share_pods=share_pods,
         )
+        if question.trace is not None:
+            read_trace(question.trace)  # what is wrong with it is told before models are compiled
         asked = Duration(question, host, threads)
         return command(*arguments, duration=asked, **others)
 

@@ -158,15 +158,15 @@ def _problem(
         if asked.host == "none":
             raise SpecError("--host none: these models run on the host: nothing would take time")
         bundle = open_or_compile(file, compiling)
-        with progress("measure"):
+        with progress("measure", lines=True):
             together = on_host(bundle, asked.host, model, asked.threads)
         return together, problem_of(together)
-    work = prepared(file, compiling, model, number_format)
+    work = prepared(file, compiling, model, number_format, lines=True)
     simulator = ArraySimulator(work.description, work.number_format, {}, work.stages)
-    with progress("simulate") as show:
+    with progress("simulate", lines=True) as show:
         results = [simulator.model(one, show) for one in work.models]
     together = on_array(work, results, lambda: open_or_compile(file, compiling), asked.host)
-    with progress("time shares of the pods") as show:
+    with progress("time shares of the pods", lines=True) as show:
         pairs = None if known is None else _pairs(known)
         return together, problem_of(together, work, results, joints, pairs, show)
 
@@ -196,7 +196,7 @@ def _made(
                 )
         table = verified(known, problem, str(source))
         return [Found(READ, None, bounds(problem))], table, known.kind
-    with progress("timetable") as show:
+    with progress("timetable", lines=True) as show:
         found = timetables(problem, KINDS if kind == BEST else (kind,), show=_told(show))
     best = best_of(found)
     assert best.table is not None

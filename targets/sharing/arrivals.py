@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -85,10 +85,11 @@ def _before(times: object, end: int) -> NDArray[np.int64]:
     return found[found < end]
 
 
-def read_trace(path: str, models: list[str]) -> Arrivals:
+def read_trace(path: str, models: Collection[str] | None = None) -> Arrivals:
     """The arrivals of a CSV file with the columns ``model`` and ``seconds``.
 
-    A model without rows is never asked for. Raises ``SpecError`` with the line.
+    models: that it may name; None: any. A model without rows is never asked for. Raises
+    ``SpecError`` with the line.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
@@ -96,11 +97,16 @@ def read_trace(path: str, models: list[str]) -> Arrivals:
             if set(reader.fieldnames or ()) != {"model", "seconds"}:
                 raise SpecError(f"{path}: a trace has the columns model,seconds")
             rows = [(reader.line_num, row["model"], row["seconds"]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise SpecError(
+            f"{path}: the trace cannot be read: {error.strerror}; give 'periodic', 'poisson' or a "
+            "CSV file with the columns model,seconds"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise SpecError(f"{path}: the trace cannot be read: {error}") from error
     trace: dict[str, list[Fraction]] = {}
     for line, model, text in rows:
-        if model not in models:
+        if models is not None and model not in models:
             raise SpecError(
                 f"{path}, line {line}: {model!r} is no model that follows no other; those are "
                 f"{', '.join(models)}"

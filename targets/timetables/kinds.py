@@ -23,6 +23,7 @@ from motet.targets.timetables.improve import PLACEMENTS, Candidate, improved, pl
 from motet.targets.timetables.jobs import Problem
 from motet.targets.timetables.list_order import RULES, list_starts
 from motet.targets.timetables.placing import Layout, Place, Placer, Table
+from motet.targets.timetables.quotas import over_share, refuse_demand
 from motet.targets.timetables.regions import best_division, counts_of_problem, layout_of
 
 KINDS = ("time", "space", "both")
@@ -59,7 +60,11 @@ def timetables(
     placements: int = PLACEMENTS,
     show: Show = lambda line: None,
 ) -> list[Found]:
-    """The best of each of ``kinds``, in the order of ``KINDS``."""
+    """The best of each of ``kinds``, in the order of ``KINDS``.
+
+    Raises ``SpecError`` where a model's frames are beyond its share of the time.
+    """
+    refuse_demand(problem)
     maker = _Maker(problem, placements)
     found = []
     for kind in KINDS:
@@ -134,14 +139,16 @@ class _Maker:
         if division is not None:
             starts.append(self._best_order(layout_of(self.problem, division), self.any)[0])
         starts += self._free_starts(starts)
-        known = [one for one in starts if one is not None]
+        placed_ones = [one for one in starts if one is not None]
+        known = [one for one in placed_ones if over_share(one.table) is None]
         if not known:
-            return self._found("both", None, self.any, False)
+            return self._found("both", next(iter(placed_ones), None), self.any, False)
         best = min(known, key=lambda one: one.table.cost)
         free = [one for one in known if any(p.first is None for p in one.layout.places)]
         begun = min(free, key=lambda one: one.table.cost) if free else best
         after = improved(begun, self.counts, self.placements, self._enough(self.any))
-        best = min((best, after), key=lambda one: one.table.cost)
+        if over_share(after.table) is None:
+            best = min((best, after), key=lambda one: one.table.cost)
         return self._found("both", best, self.any, False)
 
     def _free_starts(self, fixed: Sequence[Candidate | None]) -> list[Candidate | None]:
@@ -188,6 +195,8 @@ class _Maker:
         if candidate is None:
             over = ", ".join(f"{share_text(share)} of the {name}" for name, share in least.overload)
             why = f"the rates ask for {over}" if over else "some stage finds no place"
+            return Found(kind, None, least, why=why)
+        if (why := over_share(candidate.table)) is not None:
             return Found(kind, None, least, why=why)
         proved = complete or _meets(candidate.table, least)
         return Found(kind, candidate, least, proved)

@@ -3,7 +3,8 @@
 Every stage of every frame is there once, on a machine that does it in the slot's ticks; no pod and
 not the host has two at a time, also across the hyperperiod's end; stages of a frame follow each
 other, no frame begins before its release or before those that it waits for have ended.
-What ends after its deadline is a miss, which the table's cost counts.
+No stage begins while its model is over its share of the time (``quotas``). What ends after its
+deadline is a miss, which the table's cost counts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from motet.runtime.timetable import Timetable, TimetableSlot, TimetableStage
 from motet.targets.sharing.loads import Stage
 from motet.targets.timetables.jobs import Joint, Problem, shares_of
 from motet.targets.timetables.placing import Slot, Table
+from motet.targets.timetables.quotas import over_share
 
 
 def plain(table: Table, kind: str, machine: str, number_format: str) -> Timetable:
@@ -101,7 +103,10 @@ class _Reader:
             job.first + len(self.problem.loads[job.model].stages) - 1 for job in self.problem.jobs
         ]
         slots.sort(key=lambda slot: (slot.start, slot.stages))
-        return Table(self.problem, tuple(slots), tuple(ends[number] for number in last))
+        made = Table(self.problem, tuple(slots), tuple(ends[number] for number in last))
+        if (why := over_share(made)) is not None:
+            self._fail(why)
+        return made
 
     def _fail(self, what: str) -> None:
         raise SpecError(f"{self.where}: {what}; make it anew with 'motet timetable'")

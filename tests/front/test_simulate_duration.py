@@ -258,6 +258,24 @@ def test_what_does_not_go(run_motet: Motet, models: Path, options: str, message:
     assert message in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--jitter 1 --arrivals poisson", "--jitter is of periodic arrivals"),
+        ("--jitter 1 --arrivals gone.csv", "--jitter is of periodic arrivals"),
+        ("--arrivals gone.csv", "gone.csv: the trace cannot be read: No such file"),
+        ("--arrivals bad.csv", "bad.csv: a trace has the columns model,seconds"),
+    ],
+)
+def test_wrong_arrivals_are_told_before_models_are_looked_at(
+    run_motet: Motet, options: str, message: str
+) -> None:
+    Path("bad.csv").write_text("when\n1\n")
+    outcome = run_motet("simulate", "nothing.toml", "--duration", "1s", *options.split())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert message in outcome.err
+
+
 def test_a_mapping_that_the_array_cannot_meet(run_motet: Motet, models: Path) -> None:
     Path("m.toml").write_text("[dense]\ndataflow = 'weight-stationary'\npods = 8\n")
     outcome = run_motet(
