@@ -15,6 +15,7 @@ from motet.runtime.errors import InputError
 from motet.runtime.manifest import FixedInput, ModelEntry
 from motet.runtime.program import ArrayCall, Constant, Kernel, Operator, Program, TensorInfo
 from motet.runtime.shapes import render
+from motet.runtime.weight_packing import packed_bytes, stored_bytes
 
 _MAX_SHOWN = 64
 """Numbers of a fixed input that a description holds."""
@@ -42,6 +43,7 @@ def describe(bundle: Bundle, model: str | None = None) -> dict[str, Any]:
         "motet_version": manifest.motet_version,
         "weights": len(bundle.weights),
         "weight_bytes": sum(weight.nbytes for weight in bundle.weights),
+        "weight_file_bytes": weight_file_bytes(bundle),
         "kernel_library_bytes": len(bundle.kernels),
         "sharing": sharing_facts(bundle),
         "models": [_model(entry, bundle.programs[entry.name]) for entry in entries],
@@ -69,10 +71,28 @@ def code_facts(bundle: Bundle) -> dict[str, Any]:
         "kernel_count": len(_kernels(programs)),
         "array_program_count": len(bundle.array_programs),
         "sharing": sharing_facts(bundle),
+        "weight_bytes": sum(weight.nbytes for weight in bundle.weights),
+        "weight_file_bytes": weight_file_bytes(bundle),
         "macs": macs,
         "array_macs": on_array,
         "array_share": on_array / macs if macs and on_array is not None else None,
     }
+
+
+def weight_file_bytes(bundle: Bundle) -> int:
+    """What the weights take in a file, where values of few bits lie packed."""
+    if not bundle.manifest.weights:
+        return sum(stored_bytes(weight) for weight in bundle.weights)
+    return sum(
+        array.nbytes if weight.packing is None else packed_bytes(weight.packing, array.nbytes)
+        for weight, array in zip(bundle.manifest.weights, bundle.weights, strict=True)
+    )
+
+
+def packing_text(facts: Mapping[str, Any]) -> str:
+    """What packing saves in the file, in words; nothing where it saves nothing."""
+    saved = facts["weight_bytes"] - facts["weight_file_bytes"]
+    return f"weights packed in fewer bits save {quantity(saved, 'B')}" if saved else ""
 
 
 def sharing_facts(bundle: Bundle) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from motet.commands.common import compile_options, json_option
 from motet.console import output, print_json, quantity, seconds, table
-from motet.description import code_facts, sharing_text
+from motet.description import code_facts, packing_text, sharing_text
 from motet.opening import CompileRequest, Insight, check_destination, compile_files
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import SpecError
@@ -139,6 +139,8 @@ def _line(facts: dict[str, Any]) -> str:
         )
     if shared := sharing_text(facts["sharing"]):
         line += f", {shared}"
+    if packed := packing_text(facts):
+        line += f", {packed}"
     return f"{line}, in {seconds(facts['compile_seconds'])}"
 
 

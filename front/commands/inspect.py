@@ -118,7 +118,7 @@ def _print_head(facts: dict[str, Any]) -> None:
     output().print(
         f"bundle {facts['name']!r} for {facts['target']} "
         f"(cpu {facts['cpu']}: {features}), made by Motet {facts['motet_version']}\n"
-        f"{facts['weights']} weights, {quantity(facts['weight_bytes'], 'B')}; "
+        f"{facts['weights']} weights, {quantity(facts['weight_bytes'], 'B')}{_packed(facts)}; "
         f"kernel library {quantity(facts['kernel_library_bytes'], 'B')}\n"
     )
     if shared := sharing_text(facts["sharing"]):
@@ -129,6 +129,11 @@ def _print_head(facts: dict[str, Any]) -> None:
             f"{len(found['slots'])} slots, kind {found['kind']} (motet timetable SPEC --timetable "
             "BUNDLE.motet shows it)\n"
         )
+
+
+def _packed(facts: dict[str, Any]) -> str:
+    stored = facts["weight_file_bytes"]
+    return f" ({quantity(stored, 'B')} in the file)" if stored < facts["weight_bytes"] else ""
 
 
 def _print_models(facts: dict[str, Any]) -> None:
@@ -186,7 +191,7 @@ def _macs(model: dict[str, Any]) -> str:
     macs, integers = model["macs"], model["integer_macs"]
     if macs is None:
         return "size-dependent"
-    return f"{macs:,}" + (f" ({integers / macs:.1%} in integers)" if integers else "")
+    return f"{macs:,}" + (f" ({100 * integers / macs:.1f} % in integers)" if integers else "")
 
 
 def _print_operators(facts: dict[str, Any]) -> None:
