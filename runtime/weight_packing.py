@@ -81,9 +81,11 @@ def _fits_bfloat16(values: Array) -> bool:
 
 
 def _fits_float16(values: Array) -> bool:
+    """Whether all are finite numbers of float16."""
     with np.errstate(all="ignore"):
         again = values.astype(np.float16).astype(np.float32)
-    return bool((again.view(np.uint32) == values.view(np.uint32)).all())
+    same = again.view(np.uint32) == values.view(np.uint32)
+    return bool((same & np.isfinite(values)).all())
 
 
 def pack(array: Array, packing: Packing) -> Array:
