@@ -303,7 +303,7 @@ class _Lowering:
 
     def array_call(self, call: relax.Call, region: relax.Function) -> Item:
         assert self.code.array is not None, "only placement marks units for the array"
-        name, binding = self.code.array.program_for(self.mod, region)
+        name, binding = self.code.array.program_for(self.mod, region, call.args)
         inputs = tuple(self.tensor(self.item(call.args[index])) for index in binding.params)
         results = self.outputs(region.ret_ty)
         registers = results.items if isinstance(results, Tensors) else (results,)

@@ -60,7 +60,14 @@ KINDS: dict[str, Kind] = {
         (Kind.VIEW, _VIEW),
     )
     for name in names.split()
-} | {f"motet.{name}": Kind.ELEMENTWISE for name in ("decode", "encode", "reinterpret", "round_to")}
+} | {
+    f"motet.{name}": kind
+    for kind, names in (
+        (Kind.ELEMENTWISE, "decode encode reinterpret round_to"),
+        (Kind.ANCHOR, "vector_conv vector_matmul"),
+    )
+    for name in names.split()
+}
 
 
 def op_name(expr: relax.Expr) -> str:

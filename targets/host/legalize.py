@@ -29,6 +29,8 @@ from motet.targets.host.defaults import by_tvm
 from motet.targets.host.elementwise import broadcast_index
 from motet.targets.host.kernels import arg_extreme, attention, recurrence, selection
 from motet.targets.host.kernels.ordered import arg_sort, cumulative, sort, top_k
+from motet.targets.host.kernels.vector_products import anchor as vector_products
+from motet.targets.host.kernels.vector_products import quantizing
 from motet.targets.host.loops import Expr, index
 
 _Call = Any
@@ -242,4 +244,6 @@ LEGALIZATIONS: dict[str, Callable[[_Builder, _Call], relax.Expr]] = {
     **statistics.LEGALIZATIONS,
     **softmax.LEGALIZATIONS,
     **normalization.LEGALIZATIONS,
+    **vector_products.LEGALIZATIONS,
+    **quantizing.LEGALIZATIONS,
 }

@@ -7,7 +7,7 @@ around them; the rest as element-wise or reduction nests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,12 +25,15 @@ from motet.targets.host.kernels.conv import emit_convolution
 from motet.targets.host.kernels.generic import emit_as_it_came
 from motet.targets.host.kernels.injective import emit_injective
 from motet.targets.host.kernels.matmul.family import emit_matmul
+from motet.targets.host.kernels.operand import Packing
 from motet.targets.host.kernels.pooling.family import emit_pool
 from motet.targets.host.kernels.recurrence import emit_recurrence
 from motet.targets.host.kernels.reduction import emit_reduction
 from motet.targets.host.kernels.row_sweeps import emit_rows
 from motet.targets.host.kernels.rows import find_rows
 from motet.targets.host.kernels.transpose import emit_transposition
+from motet.targets.host.kernels.vector_products.anchor import emit_vectors
+from motet.targets.host.kernels.vector_products.quantizing import emit_quantizing
 from motet.targets.host.legalize import LEGALIZATIONS
 from motet.targets.host.loops import Buffer, Stmt, allocate, seq
 from motet.targets.host.machine import Machine
@@ -41,15 +44,15 @@ from motet.targets.host.stages import Stage, StagedFunction, inline_injective, r
 from motet.targets.host.user_kernel import kernel_of, lower_user_kernel
 from motet.targets.host.widen import widen
 
-Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
-
 _ANCHORS = {
     "attention": emit_attention,
     "blocked_conv": emit_blocked_convolution,
     "conv": emit_convolution,
     "matmul": emit_matmul,
     "pool": emit_pool,
+    "quantize_vectors": emit_quantizing,
     "recurrence": emit_recurrence,
+    "vectors": emit_vectors,
 }
 
 
@@ -60,11 +63,20 @@ class LoweredUnit:
     func: parameters are the unit's in order, then its outputs; buffers are row-major and
     contiguous, and 64-byte aligned.
     packings: for parameters that are constants, how the weight must be re-laid before it
-    is stored; ``func``'s parameter has the packed shape.
+    is stored; ``func``'s parameter has the packed shape. beside: other constants that a
+    packing reads, in order behind its own.
     """
 
     func: tirx.PrimFunc
     packings: Mapping[int, Packing] = field(default_factory=dict)
+    beside: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def packed(self, number: int, constants: Sequence[Any]) -> NDArray[np.generic]:
+        """Constant ``number`` of ``constants``, arrays by parameter, as the kernel reads it."""
+        pack = self.packings.get(number)
+        if pack is None:
+            return np.asarray(constants[number])
+        return pack(*[constants[i] for i in (number, *self.beside.get(number, ()))])
 
 
 def fuse(unit: relax.Function) -> Any:
@@ -149,6 +161,7 @@ def _with_anchors(
     constants = [func.params[i] for i in sorted(constant_params)]
     body: list[Stmt] = []
     repacked: dict[Any, tuple[Buffer, Packing]] = {}
+    beside: dict[Any, tuple[Buffer, ...]] = {}
     emitted: dict[int, EmittedAnchor] = {}
     consumed: set[int] = set()
     for stage in func.stages:
@@ -158,6 +171,7 @@ def _with_anchors(
             emitted[id(stage)] = made
             consumed.update(id(s) for s in made.consumed)
             repacked.update(made.repacked)
+            beside.update(made.beside)
     rows = None if emitted else find_rows(func, machine)
     if rows is not None:
         first, *others = rows.stages
@@ -168,7 +182,17 @@ def _with_anchors(
             body.append(emitted[id(stage)].statement)
         elif id(stage) not in consumed:
             body.append(_emit(stage, machine))
-    return _assemble(func, body, consumed, emitted, repacked)
+    return replace(
+        _assemble(func, body, consumed, emitted, repacked), beside=_numbered(func, beside)
+    )
+
+
+def _numbered(
+    func: StagedFunction, beside: Mapping[Any, tuple[Buffer, ...]]
+) -> dict[int, tuple[int, ...]]:
+    """``beside`` by positions of parameters."""
+    places = {buffer: number for number, buffer in enumerate(func.params)}
+    return {places[of]: tuple(places[b] for b in others) for of, others in beside.items()}
 
 
 def _emit(stage: Stage, machine: Machine) -> Stmt:

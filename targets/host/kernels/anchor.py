@@ -16,9 +16,11 @@ class EmittedAnchor:
 
     outputs: what the statement fills.
     repacked: parameter to (its packed form as the kernel reads it, how to pack it).
+    beside: parameter to other constants that its packing reads, in order behind it.
     """
 
     statement: Stmt
     outputs: tuple[Buffer, ...]
     consumed: tuple[Stage, ...]
     repacked: Mapping[Buffer, tuple[Buffer, Packing]] = field(default_factory=dict)
+    beside: Mapping[Buffer, tuple[Buffer, ...]] = field(default_factory=dict)

@@ -14,7 +14,8 @@ from motet.targets.host.exprs import loads, same_expr, substitute
 from motet.targets.host.loops import Buffer, Expr, constant_of, load
 from motet.targets.host.stages import Stage, StagedFunction, readers
 
-Packing = Callable[[NDArray[np.generic]], NDArray[np.generic]]
+Packing = Callable[..., NDArray[np.generic]]
+"""Of a constant, and of those that are packed with it, to what the kernel reads."""
 
 
 @dataclass(frozen=True, eq=False)

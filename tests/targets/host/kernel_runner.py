@@ -46,8 +46,7 @@ def run_unit(
     dtypes = [str(x.dtype) for x in inputs]
     unit = unit_of(shapes or [x.shape for x in inputs], dtypes, build)
     lowered = lower_unit(unit, frozenset(constants), machine, options)
-    arguments = [lowered.packings[i](x) if i in lowered.packings else x
-                 for i, x in enumerate(inputs)]  # fmt: skip
+    arguments = [lowered.packed(i, inputs) for i in range(len(inputs))]
     results = [np.full(y.shape, 99, y.dtype) for y in outputs]
     ran = run_kernel(folder, lowered.func, machine, [*arguments, *results])
     return ran[len(arguments) :]

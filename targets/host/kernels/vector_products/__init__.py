@@ -1,0 +1,1 @@
+"""Products of vectors of few bits with a scale each."""
