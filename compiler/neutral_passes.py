@@ -14,6 +14,7 @@ from motet.passes.join_attention import join_attention
 from motet.passes.join_gelu import join_gelu
 from motet.passes.join_quantized import join_quantized
 from motet.passes.join_silu import join_silu
+from motet.passes.join_vectors import join_vectors
 
 
 def neutral_passes(options: PassesSpec, on_host: bool, as_written: bool) -> transform.Pass:
@@ -23,7 +24,8 @@ def neutral_passes(options: PassesSpec, on_host: bool, as_written: bool) -> tran
     products and attention.
     """
     first, last = (tidy, tidy_decompose) if as_written else (canonicalize, decompose)
-    steps = [join_quantized, first] if on_host else [first]
+    steps = [join_vectors(options.join_vectors)] if options.join_vectors.enabled else []
+    steps += [join_quantized, first] if on_host else [first]
     if options.fold_batch_norm.enabled:
         steps.append(fold_batch_norm)
     steps += [last, join_silu, join_gelu]

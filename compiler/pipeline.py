@@ -20,6 +20,7 @@ from motet.passes.join_attention import join_attention
 from motet.passes.join_gelu import join_gelu
 from motet.passes.join_quantized import join_quantized
 from motet.passes.join_silu import join_silu
+from motet.passes.join_vectors import Joined, join_vectors
 from motet.passes.layout import layout
 from motet.passes.merge_depth import MergeRecord, merge_depth
 from motet.passes.names import OP, names_of
@@ -27,6 +28,7 @@ from motet.passes.place import Placement, place
 from motet.passes.regions import regions
 from motet.passes.replace_depthwise import Outcome, replace_depthwise
 from motet.passes.round_operands import round_operands
+from motet.passes.signed_operands import signed_operands
 from motet.passes.split_to_slices import split_to_slices
 from motet.passes.take_to_slices import take_to_slices
 from motet.passes.unit_cost import Target
@@ -34,6 +36,7 @@ from motet.passes.widen_halves import widen_halves
 from motet.runtime.errors import CompileError, SpecError
 from motet.runtime.manifest import PassRecord
 from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.from_relax.integers import FORMAT as BYTES
 from motet.targets.systolic.from_relax.rules import accepts_epilogue, refusal
 
 
@@ -72,7 +75,8 @@ def steps_for(
     whether the host multiplies any bytes exactly (VNNI). target: on which merges are priced.
     merging: makes convolutions of one value one.
     """
-    steps = [Step("canonicalize", canonicalize if array is not None else _joined())]
+    steps = [_vectors(options)] if options.join_vectors.enabled else []
+    steps.append(Step("canonicalize", _canonical(array)))
     if options.replace_depthwise.enabled:
         steps.append(_replacement(options))
     if options.merge_depth.enabled:
@@ -119,6 +123,13 @@ def lowering_steps(
     return steps
 
 
+def _vectors(options: PassesSpec) -> Step:
+    """Before constants are folded, while weights are still integers."""
+    told = Joined()
+    apply = join_vectors(options.join_vectors, told)
+    return Step("join_vectors", apply, lambda: told.summary, lambda: tuple(told.refused))
+
+
 def _merging(options: PassesSpec, target: Target | None) -> Step:
     """Decisions of a file, where the options name one, are applied as they are."""
     wanted = options.merge_depth
@@ -154,9 +165,15 @@ def _told(outcome: Outcome) -> str:
     return outcome.summary
 
 
-def _joined() -> transform.Pass:
-    """First, while weights are still integers, quantised operators become one of integers."""
-    return transform.Sequential([join_quantized, canonicalize])
+def _canonical(array: ArrayDescription | None) -> transform.Pass:
+    """First, while weights are still integers, quantised operators become one of integers, for an
+    array of signed bytes where it has them.
+    """
+    if array is None:
+        return transform.Sequential([join_quantized, canonicalize])
+    if BYTES not in array.formats:
+        return canonicalize
+    return transform.Sequential([join_quantized, signed_operands, canonicalize])
 
 
 def _fusion(options: PassesSpec) -> transform.Pass:
@@ -209,9 +226,9 @@ def _placed(placement: Placement) -> str:
 
 
 PASS_NAMES = (
-    "canonicalize", "replace_depthwise", "merge_depth", "fold_batch_norm", "decompose",
-    "merge_parallel", "place", "widen_halves", "round_operands", "layout", "fuse", "regions",
-    "host_stages",
+    "join_vectors", "canonicalize", "replace_depthwise", "merge_depth", "fold_batch_norm",
+    "decompose", "merge_parallel", "place", "widen_halves", "round_operands", "layout", "fuse",
+    "regions", "host_stages",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from msgspec.structs import force_setattr
 from motet.passes.options import (
     FoldBatchNormOptions,
     FuseOptions,
+    JoinVectorsOptions,
     LayoutOptions,
     MergeDepthOptions,
     PlaceOptions,
@@ -99,6 +100,7 @@ class PassesSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     fold_batch_norm: FoldBatchNormOptions = field(default_factory=FoldBatchNormOptions)
     fuse: FuseOptions = field(default_factory=FuseOptions)
+    join_vectors: JoinVectorsOptions = field(default_factory=JoinVectorsOptions)
     layout: LayoutOptions = field(default_factory=LayoutOptions)
     merge_depth: MergeDepthOptions = field(default_factory=MergeDepthOptions)
     place: PlaceOptions = field(default_factory=PlaceOptions)

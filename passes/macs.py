@@ -11,12 +11,17 @@ from collections.abc import Iterable
 from tvm import relax, tirx
 
 from motet.passes.op_kinds import op_name
-from motet.targets.operators import attention, recurrence
+from motet.targets.operators import attention, recurrence, vectors
 
 
 def is_product(call: relax.Call) -> bool:
-    """Whether ``call`` is a convolution (transposed ones included) or a matrix product."""
+    """Whether ``call`` is a convolution (transposed ones included) or a matrix product.
+
+    Those of vectors of integers are.
+    """
     name = op_name(call)
+    if name in vectors.PRODUCTS:
+        return True
     return name == "relax.matmul" or name.startswith("relax.nn.conv")
 
 
@@ -43,6 +48,8 @@ def macs_of(call: relax.Call) -> tirx.PrimExpr:
         return recurrence.multiply_accumulates(call)
     if op_name(call) == attention.NAME:
         return attention.multiply_accumulates(call)
+    if op_name(call) in vectors.PRODUCTS:
+        return _of_vectors(call)
     if not is_product(call):
         return tirx.IntImm("int64", 0)
     data, weight, output = (_sizes(tensor) for tensor in (*call.args[:2], call))
@@ -54,6 +61,16 @@ def macs_of(call: relax.Call) -> tirx.PrimExpr:
     own = str(call.attrs.kernel_layout).index("I" if transposed else "O")
     per_element = _product(size for axis, size in enumerate(weight) if axis != own)
     return _product(data if transposed else output) * per_element
+
+
+def _of_vectors(call: relax.Call) -> tirx.PrimExpr:
+    """Each output meets all taps, and of each the depth: G V where nothing else is said."""
+    weight, output = _sizes(call.args[2]), _sizes(call)
+    if weight is None or output is None:
+        return tirx.IntImm("int64", 0)
+    taps = weight[1:-2] if op_name(call) == vectors.VECTOR_CONV else []
+    depth = vectors.VectorProduct.of(call).depth or _product(weight[-2:])
+    return _product([*output, *taps]) * depth
 
 
 def integer_macs_of(call: relax.Call) -> tirx.PrimExpr:

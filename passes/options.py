@@ -95,6 +95,21 @@ class FuseOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = 32
 
 
+class JoinVectorsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Compute products of vectors with a scale each (VS-Quant) in integers."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether the pass runs; if not, such products are float.")
+    ] = True
+    product_bits: Annotated[
+        Annotated[int, Meta(ge=2, le=32)] | None,
+        Meta(
+            description="Bits that the product of two integer scales is rounded to, as VS-Quant's"
+            " hardware does (approximate); all of them where absent."
+        ),
+    ] = None
+
+
 class LayoutOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keep feature maps of the host in blocks of channels from one convolution to the next."""
 

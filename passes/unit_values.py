@@ -14,7 +14,7 @@ from tvm import relax
 
 from motet.passes.graph import static_shape, variables_in
 from motet.passes.op_kinds import Kind, kind_of, op_name
-from motet.targets.operators import attention, recurrence
+from motet.targets.operators import attention, recurrence, vectors
 
 _SHAPE_OPERATORS = {"relax.shape_of", "relax.shape_to_tensor", "relax.tensor_to_shape"}
 CONCAT = "relax.concat"
@@ -117,11 +117,10 @@ def _role(value: relax.Expr) -> Role:
 
 
 def is_product(value: relax.Expr) -> bool:
-    """Whether ``value`` is a convolution, a matrix product, attention, or a recurrence."""
+    """Whether ``value`` is a convolution or matrix product, attention, or a recurrence."""
     name = op_name(value)
-    return name in ("relax.matmul", attention.NAME, recurrence.NAME) or name.startswith(
-        "relax.nn.conv"
-    )
+    others = ("relax.matmul", attention.NAME, recurrence.NAME, *vectors.PRODUCTS)
+    return name in others or name.startswith("relax.nn.conv")
 
 
 def is_depthwise(value: relax.Expr) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import defs, inliner
 
+from motet.compiler.vector_calls import vector_functions_in
 from motet.runtime.errors import ModelError, UnsupportedOperatorError
 
 from . import old_opsets
@@ -93,10 +94,13 @@ def operator_sets(model: onnx.ModelProto, label: str) -> Opsets:
 
 
 def _inlined(model: onnx.ModelProto, label: str) -> onnx.ModelProto:
-    """The model with its own functions replaced by their bodies, where no user converts them."""
+    """The model with its own functions replaced by their bodies, but for those that a user
+    converts and those that quantise vectors.
+    """
     if not model.functions:
         return model
     own = [(f.domain, f.name) for f in model.functions if (f.domain, f.name) in registered()]
+    own += [each for each in vector_functions_in(model) if each not in own]
     try:
         if own:
             return inliner.inline_selected_functions(model, own, exclude=True)

@@ -37,6 +37,7 @@ from .registering import register
 
 QUANTIZE_VECTORS = "motet.quantize_vectors"
 VECTOR_CONV, VECTOR_MATMUL = "motet.vector_conv", "motet.vector_matmul"
+PRODUCTS = (VECTOR_CONV, VECTOR_MATMUL)
 
 
 @dataclass(frozen=True)

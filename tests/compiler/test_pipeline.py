@@ -182,6 +182,7 @@ def test_one_unit_a_layer_on_the_host() -> None:
     after, records = run(layered(3), steps_for(PassesSpec(), None), Hooks())
     assert kinds(after) == ["nn.conv2d+add+nn.relu+add"] * 3
     assert [record.name for record in records] == [
+        "join_vectors",
         "canonicalize",
         "merge_depth",
         "fold_batch_norm",
@@ -191,8 +192,8 @@ def test_one_unit_a_layer_on_the_host() -> None:
         "fuse",
     ]
     assert [record.summary for record in records] == [
-        "15 calls -> 15", "15 calls -> 15; nothing merged", "15 calls -> 12", "12 calls -> 12",
-        "12 calls -> 12", "12 calls -> 12", "12 calls -> 3",
+        "15 calls -> 15", "15 calls -> 15", "15 calls -> 15; nothing merged", "15 calls -> 12",
+        "12 calls -> 12", "12 calls -> 12", "12 calls -> 12", "12 calls -> 3",
     ]  # fmt: skip
 
 
@@ -200,7 +201,7 @@ def test_the_array_takes_the_convolution_with_bias_and_clamp() -> None:
     after, records = run(layered(2), steps_for(PassesSpec(), ARRAY), Hooks())
     assert kinds(after) == ["nn.conv2d+add+nn.relu", "add"] * 2
     assert [str(unit.attrs["motet.target"]) for unit in units(after)] == ["array"] * 4
-    assert records[4].summary == "8 calls -> 8; 4 operators on the array, 0 refused"
+    assert records[5].summary == "8 calls -> 8; 4 operators on the array, 0 refused"
     assert records[-1].summary == "4 calls -> 1"
 
 
@@ -224,6 +225,7 @@ def test_steps_that_options_leave_out() -> None:
         place=PlaceOptions(enabled=False),
     )
     assert [step.name for step in steps_for(options, ARRAY)] == [
+        "join_vectors",
         "canonicalize",
         "decompose",
         "widen_halves",
@@ -261,8 +263,8 @@ def test_hooks_print_time_and_tell() -> None:
     hooks = Hooks(frozenset({"fuse"}), True, written.append, started.append)
     run(layered(1), steps_for(PassesSpec(), None), hooks)
     assert started == [
-        "canonicalize", "merge_depth", "fold_batch_norm", "decompose", "widen_halves", "layout",
-        "fuse",
+        "join_vectors", "canonicalize", "merge_depth", "fold_batch_norm", "decompose",
+        "widen_halves", "layout", "fuse",
     ]  # fmt: skip
     assert len(written) == 1
     assert written[0].startswith("# after fuse\n")
@@ -271,5 +273,5 @@ def test_hooks_print_time_and_tell() -> None:
 
 
 def test_a_misspelt_pass_name() -> None:
-    with pytest.raises(SpecError, match="no pass 'fuze'; the passes are canonicalize"):
+    with pytest.raises(SpecError, match="no pass 'fuze'; the passes are join_vectors"):
         Hooks(frozenset({"fuze"}))

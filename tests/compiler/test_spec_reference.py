@@ -34,8 +34,8 @@ def test_the_document_ends_with_the_tables() -> None:
 def test_the_tables_are_those_of_the_specification() -> None:
     assert [path for path, _ in tables()] == [
         "", "models.NAME", "models.NAME.quota", "host", "array", "passes",
-        "passes.fold_batch_norm", "passes.fuse", "passes.layout", "passes.merge_depth",
-        "passes.merge_depth.models.NAME", "passes.place", "passes.regions",
+        "passes.fold_batch_norm", "passes.fuse", "passes.join_vectors", "passes.layout",
+        "passes.merge_depth", "passes.merge_depth.models.NAME", "passes.place", "passes.regions",
         "passes.replace_depthwise", "passes.schedule",
     ]  # fmt: skip
 

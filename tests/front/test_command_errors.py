@@ -80,7 +80,7 @@ COMPILE = [
     ("compile affine.onnx --target nowhere.toml", "nowhere.toml does not exist"),
     ("compile affine.onnx --target bad.toml", "bad.toml: not TOML"),
     ("compile affine.onnx --target key.toml", "key.toml: models: there is no such key"),
-    ("compile affine.onnx --print-ir-after nonsense", "the passes are canonicalize"),
+    ("compile affine.onnx --print-ir-after nonsense", "the passes are join_vectors, canonicalize"),
     ("compile affine.onnx -o nowhere/x.motet", "--output nowhere/x.motet: there is no folder"),
     ("compile affine.onnx -o folder", "--output folder: is not a regular file"),
     ("compile affine.onnx -o affine.onnx", "this would overwrite a model"),
