@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from motet.targets.host.machine import Machine
 from motet.targets.host.meta_schedule.kernel_store import OtherKernels, no_others
 from motet.targets.host.options import KernelOptions
 from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.from_relax.vector_sums import narrowed
 from motet.targets.systolic.from_relax.workload import RegionBinding, workload_of
 from motet.targets.systolic.workload.graph import Workload
 
@@ -132,6 +133,7 @@ class ArrayPrograms:
     operators that do not depend on each other share the pods. staged: of programs for which there
     were several ways, which was the fastest. rehearsed: programs that passes made already.
     pins: stages by model, taken as they are. pods: the most that a model's programs use.
+    workloads: by programs' names.
     """
 
     description: ArrayDescription
@@ -143,14 +145,20 @@ class ArrayPrograms:
     rehearsed: Rehearsed = field(default_factory=dict)
     pins: Mapping[str, Pins] = field(default_factory=dict)
     pods: Mapping[str, int] = field(default_factory=dict)
+    workloads: dict[str, Workload] = field(default_factory=dict)
     _known: dict[tuple[Workload, PinnedWorkload | None, int | None], str] = field(
         default_factory=dict
     )
 
-    def program_for(self, mod: IRModule, region: relax.Function) -> tuple[str, RegionBinding]:
-        """The program's name, and how the region's parameters and results belong to it."""
-        binding = region_binding(mod, region)
-        pinned = self._pinned(mod, region, binding.workload)
+    def program_for(
+        self, mod: IRModule, region: relax.Function, arguments: Sequence[relax.Expr] = ()
+    ) -> tuple[str, RegionBinding]:
+        """The program's name, and how the region's parameters and results belong to it.
+
+        arguments: of the region's call: weights that are constants narrow the sums of vectors.
+        """
+        binding = narrowed(region_binding(mod, region), arguments)
+        pinned = self.pinned(mod, region, binding.workload)
         pods = self.pods.get(_model_of(region))
         key = without_names(binding.workload), pinned, pods
         if key not in self._known:
@@ -158,7 +166,7 @@ class ArrayPrograms:
             self._known[key] = self._compiled(binding.workload, kind, pinned, pods)
         return self._known[key], binding
 
-    def _pinned(
+    def pinned(
         self, mod: IRModule, region: relax.Function, workload: Workload
     ) -> PinnedWorkload | None:
         """Where the steps of a region are wanted, if its model's stages are pinned."""
@@ -181,7 +189,7 @@ class ArrayPrograms:
         made = known or array_code(*asked)
         data, told = made.data, made.told
         name = f"{_short(kind)}_{hashlib.sha256(data).hexdigest()[:16]}"
-        self.programs[name] = data
+        self.programs[name], self.workloads[name] = data, workload
         if told:
             self.staged[name] = told
         return name

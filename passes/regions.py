@@ -20,6 +20,10 @@ region lies between two units of it. A path from one region to another either ha
 call on it, or an edge between units that are not of one region, hence not of one level; in both
 cases the level rises. So paths between regions go up in level, and none comes back.
 
+A product of vectors (``targets/operators/vectors``), or of bytes summed in int32, is a region of
+its own: a program computes in one format. It reads integers that the host makes, so no path leads
+to it from its own level, and the above still holds.
+
 A ``MatchCast`` or an ``If`` may bind the symbols that what follows it needs: regions do not
 reach across one. Exact: nothing is changed but where a function ends.
 """
@@ -35,12 +39,14 @@ from tvm.ir import GlobalVar
 from tvm.ir.expr import GenericConst
 from tvm.relax.utils import copy_with_new_vars
 
-from motet.passes.graph import block_like, use_counts, variables_in
+from motet.passes.graph import bindings_of, block_like, use_counts, variables_in
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, WEIGHTS
-from motet.passes.op_kinds import Kind, kind_of
+from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.passes.options import RegionsOptions
 from motet.passes.ordering import Edges, ordered
 from motet.passes.typing import with_type
+from motet.targets.operators.vectors import PRODUCTS
+from motet.targets.systolic.from_relax.integers import is_integer_product
 
 
 def levels_of(inputs: Edges, on_array: Sequence[bool]) -> list[int]:
@@ -84,12 +90,17 @@ class _Outlined:
 class _Segment:
     """Bindings without one that binds symbols, and the regions among them.
 
-    number: the position of each variable's binding. region: of every binding the region
+    is_alone: units that share a region with no other. number: the position of each variable's
+    binding. region: of every binding the region
     that it is in, -1 for none; views of a region's values are in it too.
     """
 
     def __init__(
-        self, bindings: Sequence[relax.VarBinding], is_unit: Sequence[bool], joined: bool
+        self,
+        bindings: Sequence[relax.VarBinding],
+        is_unit: Sequence[bool],
+        joined: bool,
+        is_alone: Sequence[bool],
     ) -> None:
         self.bindings = bindings
         self.is_unit = is_unit
@@ -101,7 +112,12 @@ class _Segment:
             source = self.reads(binding.value.args[0]) if self.is_view[position] else []
             on_array.append(is_unit[position] or any(on_array[i] for i in source))
         if joined:
-            self.region = components(inputs, on_array, levels_of(inputs, on_array))
+            levels = levels_of(inputs, on_array)
+            apart = [
+                [read for read in reads if not (is_alone[read] or is_alone[reader])]
+                for reader, reads in enumerate(inputs)
+            ]
+            self.region = components(apart, on_array, levels)
         else:
             self.region = [i if unit else -1 for i, unit in enumerate(is_unit)]
 
@@ -245,7 +261,11 @@ class _Former:
         units = [self.is_array_unit(binding.value) for binding in bindings]
         if not any(units):
             return list(bindings)
-        segment = _Segment(bindings, units, self.options.enabled)
+        alone = [
+            unit and self.is_of_vectors(binding.value)
+            for unit, binding in zip(units, bindings, strict=True)
+        ]
+        segment = _Segment(bindings, units, self.options.enabled, alone)
         needed = segment.needed_outside(self.uses)
         items: dict[int, list[relax.VarBinding]] = {}
         for position, binding in enumerate(bindings):
@@ -260,6 +280,13 @@ class _Former:
         if not isinstance(value, relax.Call) or not isinstance(value.op, GlobalVar):
             return False
         return str(self.module[value.op].attrs[TARGET]) == ARRAY
+
+    def is_of_vectors(self, call: relax.Call) -> bool:
+        """Whether a unit is a product of vectors, or of bytes."""
+        return any(
+            op_name(item.value) in PRODUCTS or is_integer_product(item.value)
+            for item in bindings_of(self.module[call.op])
+        )
 
     def calls(self, segment: _Segment, region: int, made: _Outlined) -> Iterator[relax.VarBinding]:
         """The call of a new region, and its results taken out where there are several."""

@@ -51,13 +51,17 @@ class StepCounts:
 
 @dataclass(frozen=True)
 class ProgramCounts:
-    """What one run of an array program costs; it does not depend on the values.
+    """What one run of an array program costs.
+
+    It does not depend on the values, but for ``gated_products`` and the energy that they save.
 
     cycles: from the first instruction's start to the last one's end, memories included.
     utilisation: macs / (cycles x processing elements of all pods), 0 to 1.
     stalls: cycles by what the pods' arrays did or waited for ("busy", and causes), summed over
         all pods: they add up to cycles x pods.
     energy_joules: by component; empty where the description has no energy figures.
+    vector_products: pairs of vectors that were multiplied; 0 in formats of single values.
+    gated_products: those of them whose scales' product was 0, in the last run; None before one.
     """
 
     cycles: int
@@ -70,6 +74,8 @@ class ProgramCounts:
     stalls: dict[str, int]
     energy_joules: dict[str, float]
     steps: tuple[StepCounts, ...]
+    vector_products: int = 0
+    gated_products: int | None = None
 
     @property
     def speed_of_light(self) -> int:
@@ -94,4 +100,4 @@ class Accelerator(Protocol):
         """
 
     def counts(self, name: str) -> ProgramCounts:
-        """Cost of one run of program ``name``; it does not depend on the values."""
+        """Cost of one run of program ``name``."""

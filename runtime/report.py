@@ -114,6 +114,13 @@ class RunReport:
                 total[component] = total.get(component, 0.0) + joules
         return total
 
+    @property
+    def gated_share(self) -> float | None:
+        """Share of the products of vectors whose scales' product was 0; None without any."""
+        counted = [p for p in self.programs if p.vector_products]
+        total = sum(program.vector_products for program in counted)
+        return sum(p.gated_products or 0 for p in counted) / total if total else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the fields and the totals."""
         totals = {
@@ -128,5 +135,6 @@ class RunReport:
             "dram_bytes": self.dram_bytes,
             "stall_cycles": self.stall_cycles,
             "energy_joules": self.energy_joules,
+            "gated_share": self.gated_share,
         }
         return asdict(self) | totals

@@ -22,7 +22,7 @@ from motet.targets.systolic.architecture_figures import (
     Frozen,
     unit,
 )
-from motet.targets.systolic.formats import ACCUMULATOR_BYTES, FORMATS
+from motet.targets.systolic.formats import ACCUMULATOR_BYTES, MOST_LENGTH, format_named
 
 __all__ = [
     "Area",
@@ -105,20 +105,28 @@ class VectorUnit(Frozen, frozen=True):
 
 
 class PerVector(Frozen, frozen=True):
-    """Per-vector scales of integer formats (VS-Quant): they count in bytes moved and stored."""
+    """Vector units (VS-Quant): `length` multiply-accumulates and two scales make one of them.
+
+    An array of rows x columns is rows / length x columns vector units in a program of vectors.
+    """
 
     length: Annotated[
         int,
         Meta(
             ge=0,
-            le=4096,
-            description="Values along the reduction that share a scale; 0 is none.",
+            le=MOST_LENGTH,
+            description="Values along the reduction that share a scale; 0: no vector units.",
             extra=unit("values"),
         ),
     ] = 0
     scale_bits: Annotated[
         int,
-        Meta(ge=0, le=32, description="Size of a scale; 0 with length 0.", extra=unit("bits")),
+        Meta(
+            ge=0,
+            le=16,
+            description="Of the scales that are multiplied; 0 with length 0.",
+            extra=unit("bits"),
+        ),
     ] = 0
 
 
@@ -158,12 +166,12 @@ class Pod(Frozen, frozen=True):
         Meta(min_length=1, description="Number formats of the multiply-accumulate units."),
     ] = ("fp32",)
     per_vector: Annotated[
-        PerVector, Meta(description="Scales per vector of an integer format.")
+        PerVector, Meta(description="Units for vectors of integers with a scale each.")
     ] = PerVector()
 
     def scratchpad_words(self, number_format: str) -> int:
         """Capacity of the scratchpad in words of a format."""
-        return FORMATS[number_format].words(self.scratchpad.bytes)
+        return format_named(number_format).words(self.scratchpad.bytes)
 
     @property
     def accumulator_words(self) -> int:

@@ -44,8 +44,7 @@ def tile_bytes(pod: Pod, dataflow: DataflowName, number_format: str) -> TileByte
         words = rows * (columns + TAPS - 1) + rows * TAPS
     else:
         words = rows * rows + rows * columns
-    size = FORMATS[number_format].bytes(words) + _scale_bytes(pod, words, number_format)
-    return TileBytes(size, rows * columns * ACCUMULATOR_BYTES)
+    return TileBytes(FORMATS[number_format].bytes(words), rows * columns * ACCUMULATOR_BYTES)
 
 
 def check(description: ArrayDescription, where: str) -> None:
@@ -94,6 +93,14 @@ def _check_pod(pod: Pod, path: str, where: str) -> None:
             f"scales belong to integer formats, and {path}.formats has none; add int8 or int4, "
             "or leave per_vector out",
         )
+    if scales.length > pod.rows:
+        raise wrong(
+            where,
+            f"{path}.per_vector.length",
+            scales.length,
+            f"a vector unit is made of {scales.length} of the {pod.rows} rows of a column; give "
+            "more rows or a shorter vector",
+        )
     _check_capacity(pod, path, where)
 
 
@@ -140,13 +147,6 @@ def _check_capacity(pod: Pod, path: str, where: str) -> None:
             )
 
 
-def _scale_bytes(pod: Pod, words: int, number_format: str) -> int:
-    scales = pod.per_vector
-    if not scales.length or not FORMATS[number_format].is_integer:
-        return 0
-    return -(-(-(-words // scales.length) * scales.scale_bits) // 8)
-
-
 def _check_interconnect(interconnect: Interconnect, pods: int, where: str) -> None:
     kind = interconnect.kind
     if kind in ("butterfly", "benes") and pods & (pods - 1):
@@ -179,6 +179,15 @@ def _check_energy(energy: Energy, description: ArrayDescription, where: str) -> 
             f"the pods offer {', '.join(missing)} too; add [energy.mac_pj.{missing[0]}] with "
             "value, node_nm, volts and source, or do not offer it",
         )
+    for key in ("multiply_pj_per_bit_pair", "add_pj_per_bit"):
+        if getattr(energy, key) is None and any(p.per_vector.length for p in description.pods):
+            raise wrong(
+                where,
+                f"energy.{key}",
+                None,
+                "a pod has vector units (per_vector); add it with value, node_nm, volts and "
+                "source, or leave per_vector out",
+            )
 
 
 def _formats_without_figure(energy: Energy, description: ArrayDescription) -> Iterator[str]:

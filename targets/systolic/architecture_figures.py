@@ -113,6 +113,21 @@ class Energy(Frozen, frozen=True):
             extra=unit("pJ/byte"),
         ),
     ] = None
+    multiply_pj_per_bit_pair: Annotated[
+        Figure | None,
+        Meta(
+            description="Of an integer multiplier, for each pair of bits of its two operands;"
+            " needed where a pod has vector units.",
+            extra=unit("pJ"),
+        ),
+    ] = None
+    add_pj_per_bit: Annotated[
+        Figure | None,
+        Meta(
+            description="Of an integer adder, for each bit; needed where a pod has vector units.",
+            extra=unit("pJ"),
+        ),
+    ] = None
 
 
 class Area(Frozen, frozen=True):

@@ -37,6 +37,8 @@ from motet.targets.systolic.workload.layers import (
     Pooling,
     Softmax,
     TransposedConvolution,
+    VectorConvolution,
+    VectorProduct,
 )
 from motet.targets.systolic.workload.moves import Concat, Permute, Slice, Upsample
 from motet.targets.systolic.workload.transposed import largest_phase
@@ -53,6 +55,8 @@ FAMILIES: dict[type, Callable[[StepContext], Instructions]] = {
     Softmax: emit_softmax,
     TransposedConvolution: emit_transposed,
     Upsample: emit_move,
+    VectorConvolution: emit_product,
+    VectorProduct: emit_product,
 }
 
 Pins = dict[str, Any]

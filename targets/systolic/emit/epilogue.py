@@ -26,10 +26,12 @@ from motet.targets.systolic.instructions.isa import (
     empty_instructions,
 )
 from motet.targets.systolic.instructions.program import Element
+from motet.targets.systolic.mappings.memory import granules, slot_words
 
 _LOAD, _VECTOR = int(Opcode.LOAD), int(Opcode.VECTOR)
 _RESIDENT, _REQUANTISE = int(Flag.RESIDENT), int(Function.REQUANTISE)
-_ADD = int(Function.ADD)
+_ADD, _DEQUANTISE = int(Function.ADD), int(Function.DEQUANTISE)
+_COLUMN_ADD = int(Function.COLUMN_ADD)
 WITH_ALPHA = (Activation.HARD_SIGMOID, Activation.LEAKY_RELU, Activation.ELU)
 """Activations whose parameter is ``alpha``, which ADD needs for its own."""
 
@@ -43,6 +45,7 @@ class EpiloguePlan:
     loads: of a residual tile from DRAM; empty or one.
     ends: VECTORs, and the STORE or TRANSFER.
     vectors: LOADs of the vectors [columns] of a column tile: bias, then scales; each may lack.
+        Of products of vectors: factors, then bias.
     """
 
     loads: Instructions
@@ -53,7 +56,10 @@ class EpiloguePlan:
 def plan_epilogue(context: StepContext, output: View) -> EpiloguePlan:
     """Templates for tiles of view ``output``; raises ``CompileError`` for what the array lacks."""
     epilogue = context.step.epilogue
-    loads, passes = [], []
+    loads: list[Instructions] = []
+    passes: list[Instructions] = []
+    if epilogue.dequantise is not None:
+        passes += _float_passes(context)
     if epilogue.residual is not None:
         residual = _residual_view(context, output, epilogue.residual)
         if epilogue.residual not in context.resident:
@@ -77,6 +83,21 @@ def _record(context: StepContext, opcode: Opcode, **fields: Any) -> Instructions
 
 def _stack(records: list[Instructions]) -> Instructions:
     return np.concatenate(records) if records else empty_instructions(0)
+
+
+def _float_passes(context: StepContext) -> list[Instructions]:
+    """Sums of vectors to floats, and the bias.
+
+    A vector's address counts from the step's vectors of the tile: ``write_epilogue``.
+    """
+    made = [_record(context, Opcode.VECTOR, function=Function.DEQUANTISE)]
+    if context.step.epilogue.bias is not None:
+        granule = granules(context.pod, context.format)["accumulators"]
+        behind = int(slot_words(context.mapping.tile_columns, granule))
+        made.append(
+            _record(context, Opcode.VECTOR, function=Function.COLUMN_ADD, third_address=behind)
+        )
+    return made
 
 
 def _residual_view(context: StepContext, output: View, residual: int) -> int:
@@ -125,11 +146,13 @@ def _out(context: StepContext, output: View) -> Instructions:
 def _vector_loads(context: StepContext, output: View) -> list[Instructions]:
     epilogue = context.step.epilogue
     scale = epilogue.requantise.scale if epilogue.requantise else None
+    of_sums = epilogue.dequantise is not None
+    numbers = (epilogue.dequantise, epilogue.bias) if of_sums else (epilogue.bias, scale)
     return [
         _record(
             context, Opcode.LOAD, operand=_vector_view(context, output, n), flags=Flag.ACCUMULATORS
         )
-        for n in (epilogue.bias, scale)
+        for n in numbers
         if n is not None
     ]
 
@@ -138,14 +161,15 @@ def _vector_view(context: StepContext, output: View, tensor: int) -> int:
     """A vector of all channels cut by groups, or one that every group uses."""
     held, columns = context.workload.tensors[tensor], output.column_count
     stride = columns if held.elements == columns * output.group.extent else 0
-    if not stride and held.elements != columns:
+    if not stride and held.elements not in (columns, 1):
         raise CompileError(
             f"step {context.step.name!r}: vector {held.name or tensor} has {held.elements} values "
             f"for {columns * output.group.extent} output channels"
         )
     group = Loop(output.group.extent, stride if output.group.extent > 1 else 0)
     one = (Loop(1, 0),)
-    return context.views.number(View(tensor, held.shape, group, one, (Loop(columns, 1),)))
+    step = 0 if held.elements == 1 else 1
+    return context.views.number(View(tensor, held.shape, group, one, (Loop(columns, step),)))
 
 
 @njit(cache=True, nogil=True)
@@ -163,7 +187,8 @@ def write_epilogue(
 
     place: (group, row, column, rows, columns) of the tile in the output. accumulator: its
     address; residual: the scratchpad address of its residual tile; scale: the accumulator
-    address of the scales. Returns where the next record goes.
+    address of the scales, which the templates' ``third_address`` is added to. Returns where the
+    next record goes.
     """
     group, row, column, rows, columns = place
     for i in range(len(templates)):
@@ -180,7 +205,7 @@ def write_epilogue(
             one.group, one.row, one.column = group, row, column
         elif one.function == _ADD:
             one.second_address = residual
-        elif one.function == _REQUANTISE:
-            one.third_address = scale
+        elif one.function in (_REQUANTISE, _DEQUANTISE, _COLUMN_ADD):
+            one.third_address += scale
         at += 1
     return at

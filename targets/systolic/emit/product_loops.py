@@ -225,7 +225,10 @@ def _pod(nest: Any, gi: int, ri: int, ci: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _end(out: Any, at: int, write: bool, records: Any, nest: Any, turn: Any, addresses: Any) -> int:
-    """``records`` of the epilogue for every pod's tile."""
+    """``records`` of the epilogue for every pod's tile.
+
+    addresses: of the tile's sums, of its residual, and of its vectors behind a product's bias.
+    """
     for gi in range(nest.grid[0]):
         for ri in range(nest.grid[1]):
             for ci in range(nest.grid[2]):

@@ -77,7 +77,8 @@ def _templates(context: StepContext, views: ProductViews) -> Templates:
     product["dataflow"][2] = DATAFLOW_NAMES[context.mapping.dataflow]
     if resident:
         product["operand"][2], product["flags"][2] = inputs, Flag.RESIDENT
-    bias = context.step.epilogue.bias is not None
+    epilogue = context.step.epilogue
+    bias = epilogue.bias is not None and epilogue.dequantise is None
     return Templates(product, plan.vectors, plan.loads, plan.ends, bias, not resident)
 
 

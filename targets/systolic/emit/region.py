@@ -14,13 +14,14 @@ from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.emit.dispatch import step_mapping
 from motet.targets.systolic.emit.plan_emission import emit_plan
 from motet.targets.systolic.emit.pod_limits import fastest, limited_plans
-from motet.targets.systolic.formats import FORMATS, Format
+from motet.targets.systolic.formats import FORMATS, Format, format_named
 from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.mappings.assignment import Assignment, Timetable
 from motet.targets.systolic.mappings.file import Constraints
 from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.plan import Plan, Priced, make_plan
 from motet.targets.systolic.mappings.prefetch import prefetched
+from motet.targets.systolic.vector_units import as_computed, refusal
 from motet.targets.systolic.workload.graph import Step, Workload
 
 MAX_STEPS = 60_000
@@ -51,7 +52,7 @@ def compile_workload(
     Parameters
     ----------
     number_format: "fp32", "bf16", "int8" or "int4", or what ``workload.what_if`` makes of one;
-        some pod must offer it.
+        some pod must offer it; a workload of vectors has its own.
     constraints: what a mapping file pins, by step name.
     assignment: the order of the steps, and the pods that each may use.
 
@@ -60,7 +61,8 @@ def compile_workload(
     CompileError: a step does not fit the array's memories, the program would be larger than
         ``MAX_INSTRUCTIONS``, or ``assignment`` is none of this workload and array.
     """
-    made = FORMATS[number_format] if isinstance(number_format, str) else number_format
+    made = format_of(workload, number_format)
+    description = as_computed(description, made)
     if assignment is not None:
         return _assigned(workload, description, made, constraints, assignment)
     plan, program = fastest(
@@ -69,6 +71,13 @@ def compile_workload(
         lambda plan: emit_plan(workload, description, made, plan),
     )
     return _compiled(workload, plan, program)
+
+
+def format_of(workload: Workload, number_format: str | Format) -> Format:
+    """The format that ``workload`` is computed in: of its vectors, or else ``number_format``."""
+    if workload.vectors:
+        return format_named(workload.vectors)
+    return FORMATS[number_format] if isinstance(number_format, str) else number_format
 
 
 def _compiled(workload: Workload, plan: Plan, program: SystolicProgram) -> CompiledWorkload:
@@ -98,6 +107,8 @@ def plan_workload(
     constraints: Constraints | None = None,
 ) -> Plan:
     """The plan with the least estimated cycles; ``compile_workload`` follows it or a faster one."""
+    number_format = format_of(workload, number_format)
+    description = as_computed(description, number_format)
     return _plans(workload, description, number_format, constraints)[0]
 
 
@@ -145,7 +156,11 @@ def _planned(
 
 
 def _check(workload: Workload, description: ArrayDescription, number_format: Format) -> None:
-    if number_format.name not in description.formats:
+    if number_format.vectors is not None:
+        why = refusal(description, number_format.vectors)
+        if number_format.name not in description.formats:
+            raise CompileError(f"products in {number_format.name}: {why}; leave them to the host")
+    elif number_format.name not in description.formats:
         raise CompileError(
             f"array {description.name!r} has no pod for {number_format.name}: "
             f"its formats are {', '.join(description.formats)}"

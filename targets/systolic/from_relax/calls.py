@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from tvm import relax
 from tvm.tirx import FloatImm, IntImm
 
 from motet.targets.systolic.from_relax.anchor import Anchor
+from motet.targets.systolic.from_relax.integers import (
+    SUMS,
+    is_integer_product,
+    require_bytes,
+)
 from motet.targets.systolic.from_relax.moves import concatenation, permutation, slicing, upsampling
 from motet.targets.systolic.from_relax.pooling import global_pooling, pooling
 from motet.targets.systolic.from_relax.products import (
@@ -30,6 +36,7 @@ from motet.targets.systolic.from_relax.values import (
     shape_of,
     tensors_of,
 )
+from motet.targets.systolic.from_relax.vectors import is_vector_product, vector_product
 from motet.targets.systolic.instructions.isa import Activation
 from motet.targets.systolic.workload.graph import Epilogue
 from motet.targets.systolic.workload.layers import (
@@ -49,19 +56,29 @@ def anchor_of(call: relax.Call, rhs_transposed: bool = False) -> Anchor:
         last two axes, which its shape shows already done.
     """
     name = name_of(call)
+    if is_vector_product(call):
+        return vector_product(call)
     convert = _ANCHORS.get(name)
     if convert is None:
         raise RefusedError(_why_not(name))
+    is_integer = is_integer_product(call)
+    if is_integer:
+        require_bytes(call)
+    else:
+        _require_floats(call)
+    if name == "relax.matmul":
+        return Anchor(matrix_product(call, rhs_transposed), (0, 1), is_integer=is_integer)
+    made = replace(convert(call), is_integer=is_integer)
+    if math.prod(made.layer.output_shape) != math.prod(shape_of(call, SUMS)):
+        raise RefusedError(f"its output {list(shape_of(call))} is rounded up beyond its input")
+    return made
+
+
+def _require_floats(call: relax.Call) -> None:
     for value in (*tensors_of(call), call):
         shape_of(value)
     if getattr(call.attrs, "out_dtype", None) not in (None, "", "void", "float32"):
         raise RefusedError(f"its output is {call.attrs.out_dtype}, not float32")
-    if name == "relax.matmul":
-        return Anchor(matrix_product(call, rhs_transposed), (0, 1))
-    made = convert(call)
-    if math.prod(made.layer.output_shape) != math.prod(shape_of(call)):
-        raise RefusedError(f"its output {list(shape_of(call))} is rounded up beyond its input")
-    return made
 
 
 def _why_not(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tvm import relax
 
 from motet.targets.systolic.from_relax.anchor import Anchor
+from motet.targets.systolic.from_relax.integers import WORDS
 from motet.targets.systolic.from_relax.values import (
     RefusedError,
     four,
@@ -28,8 +29,8 @@ def convolution_2d(call: relax.Call) -> Anchor:
     """A 2-D convolution, NCHW and OIHW."""
     attrs = call.attrs
     require_layouts(attrs, "NCHW", "OIHW")
-    batch, channels, height, width = shape_of(call.args[0])
-    out_channels, _, *kernel = shape_of(call.args[1])
+    batch, channels, height, width = shape_of(call.args[0], WORDS)
+    out_channels, _, *kernel = shape_of(call.args[1], WORDS)
     layer = Convolution(
         batch=batch,
         in_channels=channels,
@@ -49,8 +50,8 @@ def convolution_1d(call: relax.Call) -> Anchor:
     """A 1-D convolution is one of height 1."""
     attrs = call.attrs
     require_layouts(attrs, "NCW", "OIW")
-    batch, channels, width = shape_of(call.args[0])
-    out_channels, _, kernel = shape_of(call.args[1])
+    batch, channels, width = shape_of(call.args[0], WORDS)
+    out_channels, _, kernel = shape_of(call.args[1], WORDS)
     layer = Convolution(
         batch=batch,
         in_channels=channels,
@@ -70,8 +71,8 @@ def transposed_2d(call: relax.Call) -> Anchor:
     """A 2-D transposed convolution, NCHW and IOHW."""
     attrs = call.attrs
     require_layouts(attrs, "NCHW", "IOHW")
-    batch, channels, height, width = shape_of(call.args[0])
-    _, out_channels, *kernel = shape_of(call.args[1])
+    batch, channels, height, width = shape_of(call.args[0], WORDS)
+    _, out_channels, *kernel = shape_of(call.args[1], WORDS)
     layer = TransposedConvolution(
         batch=batch,
         in_channels=channels,
@@ -92,8 +93,8 @@ def transposed_1d(call: relax.Call) -> Anchor:
     """A 1-D transposed convolution is one of height 1."""
     attrs = call.attrs
     require_layouts(attrs, "NCW", "IOW")
-    batch, channels, width = shape_of(call.args[0])
-    _, out_channels, kernel = shape_of(call.args[1])
+    batch, channels, width = shape_of(call.args[0], WORDS)
+    _, out_channels, kernel = shape_of(call.args[1], WORDS)
     layer = TransposedConvolution(
         batch=batch,
         in_channels=channels,
@@ -112,7 +113,7 @@ def transposed_1d(call: relax.Call) -> Anchor:
 
 def matrix_product(call: relax.Call, rhs_transposed: bool = False) -> MatrixProduct:
     """Batch dimensions fold into rows, or are the same on both sides."""
-    left, right = shape_of(call.args[0]), shape_of(call.args[1])
+    left, right = shape_of(call.args[0], WORDS), shape_of(call.args[1], WORDS)
     if min(len(left), len(right)) < 2:
         raise RefusedError("one side of the product is a vector")
     (*left_batch, m, k), (*right_batch, _, n) = left, right

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from tvm import relax
 
 from motet.runtime.errors import CompileError
+from motet.targets.systolic import vector_units
 from motet.targets.systolic.architecture import ArrayDescription, Pod
 from motet.targets.systolic.from_relax.anchor import Anchor
 from motet.targets.systolic.from_relax.calls import anchor_of, follower, is_channel_vector
+from motet.targets.systolic.from_relax.integers import FORMAT as INTEGERS
+from motet.targets.systolic.from_relax.integers import SUMS, is_integer_product
 from motet.targets.systolic.from_relax.values import RefusedError, name_of, shape_of
+from motet.targets.systolic.from_relax.vectors import is_vector_product
 from motet.targets.systolic.instructions.isa import Activation
 from motet.targets.systolic.workload.graph import Epilogue
 from motet.targets.systolic.workload.layers import Elementwise, Pooling, Product
@@ -24,10 +28,13 @@ def refusal(
     call: relax.Call, description: ArrayDescription, number_format: str = "fp32"
 ) -> str | None:
     """None where the array takes ``call`` as an anchor, else a short human reason."""
-    if number_format not in description.formats:
-        return f"array {description.name!r} has no pod for {number_format}"
+    wanted = INTEGERS if is_integer_product(call) else number_format
+    if not is_vector_product(call) and wanted not in description.formats:
+        return f"array {description.name!r} has no pod for {wanted}"
     try:
         made = anchor_of(call)
+        if made.product is not None:
+            return vector_units.refusal(description, made.product.words)
         if isinstance(made.layer, Pooling):
             _require_room(along_lines(made.layer), description.pods[0], number_format)
     except (RefusedError, CompileError) as error:
@@ -92,13 +99,13 @@ _PRODUCTS: tuple[type, ...] = Product.__args__
 
 def _sum_stage(made: Anchor, anchor: relax.Call, call: relax.Call) -> int:
     """Whether a sum adds a bias or a residual."""
-    output = shape_of(anchor)
+    output = shape_of(anchor, SUMS)
     first, second = call.args
-    if shape_of(call) != output or first.same_as(second):
+    if shape_of(call, SUMS) != output or first.same_as(second):
         raise RefusedError("it adds something else than a bias or a residual")
-    shapes = [shape_of(first), shape_of(second)]
+    shapes = [shape_of(first, SUMS), shape_of(second, SUMS)]
     if any(is_channel_vector(made.layer, output, shape) for shape in shapes):
         return _BIAS
-    if shapes == [output, output]:
+    if shapes == [output, output] and made.product is None and not made.is_integer:
         return _RESIDUAL
     raise RefusedError("it adds something else than a bias or a residual")

@@ -22,13 +22,13 @@ def name_of(call: relax.Call) -> str:
     return str(call.op.name) if isinstance(call.op, Op) else f"a call of {call.op}"
 
 
-def shape_of(value: relax.Expr) -> Shape:
-    """The static shape of a float32 tensor; raises ``RefusedError`` for anything else."""
+def shape_of(value: relax.Expr, dtypes: tuple[str, ...] = ("float32",)) -> Shape:
+    """The static shape of a tensor of one of ``dtypes``; else raises ``RefusedError``."""
     ty = value.ty
     if not isinstance(ty, relax.TensorType):
         raise RefusedError("an operand is not a tensor")
-    if ty.dtype != "float32":
-        raise RefusedError(f"a tensor is {ty.dtype}, not float32")
+    if ty.dtype not in dtypes:
+        raise RefusedError(f"a tensor is {ty.dtype}, not {' or '.join(dtypes)}")
     if not isinstance(ty.shape, relax.ShapeExpr):
         raise RefusedError("the shape of a tensor is unknown")
     sizes = list(ty.shape.values)

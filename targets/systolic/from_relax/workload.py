@@ -19,6 +19,8 @@ from tvm.ir import GlobalVar
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.from_relax.anchor import Anchor
 from motet.targets.systolic.from_relax.calls import anchor_of, follower, is_channel_vector
+from motet.targets.systolic.from_relax.integers import FORMAT as INTEGERS
+from motet.targets.systolic.from_relax.integers import SUMS, WORDS
 from motet.targets.systolic.from_relax.rules import accepts_epilogue
 from motet.targets.systolic.from_relax.values import (
     RefusedError,
@@ -100,6 +102,8 @@ class _Builder:
     params: list[int] = field(default_factory=list)
     arguments: dict[tuple[int, Element], int] = field(default_factory=dict)
     values: dict[relax.Var, int] = field(default_factory=dict)
+    pairs: dict[tuple[int, int, Element], int] = field(default_factory=dict)
+    formats: set[str] = field(default_factory=set)
     returned: list[int] = field(default_factory=list)
 
     def add(self, function: relax.Function, unit_of: UnitOf, name_of_unit: NameOf) -> None:
@@ -123,8 +127,11 @@ class _Builder:
 
     def unit(self, unit: relax.Function, name: str, outer: dict[relax.Var, relax.Expr]) -> int:
         """A step; ``outer`` is what the unit's parameters are in the function around it."""
-        step = _UnitReader(self, unit, outer).step(name)
-        self.tensors.append(_tensor(shape_of(unit.body.body), Role.INTERNAL))
+        reader = _UnitReader(self, unit, outer)
+        step, result = reader.step(name), unit.body.body
+        element = Element.INT64 if str(result.ty.dtype) == "int64" else reader.element
+        shape = shape_of(result, (*SUMS, "int64"))
+        self.tensors.append(_tensor(shape, Role.INTERNAL, element))
         self.steps.append(replace(step, output=len(self.tensors) - 1))
         return len(self.tensors) - 1
 
@@ -140,13 +147,30 @@ class _Builder:
     def argument(self, index: int, element: Element) -> int:
         if (index, element) not in self.arguments:
             role = Role.WEIGHT if index in self.weights else Role.INPUT
-            shape = shape_of(self.function.params[index])
+            shape = shape_of(self.function.params[index], (*WORDS, *SUMS))
             if element is not Element.WORD:
                 shape = (math.prod(shape),)
             self.tensors.append(_tensor(shape, role, element))
             self.params.append(index)
             self.arguments[index, element] = len(self.tensors) - 1
         return self.arguments[index, element]
+
+    def of_vectors(self, integers: relax.Expr, scales: relax.Expr, element: Element) -> int:
+        """The tensor of vectors that two parameters are, its scales the one behind it."""
+        found = [
+            next((i for i, p in enumerate(self.function.params) if p.same_as(value)), -1)
+            for value in (integers, scales)
+        ]
+        if -1 in found:
+            raise RefusedError("vectors that the array multiplies are made in its program")
+        key = (found[0], found[1], element)
+        if key not in self.pairs:
+            role = Role.WEIGHT if {*found} <= self.weights else Role.INPUT
+            shape = shape_of(scales, ("uint16",))
+            self.pairs[key] = len(self.tensors)
+            self.tensors += [_tensor(shape, role, each) for each in (element, Element.SCALE)]
+            self.params += found
+        return self.pairs[key]
 
     def binding(self) -> RegionBinding:
         """The finished workload."""
@@ -155,7 +179,10 @@ class _Builder:
         for number in self.returned:
             self.tensors[number] = replace(self.tensors[number], role=Role.OUTPUT)
         results = tuple(self.returned.index(number) for number in sorted(self.returned))
-        workload = with_parts(Workload(tuple(self.tensors), tuple(self.steps)))
+        if len(self.formats) > 1 or (self.formats and len(self.steps) > len(self.formats)):
+            raise RefusedError("products of vectors of different formats in one region")
+        vectors = next(iter(self.formats), "")
+        workload = with_parts(Workload(tuple(self.tensors), tuple(self.steps), vectors=vectors))
         return RegionBinding(workload, tuple(self.params), results)
 
 
@@ -174,6 +201,7 @@ class _UnitReader:
     ) -> None:
         self.builder = builder
         self.outer = outer
+        self.element = Element.WORD
         self.bindings, result = _block(unit)
         if not result.same_as(self.bindings[-1].var):
             raise RefusedError("it returns something else than its last value")
@@ -187,11 +215,17 @@ class _UnitReader:
         operands = [arguments[index] for index in made.operands]
         if transpose is not None:
             operands[1] = transpose.value.args[0]
-        inputs = tuple(
-            self.tensor(operand, Element.FP32 if index in made.vectors else Element.WORD)
-            for index, operand in enumerate(operands)
-        )
-        step = Step(name, made.layer, inputs, -1, made.epilogue)
+        if made.product is not None:
+            step = self.product_of_vectors(name, made, arguments)
+        else:
+            if made.is_integer:
+                self.element = Element.INT32
+                self.builder.formats.add(INTEGERS)
+            inputs = tuple(
+                self.tensor(operand, Element.FP32 if index in made.vectors else Element.WORD)
+                for index, operand in enumerate(operands)
+            )
+            step = Step(name, made.layer, inputs, -1, made.epilogue)
         running, absorbed = anchor.var, list[relax.Call]()
         for binding in following:
             call = binding.value
@@ -201,6 +235,21 @@ class _UnitReader:
             absorbed.append(call)
             running = binding.var
         return step
+
+    def product_of_vectors(self, name: str, made: Anchor, arguments: Sequence[relax.Expr]) -> Step:
+        """The step of a product of vectors, whose values are floats."""
+        product = made.product
+        assert product is not None
+        self.element = Element.FP32
+        self.builder.formats.add(product.words.name)
+        sides = (Element.WORD, Element.WEIGHT)
+        inputs = []
+        for index, element in zip(made.operands, sides, strict=True):
+            pair = (self.outer.get(value, value) for value in arguments[index : index + 2])
+            inputs.append(self.builder.of_vectors(*pair, element))
+        factor = product.factor
+        number = None if factor is None else self.tensor(arguments[factor], Element.FP32)
+        return Step(name, made.layer, tuple(inputs), -1, Epilogue(dequantise=number))
 
     def _starts_with_transpose(self) -> bool:
         """Whether the unit begins with the transpose of its product's right side."""
@@ -226,8 +275,9 @@ class _UnitReader:
         if alone is not None:
             return replace(epilogue, activation=alone.activation, alpha=alone.alpha)
         other = call.args[1] if call.args[0].same_as(running) else call.args[0]
-        if is_channel_vector(made.layer, shape_of(call), shape_of(other)):
-            return replace(epilogue, bias=self.tensor(other, Element.FP32))
+        if is_channel_vector(made.layer, shape_of(call, SUMS), shape_of(other, SUMS)):
+            element = Element.INT32 if made.is_integer else Element.FP32
+            return replace(epilogue, bias=self.tensor(other, element))
         return replace(epilogue, residual=self.tensor(other))
 
     def tensor(self, value: relax.Expr, element: Element = Element.WORD) -> int:

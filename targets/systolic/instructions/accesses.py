@@ -23,7 +23,7 @@ _ACCUMULATE, _BIAS = int(Flag.ACCUMULATE), int(Flag.BIAS)
 _RESIDENT, _IN_ACCUMULATORS = int(Flag.RESIDENT), int(Flag.ACCUMULATORS)
 _COPY, _MAXIMUM = int(Function.COPY), int(Function.MAXIMUM)
 _COLUMN_SCALE, _COLUMN_ADD = int(Function.COLUMN_SCALE), int(Function.COLUMN_ADD)
-_REQUANTISE = int(Function.REQUANTISE)
+_REQUANTISE, _DEQUANTISE = int(Function.REQUANTISE), int(Function.DEQUANTISE)
 _ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
 _ROW_MAXIMUM, _ROW_SUM_SQUARES = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
 _ROW_MULTIPLY = int(Function.ROW_MULTIPLY)
@@ -85,7 +85,7 @@ def _vector_accesses(c: Any, out: Any) -> int:
     rows, columns = int(c.rows), int(c.columns)
     second, third, place = int(c.second_address), int(c.third_address), int(c.accumulator_address)
     tile = rows * columns
-    by_column = function in (_COLUMN_SCALE, _COLUMN_ADD, _REQUANTISE)
+    by_column = function in (_COLUMN_SCALE, _COLUMN_ADD, _REQUANTISE, _DEQUANTISE)
     by_row = _ROW_MAXIMUM <= function <= _ROW_MULTIPLY or function == _ROW_REQUANTISE
     reduces = _ROW_MAXIMUM <= function <= _ROW_SUM_SQUARES
     length = columns if by_column else rows

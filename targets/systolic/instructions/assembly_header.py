@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from motet.runtime.errors import ProgramError
-from motet.targets.systolic.formats import FORMATS
+from motet.targets.systolic.formats import FORMATS, format_named
 from motet.targets.systolic.instructions.addressing import MAX_LOOPS, NO_PADDING, Loop, View
 from motet.targets.systolic.instructions.program import (
     MAX_RANK,
@@ -47,7 +47,7 @@ class Header:
     def read(self, line: str) -> None:
         """Take one line that is not empty; ``ValueError`` with the rule that it breaks."""
         words = _split(line)
-        if words[0] == "format" and len(words) == 2 and words[1] in FORMATS:
+        if words[0] == "format" and len(words) == 2 and _is_format(words[1]):
             self.format = words[1]
         elif words[0] == "pods" and len(words) == 2:
             self.pods = _number(words[1], 2**16)
@@ -62,6 +62,14 @@ class Header:
                 f"a header line is format ({', '.join(FORMATS)}), pods, tensor, view or step, and "
                 "instructions follow a label such as 'pod 0 array:'"
             )
+
+
+def _is_format(name: str) -> bool:
+    try:
+        format_named(name)
+    except KeyError:
+        return False
+    return True
 
 
 Parts = tuple[str, int, tuple[Tensor, ...], tuple[View, ...], tuple[StepInfo, ...]]

@@ -8,7 +8,8 @@
    not use are not looked at. (``rules``)
 3. All together, by abstract execution (``ordering``): semaphores let every queue end; accesses
    to the same words or values, of which one writes, are ordered; no word or value is read
-   that nothing wrote.
+   that nothing wrote; a word that is read as a resident tensor's was last written as that
+   tensor's, one that is read as a tile's as no tensor's.
 4. Conservative, to make 3 exact and quick: a value of an internal or output tensor in DRAM is
    written once; every value of an output is written.
 5. A step's MATMULs and CONV1Ds do at least the multiply-accumulates that it claims, so that
@@ -31,6 +32,7 @@ from motet.targets.systolic.instructions.assembly_words import queue_text
 from motet.targets.systolic.instructions.isa import ENGINES, Opcode
 from motet.targets.systolic.instructions.ordering import (
     FINE,
+    FOREIGN,
     RACE,
     STUCK,
     TWICE,
@@ -48,6 +50,7 @@ from motet.targets.systolic.instructions.view_tiles import (
     edges_of,
     view_tiles,
 )
+from motet.targets.systolic.vector_units import as_computed
 
 Edges = tuple[NDArray[np.uint8], NDArray[np.int64]]
 CROPPED = "TransposedConvolution"
@@ -55,6 +58,7 @@ CROPPED = "TransposedConvolution"
 
 def check_program(program: SystolicProgram, description: ArrayDescription) -> None:
     """Raise ``ProgramError`` naming the first instruction that breaks a rule, and the remedy."""
+    description = as_computed(description, program.number_format)
     wrong = check_tables(program, description)
     if wrong is not None:
         raise ProgramError(f"array program: {wrong}")
@@ -78,7 +82,7 @@ def _check_macs(program: SystolicProgram) -> None:
     """Rule 5."""
     code = program.instructions
     product = np.isin(code["opcode"], [Opcode.MATMUL, Opcode.CONV1D])
-    made = np.ones(int(product.sum()), np.float64)
+    made = np.full(int(product.sum()), float(program.number_format.lanes))
     for name in ("rows", "columns", "depth"):
         made *= code[name][product]
     done = np.bincount(code["step"][product], made, minlength=len(program.steps))
@@ -119,7 +123,7 @@ def _check_order(program: SystolicProgram, description: ArrayDescription) -> Non
     )  # fmt: skip
     if found == STUCK:
         raise _deadlock(program, position)
-    if found in (RACE, UNWRITTEN, TWICE):
+    if found in (RACE, UNWRITTEN, TWICE, FOREIGN):
         cells = pad_cells if at[3] == SCRATCHPAD else sum_cells
         at[1] = np.searchsorted(cells, at[1])
     elif found != FINE:
@@ -180,7 +184,7 @@ def _largest_tile(code: NDArray[Any]) -> int:
 
 def _finding(program: SystolicProgram, found: int, at: NDArray[np.int64], index: int) -> str:
     other, place, pod, memory = (int(value) for value in at)
-    if found in (RACE, UNWRITTEN, TWICE):
+    if found in (RACE, UNWRITTEN, TWICE, FOREIGN):
         name = "scratchpad" if memory == SCRATCHPAD else "accumulators"
         where = f"word {place} of the {name} of pod {pod}"
     else:
@@ -189,6 +193,11 @@ def _finding(program: SystolicProgram, found: int, at: NDArray[np.int64], index:
     if other < 0:
         return f"it reads {where}, which nothing wrote before: write it, or correct the address"
     named = _named(program, other)
+    if found == FOREIGN:
+        return (
+            f"it reads {where}, where {named} has put something else: keep apart what is needed at "
+            "the same time"
+        )
     if found in (RACE, VALUE_RACE):
         return (
             f"{where} is also used by {named}, and nothing orders the two: add a signal behind "

@@ -33,18 +33,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motet.runtime.errors import BundleError, ProgramError
-from motet.targets.systolic.formats import FORMATS
+from motet.targets.systolic.formats import FORMATS, VECTOR_CODE
 from motet.targets.systolic.instructions.encoding_tables import (
     MAX_TABLE_BYTES,
+    VECTORS,
     TableSizes,
     read_tables,
+    read_vectors,
     write_tables,
+    write_vectors,
 )
 from motet.targets.systolic.instructions.isa import ENGINES, INSTRUCTION, Instructions, Opcode
 from motet.targets.systolic.instructions.program import SystolicProgram
 
 MAGIC = b"MOTETSA\0"
-VERSION = 2
+VERSION = 3
 OLDEST_VERSION = 2
 MAX_INSTRUCTIONS = 2**26
 MAX_QUEUES = 2**16 * ENGINES
@@ -65,7 +68,10 @@ def encode(program: SystolicProgram) -> bytes:
     _check_queues(program.queue_starts, len(program.instructions))
     tables = write_tables(program.tensors, program.views, program.steps)
     ends = program.queue_starts[1:].astype(_ENDS)
-    body = b"".join([tables, ends.tobytes(), *_columns(program.instructions)])
+    vectors = program.number_format.vectors
+    head_of_body = b"" if vectors is None else write_vectors(vectors)
+    columns = _columns(program.instructions)
+    body = b"".join([head_of_body, tables, ends.tobytes(), *columns])
     stored = zlib.compress(body, _LEVEL)
     counts = (len(program.instructions), len(ends))
     sizes = (len(program.tensors), len(program.views), len(program.steps))
@@ -80,11 +86,15 @@ def decode(data: bytes) -> SystolicProgram:
     _check_head(data)
     _, _, code, _, count, queues, *sizes, body_bytes, _ = _HEAD.unpack_from(data)
     names = [made.name for made in FORMATS.values() if made.code == code]
-    if count > MAX_INSTRUCTIONS or queues > MAX_QUEUES or not names:
+    is_known = bool(names) or code == VECTOR_CODE
+    if count > MAX_INSTRUCTIONS or queues > MAX_QUEUES or not is_known:
         raise BundleError(f"array program is damaged (counts or format): {_AGAIN}")
     longest = queues * _ENDS.itemsize + len(INSTRUCTION.names or ()) + count * INSTRUCTION.itemsize
     longest += INSTRUCTION.itemsize + MAX_TABLE_BYTES
     body = _decompressed(memoryview(data)[_HEAD.size :], body_bytes, longest)
+    if code == VECTOR_CODE:
+        names = [read_vectors(body).name]
+        body = body[VECTORS.itemsize :]
     tables = read_tables(body, TableSizes(*sizes))
     ends = _taken(body, tables.end, queues, _ENDS)
     starts = np.concatenate([np.zeros(1, np.int64), ends.astype(np.int64)])

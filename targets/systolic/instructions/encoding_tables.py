@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motet.runtime.errors import BundleError, ProgramError
+from motet.targets.systolic.formats import Format, VectorFormat, VectorOperand, of_vectors
 from motet.targets.systolic.instructions.addressing import MAX_LOOPS, Loop, View
 from motet.targets.systolic.instructions.isa import NO_OPERAND
 from motet.targets.systolic.instructions.program import MAX_RANK, Element, Role, StepInfo, Tensor
@@ -58,9 +59,43 @@ STEP = np.dtype(
         ("macs", "<u8"),
     ]
 )
+VECTORS = np.dtype(
+    [
+        ("length", "<u1"),
+        ("weight_bits", "<u1"),
+        ("weight_scale_bits", "<u1"),
+        ("input_bits", "<u1"),
+        ("input_scale_bits", "<u1"),
+        ("product_bits", "<u1"),
+        ("sum_bits", "<u1"),
+        ("unsigned", "<u1"),
+    ]
+)
+"""A format of vectors. ``product_bits``: 0 for all; ``unsigned``: bit 0 weights, bit 1 inputs."""
 MAX_TABLE_BYTES = MAX_ENTRIES * (TENSOR.itemsize + VIEW.itemsize + STEP.itemsize) + MAX_TEXT_BYTES
 
 _DAMAGED = "array program: its tables are damaged: compile the model again"
+
+
+def write_vectors(vectors: VectorFormat) -> bytes:
+    """The record of a format of vectors."""
+    sides = (vectors.weights, vectors.inputs)
+    sizes = [number for side in sides for number in (side.bits, side.scale_bits)]
+    signs = vectors.weights.unsigned | vectors.inputs.unsigned << 1
+    record = (vectors.length, *sizes, vectors.product_bits or 0, vectors.sum_bits, signs)
+    return np.array([record], VECTORS).tobytes()
+
+
+def read_vectors(body: bytes) -> Format:
+    """The format whose record ``body`` starts with; ``BundleError`` where it is none."""
+    try:
+        length, w, ws, a, s, product, sums, signs = np.frombuffer(body, VECTORS, 1)[0].item()
+        if signs > 3:
+            raise ValueError("unknown signs")
+        weights, inputs = VectorOperand(w, ws, bool(signs & 1)), VectorOperand(a, s, signs > 1)
+        return of_vectors(VectorFormat(length, weights, inputs, product or None, sums))
+    except ValueError:
+        raise BundleError(_DAMAGED) from None
 
 
 class Tables(NamedTuple):

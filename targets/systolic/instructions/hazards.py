@@ -1,7 +1,8 @@
 """What every instruction of a sequence has to wait for, by the memory that it touches.
 
-See ``synchronise`` for the rules; this is the pass over all instructions that finds the
-pairs. A pair that an earlier one of the same two queues implies is left out here already;
+Accesses are those of ``accesses``. See ``synchronise`` for the rules; this is the pass over all
+instructions that finds the pairs. A pair that an earlier one of the same two queues implies is left
+out here already;
 ``implied`` drops those that follow through other queues.
 """
 

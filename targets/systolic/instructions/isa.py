@@ -18,8 +18,9 @@ that queue are complete; WAIT holds its queue until the ``semaphore`` of queue n
 
 A *tile* of ``rows`` x ``columns`` is dense in its memory, column by column: value
 (r, c) at address + c x rows + r. Scratchpad addresses are words of the program's
-format, accumulator addresses 32-bit words. A *view* (``operand``) places a tile in a
-tensor, in DRAM or resident in scratchpads: value (r, c) is value (``group``, ``row`` + r,
+format, accumulator addresses words of its sums (32 bits; of vectors 32 or 64). A *view*
+(``operand``) places a tile in a tensor, in DRAM or resident in scratchpads: value (r, c) is value
+(``group``, ``row`` + r,
 ``column`` + c) of the view.
 """
 
@@ -63,6 +64,8 @@ class Opcode(enum.IntEnum):
         (columns - 1) * stride + depth] (as MATMUL's), a line's weights in tile [rows, depth]
         at ``second_address``, accumulator tile [rows, columns]. ``value`` is the stride. BIAS
         starts line r from value r of the vector [rows].
+        In a format of vectors words are vectors, and MATMUL adds
+        round(scale x scale) x (sum of their integers' products) for each pair of them.
     VECTOR: d = clamp(activation(function(d, s))) on the accumulator tile d [rows, columns] at
         ``accumulator_address``; ``Function`` has s. ``low`` and ``high`` clamp.
     STORE: accumulator tile at ``accumulator_address``, clamped, converted to the tensor's
@@ -142,6 +145,8 @@ class Function(enum.IntEnum):
         point as int32; integer formats only. ROW_REQUANTISE: the same with s[r].
     SCALE: d * alpha + value, ``value`` as fp32 bits (layer norm's epsilon, an average's 1/n); in
         integer formats round_half_even(d * alpha) + value as int32.
+    DEQUANTISE: sums of products of vectors to fp32: float(d[r, c]) * s[c], two roundings;
+        formats of vectors only, where it alone takes integers. s is fp32.
     """
 
     NONE = 0
@@ -159,6 +164,7 @@ class Function(enum.IntEnum):
     REQUANTISE = 12
     SCALE = 13
     ROW_REQUANTISE = 14
+    DEQUANTISE = 15
 
 
 class Activation(enum.IntEnum):

@@ -1,4 +1,6 @@
-"""Runs a program without values, and proves that no access comes too early: see ``checker``.
+"""Runs a program without values, and proves that no access (``accesses``) comes too early.
+
+The rules are those of ``checker``.
 
 Algorithm. Semaphores only count up and each is signalled by one queue alone, so the n-th
 SIGNAL of a queue is what a WAIT for n waits for: the order that a program has is a fixed
@@ -12,7 +14,9 @@ Memories are cut into cells at every address where some access begins or ends, s
 access is exactly a range of cells, or through a view a few of them (``view_tiles``); tensors
 in DRAM likewise. A cell of a memory remembers its last writer, and per engine of its pod
 the last reader since (only a pod's own engines read its memories). Tensors in DRAM are written
-once, so that their cells only remember the writer.
+once, so that their cells only remember the writer. A word of a resident tensor that is read as
+such was last written as such: two tensors, of one model or of several in one program, may have the
+same words only one after the other, and what is read as a tile was no tensor's.
 
 Cost: O(values of the different tiles of views, sorted) + O(cells that accesses touch) + O(waits
 that teach something x queues in use) time; memory for the cells of each pod, queues in use
@@ -31,13 +35,13 @@ from motet.targets.systolic.instructions.accesses import (
     SCRATCHPAD,
     tile_accesses,
 )
-from motet.targets.systolic.instructions.isa import ENGINES, Opcode
+from motet.targets.systolic.instructions.isa import ENGINES, NO_OPERAND, Opcode
 
-FINE, RACE, UNWRITTEN, TWICE, VALUE_RACE, VALUE_UNWRITTEN, VALUE_TWICE, STUCK = range(8)
+FINE, RACE, UNWRITTEN, TWICE, VALUE_RACE, VALUE_UNWRITTEN, VALUE_TWICE, STUCK, FOREIGN = range(9)
 """What ``execute`` found."""
 
 _LOAD, _STORE, _TRANSFER = int(Opcode.LOAD), int(Opcode.STORE), int(Opcode.TRANSFER)
-_VECTOR = int(Opcode.VECTOR)
+_VECTOR, _NONE = int(Opcode.VECTOR), NO_OPERAND
 _SIGNAL, _WAIT = int(Opcode.SIGNAL), int(Opcode.WAIT)
 _WRITER = ENGINES
 
@@ -100,6 +104,24 @@ def _write(uses: Any, first: int, last: int, i: int, clock: Any, owner: Any, at:
 
 
 @njit(cache=True, nogil=True)
+def _read_as(uses: Any, first: int, last: int, tensor: int, code: Any, views: Any, at: Any) -> int:
+    """Whether cells [first, last), which are written, hold ``tensor``; -1: what is no tensor's."""
+    known = -1
+    for cell in range(first, last):
+        writer = uses[cell, _WRITER] - 1
+        if writer != known:
+            w = code[writer]
+            held = -1
+            if w.opcode == _TRANSFER and w.operand != _NONE:
+                held = views[w.operand].tensor
+            if held != tensor:
+                at[0], at[1] = writer, cell
+                return FOREIGN
+            known = writer
+    return FINE
+
+
+@njit(cache=True, nogil=True)
 def _read_values(writers: Any, first: int, last: int, clock: Any, owner: Any, at: Any) -> int:
     """Read cells [first, last) of tensors in DRAM."""
     known = -2
@@ -125,10 +147,11 @@ def _write_values(writers: Any, first: int, last: int, i: int, at: Any) -> int:
 
 @njit(cache=True, nogil=True)
 def _access(
-    i: int, c: Any, views: Any, tiles: Any, memories: Any, clock: Any, owner: Any, out: Any,
+    i: int, code: Any, views: Any, tiles: Any, memories: Any, clock: Any, owner: Any, out: Any,
     at: Any,
 ) -> int:  # fmt: skip
     """All accesses of one instruction, reads first; ``at`` gets (other, place, pod, memory)."""
+    c = code[i]
     engine = 3
     if c.opcode == _LOAD:
         engine = 0
@@ -138,7 +161,7 @@ def _access(
     writes_view = c.opcode == _STORE or c.opcode == _TRANSFER
     found = FINE
     if not writes_view:
-        found = _through_view(i, c, views, tiles, memories, clock, owner, engine, at)
+        found = _through_view(i, code, views, tiles, memories, clock, owner, engine, at)
     for k in range(tile_accesses(c, out)):
         if found != FINE:
             return found
@@ -153,19 +176,22 @@ def _access(
                 found = _write(uses[pod], first, last, i, clock, owner, at)
             else:
                 found = _read(uses[pod], first, last, engine, i, clock, owner, at)
+                if found == FINE and out[k, 0] == SCRATCHPAD:
+                    found = _read_as(uses[pod], first, last, -1, code, views, at)
             if found != FINE:
                 return found
     if found == FINE and writes_view:
-        found = _through_view(i, c, views, tiles, memories, clock, owner, engine, at)
+        found = _through_view(i, code, views, tiles, memories, clock, owner, engine, at)
     return found
 
 
 @njit(cache=True, nogil=True)
 def _through_view(
-    i: int, c: Any, views: Any, tiles: Any, memories: Any, clock: Any, owner: Any, engine: int,
+    i: int, code: Any, views: Any, tiles: Any, memories: Any, clock: Any, owner: Any, engine: int,
     at: Any,
 ) -> int:  # fmt: skip
     """The tile of a view that one instruction reads, or with a STORE or TRANSFER writes."""
+    c = code[i]
     tile_of, starts, ranges, repeats = tiles
     tile = tile_of[i]
     if tile < 0:
@@ -196,6 +222,9 @@ def _through_view(
                 found = _write(pads[pod], first, last, i, clock, owner, at)
             else:
                 found = _read(pads[pod], first, last, engine, i, clock, owner, at)
+                if found == FINE:
+                    tensor = views[c.operand].tensor
+                    found = _read_as(pads[pod], first, last, tensor, code, views, at)
             if found != FINE:
                 return found
     return found
@@ -310,7 +339,7 @@ def execute(
                     blocked_by[u] = -1
             else:
                 clock[u] = i + 1
-                found = _access(i, c, views, tiles, memories, clock, owner, out, at)
+                found = _access(i, code, views, tiles, memories, clock, owner, out, at)
                 if found != FINE:
                     return found, i
             i += 1

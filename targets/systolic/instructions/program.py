@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from motet.targets.systolic.formats import FORMATS, Format
+from motet.targets.systolic.formats import Format, format_named
 from motet.targets.systolic.instructions.addressing import MAX_LOOPS, View
 from motet.targets.systolic.instructions.isa import ENGINES, Engine, Instructions
 
@@ -33,11 +33,28 @@ class Role(enum.IntEnum):
 
 
 class Element(enum.IntEnum):
-    """Element types of tensors. WORD: a word of the program's format."""
+    """Element types of tensors. WORD: a word of the program's format.
+
+    In formats of vectors a WORD is a vector of a product's input, a WEIGHT one of its weight.
+    SCALE: the scales of the vectors of the tensor before it, which has their integers: one
+    tensor to the program, which views never name, two arrays to the host. INT64: exact sums.
+    """
 
     WORD = 1
     FP32 = 2
     INT32 = 3
+    WEIGHT = 4
+    SCALE = 5
+    INT64 = 6
+
+
+def element_bits(number_format: Format, element: Element) -> int:
+    """Bits of a value in DRAM; scales are counted with the words that they belong to."""
+    if element is Element.WORD:
+        return number_format.input_bits
+    if element is Element.WEIGHT:
+        return number_format.weight_bits
+    return {Element.SCALE: 0, Element.INT64: 64}.get(element, 32)
 
 
 @dataclass(frozen=True)
@@ -98,7 +115,7 @@ class SystolicProgram:
 
     Attributes
     ----------
-    format: name of the number format, a key of ``FORMATS``.
+    format: name of the number format, as ``formats.format_named`` knows it.
     instructions: structured array [count] of dtype ``isa.INSTRUCTION``, queue after queue.
     queue_starts: int64 [4 x pods + 1]; queue q is instructions[queue_starts[q] :
         queue_starts[q + 1]], q = 4 x pod + engine.
@@ -116,7 +133,7 @@ class SystolicProgram:
     @property
     def number_format(self) -> Format:
         """The format that ``format`` names."""
-        return FORMATS[self.format]
+        return format_named(self.format)
 
     @property
     def pods(self) -> int:

@@ -1,7 +1,7 @@
 """The rules that tables and instructions keep each by itself, whatever the others do.
 
 Every rule is a mask over instructions of where it is broken, and a message with the remedy.
-They come in stages (codes; shapes; operands; addresses; waits), because a later one relies
+They come in stages (codes; shapes; operands; vectors; addresses; waits), because a later one relies
 on those before. Instructions are looked at in pieces; in a piece and stage the first one that
 breaks any rule is named.
 """
@@ -20,6 +20,7 @@ from motet.targets.systolic.instructions.program import Element, Role, SystolicP
 from motet.targets.systolic.instructions.rule_chunk import CHUNK
 from motet.targets.systolic.instructions.rules_codes import CodeRules
 from motet.targets.systolic.instructions.rules_places import PlaceRules
+from motet.targets.systolic.instructions.rules_vectors import VectorRules, wrong_vectors
 
 MAX_VALUES = 2**31 - 1
 """Of a tensor; its padded view may have more."""
@@ -37,7 +38,7 @@ def check_rules(program: SystolicProgram, description: ArrayDescription, report:
         _Rules(program, description, begin).check(signals, report)
 
 
-class _Rules(CodeRules, PlaceRules):
+class _Rules(CodeRules, PlaceRules, VectorRules):
     """All rules for one piece of the program."""
 
     def check(self, signals: NDArray[np.int64], report: Report) -> None:
@@ -46,6 +47,7 @@ class _Rules(CodeRules, PlaceRules):
             self.check_codes,
             self.check_shapes,
             self.check_operands,
+            self.check_vectors,
             self.check_addresses,
             lambda: self._waits(signals),
         ):
@@ -89,6 +91,9 @@ def check_tables(program: SystolicProgram, description: ArrayDescription) -> str
                 f"tensor {number} ({tensor.name!r}) leaves the scratchpad of {least} words: keep "
                 "it in DRAM"
             )
+    wrong = wrong_vectors(program)
+    if wrong is not None:
+        return wrong
     return next(filter(None, (_wrong_view(program, i) for i in range(len(program.views)))), None)
 
 

@@ -76,7 +76,7 @@ class PlaceRules(Chunk):
         sends, sums = self.is_[Opcode.TRANSFER], self.has(Flag.ACCUMULATORS)
         resident = where(lambda tensor: tensor.resident is not None)
         fixed = where(lambda tensor: tensor.role in (Role.INPUT, Role.WEIGHT))
-        word = where(lambda tensor: tensor.element is Element.WORD)
+        word = where(lambda tensor: tensor.element in (Element.WORD, Element.WEIGHT))
         writes = stores | sends
         self.refuse(writes & fixed, "it writes an input or weight: write another tensor")
         self.refuse(
@@ -137,7 +137,12 @@ class PlaceRules(Chunk):
             self._overlaps(length, two, plain)
 
     def _vector_length(self, rows: Any, columns: Any) -> Any:
-        by_column = (Function.COLUMN_SCALE, Function.COLUMN_ADD, Function.REQUANTISE)
+        by_column = (
+            Function.COLUMN_SCALE,
+            Function.COLUMN_ADD,
+            Function.REQUANTISE,
+            Function.DEQUANTISE,
+        )
         by_row = (
             *REDUCTIONS,
             Function.ROW_SUBTRACT,

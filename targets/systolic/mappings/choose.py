@@ -153,7 +153,13 @@ def _known(
 def shape_key(step: Step, resident: Container[int]) -> Hashable:
     """What a product's cost depends on, but for the machine."""
     epilogue = step.epilogue
-    given = (epilogue.bias, epilogue.residual, epilogue.requantise, epilogue.activation or None)
+    given = (
+        epilogue.bias,
+        epilogue.residual,
+        epilogue.requantise,
+        epilogue.dequantise,
+        epilogue.activation or None,
+    )
     places = (step.inputs[0] in resident, epilogue.residual in resident, step.output in resident)
     return step.layer, tuple(one is not None for one in given), places
 

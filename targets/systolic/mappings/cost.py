@@ -63,7 +63,24 @@ class Question:
         epilogue = self.step.epilogue
         residual, scales = epilogue.residual is not None, epilogue.requantise is not None
         activation = epilogue.activation is not Activation.NONE
+        if epilogue.dequantise is not None:
+            return 1 + residual + (epilogue.bias is not None)
         return max(residual + scales, int(activation))
+
+    @property
+    def input_bytes(self) -> float:
+        """Of a word of the input."""
+        return self.format.input_bits / 8
+
+    @property
+    def weight_bytes(self) -> float:
+        """Of a word of the weight."""
+        return self.format.weight_bits / 8
+
+    @property
+    def output_bytes(self) -> float:
+        """Of a value of the output, and of a residual."""
+        return self.format.output_bits / 8
 
 
 @dataclass(frozen=True)
@@ -87,19 +104,18 @@ def estimate_cycles(made: Candidates, asked: Question) -> tuple[Numbers, Numbers
     """(cycles, DRAM bytes) of every candidate."""
     rounds = _rounds(made, asked)
     array = _array_cycles(made, asked, rounds)
-    inputs, weights, others = _dram_words(made, asked, rounds)
-    word = asked.format.bits / 8
-    traffic = (inputs + weights + others) * word
+    inputs, weights, others = _dram_bytes(made, asked, rounds)
+    traffic = inputs + weights + others
     per_byte = 1 / asked.description.dram_bytes_per_cycle
     bound = np.maximum(array, traffic * per_byte)
     for other in (
-        _link_cycles(made, asked, traffic, word),
+        _link_cycles(made, asked, traffic),
         _request_cycles(made, asked, rounds),
         _ring_cycles(made, asked, rounds, array, inputs, weights),
-        _pod_cycles(made, asked, rounds, array, word),
+        _pod_cycles(made, asked, rounds, array),
     ):
         bound = np.maximum(bound, other)
-    return bound + _ends(made, asked, word), traffic
+    return bound + _ends(made, asked), traffic
 
 
 def _rounds(made: Candidates, asked: Question) -> Rounds:
@@ -125,17 +141,18 @@ def _array_cycles(made: Candidates, asked: Question, rounds: Rounds) -> Numbers:
     """The busiest pod's tiles back to back; narrow ports slow streaming down."""
     shape, pod = asked.shape, made.pod
     pods: Numbers
-    port = asked.format.bits / 8 / pod.scratchpad.port_bytes
+    width = pod.scratchpad.port_bytes
+    inputs, weights = asked.input_bytes / width, asked.weight_bytes / width
     if made.dataflow == "weight-stationary":
         size, part, pods = shape.m, made.tile_rows, made.row_pods
-        other, slow = rounds.columns * rounds.deep, made.tile_depth * port
+        other, slow = rounds.columns * rounds.deep, made.tile_depth * inputs
     elif made.dataflow == "output-stationary":
         size, part, pods = shape.k, made.tile_depth, 1
         other = rounds.columns * rounds.rows
-        slow = np.maximum(made.tile_rows, made.tile_columns) * port
+        slow = np.maximum(made.tile_rows * inputs, made.tile_columns * weights)
     else:
         size, part, pods = shape.n, made.tile_columns, made.column_pods
-        other, slow = rounds.rows * rounds.deep, made.tile_depth * port
+        other, slow = rounds.rows * rounds.deep, made.tile_depth * weights
     turns = _ceil(_ceil(size, part), pods)
     last = np.minimum(part, size - (turns - 1) * pods * part)
     slow = np.maximum(slow, 1.0)
@@ -143,19 +160,21 @@ def _array_cycles(made: Candidates, asked: Question, rounds: Rounds) -> Numbers:
     return rounds.groups * other * swept
 
 
-def _dram_words(
+def _dram_bytes(
     made: Candidates, asked: Question, rounds: Rounds
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Words of input, of weights, and of all else (output, residual, vectors)."""
+    """Bytes of input, of weights, and of all else (output, residual, vectors)."""
     groups, m, n, k = asked.shape
     parts = asked.operands
     inputs = np.zeros(len(made.grid))
     if parts.loads_input:
         tiles = groups * (m / made.tile_rows) * (k / made.tile_depth)
         inputs = tiles * _tile_words(made, asked) * rounds.input_passes * made.input_copies
-    weights = groups * k * n * rounds.weight_passes * made.weight_copies
+        inputs = inputs * asked.input_bytes
+    weights = groups * k * n * rounds.weight_passes * made.weight_copies * asked.weight_bytes
     others = groups * m * n * (int(parts.loads_residual) + int(asked.stores_output))
-    vectors = parts.vectors * groups * n * ACCUMULATOR_BYTES * 8 / asked.format.bits
+    others = others * asked.output_bytes
+    vectors = parts.vectors * groups * n * ACCUMULATOR_BYTES
     return inputs, weights, others + vectors * made.weight_copies
 
 
@@ -183,13 +202,13 @@ def _reach(outputs: Numbers, kernel: int, stride: int, dilation: int) -> Numbers
     return np.minimum(outputs * kernel, (outputs - 1) * stride + dilation * (kernel - 1) + 1)
 
 
-def _link_cycles(made: Candidates, asked: Question, traffic: Numbers, word: float) -> Numbers:
+def _link_cycles(made: Candidates, asked: Question, traffic: Numbers) -> Numbers:
     """Bytes over the links: one for all on a bus, else one per DRAM channel and pod."""
     interconnect, dram = asked.description.interconnect, asked.description.dram
     links = 1 if interconnect.kind == "bus" else dram.channels
     outputs = 0 if asked.stores_output else asked.shape.groups * asked.shape.m * asked.shape.n
     pods = made.group_pods * made.row_pods * made.column_pods
-    moved = outputs * word * np.where(pods > 1, 1, 0)
+    moved = outputs * asked.output_bytes * np.where(pods > 1, 1, 0)
     return traffic / links / interconnect.link_bytes + moved / interconnect.link_bytes
 
 
@@ -221,20 +240,20 @@ def _ring_cycles(
 ) -> Numbers:
     """A slot is taken for latency, transfer and use of its tile before the next can have it."""
     use = array / (rounds.tiles * rounds.deep)
-    word, links = asked.format.bits / 8, asked.description.interconnect.link_bytes
-    per_word = word / min(asked.description.dram_bytes_per_cycle, links)
-    per_word += word / made.pod.scratchpad.port_bytes  # the last of it is written after that
+    links = asked.description.interconnect.link_bytes
+    per_byte = 1 / min(asked.description.dram_bytes_per_cycle, links)
+    per_byte += 1 / made.pod.scratchpad.port_bytes  # the last of it is written after that
     late = asked.description.dram.latency_cycles + HANDOVER_CYCLES
     late += made.pod.rows + made.pod.columns  # a product frees its operands when it is complete
     input_loads, weight_loads = _loads(made, asked, rounds)
     input_held, weight_held = _held(made, rounds)
     bound = _sum_ring_cycles(made, asked, rounds, use)
-    for words, loads, slots, own, held in (
+    for moved, loads, slots, own, held in (
         (inputs, input_loads, made.input_slots, rounds.rows * rounds.input_passes, input_held),
         (weights, weight_loads, made.weight_slots, rounds.columns * rounds.weight_passes,
          weight_held),
     ):  # fmt: skip
-        one = late + words / np.maximum(loads, 1) * per_word + use * held
+        one = late + moved / np.maximum(loads, 1) * per_byte + use * held
         turns = np.where(loads > 0, rounds.groups * own * rounds.deep / slots, 0)
         bound = np.maximum(bound, np.where(turns > 1, turns * one, 0))
     return bound
@@ -262,23 +281,22 @@ def _sum_ring_cycles(made: Candidates, asked: Question, rounds: Rounds, use: Num
     return np.where(turns > 1, turns * (rounds.deep * use + after), 0)
 
 
-def _pod_cycles(
-    made: Candidates, asked: Question, rounds: Rounds, array: Numbers, word: float
-) -> Numbers:
+def _pod_cycles(made: Candidates, asked: Question, rounds: Rounds, array: Numbers) -> Numbers:
     """Scratchpad ports, vector unit and the way out, of the busiest pod."""
     pod, parts = made.pod, asked.operands
     tile = made.tile_rows * made.tile_columns
     ports = array * (2.0 if made.dataflow == "output-stationary" else 1.0)
     if made.dataflow != "output-stationary":
         ports = ports + rounds.tiles * rounds.deep * pod.rows
-    per_byte = word / pod.scratchpad.port_bytes
+    per_byte = 1 / pod.scratchpad.port_bytes
     if parts.loads_input:
-        dense = made.tile_rows * made.tile_depth * per_byte
+        dense = made.tile_rows * made.tile_depth * per_byte * asked.input_bytes
         ports = ports + rounds.groups * rounds.rows * rounds.deep * rounds.input_passes * dense
-    dense = made.tile_depth * made.tile_columns * per_byte
+    dense = made.tile_depth * made.tile_columns * per_byte * asked.weight_bytes
     ports = ports + rounds.groups * rounds.columns * rounds.deep * rounds.weight_passes * dense
     if asked.step.epilogue.residual is not None:
-        ports = ports + rounds.tiles * tile * per_byte * (1 + int(parts.loads_residual))
+        residual = rounds.tiles * tile * per_byte * asked.output_bytes
+        ports = ports + residual * (1 + int(parts.loads_residual))
     vector = rounds.tiles * asked.passes * tile / pod.vector.lanes
     out = rounds.tiles * tile * ACCUMULATOR_BYTES / _accumulator_bytes(made)
     return np.maximum(np.maximum(ports / pod.scratchpad.ports, vector), out)
@@ -288,16 +306,16 @@ def _accumulator_bytes(made: Candidates) -> float:
     return float(made.pod.accumulators.port_bytes)
 
 
-def _ends(made: Candidates, asked: Question, word: float) -> Numbers:
+def _ends(made: Candidates, asked: Question) -> Numbers:
     """Before the first product and after the last."""
     pod, dram = made.pod, asked.description.dram
     tile = made.tile_rows * made.tile_columns
-    first = made.tile_depth * made.tile_columns
+    first = made.tile_depth * made.tile_columns * asked.weight_bytes
     if asked.operands.loads_input:
-        first = first + _tile_words(made, asked)
+        first = first + _tile_words(made, asked) * asked.input_bytes
     last = asked.passes * (tile / pod.vector.lanes + pod.vector.latency_cycles)
     last = last + tile * ACCUMULATOR_BYTES / _accumulator_bytes(made) + pod.columns + 2 * pod.rows
-    return dram.latency_cycles + first * word / asked.description.dram_bytes_per_cycle + last
+    return dram.latency_cycles + first / asked.description.dram_bytes_per_cycle + last
 
 
 def _ceil(value: Numbers, divisor: Numbers) -> Numbers:

@@ -59,7 +59,7 @@ def operands(step: Step, pod: Pod, number_format: Format, resident: Any) -> Oper
     return Operands(
         step.inputs[0] not in resident,
         residual is not None and residual not in resident,
-        (epilogue.bias is not None) + (epilogue.requantise is not None),
+        sum(n is not None for n in (epilogue.bias, epilogue.requantise, epilogue.dequantise)),
         pod.accumulator_words // VECTOR_PART,
         granule_words(pod.scratchpad_words(number_format.name)),
         granule_words(pod.accumulator_words),

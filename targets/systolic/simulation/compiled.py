@@ -23,6 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ROOT = Path(__file__).parents[1]
 _SOURCES = (
+    "array_intervals.py",
     "instructions/isa.py",
     "instructions/program.py",
     *(
@@ -30,14 +31,19 @@ _SOURCES = (
         for name in (
             "activation_functions",
             "compiled",
+            "engines",
+            "event_queue",
             "execute",
             "functional_state",
             "gather",
             "intrinsics",
+            "network",
             "order",
             "scalars",
             "tile_kernels",
             "vector_functions",
+            "vector_products",
+            "widths",
         )
     ),
 )

@@ -55,10 +55,11 @@ def instruction_costs(program: SystolicProgram, pods: NDArray[Any]) -> NDArray[A
     """
     costs = np.zeros(len(program.instructions), COST)
     views = program.view_table if program.views else np.zeros(1, program.view_table.dtype)
-    word = program.number_format.bits
+    made = program.number_format
+    sides = (made.input_bits, made.weight_bits)
     starts = np.asarray(program.queue_starts, np.int64)
     costs["values"] = values = load_values(program.instructions, views)
-    _fill(program.instructions, starts, view_bits(program), values, word, pods, costs)
+    _fill(program.instructions, starts, view_bits(program), values, sides, pods, costs)
     return costs
 
 
@@ -112,18 +113,21 @@ def _ceil(value: int, divisor: int) -> int:
 
 
 @kernel
-def _bytes(words: int, bits: int, pod: Any) -> int:
-    """Bytes of ``words`` words; narrow ones have scales per vector where the pod has them."""
-    total = words * bits
-    if pod.scale_length > 0 and bits <= 8:
-        total += _ceil(words, pod.scale_length) * pod.scale_bits
-    return _ceil(total, 8)
+def _bytes(words: int, bits: int) -> int:
+    return _ceil(words * bits, 8)
 
 
 @entry
 def _fill(
-    instructions: Any, starts: Any, view_bits: Any, values: Any, word: int, pods: Any, costs: Any
+    instructions: Any,
+    starts: Any,
+    view_bits: Any,
+    values: Any,
+    sides: tuple[int, int],
+    pods: Any,
+    costs: Any,
 ) -> None:
+    """``sides``: bits of a word of a product's input, and of its weight."""
     for queue in range(len(starts) - 1):
         pod = pods[queue // ENGINES]
         for i in range(starts[queue], starts[queue + 1]):
@@ -131,14 +135,14 @@ def _fill(
             cost.queue = queue
             opcode = one.opcode
             if opcode in (_MATMUL, _CONV1D):
-                _product_cost(one, word, pod, cost)
+                _product_cost(one, sides, pod, cost)
             elif opcode == _LOAD:
-                cost.bytes = _bytes(values[i], view_bits[one.operand], pod)
+                cost.bytes = _bytes(values[i], view_bits[one.operand])
                 if not one.flags & _ACCUMULATORS:
-                    filled = _bytes(wide(one.rows) * wide(one.columns), word, pod)
+                    filled = _bytes(wide(one.rows) * wide(one.columns), view_bits[one.operand])
                     cost.port = _ceil(filled, pod.port_bytes)
             elif opcode in (_VECTOR, _STORE, _TRANSFER):
-                _tile_cost(one, view_bits, word, pod, cost)
+                _tile_cost(one, view_bits, sides[0], pod, cost)
 
 
 @kernel
@@ -146,7 +150,7 @@ def _tile_cost(one: Any, view_bits: Any, word: int, pod: Any, cost: Any) -> None
     """VECTOR, STORE, TRANSFER: they work on a whole accumulator tile."""
     tile = wide(one.rows) * wide(one.columns)
     to_accumulators = one.flags & _ACCUMULATORS
-    port = _ceil(_bytes(tile, word, pod), pod.port_bytes)
+    port = _ceil(_bytes(tile, word), pod.port_bytes)
     if one.opcode == _VECTOR:
         cost.engine = _ceil(tile, pod.lanes)
         if _FIRST_BINARY <= one.function <= _LAST_BINARY and not to_accumulators:
@@ -154,26 +158,26 @@ def _tile_cost(one: Any, view_bits: Any, word: int, pod: Any, cost: Any) -> None
         return
     cost.engine = _ceil(tile * 4, pod.accumulator_bytes)
     if one.opcode == _STORE:
-        cost.bytes = _bytes(tile, view_bits[one.operand], pod)
+        cost.bytes = _bytes(tile, view_bits[one.operand])
     elif to_accumulators:
         cost.bytes = tile * 4
     else:
-        cost.bytes = _bytes(tile, word, pod)
+        cost.bytes = _bytes(tile, word)
         cost.port = port
         if one.operand == _NONE:
             cost.engine, cost.is_from_scratchpad = port, 1
 
 
 @kernel
-def _product_cost(one: Any, word: int, pod: Any, cost: Any) -> None:
+def _product_cost(one: Any, sides: tuple[int, int], pod: Any, cost: Any) -> None:
     """MATMUL, CONV1D: streaming slows down where a port is narrower than what streams."""
     rows, columns, depth = wide(one.rows), wide(one.columns), wide(one.depth)
     stride = max(wide(one.value), 1) if one.opcode == _CONV1D else 1
     inputs, weights = rows * depth, depth * columns
     if one.opcode == _CONV1D:
         inputs, weights = rows * ((columns - 1) * stride + depth), rows * depth
-    input_port = _ceil(_bytes(inputs, word, pod), pod.port_bytes)
-    weight_port = _ceil(_bytes(weights, word, pod), pod.port_bytes)
+    input_port = _ceil(_bytes(inputs, sides[0]), pod.port_bytes)
+    weight_port = _ceil(_bytes(weights, sides[1]), pod.port_bytes)
     streamed = stream_cycles(one.dataflow, rows, columns, depth, stride)
     captured = capture_cycles(one.dataflow, pod.rows, pod.columns)
     cost.port = 1

@@ -10,6 +10,7 @@ peak; no schedule of these instructions is quicker than the largest.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,15 @@ Ints = NDArray[np.int64]
 
 
 def program_counts(
-    program: SystolicProgram, description: ArrayDescription, timing: Timing | None = None
+    program: SystolicProgram,
+    description: ArrayDescription,
+    timing: Timing | None = None,
+    gated: int | None = None,
 ) -> ProgramCounts:
     """Costs of one run; ``timing`` is that of ``simulate`` where it is there already.
+
+    gated: products of vectors whose scales' product was 0, where a run has counted them; else
+    none are taken to be, the most that a run can cost.
 
     Raises ``ProgramError`` as ``simulate`` does.
     """
@@ -37,7 +44,8 @@ def program_counts(
     opcode, moved = program.instructions["opcode"], timing.costs["bytes"]
     passed = _network_bytes(program, moved)
     capacity = timing.cycles * description.elements
-    events = count_events(program, description, timing.costs["values"])
+    events = replace(count_events(program, timing.costs["values"]), gated_products=gated or 0)
+    vectors = program.number_format.vectors
     return ProgramCounts(
         cycles=timing.cycles,
         macs=program.macs,
@@ -49,6 +57,8 @@ def program_counts(
         stalls=timing.stalls_by_cause,
         energy_joules=energy_joules(events, description, description.seconds(timing.cycles)),
         steps=_steps(program, description, timing, passed),
+        vector_products=0 if vectors is None else sum(events.macs.values()) // vectors.length,
+        gated_products=gated,
     )
 
 

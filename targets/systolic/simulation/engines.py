@@ -19,7 +19,7 @@ from motet.targets.systolic.simulation.widths import wide
 _ACCUMULATORS = int(Flag.ACCUMULATORS)
 _FIRST_BINARY, _LAST_BINARY = int(Function.COPY), int(Function.MAXIMUM)
 _FIRST_REDUCTION, _LAST_REDUCTION = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
-_ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
+_ROW_REQUANTISE, _DEQUANTISE = int(Function.ROW_REQUANTISE), int(Function.DEQUANTISE)
 _FIRST_OF_VECTOR, _LAST_OF_VECTOR = int(Function.COLUMN_SCALE), int(Function.REQUANTISE)
 _UNIT = 1 << FRACTION_BITS
 
@@ -114,7 +114,8 @@ def _touches(one: Any, low: int, high: int) -> bool:
     if _FIRST_BINARY <= function <= _LAST_BINARY:
         in_accumulators = one.flags & _ACCUMULATORS
         return bool(in_accumulators and second < high and low < second + rows * columns)
-    if _FIRST_OF_VECTOR <= function <= _LAST_OF_VECTOR or function == _ROW_REQUANTISE:
+    by_vector = _FIRST_OF_VECTOR <= function <= _LAST_OF_VECTOR
+    if by_vector or function in (_ROW_REQUANTISE, _DEQUANTISE):
         return bool(third < high and low < third + max(rows, columns))
     return False
 

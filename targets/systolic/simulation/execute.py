@@ -34,7 +34,6 @@ _COPY, _MAXIMUM = int(Function.COPY), int(Function.MAXIMUM)
 _ROW_MAXIMUM, _ROW_SUM_SQUARES = int(Function.ROW_MAXIMUM), int(Function.ROW_SUM_SQUARES)
 _REQUANTISE, _SCALE, _IDENTITY = int(Function.REQUANTISE), int(Function.SCALE), int(Function.NONE)
 _ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
-_ROW_REQUANTISE = int(Function.ROW_REQUANTISE)
 _NO_ACTIVATION, _WORD, _FP32 = int(Activation.NONE), int(Element.WORD), int(Element.FP32)
 
 _int: Any = np.int64
@@ -48,13 +47,13 @@ def execute(state: Any, order: Any) -> None:
         number = order[i]
         opcode = state.program[number].opcode
         if opcode == _LOAD:
-            _load(state, number)
+            load_tile(state, number)
         elif opcode in (_MATMUL, _CONV1D):
             _multiply(state, number)
         elif opcode == _VECTOR:
-            _vector(state, number)
+            apply_vector(state, number)
         elif opcode == _STORE:
-            _store(state, number)
+            store_tile(state, number)
         elif opcode == _TRANSFER:
             _transfer(state, number)
 
@@ -92,7 +91,8 @@ def _broadcast(memory: Any, item: Any, pitch: int, source: int, address: int) ->
 
 
 @kernel
-def _load(state: Any, number: int) -> None:
+def load_tile(state: Any, number: int) -> None:
+    """LOAD."""
     item = state.program[number]
     view = state.views[item.operand]
     tensor = state.tensors[view.tensor]
@@ -176,7 +176,8 @@ def _start_sums(state: Any, item: Any, is_product: bool) -> tuple[Any, int]:
 
 
 @kernel
-def _vector(state: Any, number: int) -> None:
+def apply_vector(state: Any, number: int) -> None:
+    """VECTOR."""
     item = state.program[number]
     rows, columns = _shape(item)
     function, alpha = item.function, item.alpha
@@ -198,17 +199,20 @@ def _vector(state: Any, number: int) -> None:
         for c in range(columns):
             column = sums[c * rows : (c + 1) * rows]
             scale_rows(column, factors, state.numbers[number, CONSTANT])
-    elif function == _ROW_REQUANTISE:
-        factors = state.accumulators[third : third + rows].view(np.float32)
-        for r in range(rows):
-            scale(sums[r::rows], factors[r], state.numbers[number, CONSTANT])
     elif function == _SCALE:
         scale(sums, alpha, state.numbers[number, CONSTANT])
     elif function != _IDENTITY:
         vector = state.accumulators[third : third + max(rows, columns)]
         with_vector(function, sums, rows, vector)
+    finish_vector(state, number, sums)
+
+
+@kernel
+def finish_vector(state: Any, number: int, sums: Any) -> None:
+    """The activation and limits behind the function of a VECTOR, on its tile ``sums``."""
+    item = state.program[number]
     if item.activation != _NO_ACTIVATION:
-        activate(item.activation, sums, alpha)
+        activate(item.activation, sums, item.alpha)
     if item.low > -np.inf or item.high < np.inf:
         clamp(sums, state.numbers[number, LOW], state.numbers[number, HIGH])
 
@@ -234,7 +238,8 @@ def _second(state: Any, number: int) -> Any:
 
 
 @kernel
-def _store(state: Any, number: int) -> None:
+def store_tile(state: Any, number: int) -> None:
+    """STORE."""
     item = state.program[number]
     view = state.views[item.operand]
     tensor = state.tensors[view.tensor]

@@ -19,7 +19,12 @@ from motet.targets.systolic.instructions.program import SystolicProgram
 
 Numbers = NDArray[np.int64]
 _JOINS = (Function.COPY, Function.ADD, Function.MULTIPLY, Function.MAXIMUM)
-_BY_COLUMN = (Function.COLUMN_SCALE, Function.COLUMN_ADD, Function.REQUANTISE)
+_BY_COLUMN = (
+    Function.COLUMN_SCALE,
+    Function.COLUMN_ADD,
+    Function.REQUANTISE,
+    Function.DEQUANTISE,
+)
 _BY_ROW = (
     Function.ROW_MAXIMUM,
     Function.ROW_SUM,

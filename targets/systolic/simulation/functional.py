@@ -11,7 +11,7 @@ scratchpad or accumulators from a tensor of words, or leave for one; sums stay f
 Integer sums wrap modulo 2**32. STORE and TRANSFER saturate to the format's range;
 REQUANTISE and SCALE saturate to 32 bits only, and ``low`` and ``high`` narrow further.
 In integer programs a tensor of FP32 enters accumulators as bits (for REQUANTISE), and
-int32 sums leave for one as numbers.
+int32 sums leave for one as numbers. Programs of vectors: ``vector_products``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from motet.runtime.errors import InputError, ProgramError
 from motet.targets.systolic.instructions.isa import INSTRUCTION, Flag, Function, Opcode
 from motet.targets.systolic.instructions.program import Element, SystolicProgram
+from motet.targets.systolic.instructions.rules_vectors import wrong_vectors
 from motet.targets.systolic.simulation.activation_functions import INTEGER_ACTIVATIONS
 from motet.targets.systolic.simulation.execute import execute
 from motet.targets.systolic.simulation.extents import extents
@@ -38,6 +39,12 @@ from motet.targets.systolic.simulation.functional_state import (
 )
 from motet.targets.systolic.simulation.memories import Memories, MemoryPool
 from motet.targets.systolic.simulation.order import default_order
+from motet.targets.systolic.simulation.vector_products import (
+    VectorState,
+    execute_vectors,
+    rounding_of,
+)
+from motet.targets.systolic.simulation.vector_words import operand_of, vector_table
 
 Array = NDArray[Any]
 
@@ -52,6 +59,9 @@ class Interpreter:
 
     Raises ``ProgramError`` where the program deadlocks, reaches outside a view or tensor, or
     asks for what its number format does not have.
+
+    ``gated``: products of vectors whose scales' product was 0, in the last run that has ended;
+    None before the first, and in formats of single values.
     """
 
     def __init__(self, program: SystolicProgram, pool: MemoryPool | None = None) -> None:
@@ -63,7 +73,8 @@ class Interpreter:
         self._instructions = np.require(program.instructions, INSTRUCTION, ["C", "A", "W"])
         self._numbers = _numbers(program)
         self._tensors = _tensor_table(program)
-        self._dtypes = [element_dtype(program, t.element) for t in program.tensors]
+        self._dtypes = [tensor_dtype(program, i) for i in range(len(program.tensors))]
+        self.gated: int | None = None
 
     def run(
         self,
@@ -97,14 +108,35 @@ class Interpreter:
             self._require_array(number, array)
         chosen = self._order if order is None else self._complete(order)
         with self._pool.borrowed() as memories:
-            execute(self._state(arrays, memories), chosen)
+            if self.program.number_format.vectors is None:
+                execute(self._state(arrays, memories), chosen)
+            else:
+                self._run_vectors(arrays, memories, chosen)
+
+    def _run_vectors(
+        self, arrays: dict[int, Array], memories: Memories, order: NDArray[np.int64]
+    ) -> None:
+        vectors = self.program.number_format.vectors
+        assert vectors is not None
+        table = vector_table(self.program, arrays)
+        run = self._state({**arrays, **table.numbers}, memories)
+        run.scratchpads[:] = 0
+        gated = np.zeros(1, np.int64)
+        sums = memories.room("integers", len(run.accumulators), np.int64)
+        wide = vectors.sum_bits > 32
+        dropped, most = rounding_of(vectors)
+        words = (table.integers, table.scales, sums)
+        execute_vectors(VectorState(run, *words, dropped, most, wide, gated), order)
+        self.gated = int(gated[0])
 
     def _require_array(self, number: int, array: Array) -> None:
         tensor, dtype = self.program.tensors[number], self._dtypes[number]
         name = tensor.name or f"tensor {number}"
-        if array.dtype != dtype or array.size != tensor.elements:
+        in_words = tensor.element in (Element.WORD, Element.WEIGHT)
+        values = tensor.elements * (self.program.number_format.lanes if in_words else 1)
+        if array.dtype != dtype or array.size != values:
             raise InputError(
-                f"array program: {name!r} must be {dtype} with {tensor.elements} values (shape "
+                f"array program: {name!r} must be {dtype} with {values} values (shape "
                 f"{list(tensor.shape)}), not {array.dtype} {list(array.shape)}"
             )
         if not array.flags.c_contiguous or not array.flags.aligned:
@@ -142,8 +174,20 @@ class Interpreter:
         )
 
 
+def tensor_dtype(program: SystolicProgram, number: int) -> np.dtype[Any]:
+    """The numpy type of the host's array of tensor ``number``; integers for vectors."""
+    vectors, element = program.number_format.vectors, program.tensors[number].element
+    if vectors is None or element in (Element.FP32, Element.INT32):
+        return element_dtype(program, element)
+    if element is Element.INT64:
+        return np.dtype(np.int64)
+    if element is Element.SCALE:
+        return np.dtype(np.uint16)
+    return operand_of(vectors, program, number).stored
+
+
 def element_dtype(program: SystolicProgram, element: Element) -> np.dtype[Any]:
-    """The numpy type of a tensor's array in the host's memory."""
+    """The numpy type of a tensor's array in the host's memory, in formats of single values."""
     if element is Element.WORD:
         return program.number_format.stored
     return np.dtype(np.float32 if element is Element.FP32 else np.int32)
@@ -201,6 +245,8 @@ def _limits(program: SystolicProgram) -> tuple[Array, Array]:
 def _padding(program: SystolicProgram) -> Array:
     """What padding reads as, for each instruction: a sum, or fp32 bits in an integer program."""
     sums = program.number_format.accumulated
+    if program.number_format.vectors is not None:
+        return np.zeros(len(program.instructions), sums)
     lowest = np.where(
         program.instructions["flags"] & int(Flag.PAD_LOWEST), _word_range(program)[0], 0.0
     )
@@ -226,6 +272,9 @@ def _require_format(program: SystolicProgram) -> None:
         wrong = vectors & np.isin(table["function"], requantise)
         _require(program, wrong, "REQUANTISE needs an integer format")
         _require(program, element == Element.INT32, "INT32 tensors need an integer format")
+    problem = wrong_vectors(program)
+    if problem is not None:
+        raise ProgramError(f"array program: {problem}")
 
 
 def _require(program: SystolicProgram, wrong: Array, rule: str) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motet.targets.systolic.architecture import ArrayDescription, Pod
-from motet.targets.systolic.formats import ACCUMULATOR_BYTES, FORMATS
-from motet.targets.systolic.instructions.program import Element, SystolicProgram
+from motet.targets.systolic.formats import format_named
+from motet.targets.systolic.instructions.program import SystolicProgram, element_bits
+from motet.targets.systolic.vector_units import as_computed
 
 FRACTION_BITS = 20
 """DRAM channels are busy in cycles of 2**20 parts, so that bandwidth is not rounded."""
@@ -23,25 +24,19 @@ POD = np.dtype(
         ("accumulator_bytes", "<i8"),
         ("lanes", "<i8"),
         ("latency", "<i8"),
-        ("scale_length", "<i8"),
-        ("scale_bits", "<i8"),
     ]
 )
-"""A pod. ``accumulator_bytes``: per cycle, of all ports. ``scale_length``: 0 without scales."""
+"""A pod in units of the format. ``accumulator_bytes``: per cycle, of all ports, 4 to a word."""
 
 
 def pod_table(description: ArrayDescription, number_format: str) -> NDArray[Any]:
     """Every pod of the machine, structured [pods] of dtype ``POD``."""
-    records = [
-        record
-        for pod in description.pods
-        for record in [_pod_record(pod, FORMATS[number_format].is_integer)] * pod.count
-    ]
+    machine = as_computed(description, format_named(number_format))
+    records = [record for pod in machine.pods for record in [_pod_record(pod)] * pod.count]
     return np.array(records, POD)
 
 
-def _pod_record(pod: Pod, has_scales: bool) -> tuple[int, ...]:
-    scales = pod.per_vector if has_scales else None
+def _pod_record(pod: Pod) -> tuple[int, ...]:
     return (
         pod.rows,
         pod.columns,
@@ -50,16 +45,11 @@ def _pod_record(pod: Pod, has_scales: bool) -> tuple[int, ...]:
         pod.accumulators.ports * pod.accumulators.port_bytes,
         pod.vector.lanes,
         pod.vector.latency_cycles,
-        scales.length if scales else 0,
-        scales.scale_bits if scales else 0,
     )
 
 
 def view_bits(program: SystolicProgram) -> NDArray[np.int64]:
     """Bits of a value in memory of the tensor of every view, int64 [views]."""
-    word = program.number_format.bits
-    bits = [
-        word if program.tensors[view.tensor].element is Element.WORD else ACCUMULATOR_BYTES * 8
-        for view in program.views
-    ]
+    made = program.number_format
+    bits = [element_bits(made, program.tensors[view.tensor].element) for view in program.views]
     return np.array(bits, np.int64)

@@ -42,7 +42,9 @@ class Epilogue:
     """What follows a layer before its output is stored, in this order.
 
     bias: number of a tensor [columns] added to the sums, one value per output channel (FP32, or
-        INT32 in integer formats). residual: number of a tensor of the output's shape that is
+        INT32 in integer formats). dequantise: number of the FP32 tensor with the factor of each
+        output channel, or the one of all, that makes floats of the sums of vectors; then the
+        bias is added to those. residual: number of a tensor of the output's shape that is
         added. requantise: integer formats only. activation (with ``alpha``), then the limits
         ``clamp``.
     """
@@ -53,12 +55,14 @@ class Epilogue:
     activation: Activation = Activation.NONE
     alpha: float = 0.0
     clamp: tuple[float, float] | None = None
+    dequantise: int | None = None
 
     @property
     def tensors(self) -> tuple[int, ...]:
         """Numbers of the tensors that it reads."""
         scale = self.requantise.scale if self.requantise else None
-        return tuple(n for n in (self.bias, self.residual, scale) if n is not None)
+        numbers = (self.bias, self.residual, scale, self.dequantise)
+        return tuple(n for n in numbers if n is not None)
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,14 @@ class Workload:
     steps: every INTERNAL and OUTPUT tensor is written by one step before others read it; one
         with parts may be written part by part, and read as others.
     parts: tensors that are stretches of others.
+    vectors: name of the format of vectors that its products are of; empty: it has none, and is
+        computed in the format that the array is told.
     """
 
     tensors: tuple[Tensor, ...]
     steps: tuple[Step, ...]
     parts: tuple[Part, ...] = ()
+    vectors: str = ""
 
     def __post_init__(self) -> None:
         check_parts(self.parts, self.tensors)

@@ -7,7 +7,7 @@ input[m, k] x weight[k, n].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from motet.targets.systolic.instructions.addressing import NO_PADDING, Loop, View, merged
 from motet.targets.systolic.workload.layers import (
@@ -16,6 +16,7 @@ from motet.targets.systolic.workload.layers import (
     MatrixProduct,
     ProductShape,
     TransposedConvolution,
+    VectorConvolution,
 )
 from motet.targets.systolic.workload.transposed import transposed_products
 
@@ -36,6 +37,8 @@ class ProductViews:
 
 def product_views(layer: Layer, inputs: Sequence[int], output: int) -> ProductViews:
     """The product that ``layer`` is, over tensors ``inputs`` (input, weight) and ``output``."""
+    if isinstance(layer, VectorConvolution):
+        return _vector_convolution(layer, inputs, output)
     if isinstance(layer, Convolution):
         return _convolution(layer, inputs, output)
     assert isinstance(layer, MatrixProduct)
@@ -67,6 +70,48 @@ def _convolution(layer: Convolution, inputs: Sequence[int], output: int) -> Prod
             (Loop(n, plane),),
         ),
         run=layer.out_size[1],
+    )
+
+
+def _vector_convolution(
+    layer: VectorConvolution, inputs: Sequence[int], output: int
+) -> ProductViews:
+    """Channels lie last; columns go through the taps of a channel before the next channel's.
+
+    So a tile sees one channel's window several times, as in ``_im2col``, and loads it once.
+    Padding is around lines of all positions' channels.
+    """
+    made = _convolution(layer, inputs, output)
+    channels, every = layer.in_channels // layer.groups, layer.in_channels
+    top, left, bottom, right = layer.padding
+    line = (layer.in_width + left + right) * every
+    out_height, out_width = layer.out_size
+    shape = (layer.batch, layer.in_height, layer.in_width * every)
+    rows = (
+        Loop(layer.batch, (layer.in_height + top + bottom) * line),
+        Loop(out_height, layer.stride[0] * line),
+        Loop(out_width, layer.stride[1] * every),
+    )
+    height, width = layer.kernel
+    taps = (
+        Loop(channels, 1),
+        Loop(height, layer.dilation[0] * line),
+        Loop(width, layer.dilation[1] * every),
+    )
+    padding = (top, left * every, bottom, right * every)
+    size = height * width * channels
+    weights = (Loop(channels, 1), Loop(height, width * channels), Loop(width, channels))
+    outputs = layer.out_channels // layer.groups
+    return replace(
+        made,
+        input=view(inputs[0], shape, Loop(layer.groups, channels), rows, taps, padding),
+        weight=view(
+            inputs[1],
+            layer.weight_shape,
+            Loop(layer.groups, outputs * size),
+            weights,
+            (Loop(outputs, size),),
+        ),
     )
 
 

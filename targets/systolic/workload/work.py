@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from motet.targets.systolic.instructions.program import Role, SystolicProgram
+from motet.targets.systolic.instructions.program import Element, Role, SystolicProgram
 from motet.targets.systolic.workload.graph import Epilogue, Requantise, Step, Workload
 
 
@@ -50,7 +50,8 @@ def stages_of(workload: Workload) -> tuple[Stage, ...]:
 
 
 def _alone(workload: Workload, step: Step) -> Workload:
-    numbers = tuple(dict.fromkeys((*step.reads, step.output)))
+    read = [n for number in step.reads for n in (number, *_scales_of(workload, number))]
+    numbers = tuple(dict.fromkeys((*read, step.output)))
     new = {old: i for i, old in enumerate(numbers)}
     tensors = []
     for old in numbers:
@@ -64,7 +65,13 @@ def _alone(workload: Workload, step: Step) -> Workload:
         output=new[step.output],
         epilogue=_renumbered(step.epilogue, new),
     )
-    return Workload(tuple(tensors), (moved,))
+    return Workload(tuple(tensors), (moved,), vectors=workload.vectors)
+
+
+def _scales_of(workload: Workload, tensor: int) -> list[int]:
+    """The tensor behind one of vectors, which has their scales."""
+    after = workload.tensors[tensor + 1 : tensor + 2]
+    return [tensor + 1] if after and after[0].element is Element.SCALE else []
 
 
 def _renumbered(epilogue: Epilogue, new: dict[int, int]) -> Epilogue:
@@ -74,4 +81,5 @@ def _renumbered(epilogue: Epilogue, new: dict[int, int]) -> Epilogue:
         bias=None if epilogue.bias is None else new[epilogue.bias],
         residual=None if epilogue.residual is None else new[epilogue.residual],
         requantise=requantise and Requantise(new[requantise.scale], requantise.zero_point),
+        dequantise=None if epilogue.dequantise is None else new[epilogue.dequantise],
     )

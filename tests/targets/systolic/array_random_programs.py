@@ -138,8 +138,12 @@ def _held(view: View, at: int) -> int:
     return (plane * height + y) * width + x if 0 <= y < height and 0 <= x < width else -1
 
 
-def accesses(program: SystolicProgram, c: Any) -> list[Words]:
-    """All that instruction ``c`` reads and writes; reads first."""
+def accesses(program: SystolicProgram, c: Any, held: list[int] | None = None) -> list[Words]:
+    """All that instruction ``c`` reads and writes; reads first.
+
+    held: gets the tensor that each is of where that is named by a view, else -1.
+    """
+    held = [] if held is None else held
     opcode, flags, function = Opcode(int(c["opcode"])), Flag(int(c["flags"])), int(c["function"])
     rows, columns, depth = int(c["rows"]), int(c["columns"]), int(c["depth"])
     pod, tile = int(c["pod"]), rows * columns
@@ -149,6 +153,7 @@ def accesses(program: SystolicProgram, c: Any) -> list[Words]:
     def note(memory: str, at: int, field: str, size: int, writes: bool) -> None:
         start = int(c[field])
         made.append(((memory, at), set(range(start, start + size)), writes))
+        held.append(-1)
 
     def through(wide: int, writes: bool, pods: Any) -> None:
         view = program.views[int(c["operand"])]
@@ -157,9 +162,11 @@ def accesses(program: SystolicProgram, c: Any) -> list[Words]:
         values = addresses(view, *place, rows, wide)
         if tensor.resident is None:
             made.append((("tensor", view.tensor), values, writes))
+            held.append(view.tensor)
         if tensor.resident is not None:
             words = {tensor.resident + value for value in values}
             made.extend((("pad", at), words, writes) for at in pods)
+            held.extend(view.tensor for _ in pods)
 
     if opcode is Opcode.LOAD:
         through(columns, False, ())
@@ -329,7 +336,7 @@ def _product(drawn: _Drawn) -> bool:
 
 def _vector(drawn: _Drawn) -> bool:
     c, rng, integer = drawn.blank(Opcode.VECTOR), drawn.rng, drawn.format.is_integer
-    function = Function(int(rng.integers(len(Function))))
+    function = Function(int(rng.integers(Function.DEQUANTISE)))  # the last is for vectors
     c["function"] = function
     if function in (Function.REQUANTISE, Function.ROW_REQUANTISE):
         return integer and _requantise(drawn, c)
@@ -488,11 +495,16 @@ def why_illegal(program: SystolicProgram) -> str:
     if not ends:
         return "deadlock"
     users: dict[tuple[tuple[str, int], int], list[tuple[int, bool]]] = {}
+    of: dict[tuple[int, tuple[str, int], int, bool], int] = {}
     for i, c in enumerate(program.instructions):
         if c["opcode"] not in (Opcode.WAIT, Opcode.SIGNAL):
-            for place, words, writes in accesses(program, c):
+            held: list[int] = []
+            for (place, words, writes), tensor in zip(
+                accesses(program, c, held), held, strict=True
+            ):
                 for word in words:
                     users.setdefault((place, word), []).append((i, writes))
+                    of[i, place, word, writes] = tensor
     for (place, word), uses in users.items():
         tensor = program.tensors[place[1]] if place[0] == "tensor" else None
         given = tensor is not None and tensor.role in (Role.INPUT, Role.WEIGHT)
@@ -503,6 +515,11 @@ def why_illegal(program: SystolicProgram) -> str:
             earlier = any(before[i] >> w & 1 for w in writers)
             if not writes and not given and not earlier:
                 return f"{place} {word} read before it is written"
+            past = [w for w in writers if before[i] >> w & 1]
+            last = [w for w in past if not any(before[other] >> w & 1 for other in past)]
+            is_read = place[0] == "pad" and not writes and bool(last)
+            if is_read and of[last[0], place, word, True] != of[i, place, word, False]:
+                return f"{place} {word} holds something else"
             for w in writers:
                 if w != i and not (before[i] >> w & 1 or before[w] >> i & 1):
                     return f"{place} {word}: race of {i} and {w}"

@@ -39,6 +39,7 @@ SHIPPED = (
     "sosa-256x32x32",
     "tiny-4x4",
     "tpu-128x128",
+    "vsquant-64x64",
 )
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motet.exploring import described
-from motet.targets.systolic.architecture import ArrayDescription, Figure, PerVector
+from motet.targets.systolic.architecture import ArrayDescription, Figure
 from motet.targets.systolic.architecture_file import load_architecture
 from motet.targets.systolic.formats import FORMATS
 from motet.targets.systolic.instructions.isa import (
@@ -105,7 +105,7 @@ def _with(program: SystolicProgram, instructions: Any) -> SystolicProgram:
 @given(st.integers(0, 2**32 - 1), st.sampled_from(list(FORMATS)))
 def test_bytes_are_those_of_the_words_touched(seed: int, number_format: str) -> None:
     program = without_resident_reads(random_program(np.random.default_rng(seed), number_format))
-    found = count_events(program, description(number_format))
+    found = count_events(program)
     expected = counted_one_by_one(program)
     for name in BYTES:
         assert getattr(found, name) == -(-expected[name] // 8), name
@@ -117,7 +117,7 @@ def one(number_format: str, opcode: Opcode, **values: Any) -> EventCounts:
     for name, value in values.items():
         record[name] = value
     program = SystolicProgram(number_format, record, np.array([0, 1]), (), ())
-    return count_events(program, description(number_format))
+    return count_events(program)
 
 
 SIZES = {"rows": 5, "depth": 3, "columns": 4}
@@ -186,34 +186,16 @@ def test_a_resident_tensor_is_read_value_by_value(opcode: Opcode) -> None:
     record["opcode"], record["flags"], record["operand"] = opcode, Flag.RESIDENT, 8
     record["rows"], record["columns"], record["depth"] = 8, 8, 8
     record["function"] = Function.ADD if opcode is Opcode.VECTOR else Function.NONE
-    found = count_events(_with(program, record), description())
+    found = count_events(_with(program, record))
     assert found.scratchpad_read_bytes == (64 if opcode is Opcode.VECTOR else 128)
-
-
-def test_scales_count_per_vector_in_integer_formats() -> None:
-    machine = description()
-    scaled = msgspec.structs.replace(
-        machine,
-        pods=tuple(
-            msgspec.structs.replace(pod, per_vector=PerVector(length=16, scale_bits=4))
-            for pod in machine.pods
-        ),
-    )
-    for name, factor in (("int4", 4.25 / 4), ("int8", 8.25 / 8), ("fp32", 1.0)):
-        program = random_program(np.random.default_rng(1), name)
-        plain, more = count_events(program, machine), count_events(program, scaled)
-        assert more.scratchpad_write_bytes == pytest.approx(
-            plain.scratchpad_write_bytes * factor, abs=1
-        )
-        assert more.accumulator_write_bytes == plain.accumulator_write_bytes
 
 
 def test_known_values_of_loads_are_taken_as_given() -> None:
     program = random_program(np.random.default_rng(2), "fp32")
     values = load_values(program.instructions, program.view_table)
-    assert count_events(program, description(), values) == count_events(program, description())
-    assert count_events(program, description(), 2 * values).dram_read_bytes == (
-        2 * count_events(program, description()).dram_read_bytes
+    assert count_events(program, values) == count_events(program)
+    assert count_events(program, 2 * values).dram_read_bytes == (
+        2 * count_events(program).dram_read_bytes
     )
 
 
@@ -222,7 +204,7 @@ def test_known_values_of_loads_are_taken_as_given() -> None:
 def test_dram_bytes_are_those_that_the_timing_view_moves(seed: int, number_format: str) -> None:
     program, machine = random_program(np.random.default_rng(seed), number_format), description()
     costs = instruction_costs(program, pod_table(machine, number_format))["bytes"]
-    found, opcode = count_events(program, machine), program.instructions["opcode"]
+    found, opcode = count_events(program), program.instructions["opcode"]
     assert found.dram_read_bytes == costs[opcode == Opcode.LOAD].sum()
     assert found.dram_write_bytes == costs[opcode == Opcode.STORE].sum()
 

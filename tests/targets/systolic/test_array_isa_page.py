@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from motet.targets.systolic.architecture_file import load_architecture
-from motet.targets.systolic.formats import FORMATS
+from motet.targets.systolic.formats import FORMATS, VECTOR_CODE
 from motet.targets.systolic.instructions import encoding
 from motet.targets.systolic.instructions.assembly import assemble, disassemble
 from motet.targets.systolic.instructions.assembly_words import DATAFLOWS, FLAGS, keys
@@ -101,9 +101,8 @@ def test_file() -> None:
     data = encoding.encode(program)
     assert rows[1][2] == f"version, {encoding.VERSION}"
     assert [int(row[0]) for row in rows] == [0, 8, 10, 12, 16, 36, 44]
-    assert rows[2][2] == "number format: " + ", ".join(
-        f"{f.code} {f.name}" for f in FORMATS.values()
-    )
+    codes = [f"{f.code} {f.name}" for f in FORMATS.values()]
+    assert rows[2][2] == "number format: " + ", ".join([*codes, f"{VECTOR_CODE} vectors"])
     _, version, code, _, *counts, body, stored = struct.unpack_from("<8sHHI5IQQ", data)
     assert (version, code) == (encoding.VERSION, FORMATS["int8"].code)
     assert counts == [len(program.instructions), 4, 4, 4, 1]
