@@ -51,7 +51,9 @@ class QuantizeOptions:
     max_drop: how much less the metric may be than the float model's; None: any. max_size (bytes
     of the file), max_bits (a weight), min_sqnr (dB of the outputs): budgets of a mix. paper: scales
     rounded as in the VS-Quant paper. fold: scales and shifts behind products, such as
-    batch-norm, go into their weights first.
+    batch-norm, go into their weights first. zero_points: values of lopsided range have an
+    integer for 0, where no vectors are. correct_bias: the mean shift that integers cause is
+    taken off the biases. rounding: of weights, to the "nearest" or as in GPTQ ("gptq").
     """
 
     setting: str = "8/8"
@@ -66,6 +68,9 @@ class QuantizeOptions:
     min_sqnr: float | None = None
     paper: bool = False
     fold: bool = True
+    zero_points: bool = True
+    correct_bias: bool = True
+    rounding: Literal["nearest", "gptq"] = "nearest"
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,7 @@ class _Work:
     def evaluated(self, text: str, granularity: str, vector: int) -> Evaluated:
         """The outcome of one setting."""
         chosen = _setting(text, granularity, vector)
-        return self._outcome(str(chosen), self._model(self._choices(chosen, {})))
+        return self._outcome(str(chosen), self._model(self._refined(self._choices(chosen, {}))))
 
     def quantized(self) -> Quantized:
         """The model under the options' setting, or a mix of settings under a budget."""
@@ -198,25 +203,25 @@ class _Work:
     def _mixed(self) -> Quantized:
         """A setting for each product, so that the budget is kept."""
         before = self.floats()
-        made: dict[tuple[str, ...], tuple[onnx.ModelProto, Evaluated]] = {}
+        made: dict[tuple[str, ...], tuple[list[Choice], onnx.ModelProto, Evaluated]] = {}
 
         def measure(settings: Mapping[str, Setting | None]) -> Evaluated:
             key = tuple(map(str, settings.values()))
             if key not in made:
-                model = self._model(self._mix(settings))
+                choices = self._refined(self._mix(settings))
+                model = self._model(choices)
                 made.clear()
-                made[key] = model, self._outcome("mixed precision", model)
-            return made[key][1]
+                made[key] = choices, model, self._outcome("mixed precision", model)
+            return made[key][2]
 
         def size_of(settings: Mapping[str, Setting | None]) -> int:
-            return _bytes(self._model(self._mix(settings)))
+            return _bytes(self._model(self._sized(self._mix(settings))))
 
         self.show("sensitivity of the outputs to each product")
         mixer = mixer_of(self.quantizer, self.options)
         mixed = under_budget(mixer, budget_of(self.options), measure, size_of, before.metric)
         outcome = measure(mixed.settings)
-        ((model, _),) = made.values()
-        choices = self._mix(mixed.settings)
+        ((choices, model, _),) = made.values()
         self.show("figures of tensors")
         return Quantized(
             model,
@@ -242,13 +247,13 @@ class _Work:
         wanted = _setting(options.setting, options.granularity, options.vector)
         before = self.floats()
         raised: dict[str, Setting | None] = {}
-        choices = self._choices(wanted, raised)
+        choices = self._refined(self._choices(wanted, raised))
         self.show("figures of tensors")
         figures = quantizer.figures(choices, paper=options.paper)
         model = self._model(choices)
         outcome = self._outcome(str(wanted), model)
         while not self._is_met(before, outcome) and self._raise(wanted, raised, figures):
-            choices = self._choices(wanted, raised)
+            choices = self._refined(self._choices(wanted, raised))
             model = self._model(choices)
             outcome = self._outcome(str(wanted), model)
         return Quantized(
@@ -289,6 +294,19 @@ class _Work:
         options = self.options
         return self.quantizer.choices(wanted, raised, options.method, options.percentile)
 
+    def _refined(self, choices: Sequence[Choice]) -> list[Choice]:
+        from motet.compiler.quantizing.refining import Refinement
+
+        self.show("rounding and biases")
+        how = Refinement(self.options.rounding, self.options.correct_bias)
+        return self.quantizer.refined(choices, how, paper=self.options.paper)
+
+    def _sized(self, choices: Sequence[Choice]) -> list[Choice]:
+        """Choices whose model is as large as that of refined ones, without going through data."""
+        from motet.compiler.quantizing.refining import with_biases
+
+        return with_biases(choices) if self.options.correct_bias else list(choices)
+
     def _model(self, choices: Sequence[Choice]) -> onnx.ModelProto:
         return self.quantizer.quantized(choices, paper=self.options.paper)
 
@@ -316,7 +334,8 @@ def _quantizer(
 ) -> Quantizer:
     from motet.compiler.quantizing.quantizer import Quantizer
 
-    return Quantizer(path, data, shapes, options.exclude, fold=options.fold)
+    return Quantizer(path, data, shapes, options.exclude, fold=options.fold,
+                     zero_points=options.zero_points)  # fmt: skip
 
 
 def _setting(text: str, granularity: str, vector: int) -> Setting:

@@ -28,16 +28,18 @@ _LIMITS_TRIED = 256
 class Magnitudes:
     """Magnitudes of a value, seen a piece at a time.
 
-    largest, least: of |x| and of x; count: elements; channels: the largest |x| of every index
-    along ``axis``, where that is given.
+    largest, least, greatest: of |x|; of x, and 0; count: elements; channel_least,
+    channel_greatest: of x and 0 for every index along ``axis``, where that is given.
     """
 
     name: str = "value"
     axis: int | None = None
     largest: float = 0.0
     least: float = 0.0
+    greatest: float = 0.0
     count: int = 0
-    channels: NDArray[np.float32] | None = None
+    channel_least: NDArray[np.float32] | None = None
+    channel_greatest: NDArray[np.float32] | None = None
     _range: float = 0.0
     _bins: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
@@ -56,14 +58,22 @@ class Magnitudes:
         self.count += reals.size
         self.largest = max(self.largest, top)
         self.least = min(self.least, float(reals.min()))
+        self.greatest = max(self.greatest, float(reals.max()))
         if self.axis is not None:
-            self._add_channels(sizes, self.axis)
+            self._add_channels(reals, self.axis)
         self._widen(top)
         if self._range:
             places = (sizes.ravel().astype(np.float64) * (BINS / self._range)).astype(np.int64)
             self._bins += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
         else:
             self._bins[0] += reals.size
+
+    @property
+    def channels(self) -> NDArray[np.float32] | None:
+        """The largest |x| of every index along ``axis``, where that is given."""
+        if self.channel_least is None or self.channel_greatest is None:
+            return None
+        return np.maximum(self.channel_greatest, -self.channel_least)
 
     def limit(self, method: Method, kind: QuantType, percentile: float = 99.99) -> float:
         """The magnitude to clip at; 0 where nothing but 0 was seen.
@@ -99,10 +109,13 @@ class Magnitudes:
         errors = [_square_error(centres, counts, limit, kind.largest) for limit in tried]
         return float(tried[int(np.argmin(errors))])
 
-    def _add_channels(self, sizes: NDArray[np.float32], axis: int) -> None:
-        rest = tuple(other for other in range(sizes.ndim) if other != axis % sizes.ndim)
-        top = sizes.max(axis=rest)
-        self.channels = top if self.channels is None else np.maximum(self.channels, top)
+    def _add_channels(self, reals: NDArray[np.float32], axis: int) -> None:
+        rest = tuple(other for other in range(reals.ndim) if other != axis % reals.ndim)
+        least, greatest = reals.min(axis=rest, initial=0), reals.max(axis=rest, initial=0)
+        if self.channel_least is not None and self.channel_greatest is not None:
+            least = np.minimum(least, self.channel_least)
+            greatest = np.maximum(greatest, self.channel_greatest)
+        self.channel_least, self.channel_greatest = least, greatest
 
     def _widen(self, top: float) -> None:
         if not self._range and top:

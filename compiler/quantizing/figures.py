@@ -42,8 +42,9 @@ class TensorFigures:
         self.noise += float(np.square(error).sum())
         self.elements += wanted.size
         at_end = (made.values == made.type.largest) | (made.values == made.type.least)
-        reach = np.abs(kept) * (1 + 0.5 / made.type.largest)
-        at_end &= made.values != 0
+        half = np.abs(kept) / (2 * made.type.largest) if made.zero is None else made.gamma / 2
+        reach = np.abs(kept) + half
+        at_end &= made.values != (0 if made.zero is None else made.zero)
         self.clipped += int((at_end & (np.abs(wanted) > reach)).sum())
         if made.scales is not None:
             self.vectors += made.scales.size

@@ -18,6 +18,7 @@ from motet.compiler.quantizing.figures import TensorFigures, decibels, joint
 from motet.compiler.quantizing.folding import folded
 from motet.compiler.quantizing.opset import modern
 from motet.compiler.quantizing.products import Product, Refusals, products_of
+from motet.compiler.quantizing.refining import Inputs, Refinement, refined
 from motet.compiler.quantizing.rewriting import rewritten
 from motet.compiler.quantizing.statistics import (
     RunDone,
@@ -69,6 +70,7 @@ class Quantizer:
     path: of the ONNX file. data: runs, gone through here and again by ``figures`` and
     ``output_sqnr_db``. exclude: names of nodes that stay as they are, or patterns with * and ?.
     fold: scales and shifts behind products go into their weights first (``folding``).
+    zero_points: values of lopsided range have an integer for 0, where no vectors are.
 
     Raises
     ------
@@ -86,7 +88,10 @@ class Quantizer:
         exclude: Sequence[str] = (),
         run_done: RunDone = nothing,
         fold: bool = True,
+        zero_points: bool = True,
     ) -> None:
+        self.zero_points = zero_points
+        self._moments: Inputs | None = None
         self.label = path.name
         self.original, self.has_external_data = read_whole(path)
         plain = modern(self.original, self.label)
@@ -123,8 +128,29 @@ class Quantizer:
             wanted = raised.get(product.name, setting)
             if wanted is not None:
                 seen = self.statistics.magnitudes
-                found.append(chosen(product, wanted, seen, method, percentile))
+                zeros = self.zero_points
+                found.append(chosen(product, wanted, seen, method, percentile, zeros=zeros))
         return found
+
+    def refined(
+        self, choices: Sequence[Choice], how: Refinement, *, paper: bool = False
+    ) -> list[Choice]:
+        """``choices`` with the integers and biases that ``how`` makes of the data.
+
+        The data is gone through once more for the first of them, and once for each where
+        biases are corrected.
+        """
+        if not how.needs_data:
+            return list(choices)
+        inputs = self._inputs(with_gram=how.rounding == "gptq")
+        return refined(choices, inputs, map(self.operands.run, self.data), how, paper=paper)
+
+    def _inputs(self, *, with_gram: bool) -> Inputs:
+        if self._moments is None or (with_gram and not self._moments.with_gram):
+            self._moments = Inputs(self.model, self.products, with_gram)
+            for inputs in self.data:
+                self._moments.add(self.operands.run(inputs))
+        return self._moments
 
     def quantized(self, choices: Sequence[Choice], *, paper: bool = False) -> onnx.ModelProto:
         """The model with ``choices`` carried out; in opset 21 at least."""
@@ -195,10 +221,7 @@ def _of_weights(choice: Choice, paper: bool) -> ProductFigures:
     kind = choice.weights if choice.weights_static is None else choice.weights_static.type
     found = TensorFigures(kind)
     if weights.values is not None:
-        made = quantized(
-            weights.values, choice.weights, weights.axes, paper=paper, name=weights.tensor
-        )
-        found.add(weights.values, made)
+        found.add(weights.values, choice.made(paper=paper))
     return ProductFigures(choice.product, TensorFigures(choice.data.type), found)
 
 
@@ -210,6 +233,7 @@ def _add(choice: Choice, one: ProductFigures, values: Mapping[str, Array], paper
     for operand, static, figures in operands:
         reals = values[operand.tensor]
         made = quantized(
-            reals, static.type, operand.axes, gamma=static.gamma, paper=paper, name=operand.tensor
-        )
+            reals, static.type, operand.axes, gamma=static.gamma, zero=static.zero, paper=paper,
+            name=operand.tensor,
+        )  # fmt: skip
         figures.add(reals, made)

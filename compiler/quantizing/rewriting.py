@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from motet.compiler.quantizing.biases import Biases
 from motet.compiler.quantizing.choices import Choice, Static
 from motet.compiler.quantizing.products import Operand
 from motet.compiler.vector_functions import (
@@ -26,7 +27,6 @@ from motet.compiler.vector_functions import (
     functions,
 )
 from motet.runtime.device import Array
-from motet.targets.quantized.scales import quantized
 from motet.targets.quantized.types import QuantTensor, QuantType
 
 OPSET = 21
@@ -64,10 +64,14 @@ class _Rewriter:
 
     def apply(self, choices: dict[int, Choice]) -> None:
         graph = self.model.graph
+        biases = Biases(graph, self._constant, self._fresh)
         for place, node in enumerate(graph.node):
-            if place in choices:
-                self._product(node, choices[place])
-            self.nodes.append(node)
+            choice = choices.get(place)
+            if choice is not None:
+                self._product(node, choice)
+            shift = None if choice is None else choice.shift
+            ahead, behind = ([], []) if shift is None else biases.shift(node, shift)
+            self.nodes += [*ahead, node, *behind]
         kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self.nodes]
         del graph.node[:]
         graph.node.extend(kept)
@@ -80,19 +84,20 @@ class _Rewriter:
     def _product(self, node: onnx.NodeProto, choice: Choice) -> None:
         node.input[0] = self._computed(choice.product.data, choice.data)
         if choice.weights_static is None:
-            node.input[1] = self._stored(choice.product.weights, choice.weights)
+            node.input[1] = self._stored(choice)
         else:
             node.input[1] = self._computed(choice.product.weights, choice.weights_static)
 
-    def _stored(self, operand: Operand, kind: QuantType) -> str:
+    def _stored(self, choice: Choice) -> str:
         """Weights as integers; the name of what is dequantised."""
-        key = ("stored", operand.tensor, kind, operand.axes)
-        if key not in self.made:
-            assert operand.values is not None
-            tensor = quantized(
-                operand.values, kind, operand.axes, paper=self.paper, name=operand.tensor
-            )
-            self.made[key] = self._dequantized_weights(operand.tensor, tensor)
+        operand, alone = choice.product.weights, choice.stored is not None
+        key = ("stored", operand.tensor, choice.weights, operand.axes)
+        if alone or key not in self.made:
+            tensor = choice.made(paper=self.paper)
+            name = self._dequantized_weights(operand.tensor, tensor)
+            if alone:
+                return name
+            self.made[key] = name
         return self.made[key]
 
     def _dequantized_weights(self, base: str, tensor: QuantTensor) -> str:
@@ -123,9 +128,8 @@ class _Rewriter:
 
     def _computed(self, operand: Operand, static: Static) -> str:
         """A computed value, quantised and worth reals again."""
-        gamma = None if static.gamma is None else static.gamma.tobytes()
         axes = operand.axes if static.type.granularity == "vector" else None
-        key = ("computed", operand.tensor, static.type, gamma, axes)
+        key = ("computed", operand.tensor, *static.key, axes)
         if key not in self.made:
             whole = static.type.granularity != "vector"
             make = self._by_tensor if whole else self._by_vectors
@@ -138,7 +142,9 @@ class _Rewriter:
         channel = operand.axes.channel if kind.granularity == "channel" else None
         gamma = static.gamma.reshape(() if channel is None else (-1,))
         scale = self._reals(base, gamma)
-        zero = self._constant(f"{base}_zero_point", np.zeros(gamma.shape, kind.element))
+        zeros = np.zeros(gamma.shape, kind.element)
+        zeros = zeros if static.zero is None else static.zero.reshape(gamma.shape)
+        zero = self._constant(f"{base}_zero_point", zeros)
         inputs = [base, scale, zero]
         integers = self._node("QuantizeLinear", inputs, f"{base}_quantized", axis=channel)
         integers = self._clipped(base, integers, kind)

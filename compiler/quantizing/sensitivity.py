@@ -171,8 +171,8 @@ class _Measured:
 
     def _worth(self, operand: Operand, static: Static, reals: Array) -> Array:
         return quantized(
-            reals, static.type, operand.axes, gamma=static.gamma, paper=self._paper,
-            name=operand.tensor,
+            reals, static.type, operand.axes, gamma=static.gamma, zero=static.zero,
+            paper=self._paper, name=operand.tensor,
         ).dequantized()  # fmt: skip
 
 

@@ -111,6 +111,18 @@ class ByteSize(click.ParamType):
     help="Batch-norm, scales and shifts behind products go into their weights first.",
 )  # fmt: skip
 @click.option(
+    "--zero-points/--no-zero-points", default=True, show_default=True,
+    help="Values of lopsided range have an integer for 0, where no vectors are.",
+)  # fmt: skip
+@click.option(
+    "--correct-bias/--no-correct-bias", default=True, show_default=True,
+    help="The mean shift that integers cause is taken off the biases.",
+)  # fmt: skip
+@click.option(
+    "--rounding", type=click.Choice(["nearest", "gptq"]), default="nearest", show_default=True,
+    help="Of weights: to the nearest, or so that products err least on the data (GPTQ).",
+)  # fmt: skip
+@click.option(
     "--exclude", multiple=True, metavar="NAME-OR-PATTERN",
     help="ONNX node that stays float32; * and ? stand for others.",
 )  # fmt: skip

@@ -133,7 +133,7 @@ def _vectors(tensor: QuantTensor, axis: int, length: int | None) -> Vectors:
         raise ValueError(f"vectors lie along axis {tensor.axes.reduction}, the product's is {axis}")
     if tensor.type.granularity == "vector" and tensor.scales is None:
         raise ValueError("float32 scales of vectors have no integer product")
-    values = tensor.values.astype(np.int64)
+    values = tensor.centred()
     size = values.shape[axis]
     one = np.ones((1,) * values.ndim, np.int64)
     return [
@@ -154,7 +154,10 @@ def _group(data: QuantTensor, group: int, groups: int) -> QuantTensor:
     count = -(-size // data.type.vector)
     part = slice(group * size, (group + 1) * size)
     scales = None if data.scales is None else data.scales[:, group * count : (group + 1) * count]
-    return replace(data, values=data.values[:, part], scales=scales)
+    zero = data.zero
+    if zero is not None and zero.size > 1:
+        zero = zero[:, part]
+    return replace(data, values=data.values[:, part], scales=scales, zero=zero)
 
 
 def _rows(weights: QuantTensor, group: int, groups: int) -> QuantTensor:

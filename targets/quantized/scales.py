@@ -34,6 +34,7 @@ def quantized(
     *,
     gamma: Reals | None = None,
     limit: Reals | None = None,
+    zero: Integers | None = None,
     paper: bool = False,
     name: str = "tensor",
 ) -> QuantTensor:
@@ -47,22 +48,25 @@ def quantized(
         level: the scale itself.
     limit: magnitudes above it are clipped, as calibration found: one, or broadcastable
         against the scales (one per channel).
+    zero: the integer of 0, one or shaped as ``gamma``, which is given with it: q = round(x /
+        step) + zero. Not for vectors.
     paper: q from s, and scales that round to 0 stay 0.
     name: for messages.
 
     Raises
     ------
-    CompileError: where ``values`` hold NaN or infinity. What is negative is 0 in unsigned types.
+    CompileError: where ``values`` hold NaN or infinity. What is negative is 0 in unsigned types
+        without ``zero``.
     """
     reals = checked(values, name)
-    if not kind.signed:
+    if not kind.signed and zero is None:
         reals = np.maximum(reals, np.float32(0))
     if kind.granularity == "vector" and kind.scale_bits is not None:
         return _two_levels(reals, kind, axes, gamma, limit, paper)
     steps = gamma if gamma is not None else _positive(_magnitudes(reals, kind, axes, limit))
     steps = np.asarray(steps, np.float32)
-    values_q = _integers(reals, _spread(steps, kind, axes, reals.shape), kind)
-    return QuantTensor(kind, axes, values_q, steps)
+    values_q = _integers(reals, _spread(steps, kind, axes, reals.shape), kind, zero)
+    return QuantTensor(kind, axes, values_q, steps, zero=zero)
 
 
 def checked(values: NDArray[np.floating], name: str) -> Reals:
@@ -128,8 +132,11 @@ def _spread(steps: Reals, kind: QuantType, axes: Axes, shape: tuple[int, ...]) -
     return np.take(repeated, np.arange(shape[axes.reduction]), axis=axes.reduction)
 
 
-def _integers(reals: Reals, steps: Reals, kind: QuantType) -> Integers:
+def _integers(
+    reals: Reals, steps: Reals, kind: QuantType, zero: Integers | None = None
+) -> Integers:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.divide(reals, steps, dtype=np.float32)
     ratio = np.where(steps > 0, ratio, np.float32(0))
-    return np.clip(np.rint(ratio), kind.least, kind.largest).astype(kind.element)
+    whole = np.rint(ratio) if zero is None else np.rint(ratio) + zero.astype(np.float32)
+    return np.clip(whole, kind.least, kind.largest).astype(kind.element)

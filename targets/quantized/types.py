@@ -113,6 +113,7 @@ class QuantTensor:
     scales: uint16 of two levels, ``ceil(size / V)`` along the reduction; None: one level.
     gamma: float32, one, or as many as there are channels, or (one level, per vector) of the
         shape that ``scales`` would have; shaped so that it broadcasts against ``scales``.
+    zero: the integer that 0 has, of the shape of ``gamma``; None: 0. Not beside vectors.
     """
 
     type: QuantType
@@ -120,6 +121,7 @@ class QuantTensor:
     values: Integers
     gamma: Reals
     scales: Integers | None = field(default=None)
+    zero: Integers | None = None
 
     def steps(self) -> Reals:
         """What 1 is worth, for each vector (or channel, or the tensor); float32."""
@@ -127,14 +129,20 @@ class QuantTensor:
             return self.gamma
         return np.multiply(self.scales.astype(np.float32), self.gamma, dtype=np.float32)
 
+    def centred(self) -> NDArray[np.int64]:
+        """The integers less that of 0."""
+        wide = self.values.astype(np.int64)
+        return wide if self.zero is None else wide - self.zero
+
     def dequantized(self) -> Reals:
-        """The reals, float32: each one product of an integer and its step."""
+        """The reals, float32: each one product of a centred integer and its step."""
         steps = self.steps()
         if self.type.granularity == "vector":
             axis, size = self.axes.reduction, self.values.shape[self.axes.reduction]
             steps = np.repeat(steps, self.type.vector, axis=axis)
             steps = np.take(steps, np.arange(size), axis=axis)
-        return np.multiply(self.values.astype(np.float32), steps, dtype=np.float32)
+        integers = self.values if self.zero is None else self.centred()
+        return np.multiply(integers.astype(np.float32), steps, dtype=np.float32)
 
 
 def _within(what: str, value: int, least: int, most: int) -> None:
