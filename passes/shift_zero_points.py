@@ -25,15 +25,17 @@ from motet.passes.op_kinds import op_name
 from motet.passes.rewrite import MatchingRewriter, rewrite_functions
 from motet.runtime.device import Array
 
-_UNSIGNED = 128
+UNSIGNED = 128
 """What makes signed bytes unsigned."""
 
 
-class _Shifter(MatchingRewriter):
+class ZeroPointShifter(MatchingRewriter):
     """``shifted`` are variables that are a product plus a constant.
 
     any_bytes: whether products of unsigned by signed bytes are exact and cheap (rules 2 and 3).
     """
+
+    convolutions: tuple[str, ...] = ("relax.nn.conv2d",)
 
     def __init__(self, any_bytes: bool = False) -> None:
         super().__init__()
@@ -50,7 +52,7 @@ class _Shifter(MatchingRewriter):
         name = op_name(value)
         if name == "relax.add":
             return self.with_bias(value)
-        if name not in ("relax.nn.conv2d", "relax.matmul") or str(value.ty.dtype) != "int32":
+        if name not in (*self.convolutions, "relax.matmul") or str(value.ty.dtype) != "int32":
             return value
         weights = constant_array(value.args[1])
         if weights is None or target_of(value) != HOST:
@@ -58,7 +60,7 @@ class _Shifter(MatchingRewriter):
         self.names = names_of(value)
         if name == "relax.matmul":
             return self.matrix_product(variable, value, weights)
-        if str(value.attrs.kernel_layout) != "OIHW":
+        if str(value.attrs.kernel_layout) not in ("OIHW", "OIW"):
             return value
         return self.convolution(variable, value, weights)
 
@@ -131,14 +133,14 @@ class _Shifter(MatchingRewriter):
         data, zero = self.centred(expr) or (expr, 0)
         dtype = str(data.ty.dtype)
         if dtype == "int8":
-            return self.made_unsigned(data), zero + _UNSIGNED
+            return self.made_unsigned(data), zero + UNSIGNED
         return (data, zero) if dtype == "uint8" and data is not expr else None
 
     def made_unsigned(self, data: relax.Expr) -> relax.Var:
         """Signed bytes plus 128, computed once."""
         if data not in self.unsigned:
             wide = self.made(relax.op.astype(data, "int16"))
-            above = self.made(relax.op.add(wide, relax.const(_UNSIGNED, "int16")))
+            above = self.made(relax.op.add(wide, relax.const(UNSIGNED, "int16")))
             self.unsigned[data] = self.made(relax.op.astype(above, "uint8"))
         return self.unsigned[data]
 
@@ -161,7 +163,7 @@ def zero_points_shifted(any_bytes: bool = False) -> transform.Pass:
 
     @transform.module_pass(opt_level=0, name="shift_zero_points")
     def run(mod: IRModule, _context: transform.PassContext) -> IRModule:
-        return dead_code(rewrite_functions(mod, lambda: _Shifter(any_bytes)))
+        return dead_code(rewrite_functions(mod, lambda: ZeroPointShifter(any_bytes)))
 
     return run
 

@@ -34,7 +34,8 @@ def with_parts(workload: Workload) -> Workload:
     """``workload`` without the concatenations and slices that need no copy."""
     joiner = _Joiner(workload)
     steps = [kept for step in workload.steps for kept in joiner.step(step)]
-    return Workload(tuple(joiner.tensors), tuple(steps), tuple(joiner.parts.values()))
+    parts = tuple(joiner.parts.values())
+    return Workload(tuple(joiner.tensors), tuple(steps), parts, workload.vectors)
 
 
 @dataclass
