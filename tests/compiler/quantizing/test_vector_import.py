@@ -229,7 +229,7 @@ def test_pads_that_do_not_fill_the_last_vector_are_refused(tmp_path: Path) -> No
     (attribute,) = [each for each in node.attribute if each.name == "pads"]
     attribute.CopyFrom(helper.make_attribute("pads", [0, 3]))
     onnx.save(model, tmp_path / "changed.onnx")
-    with pytest.raises(motet.errors.ModelError, match="(?s)vectors|pads|fill"):
+    with pytest.raises(motet.errors.ModelError, match="x_dequantized"):
         load_model(tmp_path / "changed.onnx", "m")
 
 
