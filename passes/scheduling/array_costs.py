@@ -20,6 +20,7 @@ from motet.passes.scheduling.pod_shares import (
     dealt,
     shared_by_count,
     shared_by_place,
+    spread,
 )
 from motet.passes.scheduling.stage_costs import Groups, OperatorKey
 from motet.runtime.errors import CompileError
@@ -42,7 +43,7 @@ Steps = tuple[int, ...]
 
 @dataclass
 class ArrayStageCost:
-    """The ``StageCost`` of an array.
+    """The ``FlooredStageCost`` of an array.
 
     plan: of the whole workload, for what it keeps on chip; numbers of tensors are the workload's.
     """
@@ -59,13 +60,38 @@ class ArrayStageCost:
 
     def concurrent(self, groups: Groups) -> float:
         """Seconds of groups of units side by side."""
-        found = self.stage(groups)
-        return self.description.seconds(self.stage_cycles(found)) if found else 0.0
+        runs = self._runs(groups)
+        if not runs:
+            return 0.0
+        shares = zip(runs, self.least_shares(runs).pods, strict=True)
+        return self.description.seconds(self.stage_cycles([Group(*one) for one in shares]))
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
         """None: the array runs convolutions side by side, and merges none."""
         del operators
         return None
+
+    def floor(self, operator: str) -> float:
+        """Seconds of its bytes from DRAM or of its least share of all pods' time: whichever binds
+        the whole workload more, so that no stage takes less than the sum over its operators.
+        """
+        cycles = self._in_dram if self._is_bound_by_dram else self._in_pods
+        return self.description.seconds(sum(map(cycles, self.units.steps[operator])))
+
+    @cached_property
+    def _is_bound_by_dram(self) -> bool:
+        every = range(len(self.workload.steps))
+        return sum(map(self._in_dram, every)) > sum(map(self._in_pods, every))
+
+    def _in_dram(self, number: int) -> float:
+        return self._bytes[number] / self.description.dram_bytes_per_cycle
+
+    def _in_pods(self, number: int) -> float:
+        """Of pods of several kinds nothing is known."""
+        if len(self.description.pods) > 1:
+            return 0.0
+        times = self._times((number,))
+        return min(n * t for n, t in zip(self._counts, times, strict=True)) / self._counts[-1]
 
     def stage(self, groups: Groups) -> tuple[Group, ...]:
         """The groups of a stage with the pods that they get."""
@@ -73,7 +99,7 @@ class ArrayStageCost:
 
     def stage_cycles(self, stage: Sequence[Group]) -> float:
         """Estimated cycles of groups of steps on the pods that they have."""
-        moved = sum(self._bytes(n) for group in stage for n in group.steps)
+        moved = sum(self._bytes[n] for group in stage for n in group.steps)
         longest = max(self._group(group.steps, group.pods) for group in stage)
         return max(longest, moved / self.description.dram_bytes_per_cycle)
 
@@ -86,11 +112,15 @@ class ArrayStageCost:
 
     def placed(self, groups: Groups) -> list[tuple[Steps, range]]:
         """The groups with steps, longest first, and their pods."""
+        runs = self._runs(groups)
+        return list(zip(runs, self.shares(runs).pods, strict=True)) if runs else []
+
+    def _runs(self, groups: Groups) -> list[Steps]:
+        """The groups with steps, longest first, no more than parts of the pods."""
         steps = [tuple(n for name in group for n in self.units.steps[name]) for group in groups]
         everything = range(self.description.pod_count)
         runs = sorted(filter(None, steps), key=lambda run: -self._group(run, everything))
-        runs = self.dealt(runs)
-        return list(zip(runs, self.shares(runs).pods, strict=True)) if runs else []
+        return self.dealt(runs)
 
     def dealt(self, runs: list[Steps]) -> list[Steps]:
         """``runs``, or fewer, one after another, where there are more than parts of the pods."""
@@ -101,7 +131,16 @@ class ArrayStageCost:
         return [tuple(n for i in turn for n in runs[i]) for turn in turns]
 
     def shares(self, runs: Sequence[Steps]) -> Shares:
-        """Pods of each run, so that they end together; no more runs than ``dealt`` leaves."""
+        """Pods of each run, so that they end together, all handed out where they are of one kind;
+        no more runs than ``dealt`` leaves.
+        """
+        least = self.least_shares(runs)
+        if len(self.description.pods) > 1:
+            return least
+        return spread(least, [self._times(run) for run in runs], self._counts)
+
+    def least_shares(self, runs: Sequence[Steps]) -> Shares:
+        """As ``shares``, with no more pods of one kind than each run needs to end with others."""
         if len(self.description.pods) > 1:
             return shared_by_place(runs, self._cuts, self._group)
         return shared_by_count([self._times(run) for run in runs], self._counts)
@@ -160,9 +199,11 @@ class ArrayStageCost:
         except CompileError:
             return math.inf
 
-    def _bytes(self, number: int) -> int:
-        step = self.workload.steps[number]
-        return moved_bytes(step, self.workload, self.number_format, self._on_chip)
+    @cached_property
+    def _bytes(self) -> list[int]:
+        """Between the chip and DRAM, of every step."""
+        asked = self.workload, self.number_format, self._on_chip
+        return [moved_bytes(step, *asked) for step in self.workload.steps]
 
     @cached_property
     def _on_chip(self) -> dict[int, Place]:

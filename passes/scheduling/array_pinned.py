@@ -29,20 +29,34 @@ def schedule_pinned(
 
     Raises ``SpecError`` where a stage pins more pods than there are.
     """
+    first, cost = _first(workload, description, number_format)
+    stages = _Pinned(cost, pinned).stages()
+    program = compile_workload(
+        workload, description, cost.number_format, assignment=Assignment(tuple(stages))
+    )
+    candidates = _alone(first, cost), _candidate(PINNED, stages, program, cost)
+    return Scheduled(program, candidates, pinned=PINNED)
+
+
+def simulated_sequential(
+    workload: Workload, description: ArrayDescription, number_format: str
+) -> Candidate:
+    """One step after another, simulated."""
+    return _alone(*_first(workload, description, number_format))
+
+
+def _first(
+    workload: Workload, description: ArrayDescription, number_format: str
+) -> tuple[CompiledWorkload, ArrayStageCost]:
+    """The program of one step after another, and what stages cost with what that keeps on chip."""
     made = FORMATS[number_format]
     first = compile_workload(workload, description, made)
-    cost = ArrayStageCost(workload, description, made, units_of(workload), first.plan)
-    stages = _Pinned(cost, pinned).stages()
-    program = compile_workload(workload, description, made, assignment=Assignment(tuple(stages)))
-    alone = sequential(workload, description).stages
-    return Scheduled(
-        program,
-        (
-            _candidate("sequential", list(alone), first, cost),
-            _candidate(PINNED, stages, program, cost),
-        ),
-        pinned=PINNED,
-    )
+    return first, ArrayStageCost(workload, description, made, units_of(workload), first.plan)
+
+
+def _alone(first: CompiledWorkload, cost: ArrayStageCost) -> Candidate:
+    alone = sequential(cost.workload, cost.description).stages
+    return _candidate("sequential", list(alone), first, cost)
 
 
 def _candidate(

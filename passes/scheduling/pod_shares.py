@@ -17,6 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -83,6 +84,29 @@ def _needed(
             return None
         found.append(place)
     return found
+
+
+def spread(shares: Shares, times: Sequence[Times], counts: Sequence[int]) -> Shares:
+    """``shares`` of ``shared_by_count`` with the pods handed out that no group needs.
+
+    The group with the most time for its pods gets its next number of them, while one fits. By the
+    times nothing gains, but they know little of what few pods wait for: latencies, slots, ports.
+    """
+    places = [counts.index(len(pods)) for pods in shares.pods]
+    spare = counts[-1] - sum(map(len, shares.pods))
+    while True:
+        fits = [
+            group
+            for group, place in enumerate(places)
+            if place + 1 < len(counts) and counts[place + 1] - counts[place] <= spare
+        ]
+        if not fits:
+            break
+        group = max(fits, key=lambda one: times[one][places[one]] / counts[places[one]])
+        spare -= counts[places[group] + 1] - counts[places[group]]
+        places[group] += 1
+    ends = [*accumulate((counts[place] for place in places), initial=0)]
+    return Shares(shares.seconds, tuple(range(*ends[at : at + 2]) for at in range(len(places))))
 
 
 def shared_by_place(

@@ -16,6 +16,7 @@ from motet.passes.scheduling import inter_operator
 from motet.passes.scheduling.array_costs import ArrayStageCost
 from motet.passes.scheduling.array_stages import compile_scheduled, schedule_workload
 from motet.passes.scheduling.array_units import units_of
+from motet.passes.scheduling.stage_costs import FlooredStageCost
 from motet.targets.systolic.architecture import (
     ArrayDescription,
     Dram,
@@ -302,3 +303,17 @@ def test_more_groups_than_pods_run_in_turn():
     stage = cost.stage(tuple((str(n),) for n in range(5)))
     assert sorted(n for group in stage for n in group.steps) == [0, 1, 2, 3, 4]
     assert len(stage) == 2
+
+
+@pytest.mark.parametrize("bytes_per_cycle", [1, 16, 256])
+def test_no_stage_takes_less_than_its_operators_floors(bytes_per_cycle):
+    """What spares the programme most stages: bound by DRAM, or by pods."""
+    cost = cost_of(cell(4, 2), machine(8, bytes_per_cycle=bytes_per_cycle))
+    assert isinstance(cost, FlooredStageCost)
+    names = [name for name, steps in cost.units.steps.items() if steps][:8]
+    floors = [cost.floor(name) for name in names]
+    assert min(floors) > 0
+    for size in range(1, len(names)):
+        groups = tuple((name,) for name in names[:size])
+        assert sum(floors[:size]) <= cost.concurrent(groups) * (1 + 1e-9)
+        assert sum(floors[:size]) <= cost.concurrent((tuple(names[:size]),)) * (1 + 1e-9)

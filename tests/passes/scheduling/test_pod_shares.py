@@ -12,6 +12,7 @@ from motet.passes.scheduling.pod_shares import (
     dealt,
     shared_by_count,
     shared_by_place,
+    spread,
 )
 
 falling = st.lists(st.integers(1, 50), min_size=12, max_size=12).map(
@@ -41,6 +42,32 @@ def test_the_time_is_the_least_of_all_shares(tables, pods):
     assert found.seconds == least
     assert max(t[len(p) - 1] for t, p in zip(tables, found.pods, strict=True)) == least
     assert _are_apart(found.pods, pods)
+
+
+@settings(deadline=None)
+@given(st.lists(falling, min_size=1, max_size=4), st.integers(4, 12))
+def test_pods_that_nobody_needs_are_handed_out(tables, pods):
+    """No group gets fewer, and what is left is less than the step to any group's next number."""
+    counts = counts_of(pods)
+    times = [[table[n - 1] for n in counts] for table in tables]
+    least = shared_by_count(times, counts)
+    found = spread(least, times, counts)
+    assert found.seconds == least.seconds
+    assert all(
+        len(after) >= len(before) for before, after in zip(least.pods, found.pods, strict=True)
+    )
+    assert _are_apart(found.pods, pods)
+    spare = pods - sum(map(len, found.pods))
+    for own in found.pods:
+        larger = [count for count in counts if count > len(own)]
+        assert not larger or larger[0] - len(own) > spare
+
+
+def test_a_group_alone_has_all_pods():
+    counts = counts_of(8)
+    flat = [[1.0] * len(counts)]
+    assert shared_by_count(flat, counts).pods == (range(1),)
+    assert spread(shared_by_count(flat, counts), flat, counts).pods == (range(8),)
 
 
 @settings(deadline=None)
