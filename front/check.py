@@ -222,12 +222,23 @@ def differences(
 
     Raises ``InputError`` where the inputs do not fit, or onnxruntime cannot take them.
     """
+    return [
+        compare(session.name, name, value, want, tolerance_for(want.dtype.name, atol, rtol))
+        for name, (value, want) in outputs_of(session, reference, inputs).items()
+    ]
+
+
+def outputs_of(
+    session: ModelSession, reference: Any, inputs: Mapping[str, Array]
+) -> dict[str, tuple[Array, Array]]:
+    """Every output as both compute it: the session's, and the reference's.
+
+    Raises ``InputError`` where the inputs do not fit, or onnxruntime cannot take them.
+    """
     ours = session.outputs.tensors(session.run_named(inputs))
     names = session.outputs.names
     given = session.inputs.grouped(inputs)
     results = reference_run(reference, names, {**given, **fixed_inputs(session)}, session.name)
     theirs = session.outputs.tensors(dict(zip(names, results, strict=True)))
-    return [
-        compare(session.name, name, ours[name], want, tolerance_for(want.dtype.name, atol, rtol))
-        for name, want in zip(ours, map(np.asarray, theirs.values()), strict=True)
-    ]
+    wanted = map(np.asarray, theirs.values())
+    return {name: (ours[name], want) for name, want in zip(ours, wanted, strict=True)}

@@ -19,6 +19,7 @@ from motet.commands.common import (
     run_options,
 )
 from motet.console import output, progress, table
+from motet.roundings import Roundings, differences_beside_rounding
 from motet.runtime.session import Session
 
 
@@ -34,6 +35,11 @@ from motet.runtime.session import Session
     "reference element; float16 1e-4 + 1e-2 of the output's largest element; integers must be "
     "equal. Booleans must always be equal. With one of the two given, the other is 0. "
     "Inner floats may also differ by 5e-4 of their tensor's largest element, unless one is given.\n"
+    "\n"
+    "A quantised model (QuantizeLinear and its kin) beyond these may also differ by as much as "
+    "rounding alone moves it: twice, in root mean square and in its largest element, what "
+    "onnxruntime's own outputs move by where the quantisers' scales are off by 6e-5 (the furthest "
+    "of three such runs; where --atol and --rtol are not given).\n"
     "\n"
     "--outputs all and --bisect compare what the bundle's own kernels compute with onnxruntime's "
     "inner values. What fusion or folding removed cannot be compared; where a difference may lie "
@@ -115,19 +121,27 @@ def _check_outputs(
     found: list[Difference] = []
     with progress("check", total=runs * len(models)) as show:
         references = [
-            reference_session(
-                paths.get(one.name, session.bundle.source_path(one.name)),
-                one.entry.source.sha256,
-                one.name,
-            )
+            reference_session(_file(session, paths, one.name), one.entry.source.sha256, one.name)
             for one in models
         ]
+        files = {one.name: _file(session, paths, one.name) for one in models}
+        roundings = {name: Roundings(name, str(path)) for name, path in files.items()}
         for run in range(runs):
             arrays = request.arrays(models, run)
             for one, reference in zip(models, references, strict=True):
                 show(one.name)
-                found += differences(one, reference, arrays[one.name], *given)
+                if given == (None, None):
+                    found += differences_beside_rounding(
+                        one, reference, roundings[one.name], arrays[one.name]
+                    )
+                else:
+                    found += differences(one, reference, arrays[one.name], *given)
     return _worst_per_output(found)
+
+
+def _file(session: Session, paths: dict[str, Path], model: str) -> Path:
+    """The ONNX file that a model was compiled from, where it is now."""
+    return paths.get(model, session.bundle.source_path(model))
 
 
 def _worst_per_output(found: list[Difference]) -> list[Difference]:
