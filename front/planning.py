@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from motet.scheduling import Work
+from motet.scheduling import Show, Work
 
 if TYPE_CHECKING:
+    from motet.compiler.schedule_trial import Trial
     from motet.compiler.unit_work import ModelUnits
     from motet.passes.scheduling.search import Search
     from motet.passes.stage_cost import StageCosts
@@ -62,7 +65,8 @@ class PlannedStage:
 class Plan:
     """A model's schedule, and what the simple rules' would take, in seconds.
 
-    resource: what groups share, pods or threads.
+    resource: what groups share, pods or threads. clock_hz: of the array.
+    trial: what programs take that were simulated.
     """
 
     model: str
@@ -73,6 +77,8 @@ class Plan:
     units: Mapping[str, Unit]
     sequential: float
     greedy: float
+    clock_hz: float = 0.0
+    trial: Trial | None = None
 
     @property
     def operators(self) -> int:
@@ -87,6 +93,7 @@ class Plan:
         for stage, planned in zip(made["stages"], self.stages, strict=True):
             if not planned.is_merged:
                 stage[self.resource] = list(planned.shares)
+        trial = {} if self.trial is None else {"simulated": msgspec.to_builtins(self.trial)}
         return {
             "model": self.model,
             "target": self.target,
@@ -98,6 +105,7 @@ class Plan:
                 name: {"kind": unit.kind, "onnx_nodes": list(unit.onnx_nodes)}
                 for name, unit in self.units.items()
             },
+            **trial,
         }
 
 
@@ -131,7 +139,29 @@ def planned(work: Work, one: ModelUnits, search: Search, progress: Progress) -> 
         units=one.units.by_name,
         sequential=inter_operator.sequential(graph, costs, keys).seconds,
         greedy=inter_operator.greedy(graph, costs, keys).seconds,
+        clock_hz=work.array.clock_hz if work.array else 0.0,
     )
+
+
+def simulated(work: Work, plans: Sequence[Plan], show: Show) -> list[Plan]:
+    """``plans`` with what the array's programs take that follow them, simulated.
+
+    Raises ``CompileError`` where a model has nothing on the array.
+    """
+    import msgspec
+
+    from motet.compiler.compile import CompileOptions
+    from motet.compiler.schedule_trial import schedule_trials
+
+    assumed = {one.model: one.assumed for one in work.models}
+    names = [plan.model for plan in plans]
+    models = tuple(one for one in work.spec.models if one.name in names)
+    spec = msgspec.structs.replace(work.spec, models=models)
+    with TemporaryDirectory() as folder:
+        stages = Path(folder, "stages.json")
+        stages.write_bytes(msgspec.json.encode([plan.to_dict() for plan in plans]))
+        trials = schedule_trials(spec, stages, assumed, CompileOptions(progress=show))
+    return [replace(plan, trial=trials[plan.model]) for plan in plans]
 
 
 def _price(units: Sequence[Unit], costs: StageCosts, progress: Progress) -> None:

@@ -164,7 +164,7 @@ class Work:
     """Models as units, and what they are scheduled for.
 
     array: None for the host. number_format: of the array. cpu, threads: of the host. merge:
-    whether convolutions of one value may become one.
+    whether convolutions of one value may become one. spec: what the models are of.
     """
 
     models: tuple[ModelUnits, ...]
@@ -172,7 +172,8 @@ class Work:
     number_format: str
     cpu: str
     threads: int | None
-    merge: bool = True
+    merge: bool
+    spec: BundleSpec
 
 
 def work_of(
@@ -200,6 +201,7 @@ def work_of(
         spec.host.cpu,
         spec.host.threads,
         array is not None and spec.passes.schedule.merge,
+        spec,
     )
 
 
@@ -220,7 +222,7 @@ def _bundle(file: str, request: CompileRequest) -> tuple[BundleSpec, ArrayDescri
     from motet.runtime.bundle import open_bundle
     from motet.targets.systolic.architecture_file import from_json
 
-    if Path(file).suffix != ".motet":
+    if Path(file).suffix != ".motet" and not Path(file).is_file():
         raise BundleError(f"{file}: give a .motet bundle, an .onnx model or a .toml specification")
     refuse_compile_options(file, request)
     bundle = open_bundle(file)

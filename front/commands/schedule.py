@@ -22,7 +22,8 @@ from motet.commands.schedule_tables import print_counts, print_plans
 from motet.console import Show, progress, warn, without_tvm_warnings
 from motet.extras import naming_extras
 from motet.opening import CompileRequest, check_destination
-from motet.planning import Plan, Progress, planned
+from motet.planning import Plan, Progress, planned, simulated
+from motet.runtime.errors import SpecError
 from motet.scheduling import Counter, ModelCount, Work, work_of
 
 DEFAULT_BUDGET = 120.0
@@ -32,6 +33,7 @@ DEFAULT_BUDGET = 120.0
     "\b\n"
     "  motet schedule model.onnx --target sosa-256x32x32\n"
     "  motet schedule model.onnx --target sosa-256x32x32 --plot stages.svg\n"
+    "  motet schedule model.onnx --target sosa-256x32x32 --simulate\n"
     "  motet schedule headset.toml --schedule-budget 10 --json > stages.json\n"
     "  motet compile headset.toml --set passes.schedule.file=stages.json\n"
     "  motet schedule model.onnx --count\n"
@@ -51,7 +53,9 @@ DEFAULT_BUDGET = 120.0
     "shared out among the groups of a stage; a + b are "
     "convolutions of one value as one. Stages of at most 3 operators in a group and 8 groups "
     "are looked for, unless -r and -s say otherwise; all that is ready at once, and one operator "
-    "after another, are candidates whatever the bounds.\n"
+    "after another, are candidates whatever the bounds. --simulate makes the array's programs of "
+    "the stages, and of one operator after another, and prints what each takes beside its "
+    "estimates; what passes.schedule compiles is the best of several simulated candidates.\n"
 )  # fmt: skip
 @compile_options
 @click.argument("file", metavar="BUNDLE.motet | MODEL.onnx | SPEC.toml")
@@ -77,6 +81,9 @@ DEFAULT_BUDGET = 120.0
 @click.option(
     "--plot", metavar="FILE.svg", help="Draw the stages over time, their groups above each other."
 )
+@click.option(
+    "--simulate", "simulate", is_flag=True, help="Of an array: programs, and simulated cycles."
+)
 @format_options
 def schedule(
     compiling: CompileRequest,
@@ -87,10 +94,13 @@ def schedule(
     s: int | None,
     budget: float | None,
     plot: str | None,
+    simulate: bool,
     form: Format,
 ) -> None:
     """Find the operators of a model that may run side by side."""
     sys.set_int_max_str_digits(0)  # the ways through a large network have thousands of digits
+    if count and simulate:
+        raise click.UsageError("--simulate runs stages, which --count does not look for")
     if plot is not None:
         if count:
             raise click.UsageError("--plot draws stages, which --count does not look for")
@@ -104,7 +114,12 @@ def schedule(
             seconds = budget or DEFAULT_BUDGET
             _print_counts(_counted(work, r, s, seconds), seconds, form)
         else:
+            if simulate and work.array is None:
+                raise SpecError("--simulate is for arrays: give one, as --target sosa-256x32x32")
             plans = _planned(work, r, s, budget)
+            if simulate:
+                with without_tvm_warnings(), progress("simulate") as show:
+                    plans = simulated(work, plans, show)
             _print_plans(plans, form)
             if plot is not None:
                 from motet.stage_pictures import draw_stages

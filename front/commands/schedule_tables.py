@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
 
 from motet.console import output, seconds, table
 from motet.planning import Plan, PlannedStage
 from motet.scheduling import BlockCount, ModelCount
+
+if TYPE_CHECKING:
+    from motet.compiler.schedule_trial import Trial
 
 COLUMNS = (
     ">block", "ends with", ">operators", ">width", ">states", ">transitions", ">schedules",
@@ -59,6 +64,22 @@ def print_plans(plans: Sequence[Plan]) -> None:
         title = f"{plan.model} on {plan.target}: stages of {plan.operators} operators"
         output().print(table(title, columns, rows))
         output().print(_comparison(plan))
+        if plan.trial is not None:
+            output().print(_trial(plan, plan.trial))
+
+
+def _trial(plan: Plan, trial: Trial) -> Any:
+    """Cycles: by the plan's estimates, by those of a program's stages, and simulated."""
+    rows = [
+        [order, *(f"{cycles:,.0f}" for cycles in (seconds * plan.clock_hz, *astuple(taken)))]
+        for order, seconds, taken in (
+            ("one operator after another", plan.sequential, trial.sequential),
+            ("these stages", plan.schedule.seconds, trial.planned),
+        )
+    ]
+    columns = ("cycles", ">estimated", ">estimated, program", ">simulated")
+    gain = trial.sequential.simulated / trial.planned.simulated
+    return table(f"{plan.model} on {plan.target}: {gain:.2f} times, simulated", columns, rows)
 
 
 def _first(number: int, stage: PlannedStage, place: int) -> list[str]:

@@ -1,0 +1,69 @@
+"""``motet schedule --simulate``: what the stages take, beside what they were estimated to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from front_outcome import Motet
+from test_pinned_stages import branches
+
+import motet
+
+ARRAY = "sosa-256x32x32"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "branches.onnx"
+    onnx.save(branches(), path)
+    return path
+
+
+def test_estimates_and_simulated_cycles_side_by_side(run_motet: Motet, model: Path) -> None:
+    done = run_motet("schedule", model, "--target", ARRAY, "--simulate", "--json")
+    assert done.code == 0, done.err
+    (plan,) = json.loads(done.out)
+    alone, planned = (plan["simulated"][key] for key in ("sequential", "planned"))
+    setting = "passes.schedule.enabled=false"
+    bundle = motet.compile(model, target=ARRAY, settings=[setting])
+    assert alone["simulated"] == _cycles(bundle)
+    stages = model.with_suffix(".json")
+    stages.write_text(done.out)
+    pinned = motet.compile(model, target=ARRAY, settings=[f"passes.schedule.file={stages}"])
+    assert planned["simulated"] == _cycles(pinned)
+    (told,) = (one.summary for one in pinned.manifest.passes if one.name == "array_stages")
+    assert f"pinned {planned['simulated']} ({planned['estimated']:.0f})" in told
+    text = run_motet("schedule", model, "--target", ARRAY, "--simulate").out
+    for figure in (alone["simulated"], planned["simulated"]):
+        assert f"{figure:,}" in text
+
+
+def _cycles(bundle: Any) -> int:
+    session = motet.load(bundle)
+    return sum(session._machine.accelerator.counts(n).cycles for n in bundle.array_programs)
+
+
+def test_what_cannot_be_simulated(run_motet: Motet, model: Path) -> None:
+    host = run_motet("schedule", model, "--simulate")
+    assert host.code
+    assert "--simulate is for arrays: give one, as --target" in host.err
+    counted = run_motet("schedule", model, "--count", "--simulate")
+    assert "--simulate runs stages, which --count does not look for" in counted.err
+
+
+def test_a_bundle_of_any_name(run_motet: Motet, model: Path, tmp_path: Path) -> None:
+    motet.compile(model).save(model.with_suffix(".motet"))
+    shutil.copy(model.with_suffix(".motet"), tmp_path / "bundle")
+    named, plain = (
+        run_motet("schedule", name, "--count", "--json").out
+        for name in ("branches.motet", "bundle")
+    )
+    assert json.loads(plain) == json.loads(named)
+    nothing = run_motet("schedule", "absent", "--count")
+    assert nothing.code
+    assert "absent: give a .motet bundle, an .onnx model or a .toml specification" in nothing.err
