@@ -158,11 +158,14 @@ def load(
     Array programs run on a simulated array, built from the description in the bundle.
 
     Raises ``BundleError`` for a damaged, foreign or newer file, ``EnvironmentLackError``
-    where this CPU cannot run the bundle's kernels, ``SpecError`` for an unknown policy.
+    where this CPU cannot run the bundle's kernels, ``SpecError`` for an unknown policy,
+    ``ProgramError`` for an array program that breaks a rule or its model's quota of pods.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     description = opened.array_description
     accelerator = None if description is None else _simulated(description)
+    if accelerator is not None:
+        _check_quotas(opened)
     return Session(opened, accelerator, threads, policy)
 
 
@@ -179,3 +182,17 @@ def _simulated(description: bytes) -> Accelerator:
             "the simulated array needs the package 'numba': pip install 'motet[simulate]'"
         ) from error
     return SimulatedArray(from_json(description))
+
+
+def _check_quotas(bundle: Bundle) -> None:
+    """Raise ``ProgramError`` where a model's array programs use more pods than its quota."""
+    from motet.runtime.program import ArrayCall
+    from motet.targets.systolic.instructions.encoding import decode
+    from motet.targets.systolic.instructions.pods_used import check_pods
+
+    for entry in bundle.manifest.models:
+        if entry.quota.pods is None:
+            continue
+        calls = bundle.programs[entry.name].instructions
+        for name in {call.program for call in calls if isinstance(call, ArrayCall)}:
+            check_pods(decode(bundle.array_programs[name]), entry.name, entry.quota.pods)
