@@ -20,6 +20,7 @@ from motet.compiler.parallel_merging import Outcome as MergingOutcome
 from motet.compiler.parallel_merging import cycles_of, parallel_merging
 from motet.compiler.pinned_stages import check_open_sizes, pinned_stages
 from motet.compiler.pipeline import Hooks, Step, lowering_steps, run, steps_for
+from motet.compiler.pod_programs import NamedTimetable, with_timetable
 from motet.compiler.quotas import check_arenas, check_pods, quota_of
 from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.compiler.spec_checks import run_order, validate
@@ -164,13 +165,17 @@ def imported(spec: BundleSpec, options: CompileOptions) -> list[ImportedModel]:
         return _import(_in_run_order(spec), options.progress)
 
 
-def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> Bundle:
-    """Compile every model of ``spec`` into one bundle.
+def compile_bundle(
+    spec: BundleSpec, options: CompileOptions | None = None, timetable: NamedTimetable | None = None
+) -> Bundle:
+    """Compile every model of ``spec`` into one bundle, which keeps ``timetable`` and its programs.
 
     Raises ``SpecError``, ``ModelError``, ``CompileError`` or ``EnvironmentLackError``.
     """
     options = options or CompileOptions()
     validate(spec)
+    if timetable is not None:
+        timetable.check(spec)
     machine = machine_for(spec.host.cpu)
     done = transformed(spec, options)
     array, models = done.array, done.models
@@ -185,7 +190,12 @@ def compile_bundle(spec: BundleSpec, options: CompileOptions | None = None) -> B
         library = _library(objects)
     records = [*done.records, *_array_stages(code), _settings(chooser, code), _sharing(code)]
     manifest = _manifest(spec, machine, array, models, records)
-    return _bundle(manifest, programs, code, library, array)
+    bundle = _bundle(manifest, programs, code, library, array)
+    return (
+        bundle
+        if timetable is None
+        else with_timetable(bundle, timetable, code.array, options.progress)
+    )
 
 
 def code_of(

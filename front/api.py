@@ -39,6 +39,7 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     values: Values | None = None,
     settings: Sequence[str] = (),
     operators: Sequence[PathLike] = (),
+    timetable: PathLike | None = None,
     options: CompileOptions | None = None,
 ) -> Bundle:
     """Compile ONNX models into one bundle.
@@ -56,6 +57,8 @@ def compile(  # noqa: A001 - the name that users of compilers expect
     settings: overrides such as ``"models.faces.rate_hz=60"``.
     operators: Python files that register converters of your own operators, beside those
         that the specification names (``motet.operators``).
+    timetable: a file of ``motet timetable -o`` for these models on this array: the bundle keeps
+        it, and has the array programs for the pods that its slots give them (``Session.play``).
     options: progress and hooks around passes; they do not change the bundle.
 
     Warns (``UserWarning``) where nothing of a model runs on the array that is its target;
@@ -69,11 +72,22 @@ def compile(  # noqa: A001 - the name that users of compilers expect
         Where the compiler's packages or a C compiler are not installed.
     """
     wanted = specification(models, target, shapes or {}, settings, values or {}, operators)
-    bundle: Bundle = compiler().compile_bundle(wanted, options)
+    named = None if timetable is None else _named(timetable)
+    bundle: Bundle = compiler().compile_bundle(wanted, options, named)
     if options is None or options.warn is type(options).warn:
         for line in idle_models(bundle).values():
             warnings.warn(line, UserWarning, stacklevel=2)
     return bundle
+
+
+def _named(path: PathLike) -> Any:
+    """The timetable of a file; raises ``SpecError`` for what is none."""
+    from motet.runtime.timetable import read
+
+    compiler()
+    from motet.compiler.pod_programs import NamedTimetable
+
+    return NamedTimetable(read(path), f"timetable {os.fspath(path)}")
 
 
 def compiler() -> Any:
@@ -163,14 +177,15 @@ def load(
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     description = opened.array_description
-    accelerator = None if description is None else _simulated(description)
+    shares = {one.program: one.share for one in opened.manifest.pod_programs}
+    accelerator = None if description is None else _simulated(description, shares)
     if accelerator is not None:
         _check_quotas(opened)
     return Session(opened, accelerator, threads, policy)
 
 
-def _simulated(description: bytes) -> Accelerator:
-    """The simulated array of a bundle."""
+def _simulated(description: bytes, shares: Mapping[str, int]) -> Accelerator:
+    """The simulated array of a bundle; shares: pods of programs that have not the whole of it."""
     from motet.targets.systolic.architecture_file import from_json
 
     try:
@@ -181,7 +196,7 @@ def _simulated(description: bytes) -> Accelerator:
         raise EnvironmentLackError(
             "the simulated array needs the package 'numba': pip install 'motet[simulate]'"
         ) from error
-    return SimulatedArray(from_json(description))
+    return SimulatedArray(from_json(description), shares)
 
 
 def _check_quotas(bundle: Bundle) -> None:

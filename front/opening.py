@@ -69,7 +69,10 @@ class Insight:
 
 
 def compile_files(
-    files: Sequence[str], request: CompileRequest, insight: Insight | None = None
+    files: Sequence[str],
+    request: CompileRequest,
+    insight: Insight | None = None,
+    timetable: Path | None = None,
 ) -> Bundle:
     """Compile ``.onnx`` files or one ``.toml`` specification.
 
@@ -106,6 +109,7 @@ def compile_files(
             values=values,
             settings=request.settings,
             operators=request.operators,
+            timetable=timetable,
             options=CompileOptions(hooks, show, request.jobs, request.cache, warn, request.tuned),
         )
         insight.done()

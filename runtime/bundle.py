@@ -38,6 +38,7 @@ from motet.runtime.device import Array
 from motet.runtime.errors import BundleError
 from motet.runtime.manifest import Manifest, ModelEntry, Section, Source, Weight
 from motet.runtime.memory import ALIGNMENT, align, bytes_of
+from motet.runtime.pod_programs import verify_pod_programs
 from motet.runtime.verify import verify_program, verify_wires
 from motet.runtime.weight_packing import pack, packing_of, unpack
 
@@ -210,6 +211,7 @@ class _Reader:
         )
         for name, program in bundle.programs.items():
             verify_program(name, program, bundle.weights, bundle.array_programs)
+        verify_pod_programs(manifest.pod_programs, bundle.programs, bundle.array_programs)
         verify_wires({model.name: model.wires for model in manifest.models}, bundle.programs)
         return bundle
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from motet.runtime.pod_programs import PodProgram
 from motet.runtime.timetable import Timetable
 
 
@@ -131,6 +132,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """What the bundle holds; ``sections`` is filled by the writer.
 
     timetable: which model has which pods when, over a hyperperiod, where one was given.
+    pod_programs: those of its slots that are not a model's own, for the whole array.
     """
 
     name: str
@@ -144,3 +146,4 @@ class Manifest(msgspec.Struct, frozen=True):
     weights: tuple[Weight, ...] = ()
     sections: tuple[Section, ...] = ()
     timetable: Timetable | None = None
+    pod_programs: tuple[PodProgram, ...] = ()

@@ -154,6 +154,20 @@ class ModelSession:
         finally:
             self._vm.release(shapes, frame)
 
+    def array_calls(
+        self, inputs: Mapping[str, Any]
+    ) -> Generator[Sequence[Any], None, dict[str, Any]]:
+        """As ``run_named``, leaving the array's calls to others, as ``Stage.array_calls`` does."""
+        arrays = self.check_inputs(inputs)
+        shapes = tuple(array.shape for array in arrays.values())
+        frame = self._vm.acquire(shapes)
+        try:
+            fill(frame, arrays)
+            yield from frame.array_calls()
+            return self.outputs.grouped(self.copy_outputs(frame))
+        finally:
+            self._vm.release(shapes, frame)
+
     def run_observed(self, inputs: Mapping[str, Any], observe: Observe) -> dict[str, Array]:
         """As ``run_named``; ``observe`` sees what every operator of the program computes."""
         arrays = self.check_inputs(inputs)

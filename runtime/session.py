@@ -18,6 +18,8 @@ from motet.runtime.errors import EnvironmentLackError, InputError
 from motet.runtime.kernels import KernelLibrary, require_features
 from motet.runtime.memory import lendable
 from motet.runtime.model import ModelSession, NodeArg
+from motet.runtime.playing import Played, played
+from motet.runtime.pod_programs import with_first_frames
 from motet.runtime.policies import DEFAULT_POLICY
 from motet.runtime.queueing import Queueing
 from motet.runtime.report import RunReport
@@ -57,8 +59,10 @@ class Session(Mapping[str, ModelSession]):
         )
         weights = [lendable(weight) for weight in bundle.weights]
         self._machine = Machine(library, weights, accelerator)
+        made, table = bundle.manifest.pod_programs, bundle.manifest.timetable
+        programs = with_first_frames(bundle.programs, table, made)
         self._models = {
-            entry.name: ModelSession(entry, bundle.programs[entry.name], self._machine)
+            entry.name: ModelSession(entry, programs[entry.name], self._machine)
             for entry in bundle.manifest.models
         }
         self._wired = WiredModels(self._models)
@@ -158,6 +162,16 @@ class Session(Mapping[str, ModelSession]):
         return self._submitting.submit(
             self._only(model), inputs or {}, deadline, priority, timeout, copy
         )
+
+    def play(self, inputs: Mapping[str, Mapping[str, Any]] | None = None) -> Played:
+        """Run the bundle's timetable once: every frame of a hyperperiod, in the order of its slots.
+
+        Each slot runs the array program that it has pods for, joint stages as one. inputs: model
+        -> input -> array, for all frames of the model, without wired inputs, which are those of
+        the newest frame upstream; random ones where None. Raises ``SpecError`` where the bundle
+        has no timetable.
+        """
+        return played(self._models, self.bundle, self._machine, inputs)
 
     def configure(self, **settings: Any) -> None:
         """Set how runs are queued, by the attributes of ``runtime.queueing.Queueing``.

@@ -301,6 +301,20 @@ class Stage:
             yield 1
         return position
 
+    def array_calls(self) -> Generator[Sequence[Any], None, int]:
+        """As ``run``, leaving the array's calls to others: yields what each is called with.
+
+        That is the program's name, its inputs and its outputs, which are to be filled.
+        """
+        position, steps = self.start + 1, self.steps
+        while (step := steps.get(position)) is not None:
+            if isinstance(self._program.instructions[position], ArrayCall):
+                yield step.arguments
+                position += 1
+            else:
+                position = self._passed(position, step)
+        return position
+
     def walk(self, visit: Visit) -> int:
         """As ``run``, with ``visit`` around every step, those of a stage one by one."""
         position = self.start + 1

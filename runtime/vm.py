@@ -235,6 +235,15 @@ class Frame:
             position = yield from stage.pausing(boundary)
         self._ended_in(stage)
 
+    def array_calls(self) -> Generator[Sequence[Any], None, None]:
+        """As ``run``, leaving the array's calls to others, as ``Stage.array_calls`` does."""
+        stage, end = self._first, len(self._program.instructions)
+        position = yield from stage.array_calls()
+        while position != end:
+            stage = self._after(stage, position)
+            position = yield from stage.array_calls()
+        self._ended_in(stage)
+
     def run_timed(self) -> list[tuple[Instruction, float]]:
         """Execute, and give each operator's instruction with its wall time in seconds."""
         times: list[tuple[Instruction, float]] = []

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from msgspec import structs
 
 from motet.commands.common import compile_options, json_option
 from motet.console import output, print_json, quantity, seconds, table
@@ -16,7 +15,6 @@ from motet.description import code_facts, packing_text, sharing_text
 from motet.opening import CompileRequest, Insight, check_destination, compile_files
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import SpecError
-from motet.runtime.timetable import Timetable, of_rates
 from motet.runtime.timetable import read as read_timetable
 
 
@@ -55,7 +53,8 @@ from motet.runtime.timetable import read as read_timetable
 )  # fmt: skip
 @click.option(
     "--timetable", metavar="FILE.json",
-    help="Store a timetable that motet timetable -o made of these models.",
+    help="Store a timetable that motet timetable -o made of these models, and programs for the "
+    "pods that it gives them.",
 )  # fmt: skip
 @json_option
 def compile(  # noqa: A001 - named after its command
@@ -84,16 +83,14 @@ def compile(  # noqa: A001 - named after its command
         cache=not no_cache,
         tuned=tuned,
     )
-    table = None if timetable is None else read_timetable(timetable)
+    named = None if timetable is None else _named(timetable)
     insight, started = Insight(), time.perf_counter()
     try:
-        bundle = compile_files(files, request, insight)
+        bundle = compile_files(files, request, insight, named)
     finally:
         if not as_json:
             for module in insight.ir:
                 click.echo(module)
-    if table is not None:
-        bundle = _with_timetable(bundle, table, str(timetable))
     bundle.save(path)
     facts = _facts(bundle, path, time.perf_counter() - started)
     if as_json:
@@ -109,10 +106,10 @@ def compile(  # noqa: A001 - named after its command
     output().print(_line(facts))
 
 
-def _with_timetable(bundle: Bundle, table: Timetable, where: str) -> Bundle:
-    rates = {entry.name: entry.rate_hz for entry in bundle.manifest.models}
-    checked = of_rates(table, rates, bundle.manifest.target, f"--timetable {where}")
-    return replace(bundle, manifest=structs.replace(bundle.manifest, timetable=checked))
+def _named(path: str) -> Path:
+    """The file, looked at before anything is compiled."""
+    read_timetable(path)
+    return Path(path)
 
 
 def _facts(bundle: Bundle, path: Path, elapsed: float) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """What a region of a model takes on a share of an array's pods, and two regions as one program.
 
-A share of k of P pods comes with k/P of DRAM's bandwidth and of a bus, so that shares that work at
-the same time do not slow each other down and their times can be added up: what an accelerator
-that is cut into slices guarantees. Times are the timing view's of a program for those pods,
-without what lies idle; they never rise with more pods (fewer may be used).
+A share of pods comes with the bandwidth of a slice (``targets/systolic/slices.py``), so that times
+of shares that work at once can be added up. Times are the timing view's of a program for those
+pods, without what lies idle; they never rise with more pods (fewer may be used).
 
 Answers are kept in the user's cache (``motet cache``) under all that they depend on, the code that
 gives them included.
@@ -19,21 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from motet.passes.options import ScheduleOptions
-from motet.passes.scheduling.array_stages import schedule_workload
+from motet.passes.scheduling.shared_programs import joint_program, pod_program
 from motet.runtime.errors import CompileError
 from motet.targets.host.kernel_cache import cache_of_environment, is_enabled
 from motet.targets.systolic import architecture
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.architecture_file import to_json
-from motet.targets.systolic.emit.region import compile_workload
-from motet.targets.systolic.mappings.assignment import Assignment, Group
 from motet.targets.systolic.simulation.counts import program_counts
-from motet.targets.systolic.simulation.timing import simulate
-from motet.targets.systolic.workload.graph import Epilogue, Requantise, Step, Workload
-from motet.targets.systolic.workload.parts import Part
+from motet.targets.systolic.slices import sliced
+from motet.targets.systolic.workload.graph import Workload
 from motet.targets.systolic.workload.what_if import in_format
 
 AT_REST = ("leakage", "idle")
@@ -75,18 +69,6 @@ def shares_to_time(description: ArrayDescription) -> tuple[int, ...]:
     return tuple(n for n in sorted(powers) if count / MOST_SHARES <= n < count)
 
 
-def sliced(description: ArrayDescription, pods: int) -> ArrayDescription:
-    """The array with the bandwidth that comes with ``pods`` of its pods; it still has them all."""
-    part = pods / description.pod_count
-    dram = msgspec.structs.replace(
-        description.dram, bytes_per_second=description.dram.bytes_per_second * part
-    )
-    join = description.interconnect
-    if join.kind == "bus":
-        join = msgspec.structs.replace(join, link_bytes=max(1, math.floor(join.link_bytes * part)))
-    return msgspec.structs.replace(description, dram=dram, interconnect=join)
-
-
 def pod_time(
     workload: Workload, description: ArrayDescription, number_format: str, pods: int
 ) -> PodTime | None:
@@ -102,13 +84,11 @@ def _pod_time(
     workload: Workload, description: ArrayDescription, number_format: str, pods: int
 ) -> PodTime | None:
     changed, made = in_format(workload, number_format)
-    slice_, numbers = sliced(description, pods), range(len(changed.steps))
-    one_by_one = Assignment(tuple((Group((n,), range(pods)),) for n in numbers))
     try:
-        program = compile_workload(changed, slice_, made, None, one_by_one).program
+        program = pod_program(changed, description, made, range(pods))
     except CompileError:
         return None
-    counts = program_counts(program, slice_)
+    counts = program_counts(program, sliced(description, pods))
     return PodTime(pods, counts.cycles, moving_joules(counts.energy_joules))
 
 
@@ -120,11 +100,7 @@ def moving_joules(energy: dict[str, float]) -> float:
 def joint_time(
     first: Workload, second: Workload, description: ArrayDescription, number_format: str
 ) -> JointTime | None:
-    """Two regions as one program, their operators scheduled together; None where it is too large.
-
-    The candidates of ``array_stages`` on the union of both graphs: stages whose groups come from
-    both models among them.
-    """
+    """Two regions as one program (``joint_program``); None where it is too large."""
     key = _key("joint", first, second, description, number_format)
     found: JointTime | None = _kept(
         key, JointTime | None, lambda: _joint_time(first, second, description, number_format)
@@ -138,54 +114,13 @@ def _joint_time(
     one, made = in_format(first, number_format)
     other, _ = in_format(second, number_format)
     try:
-        found = schedule_workload(
-            united(one, other), description, made, None, ScheduleOptions(enabled=True)
-        )
+        found = joint_program(one, other, description, made)
     except CompileError:
         return None
-    program = found.compiled.program
-    timing = simulate(program, description)
-    ends = np.zeros(len(program.steps), np.int64)
-    np.maximum.at(ends, program.instructions["step"], timing.records["end"])
-    own = len(one.steps)
-    counts = program_counts(program, description, timing)
+    counts = program_counts(found.program, description, found.timing)
     return JointTime(
-        timing.cycles,
-        (int(ends[:own].max()), int(ends[own:].max())),
-        moving_joules(counts.energy_joules),
-        found.best,
+        found.timing.cycles, found.ends, moving_joules(counts.energy_joules), found.found_by
     )
-
-
-def united(one: Workload, other: Workload) -> Workload:
-    """Two workloads that share nothing as one: the steps of ``one`` first, names made different."""
-    by = len(one.tensors)
-    steps = [_moved(step, 0, "0/") for step in one.steps]
-    steps += [_moved(step, by, "1/") for step in other.steps]
-    parts = one.parts + tuple(
-        Part(part.tensor + by, part.whole + by, part.offset) for part in other.parts
-    )
-    return Workload(one.tensors + other.tensors, tuple(steps), parts)
-
-
-def _moved(step: Step, by: int, prefix: str) -> Step:
-    """A step with the numbers of its tensors raised."""
-    given = step.epilogue
-    scale = given.requantise
-    epilogue = Epilogue(
-        _raised(given.bias, by),
-        _raised(given.residual, by),
-        None if scale is None else Requantise(scale.scale + by, scale.zero_point),
-        given.activation,
-        given.alpha,
-        given.clamp,
-    )
-    inputs = tuple(number + by for number in step.inputs)
-    return Step(prefix + step.name, step.layer, inputs, step.output + by, epilogue)
-
-
-def _raised(number: int | None, by: int) -> int | None:
-    return None if number is None else number + by
 
 
 def _kept(key: str, kind: Any, make: Callable[[], Any]) -> Any:

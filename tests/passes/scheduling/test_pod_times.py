@@ -15,15 +15,15 @@ from motet.passes.scheduling.pod_times import (
     joint_time,
     pod_time,
     shares_to_time,
-    sliced,
-    united,
 )
+from motet.passes.scheduling.shared_programs import united
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.architecture_file import load_architecture
 from motet.targets.systolic.emit.region import compile_workload
 from motet.targets.systolic.mappings.assignment import Assignment, Group
 from motet.targets.systolic.simulation.counts import program_counts
 from motet.targets.systolic.simulation.timing import simulate
+from motet.targets.systolic.slices import sliced
 from motet.targets.systolic.workload.graph import Workload, single
 from motet.targets.systolic.workload.layers import Convolution
 
