@@ -11,8 +11,9 @@ roundings this follows:
    ``x_scale * w_scale / y_scale``, one rounding. With a bias in float32, or no quantisation
    behind: the same sums, then one factor ``x_scale * w_scale``, and float32 from there.
    A depthwise convolution, which sums over one channel, may also have an input with a scale
-   (and zero point) per channel; a matrix product may have two computed operands. Sums that
-   int32 might not hold stay float.
+   (and zero point) per channel; a matrix product may have two computed operands. Views and
+   transpositions of what is dequantised move its integers. Sums that int32 might not hold stay
+   float.
 2. A sum of two tensors: ``a ra + (b rb + (zc - (ra za + rb zb)))`` with ``ra = sa / sc``.
 3. A mean over the plane: an int32 sum and one factor ``x_scale / (y_scale * n)``.
 4. A maximum pooling, reshape, flatten, transposition or concatenation whose operands and
@@ -31,7 +32,7 @@ from tvm import IRModule, relax, transform
 
 from motet.passes.dead_code import dead_code
 from motet.passes.graph import definitions, map_functions, use_counts
-from motet.passes.names import merged_names, with_names
+from motet.passes.names import merged_names, names_of, with_names
 from motet.passes.op_kinds import op_name
 from motet.passes.quantized_forms import (
     Bias,
@@ -52,6 +53,7 @@ _ALIKE = frozenset(
     ("relax.reshape", "relax.permute_dims", "relax.nn.max_pool2d", "relax.concat",
      "relax.expand_dims", "relax.squeeze", "relax.flatten", "relax.nn.batch_flatten")
 )  # fmt: skip
+_MOVES = _ALIKE - {"relax.nn.max_pool2d", "relax.concat"}
 _BOUNDS = frozenset(("relax.nn.relu", "relax.clip"))
 
 
@@ -93,11 +95,19 @@ class _Joiner(Rewriter):
         return call if call is not None and self.uses[expr] == 1 else None
 
     def scaled(self, expr: relax.Expr) -> Scaled | None:
-        """The integers that a variable is the dequantisation of."""
-        found = dequantized_of(self.call_of(expr))
-        if found is None:
-            return None
-        return replace(found, integers=self.read(found.integers))
+        """The integers that a variable is the dequantisation of, whatever moved them since."""
+        call = self.call_of(expr)
+        if call is not None and op_name(call) in _MOVES:
+            below = self.scaled(call.args[0])
+            return None if below is None else self.moved(call, below)
+        found = dequantized_of(call)
+        return None if found is None else replace(found, integers=self.read(found.integers))
+
+    def moved(self, call: relax.Call, below: Scaled) -> Scaled:
+        """The integers of ``below`` as ``call`` moves them."""
+        moved = relax.Call(call.op, [below.integers, *call.args[1:]], call.attrs, call.ty_args)
+        named = with_names(self._builder.normalize(moved), names_of(call))
+        return replace(below, integers=self.emit(named))
 
     def operands(self, product: relax.Call) -> tuple[Scaled | None, Weights | None]:
         """What ``product`` multiplies, where integers can; else None for one of them."""

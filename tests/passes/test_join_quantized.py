@@ -227,3 +227,20 @@ def test_sums_that_int32_does_not_hold_stay_float():
             if str(b.value.op.name) == "relax.matmul"
         )  # fmt: skip
         assert str(product.ty.dtype) == sums
+
+
+def test_what_moves_between_dequantisation_and_product_moves_integers():
+    def build(bb: Any, x: Any, y: Any) -> Any:
+        a, b = bb.emit(real(x, HALF, np.uint8(0))), bb.emit(real(y, QUARTER, np.uint8(0)))
+        b = bb.emit(relax.op.permute_dims(bb.emit(relax.op.reshape(b, [3, 8])), [1, 0]))
+        return relax.op.matmul(a, b)
+
+    def expected(bb: Any, x: Any, y: Any) -> Any:
+        b = bb.emit(relax.op.permute_dims(bb.emit(relax.op.reshape(y, [3, 8])), [1, 0]))
+        sums = bb.emit(relax.op.matmul(x, b, out_dtype="int32"))
+        worth = const(np.asarray(HALF * QUARTER))
+        return relax.op.multiply(bb.emit(relax.op.astype(sums, "float32")), worth)
+
+    shapes = [4, 8], [24]
+    after = join_quantized(module(build, *shapes))
+    assert_structural_equal(after, module(expected, *shapes))

@@ -20,6 +20,7 @@ from motet.targets.systolic.emit.spatial import emit_spatial
 from motet.targets.systolic.emit.transposed import emit_transposed
 from motet.targets.systolic.formats import Format
 from motet.targets.systolic.instructions.isa import Instructions
+from motet.targets.systolic.instructions.program import Element
 from motet.targets.systolic.mappings.choose import choose
 from motet.targets.systolic.mappings.file import Constraints, constraints_of
 from motet.targets.systolic.mappings.line_plan import SPATIAL
@@ -95,9 +96,9 @@ def step_mapping(
     given = (step, workload, description, number_format)
     pins = constraints_of(constraints, step.name)
     if isinstance(step.layer, (Convolution, MatrixProduct, TransposedConvolution)):
-        options = (
-            [_product, _spatial] if _may_be_spatial(step, description, pins, pods) else [_product]
-        )
+        sums = workload.tensors[step.output].element is Element.INT32
+        spatial = not sums and _may_be_spatial(step, description, pins, pods)
+        options = [_product, _spatial] if spatial else [_product]
         if pins.get("dataflow") == SPATIAL and len(options) > 1:
             options = [_spatial]
     else:
