@@ -6,7 +6,8 @@ Where they come from (``sources`` reads them):
 - a folder of ``.npz`` files, or of ``.npy`` files: ``<input>.npy`` for every input (samples
   along the leading axis), ``<input>/*.npy`` in folders, or, where the model has one input,
   ``*.npy``: each file a run's input, in the order of their names;
-- a mapping of names to arrays, or an iterable of dicts, each one run's inputs;
+- a mapping of names to arrays, or an iterable of dicts, each one run's inputs; for a model of
+  one input also an array, or an iterable of arrays;
 - onnxruntime's ``CalibrationDataReader``, or whatever has its ``get_next``.
 
 A stacked array has the model's rank (samples lie along the batch axis, and are cut into the

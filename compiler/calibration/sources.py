@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ def rounds_of(
 ) -> Rounds:
     """The rounds of any source that ``data`` names. Raises ``InputError``."""
     if hasattr(source, "get_next"):
-        return _once(_from_reader(source), limit)
+        return _once(map(_run, _from_reader(source)), limit)
+    if isinstance(source, np.ndarray):
+        source = {_only_input(inputs, model): source}
+    run = partial(_run_of, inputs)
     if isinstance(source, (str, os.PathLike)):
         source = [source]
     if isinstance(source, Mapping):
@@ -33,17 +37,35 @@ def rounds_of(
         return _files([Path(path) for path in source], inputs, model, batch, limit)
     if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
         runs = list(islice(source, limit))
-        return Rounds(lambda: map(_run, runs), len(runs), bool(runs) and LABELS in _run(runs[0]))
+        return Rounds(lambda: map(run, runs), len(runs), bool(runs) and LABELS in run(runs[0]))
     if isinstance(source, Iterator):
-        return _once(source, limit)
+        return _once(map(run, source), limit)
     if isinstance(source, Iterable):
         size = len(source) if isinstance(source, Sized) else None
         count = size if limit is None or size is None else min(size, limit)
-        return Rounds(lambda: map(_run, islice(iter(source), limit)), count, True)
+        return Rounds(lambda: map(run, islice(iter(source), limit)), count, True)
     raise InputError(
-        f"calibration data: {type(source).__name__} is no path, mapping, iterable of dicts or "
-        "reader with get_next()"
+        f"calibration data: {type(source).__name__} is no path, array, mapping, iterable of dicts "
+        "or reader with get_next()"
     )
+
+
+def _only_input(inputs: Sequence[TensorInfo], model: str) -> str:
+    """The input that an array without a name is for."""
+    if len(inputs) != 1:
+        names = ", ".join(info.name for info in inputs)
+        raise InputError(
+            f"model {model!r}: calibration: an array without a name, and the model has the inputs "
+            f"{names or 'none'}: give a dict of arrays by input name"
+        )
+    return inputs[0].name
+
+
+def _run_of(inputs: Sequence[TensorInfo], given: Any) -> Run:
+    """A run's inputs; an array alone is that of a single input."""
+    if isinstance(given, np.ndarray) and len(inputs) == 1:
+        return {inputs[0].name: given}
+    return _run(given)
 
 
 def _are_paths(source: Any) -> bool:
@@ -69,9 +91,9 @@ def _from_reader(reader: Any) -> Iterator[Run]:
         yield given
 
 
-def _once(runs: Iterator[Any], limit: int | None) -> Rounds:
+def _once(runs: Iterator[Run], limit: int | None) -> Rounds:
     """Runs that can be read once: kept in a temporary file from the first round on."""
-    source = map(_run, islice(runs, limit))
+    source = islice(runs, limit)
     file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the rounds
     kept: list[tuple[str, ...]] = []
     ended = False
@@ -115,15 +137,30 @@ def _files(
     stray = next((p for p in paths if p.suffix not in (".npz", ".npy")), None)
     if stray is not None:
         raise InputError(f"calibration data: {stray} is no .npz file, .npy file or folder of them")
-    return stacked([_arrays(p, inputs) for p in paths], inputs, model, batch, limit)
+    return stacked([_arrays(p, inputs, model) for p in paths], inputs, model, batch, limit)
 
 
-def _arrays(path: Path, inputs: Sequence[TensorInfo]) -> dict[str, ArrayStream]:
-    """The arrays of one file; a single array is that of a single input, whatever its name."""
-    arrays = of_npz(path) if path.suffix == ".npz" else {path.stem: of_npy(path)}
+_UNNAMED = "arr_0"
+"""What ``np.savez`` calls an array that it is given without a name."""
+
+
+def _arrays(path: Path, inputs: Sequence[TensorInfo], model: str) -> dict[str, ArrayStream]:
+    """The arrays of one file; one without a name is that of a single input.
+
+    A ``.npy`` file has no name of an array. Raises ``InputError`` for another's name.
+    """
+    if path.suffix == ".npy":
+        known = [info.name for info in inputs if info.name == path.stem]
+        return {known[0] if known else _only_input(inputs, model): of_npy(path)}
+    arrays = of_npz(path)
     others = [name for name in arrays if name != LABELS]
-    if len(inputs) == 1 and len(others) == 1 and inputs[0].name != LABELS:
-        arrays[inputs[0].name] = arrays.pop(others[0])
+    if len(inputs) == 1 and len(others) == 1 and inputs[0].name not in arrays:
+        if others[0] != _UNNAMED:
+            raise InputError(
+                f"model {model!r}: calibration: {path} has the array {others[0]!r}, and the "
+                f"model's input is {inputs[0].name!r}: save it under that name"
+            )
+        arrays[inputs[0].name] = arrays.pop(_UNNAMED)
     return arrays
 
 

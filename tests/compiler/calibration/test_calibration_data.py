@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime.quantization import CalibrationDataReader
 
 from motet.compiler.calibration.data import CalibrationData, calibration_data
 from motet.runtime.errors import InputError
@@ -129,9 +130,44 @@ def test_labels_come_with_their_samples(tmp_path: Path) -> None:
     assert np.array_equal(np.concatenate(found), labels)
 
 
-def test_a_single_array_is_that_of_a_single_input(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", _images(4))
-    assert len(_joined(calibration_data(tmp_path / "x.npz", ONE, "m"))) == 4
+def test_an_array_without_a_name_is_that_of_a_single_input(tmp_path: Path) -> None:
+    images = _images(4)
+    np.savez(tmp_path / "x.npz", images)
+    np.save(tmp_path / "photos.npy", images)
+    runs = [image[None] for image in images]
+    for source in (tmp_path / "x.npz", tmp_path / "photos.npy", images, runs, iter(runs)):
+        assert np.array_equal(_joined(calibration_data(source, ONE, "m")), images)
+    with pytest.raises(InputError, match="without a name, and the model has the inputs image, m"):
+        calibration_data(images, PAIR, "m")
+
+
+def test_an_array_of_another_name_is_refused_with_both_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", photo=_images(4))
+    with pytest.raises(InputError, match="the array 'photo', and the model's input is 'image'"):
+        calibration_data(tmp_path / "x.npz", ONE, "m")
+    with pytest.raises(InputError, match="input 'image' is missing; there are photo"):
+        calibration_data({"photo": _images(4)}, ONE, "m")
+
+
+class _OnnxruntimesReader(CalibrationDataReader):  # type: ignore[misc]
+    """As onnxruntime's examples write them."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.enum = images, iter(())
+        self.rewind()
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.enum, None)
+
+    def rewind(self) -> None:
+        self.enum = iter([{"image": image[None]} for image in self.images])
+
+
+def test_onnxruntimes_reader_unchanged() -> None:
+    data = calibration_data(_OnnxruntimesReader(_images(5)), ONE, "m")
+    for _ in range(3):
+        assert np.array_equal(_joined(data), _images(5))
+    assert data.count == 5
 
 
 def test_floats_and_equal_integers_are_converted() -> None:
@@ -155,7 +191,8 @@ def test_floats_and_equal_integers_are_converted() -> None:
         ({"image": np.zeros((2, 2, 3), "f4"), "mask": np.zeros((3, 2), "i8")}, PAIR, "unequal"),
         ([{"image": np.zeros((2, 2, 3), "f4")}], ONE, "shape 2 x 2 x 3, the model takes 1 x 2 x 3"),
         ([{"photo": np.zeros((1, 2, 3), "f4")}], ONE, "'image' is missing; given are photo"),
-        ([np.zeros((1, 2, 3), "f4")], ONE, "a run is a dict of arrays by input name"),
+        ([np.zeros((1, 2, 3), "f4")], PAIR, "a run is a dict of arrays by input name"),
+        ([[0.0]], ONE, "a run is a dict of arrays by input name, not a list"),
         (3, ONE, "int is no path"),
         ("absent.npz", ONE, "no file or folder absent.npz"),
     ],
