@@ -143,7 +143,7 @@ def mixer_of(quantizer: Quantizer, options: QuantizeOptions) -> Mixer:
     rungs = ladder(options)
     found = sensitivities(
         quantizer, rungs, method=options.method, percentile=options.percentile,
-        paper=options.paper,
+        paper=options.paper, corrected=options.correct_bias,
     )  # fmt: skip
     return Mixer(found, rungs)
 

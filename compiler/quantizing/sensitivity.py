@@ -22,7 +22,7 @@ from onnx import helper
 
 from motet.compiler.calibration.histograms import Method
 from motet.compiler.calibration.values import ValueObserver
-from motet.compiler.quantizing.choices import Choice, Static, chosen
+from motet.compiler.quantizing.choices import Choice, Static
 from motet.compiler.quantizing.products import Operand, Product
 from motet.runtime.device import Array
 from motet.runtime.errors import InputError
@@ -71,22 +71,26 @@ def sensitivities(
     method: Method = "max",
     percentile: float = 99.99,
     paper: bool = False,
+    corrected: bool = False,
     runs: int = RUNS,
 ) -> Sensitivities:
     """Each product of ``quantizer`` under each of ``rungs`` (None: float32), alone.
 
+    corrected: biases will take up what a product's channels are off by in the mean.
+
     Trials are made on the first ``runs`` runs that have the first one's shapes. Raises what
     compiling raises.
     """
-    seen = quantizer.statistics.magnitudes
-    choices = [
-        tuple(None if r is None else chosen(p, r, seen, method, percentile) for r in rungs)
-        for p in quantizer.products
+    products = quantizer.products
+    columns = [
+        [None] * len(products) if r is None else quantizer.choices(r, {}, method, percentile)
+        for r in rungs
     ]
-    found = _Measured(quantizer, choices, paper)
+    choices = list(zip(*columns, strict=True))
+    found = _Measured(quantizer, choices, paper, corrected)
     for inputs in _alike(quantizer.data, runs):
         found.add(inputs)
-    rows = zip(quantizer.products, choices, found.noises, found.macs, strict=True)
+    rows = zip(products, choices, found.noises, found.macs, strict=True)
     return Sensitivities(
         tuple(Sensitivity(p, c, tuple(n), macs) for p, c, n, macs in rows),
         found.signal,
@@ -110,9 +114,14 @@ class _Measured:
     """Noises of trials, over the runs that are added."""
 
     def __init__(
-        self, quantizer: Quantizer, choices: Sequence[Sequence[Choice | None]], paper: bool
+        self,
+        quantizer: Quantizer,
+        choices: Sequence[Sequence[Choice | None]],
+        paper: bool,
+        corrected: bool,
     ) -> None:
-        self._quantizer, self._choices, self._paper = quantizer, choices, paper
+        self._quantizer, self._choices = quantizer, choices
+        self._paper, self._corrected = paper, corrected
         self._products = _ProductsApart(quantizer.model, quantizer.products)
         self._trials: ValueObserver | None = None
         self.noises = np.zeros((len(choices), len(choices[0])))
@@ -135,9 +144,17 @@ class _Measured:
             moved = self._products.run(self._rounded(values, rung))
             for index, result in enumerate(moved):
                 if self._choices[index][rung] is not None:
-                    error = {_name(index): result - exact[index]}
+                    error = {_name(index): self._error(index, result, exact[index])}
                     found = self._trials.run({**inputs, **zeros, **error})
                     self.noises[index, rung] += _power(wanted, found)
+
+    def _error(self, index: int, result: Array, exact: Array) -> Array:
+        product, error = self._quantizer.products[index], result - exact
+        if not self._corrected or product.weights.values is None:
+            return error
+        channel = 1 if product.operator == "Conv" else error.ndim - 1
+        others = tuple(axis for axis in range(error.ndim) if axis != channel)
+        return error - error.mean(axis=others, keepdims=True)
 
     def _compiled(self, inputs: Values, shapes: Sequence[tuple[int, ...]]) -> ValueObserver:
         model = _with_errors(self._quantizer.model, self._quantizer.products, shapes)
@@ -163,11 +180,10 @@ class _Measured:
         return pairs
 
     def _pair(self, choice: Choice, data: Array, weights: Array) -> tuple[Array, Array]:
-        static = choice.weights_static or Static(choice.weights, None)
-        return (
-            self._worth(choice.product.data, choice.data, data),
-            self._worth(choice.product.weights, static, weights),
-        )
+        worth = self._worth(choice.product.data, choice.data, data)
+        if choice.weights_static is None:
+            return worth, choice.made(paper=self._paper).dequantized()
+        return worth, self._worth(choice.product.weights, choice.weights_static, weights)
 
     def _worth(self, operand: Operand, static: Static, reals: Array) -> Array:
         return quantized(
