@@ -5,8 +5,8 @@ direct sum, in one run on one core, and its price over 8 bits per channel is sta
 
     python -m motet.benchmarks.vector_products [LAYER ...] [--vector 16 --vector 64] [--json]
 
-LAYER is a name of the table (all by default). Kernels of a layer are called in turns; what counts
-is the tenth part of the calls that was fastest. "best fp32" may be Winograd's convolution,
+LAYER is a name of the table (all by default). Kernels of a layer are called in turns; the fastest
+call counts. "best fp32" may be Winograd's convolution,
 "direct fp32" sums as written; 8 bits per channel gives int32 sums of normal weights, widened
 to int16 where two products of bytes could pass 16 bits, as the compiler does; onnxruntime runs a
 model of one node on one thread. "quantise" is what makes vectors of float32 data, a kernel of
@@ -264,7 +264,7 @@ def calls_of(
 
 
 def timed(calls: Mapping[str, Callable[[], None]], duration: float) -> dict[str, float]:
-    """Seconds of a call, of those a tenth of all calls were faster than; in turns."""
+    """Seconds of the fastest call; in turns, so that all are disturbed alike."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + duration
     while time.perf_counter() < end or len(next(iter(samples.values()))) < 5:
@@ -272,7 +272,7 @@ def timed(calls: Mapping[str, Callable[[], None]], duration: float) -> dict[str,
             start = time.perf_counter()
             call()
             samples[name].append(time.perf_counter() - start)
-    return {name: float(np.quantile(times[1:], 0.1)) for name, times in samples.items()}
+    return {name: min(times[1:]) for name, times in samples.items()}
 
 
 def gigahertz() -> float:

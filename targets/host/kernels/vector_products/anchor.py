@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, lcm
 from typing import Any
 
 from tvm import relax, te, tirx
@@ -20,7 +22,9 @@ from motet.targets.host.kernels.injective import axes_fuse
 from motet.targets.host.kernels.operand import is_one_of
 from motet.targets.host.kernels.vector_products.data import Source, data_of
 from motet.targets.host.kernels.vector_products.form import Form, Ranges, form_of
-from motet.targets.host.kernels.vector_products.nest import Geometry, ProductNest
+from motet.targets.host.kernels.vector_products.geometry import Geometry
+from motet.targets.host.kernels.vector_products.nest import ProductNest
+from motet.targets.host.kernels.vector_products.results import SQUARE, Results
 from motet.targets.host.kernels.vector_products.tile import Reading, TileNest
 from motet.targets.host.kernels.vector_products.weights import (
     Packer,
@@ -143,10 +147,11 @@ def emit_vectors(
     block = _block(geometry, rows)
     parts = _parts(geometry, block, panels, machine) if several else 1
     raw = what.out_dtype == "int64"
-    main = ProductNest(
-        geometry, tile, packed, lead > 0, None if raw else call.factor_of, epilogue, block, parts,
+    results = Results.of(
+        geometry, tile, None if raw else call.factor_of, epilogue, block,
         _may_vectorise(epilogue, geometry),
-    ).statement(several)  # fmt: skip
+    )  # fmt: skip
+    main = ProductNest(geometry, tile, packed, lead > 0, results, parts).statement(several)
     body = [tirx.DeclBuffer(flat, data=packed.data), *data.prepare, *fill, main]
     consumed = tuple(s for s in (anchor, epilogue.stage) if s is not None)
     if constant:
@@ -177,11 +182,13 @@ def _tile_shape(machine: Machine, geometry: Geometry) -> tuple[int, int]:
 
 
 def _block(geometry: Geometry, rows: int) -> int:
+    """Positions of a task: whole tiles, and whole squares that are transposed."""
+    step = lcm(rows, SQUARE) if geometry.positions_last else rows
     known = constant_of(geometry.positions)
     if known is None:
-        return _BLOCK // rows * rows
-    count = max(1, -(-known // _BLOCK))
-    return -(-(-(-known // count)) // rows) * rows
+        return _BLOCK // step * step
+    even = ceil(known / max(1, ceil(known / _BLOCK)))
+    return ceil(even / step) * step
 
 
 def _parts(geometry: Geometry, block: int, panels: Expr, machine: Machine) -> int:
@@ -211,7 +218,7 @@ def _may_vectorise(epilogue: Epilogue, geometry: Geometry) -> bool:
     axes = epilogue.stage.spatial[2:]
     value = epilogue.stage.value
     apart = epilogue.anchor.output
-    return all(axes_fuse(value, a, b, apart) for a, b in zip(axes, axes[1:], strict=False))
+    return all(axes_fuse(value, a, b, apart) for a, b in pairwise(axes))
 
 
 def _laid_out(

@@ -24,7 +24,7 @@ from tvm import tirx
 
 from motet.targets.host.kernels.blocked_conv.integer_groups import halves_of_fours
 from motet.targets.host.kernels.fours import dot_sum
-from motet.targets.host.kernels.pairs import pair_product, pair_sum
+from motet.targets.host.kernels.pairs import fenced, pair_product, pair_sum
 from motet.targets.host.kernels.vector_products.form import Form, Instruction, Sums
 from motet.targets.host.loops import (
     Buffer,
@@ -42,6 +42,8 @@ from motet.targets.host.loops import (
 )
 from motet.targets.host.machine import Machine
 
+_WORKSPACE = 512
+"""Elements of 4 bytes from which TVM takes memory from the workspace, at 64 bytes."""
 Grid = list[list[Expr]]
 """Vectors by position and vector of output channels."""
 
@@ -81,6 +83,18 @@ class TileNest:
         """What sums between tiles are held in."""
         return "float32" if self.form.sums is Sums.FLOAT else "int64"
 
+    @property
+    def in_turns(self) -> bool:
+        """Whether sums are of the even lanes, then of the odd ones."""
+        return self.form.sums is Sums.WIDE and self.form.scaled and self.lanes > 1
+
+    def ordered(self, value: Expr) -> Expr:
+        """A vector of sums, or what became of them, with its lanes in order."""
+        if not self.in_turns:
+            return value
+        order = [lane for i in range(self.lanes // 2) for lane in (i, i + self.lanes // 2)]
+        return tirx.Shuffle([value], list(map(index, order)))
+
     def lane(self, p: int, b: int) -> Expr:
         """Where an accumulator lies in a flat buffer of all."""
         return ramp(index((p * self.blocks + b) * self.lanes), self.lanes)
@@ -89,39 +103,45 @@ class TileNest:
         """Positions and vectors of output channels."""
         return [(p, b) for p in range(self.rows) for b in range(self.blocks)]
 
+    @property
+    def held_dtype(self) -> str:
+        """What a tile accumulates in."""
+        return "int32" if self.form.sums is Sums.NARROW else self.sums_dtype
+
+    def accumulators(self) -> Buffer:
+        """Room for those of a tile: so much that it is not on the stack, and so is aligned."""
+        return scratch("acc", [max(_WORKSPACE, self.rows * self.width)], self.held_dtype)
+
     def write(
-        self, bases: Sequence[Expr], panel: Expr, first: Expr, count: Expr,
-        add: Callable[[int, int, Expr], Stmt],
+        self, acc: Buffer, bases: Sequence[Expr], panel: Expr, period: Expr, first: Expr,
+        count: Expr, finish: Callable[[Buffer], Stmt],
     ) -> Stmt:  # fmt: skip
-        """Vectors ``first`` to ``first + count``; ``add(p, b, value)`` takes the sums.
+        """Vectors ``first`` to ``first + count``, at most ``period`` between two ``finish``.
 
         bases: the first vector of every position. panel: the first element of a panel.
         """
         narrow = self.form.sums is Sums.NARROW
-        dtype = "int32" if narrow else self.sums_dtype
-        acc = scratch("acc", [self.rows * self.width], dtype)
-        zero = broadcast(tirx.const(0, dtype), self.lanes)
+        zero = broadcast(tirx.const(0, self.held_dtype), self.lanes)
 
         def segment(start: Expr, length: Expr) -> Stmt:
             return seq(
                 *[store(acc, zero, self.lane(*at)) for at in self.each()],
                 loop("k", length, lambda k: self._vector(acc, bases, panel, start + k)),
-                *[add(*at, self._widened(load(acc, self.lane(*at)))) for at in self.each()],
+                finish(acc),
             )
 
         if not narrow:
-            return seq(allocate(acc), segment(first, count))
-        period = tirx.Var("period", "int64")
+            return segment(first, count)
         segments = tirx.floordiv(count + period - 1, period)
 
         def run(s: Expr) -> Stmt:
             start = s * period
             return segment(first + start, tirx.min(period, count - start))
 
-        bound = tirx.Bind(period, load(self.reading.weights, panel).astype("int64"))
-        return seq(allocate(acc), bound, loop("segment", segments, run))
+        return loop("segment", segments, run)
 
-    def _widened(self, value: Expr) -> Expr:
+    def widened(self, value: Expr) -> Expr:
+        """A vector of accumulators as one of sums."""
         if self.form.sums is not Sums.NARROW:
             return value
         return value.astype(f"int64x{self.lanes}")
@@ -230,7 +250,7 @@ class _Vector:
                 return pair_product(machine, lanes)(x, weights)
             return pair_sum(machine, lanes)(total, x, weights)
         product = halves_of_fours(lanes)(x, weights)
-        return product if total is None else total + product
+        return product if total is None else _fenced(total + product, lanes)
 
     def _joined(self, dots: Grid) -> Grid:
         """Of BYTES both halves added, times the scale that ``pmaddwd`` can multiply with."""
@@ -285,8 +305,20 @@ class _Vector:
             return part.astype(f"float32x{lanes}") * (x * weights)
         if form.what.dropped:
             return self._sums_type(part) * self._sums_type(self._rounded(x, weights))
+        if self.nest.in_turns:
+            return self._product_in_turns(part, x)
         wide = self._sums_type(part) * self._sums_type(x)
         return wide if weights is None else self._sums_type(weights) * wide
+
+    def _product_in_turns(self, part: Expr, x: Expr) -> Expr:
+        """Both sides' int32 multiplied to int64: even lanes, then odd ones (``pmuldq``)."""
+        lanes = self.lanes
+        pairs = f"int64x{lanes // 2}"
+        half = broadcast(tirx.const(32, "int64"), lanes // 2)
+        left, right = (tirx.reinterpret(pairs, value) for value in (part, x))
+        right = (right << half) >> half
+        even, odd = ((left << half) >> half) * right, (left >> half) * right
+        return tirx.Shuffle([even, odd], list(map(index, range(lanes))))
 
     def _sums_type(self, value: Expr) -> Expr:
         if self.form.sums is Sums.NARROW or "int64" in str(value.ty.dtype):
@@ -311,3 +343,9 @@ class _Vector:
         most = every((1 << what.product_bits) - 1)
         rounded = self.bind("rounded", tirx.min(up >> every(what.dropped), most))
         return rounded.astype(f"int32x{lanes}") if form.sums is Sums.NARROW else rounded
+
+
+def _fenced(halves: Expr, lanes: int) -> Expr:
+    """int16, as a value that LLVM does not look into: it would add products of several words."""
+    words = tirx.reinterpret(f"int32x{lanes}", halves)
+    return tirx.reinterpret(f"int16x{2 * lanes}", fenced(words))
