@@ -156,11 +156,11 @@ def _planned(
 
 
 def _check(workload: Workload, description: ArrayDescription, number_format: Format) -> None:
-    if number_format.vectors is not None:
+    is_offered = number_format.name in description.formats
+    if number_format.vectors is not None and not is_offered:
         why = refusal(description, number_format.vectors)
-        if number_format.name not in description.formats:
-            raise CompileError(f"products in {number_format.name}: {why}; leave them to the host")
-    elif number_format.name not in description.formats:
+        raise CompileError(f"products in {number_format.name}: {why}; leave them to the host")
+    if not is_offered:
         raise CompileError(
             f"array {description.name!r} has no pod for {number_format.name}: "
             f"its formats are {', '.join(description.formats)}"
