@@ -53,13 +53,14 @@ class QuantizeOptions:
     rounded as in the VS-Quant paper. fold: scales and shifts behind products, such as
     batch-norm, go into their weights first. zero_points: values of lopsided range have an
     integer for 0, where no vectors are. correct_bias: the mean shift that integers cause is
-    taken off the biases. rounding: of weights, to the "nearest" or as in GPTQ ("gptq").
+    taken off the biases. rounding: of weights, to the "nearest" or as in GPTQ ("gptq"). smooth:
+    how much of the spread of values over channels goes into weights, 0 to 1 (SmoothQuant).
     """
 
     setting: str = "8/8"
     granularity: Granularity = "channel"
     vector: int = 16
-    method: Method = "max"
+    method: Method = "mse"
     percentile: float = 99.99
     exclude: tuple[str, ...] = ()
     max_drop: float | None = None
@@ -71,6 +72,7 @@ class QuantizeOptions:
     zero_points: bool = True
     correct_bias: bool = True
     rounding: Literal["nearest", "gptq"] = "nearest"
+    smooth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -335,7 +337,7 @@ def _quantizer(
     from motet.compiler.quantizing.quantizer import Quantizer
 
     return Quantizer(path, data, shapes, options.exclude, fold=options.fold,
-                     zero_points=options.zero_points)  # fmt: skip
+                     zero_points=options.zero_points, smooth=options.smooth)  # fmt: skip
 
 
 def _setting(text: str, granularity: str, vector: int) -> Setting:

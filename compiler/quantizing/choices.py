@@ -111,18 +111,29 @@ def _static(
     if kind.granularity != "vector":
         # ONNX's QuantizeLinear saturates at -2^7 by itself; narrower types are clipped.
         kind = replace(kind, symmetric=kind.bits < 8)
-    limit = np.asarray(magnitudes.limit(method, kind, percentile), np.float32)
-    least, greatest = np.float32(magnitudes.least), np.float32(magnitudes.greatest)
-    ends = np.maximum(least, -limit), np.minimum(greatest, limit)
-    shape = [1] * operand.rank
-    channels = magnitudes.channel_least, magnitudes.channel_greatest
-    if kind.granularity == "channel" and channels[0] is not None and channels[1] is not None:
-        ends = np.maximum(channels[0], -limit), np.minimum(channels[1], limit)
-        shape[operand.axes.channel or 0] = -1
-    has_zero = zeros and kind.signed and kind.granularity != "vector"
-    if has_zero and _is_lopsided(*ends, kind):
+    ends, shape = _ends(operand, kind, magnitudes)
+    has_zero = zeros and kind.signed and kind.granularity != "vector" and _is_lopsided(*ends, kind)
+    wanted = replace(kind, signed=False) if has_zero else kind
+    if method == "mse" and kind.granularity != "tensor":
+        method = "max"  # the error of one scale for all says nothing of several
+    limit = np.asarray(magnitudes.limit(method, wanted, percentile), np.float32)
+    ends = np.maximum(ends[0], -limit), np.minimum(ends[1], limit)
+    if has_zero:
         return _with_zero(*ends, kind, shape)
     return Static(kind, _gamma(np.maximum(-ends[0], ends[1]), kind).reshape(shape))
+
+
+def _ends(
+    operand: Operand, kind: QuantType, magnitudes: Magnitudes
+) -> tuple[tuple[Reals, Reals], list[int]]:
+    """The least and the greatest of what shares a scale, with 0; the shape of their steps."""
+    shape = [1] * operand.rank
+    least, greatest = magnitudes.channel_least, magnitudes.channel_greatest
+    if kind.granularity == "channel" and least is not None and greatest is not None:
+        shape[operand.axes.channel or 0] = -1
+        return (least, greatest), shape
+    ends = np.asarray(magnitudes.least, np.float32), np.asarray(magnitudes.greatest, np.float32)
+    return ends, shape
 
 
 def _gamma(limit: Reals, kind: QuantType) -> Reals:

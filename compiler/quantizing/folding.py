@@ -175,7 +175,7 @@ class _Folder:
 
     def _channels(self, layer: _Layer) -> int:
         weights = self._weights(layer)
-        size = int(weights.shape[_channel_axis(layer.product, weights.ndim)])
+        size = int(weights.shape[channel_axis(layer.product, weights.ndim)])
         return size * _groups(layer.product) if layer.product.op_type == "ConvTranspose" else size
 
     def _carry_out(self, layer: _Layer, last: str) -> None:
@@ -224,7 +224,7 @@ class _Folder:
 def scaled(weights: Array, scale: NDArray[np.floating], product: onnx.NodeProto) -> Array:
     """Weights of ``product``, float32, times ``scale`` per output channel, rounded once."""
     exact = weights.astype(np.float64)
-    axis = _channel_axis(product, weights.ndim)
+    axis = channel_axis(product, weights.ndim)
     if product.op_type == "ConvTranspose":
         groups = _groups(product)
         rows = exact.reshape(groups, -1, *weights.shape[1:])
@@ -259,7 +259,8 @@ def _is_whole(node: onnx.NodeProto) -> bool:
     return all(a.f == 1 for a in node.attribute if a.name in ("alpha", "beta"))
 
 
-def _channel_axis(node: onnx.NodeProto, rank: int) -> int:
+def channel_axis(node: onnx.NodeProto, rank: int) -> int:
+    """Which axis of a product's weights counts outputs (of a group, for ConvTranspose)."""
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import onnx
 
+from motet.compiler.calibration.channel_maxima import ChannelMaxima
 from motet.compiler.calibration.histograms import Method
 from motet.compiler.calibration.values import ValueObserver
 from motet.compiler.onnx_files import read_whole
@@ -20,6 +21,7 @@ from motet.compiler.quantizing.opset import modern
 from motet.compiler.quantizing.products import Product, Refusals, products_of
 from motet.compiler.quantizing.refining import Inputs, Refinement, refined
 from motet.compiler.quantizing.rewriting import rewritten
+from motet.compiler.quantizing.smoothing import smoothable, smoothed
 from motet.compiler.quantizing.statistics import (
     RunDone,
     Statistics,
@@ -71,6 +73,7 @@ class Quantizer:
     ``output_sqnr_db``. exclude: names of nodes that stay as they are, or patterns with * and ?.
     fold: scales and shifts behind products go into their weights first (``folding``).
     zero_points: values of lopsided range have an integer for 0, where no vectors are.
+    smooth: how much of the spread of data over channels goes into weights, 0 to 1; None: as it is.
 
     Raises
     ------
@@ -89,6 +92,7 @@ class Quantizer:
         run_done: RunDone = nothing,
         fold: bool = True,
         zero_points: bool = True,
+        smooth: float | None = None,
     ) -> None:
         self.zero_points = zero_points
         self._moments: Inputs | None = None
@@ -96,6 +100,9 @@ class Quantizer:
         self.original, self.has_external_data = read_whole(path)
         plain = modern(self.original, self.label)
         self.model, self.folds = folded(plain) if fold else (plain, {})
+        self.smoothed: dict[str, str] = {}
+        if smooth is not None:
+            self.model, self.smoothed = _smoothed(self.model, data, shapes, smooth)
         self.data = data
         self.shapes = shapes
         # One network gives the operands for statistics and figures, and the exact outputs.
@@ -186,6 +193,19 @@ class Quantizer:
                     noise += float(((exact - found[name]) ** 2).sum())
             run_done()
         return decibels(signal, noise)
+
+
+def _smoothed(
+    model: onnx.ModelProto, data: Data, shapes: Shapes, alpha: float
+) -> tuple[onnx.ModelProto, dict[str, str]]:
+    operands, seen, maxima = operands_of(model, shapes), Statistics(), ChannelMaxima({})
+    for inputs in data:
+        values = operands.run(inputs)
+        if not maxima.axes:
+            seen.add(values)
+            maxima.axes |= smoothable(products_of(model, seen.shapes)[0])
+        maxima.add(values)
+    return smoothed(model, products_of(model, seen.shapes)[0], maxima.found, alpha)
 
 
 def raised(setting: Setting) -> Setting | None:

@@ -95,7 +95,7 @@ class ByteSize(click.ParamType):
     help="Elements of a vector.",
 )  # fmt: skip
 @click.option(
-    "--method", type=click.Choice(["max", "percentile", "mse"]), default="max", show_default=True,
+    "--method", type=click.Choice(["max", "percentile", "mse"]), default="mse", show_default=True,
     help="How the range of computed values is found: all of it, a share, least square error.",
 )  # fmt: skip
 @click.option(
@@ -121,6 +121,10 @@ class ByteSize(click.ParamType):
 @click.option(
     "--rounding", type=click.Choice(["nearest", "gptq"]), default="nearest", show_default=True,
     help="Of weights: to the nearest, or so that products err least on the data (GPTQ).",
+)  # fmt: skip
+@click.option(
+    "--smooth", type=click.FloatRange(0, 1), metavar="ALPHA",
+    help="How much of the spread of values over channels goes into weights (SmoothQuant).",
 )  # fmt: skip
 @click.option(
     "--exclude", multiple=True, metavar="NAME-OR-PATTERN",
