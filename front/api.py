@@ -200,11 +200,14 @@ def _simulated(description: bytes, shares: Mapping[str, int]) -> Accelerator:
 
 
 def _check_quotas(bundle: Bundle) -> None:
-    """Raise ``ProgramError`` where a model's array programs use more pods than its quota."""
+    """Raise ``ProgramError`` where array programs use pods beyond a quota or a timetable's slot."""
     from motet.runtime.program import ArrayCall
     from motet.targets.systolic.instructions.encoding import decode
-    from motet.targets.systolic.instructions.pods_used import check_pods
+    from motet.targets.systolic.instructions.pods_used import check_pods, check_range
 
+    for one in bundle.manifest.pod_programs:
+        own = range(one.first_pod, one.first_pod + one.pods)
+        check_range(decode(bundle.array_programs[one.program]), one.program, own)
     for entry in bundle.manifest.models:
         if entry.quota.pods is None:
             continue

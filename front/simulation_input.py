@@ -15,7 +15,9 @@ from motet import api
 from motet.opening import CompileRequest, check_files, is_source, refuse_compile_options
 from motet.passes.options import ScheduleOptions
 from motet.runtime.errors import SpecError
+from motet.runtime.pod_programs import PodProgram
 from motet.targets.systolic.architecture import ArrayDescription
+from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.workload.work import ModelWork, Stage
 from motet.tensors import parse_shapes, parse_values
 
@@ -46,7 +48,8 @@ class Schedule:
 class Work:
     """Models, the array that they are for, the number format, and what is known of schedules.
 
-    stages: how operators that do not depend on each other share the array's pods.
+    stages: how operators that do not depend on each other share the array's pods. pod_programs: of
+    a bundle, those for the pods that its timetable gives, with their bytes decoded.
     """
 
     models: tuple[ModelWork, ...]
@@ -54,6 +57,7 @@ class Work:
     number_format: str
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     stages: ScheduleOptions = field(default_factory=ScheduleOptions)
+    pod_programs: tuple[tuple[PodProgram, SystolicProgram], ...] = ()
 
     @property
     def pods(self) -> dict[str, int]:
@@ -214,4 +218,5 @@ def _bundle(file: str, request: CompileRequest) -> Work:
     formats = {program.format for program in programs.values()}
     number_format = next(iter(formats), description.formats[0])
     schedules = {entry.name: schedule_of(entry, entry.wires) for entry in bundle.manifest.models}
-    return Work(tuple(models), description, number_format, schedules)
+    made = tuple((one, programs[one.program]) for one in bundle.manifest.pod_programs)
+    return Work(tuple(models), description, number_format, schedules, pod_programs=made)

@@ -1,8 +1,8 @@
 """The models of a bundle as a problem for timetables: stages' times on shares of the pods, joints.
 
 What ``together`` knows of models that share a machine, and for regions of the array that are
-given as workloads (models and specifications; a bundle holds programs for the whole array) what
-they take on fewer pods, and what two models take as one program.
+given as workloads (models and specifications) what they take on fewer pods, and what two models
+take as one program; of a bundle what the programs take that it has for its timetable's pods.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from motet.bundle_seconds import BundleSeconds, Question, figures
 from motet.runtime.errors import SpecError
 from motet.simulating import SimulatedModel
 from motet.simulation_input import Work
+from motet.stored_programs import stored_joints, stored_shares
 from motet.targets.sharing.loads import Load, Share, Stage
 from motet.targets.systolic.workload.graph import Workload
 from motet.targets.timetables.jobs import Joint, Problem, problem, shares_of
@@ -50,10 +51,10 @@ def shares_asked(work: Work, models: Sequence[SimulatedModel]) -> int:
 
 def refuse_sharing(work: Work) -> None:
     """Raise ``SpecError`` where there is nothing to share out; models need not be there yet."""
-    if work.is_compiled:
+    if work.is_compiled and not work.pod_programs:
         raise SpecError(
-            "--share-pods: a bundle's programs are for the whole array; give the specification or "
-            "the model that it was made of"
+            "--share-pods: the bundle's programs are for the whole array; give the specification "
+            "or the model that it was made of, or a bundle with a timetable that shares pods"
         )
     if work.description.pod_count == 1 or len(work.description.pods) > 1:
         raise SpecError(
@@ -81,13 +82,14 @@ def _stages(load: Load, work: Work, model: SimulatedModel, show: Show) -> tuple[
 
     regions = iter(_regions(work, load.name))
     counts = iter(model.regions)
+    numbers = itertools.count()
     found = []
     for stage in load.stages:
         if stage.resource == "host":
             found.append(stage)
             continue
         region, own = next(regions), next(counts)
-        shares = []
+        shares = stored_shares(work, load.name, next(numbers))
         for pods in _counts(work, load.name):
             if region is None:
                 break
@@ -150,6 +152,8 @@ def problem_of(
     made = problem(loads, together.clock_hz, pods, together.rest_watts)
     if work is None:
         return made
+    if work.is_compiled:
+        return replace(made, joints=stored_joints(made, work))
     free = [pair for pair in _pairs(made) if not any(made.loads[m].name in work.pods for m in pair)]
     chosen = free[:joints] if pairs is None else _named(made, pairs)
     return replace(made, joints=_joints(made, work, chosen, show))
