@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import select
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +13,14 @@ from typing import Any
 import msgspec
 
 from motet.benchmarks.camera.models import Camera
-from motet.errors import MotetError
+from motet.benchmarks.worker_process import WorkerError, WorkerProcess
 
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from camera import worker; worker.main()"
-LINES_OF_ERROR = 3
 PATIENCE_SECONDS = 60
 """After which an engine that says nothing counts as one that hangs."""
 
 
-class ContenderError(MotetError):
+class ContenderError(WorkerError):
     """An engine could not load or run the models."""
 
 
@@ -64,16 +61,13 @@ class Served:
             "workers": contender.workers, "hint": contender.hint, "bundle": str(camera.bundle),
             "models": camera.asked(),
         }  # fmt: skip
-        self._errors = camera.bundle.with_name(f"{contender.engine}-{id(self)}.err").open("w+")
+        errors = camera.bundle.with_name(f"{contender.engine}-{id(self)}.err")
         folder = str(Path(__file__).parent.parent)
-        self._process = subprocess.Popen(
-            [contender.python or sys.executable, "-c", _START, folder, json.dumps(asked)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
+        command = [contender.python or sys.executable, "-c", _START, folder, json.dumps(asked)]
+        self._worker = WorkerProcess(
+            command, errors, contender.engine, PATIENCE_SECONDS, ContenderError
         )
-        self.settings = str(json.loads(self._answer())["settings"])
+        self.settings = str(self._worker.first()["settings"])
 
     def trial(self, factor: float, seconds: float, allowed: int) -> Outcome:
         """An open loop at ``factor`` times the rates; ends when more than ``allowed`` are late."""
@@ -85,25 +79,7 @@ class Served:
         return float(json.loads(self._ask({"frames": list(frames)}))["seconds"])
 
     def _ask(self, todo: dict[str, Any]) -> str:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(todo) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE_SECONDS)
-        if not ready:
-            self._process.kill()
-        line = self._process.stdout.readline()
-        if line:
-            return line
-        self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().strip().splitlines()[-LINES_OF_ERROR:]
-        self._errors.close()
-        name = self.contender.engine
-        raise ContenderError(f"{name} ended: {' / '.join(lines) or 'it said nothing'}")
+        return self._worker.ask(json.dumps(todo))
 
     def __enter__(self) -> Served:
         return self
@@ -114,7 +90,4 @@ class Served:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._errors.close()
+        self._worker.close()

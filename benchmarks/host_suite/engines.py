@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
-from motet.errors import MotetError
+from motet.benchmarks.worker_process import WorkerError, WorkerProcess
 from motet.runtime.device import Array
 
 WORKER = Path(__file__).with_name("worker.py")
-LINES_OF_ERROR = 3
 
 
-class EngineError(MotetError):
+class EngineError(WorkerError):
     """An engine could not load or run a model."""
 
 
@@ -52,24 +49,15 @@ class Engine:
 
     def __init__(self, contender: Contender, inputs: Path, threads: int) -> None:
         self.name = contender.name
+        self._outputs = inputs.parent / f"{inputs.stem}-{self.name}-outputs.npz"
         asked = {
             "engine": contender.engine, "model": str(contender.model), "inputs": str(inputs),
-            "threads": threads, "precision": contender.precision,
+            "threads": threads, "precision": contender.precision, "outputs": str(self._outputs),
         }  # fmt: skip
-        self._outputs = inputs.parent / f"{inputs.stem}-{self.name}-outputs.npz"
-        self._errors = (inputs.parent / f"{inputs.stem}-{self.name}.err").open("w+")
-        self._process = subprocess.Popen(
-            [
-                contender.python or sys.executable,
-                str(WORKER),
-                json.dumps(asked | {"outputs": str(self._outputs)}),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-        self.settings = str(self._answer()["settings"])
+        errors = inputs.parent / f"{inputs.stem}-{self.name}.err"
+        command = [contender.python or sys.executable, str(WORKER), json.dumps(asked)]
+        self._worker = WorkerProcess(command, errors, self.name, error=EngineError)
+        self.settings = str(self._worker.first()["settings"])
 
     def outputs(self) -> list[Array]:
         """What the first inference gave."""
@@ -89,29 +77,12 @@ class Engine:
 
     def turn(self, seconds: float) -> list[float]:
         """Wall times of single inferences, in seconds, over about ``seconds``."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{seconds}\n")
-        self._process.stdin.flush()
-        times: list[float] = self._answer()
+        times: list[float] = json.loads(self._worker.ask(f"{seconds}"))
         return times
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._errors.close()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().strip().splitlines()[-LINES_OF_ERROR:]
-        self._errors.close()
-        raise EngineError(f"{self.name} ended: {' / '.join(lines) or 'it said nothing'}")
+        self._worker.close()
 
 
 @dataclass
