@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import motet
+from motet.cli import motet as command
 
 
 class _Layers:
@@ -92,3 +95,13 @@ def test_programs_of_the_array_multiply_bytes(model: Path):
 
     programs = motet.compile(model, target="gemmini-16x16").array_programs
     assert {decode(data).format for data in programs.values()} == {"int8"}
+
+
+@pytest.mark.parametrize("asked", ["fp32", "int8"])
+def test_products_of_bytes_are_simulated_in_bytes(model: Path, asked: str):
+    """Also where the float operators are asked for in bytes."""
+    arguments = ["simulate", str(model), "--target", "gemmini-16x16", "--format", asked, "--json"]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.output)
+    assert found["array_macs"] == found["macs"] > 0

@@ -24,10 +24,11 @@ def in_format(workload: Workload, number_format: str) -> tuple[Workload, Format]
     """``workload`` in ``number_format``, and the format to emit it in.
 
     The format of an integer what-if lets float functions through: such a program has the
-    instructions, bytes and cycles of the quantised network, and no meaningful values.
+    instructions, bytes and cycles of the quantised network, and no meaningful values. A workload
+    that has a format of its own stays in it.
     """
     made = FORMATS[number_format]
-    if not made.is_integer:
+    if not made.is_integer or workload.vectors:
         return workload, made
     tensors = [
         replace(t, element=Element.INT32)
