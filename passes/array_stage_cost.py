@@ -21,6 +21,7 @@ from motet.passes.scheduling.pod_shares import (
     dealt,
     shared_by_count,
     shared_by_place,
+    spread,
 )
 from motet.passes.scheduling.stage_costs import Groups
 from motet.passes.unit_cost import ArrayTarget, array_seconds, left_to_host
@@ -106,19 +107,29 @@ class ArrayStageCost:
         return min(n * t for n, t in zip(self._counts, times, strict=True)) / self._pods
 
     def shares(self, groups: Groups) -> tuple[int, ...]:
-        """Pods of every group."""
-        pods = {name: len(share) for run, share in self._placed(groups) for name in run}
+        """Pods of every group; pods of one kind that none needs are handed out too."""
+        runs = self._runs(groups)
+        found = self._shares(runs)
+        if self._is_uniform:
+            found = spread(found, [self._times(run) for run in runs], self._counts)
+        shares = zip(runs, found.pods, strict=True)
+        pods = {name: len(share) for run, share in shares for name in run}
         return tuple(pods[group[0]] for group in groups)
 
     def _placed(self, groups: Groups) -> list[tuple[tuple[str, ...], range]]:
-        """The groups, longest first, those joined that wait for each other, and their pods."""
+        """The groups, as ``_runs`` has them, and the least pods with which they end together."""
+        runs = self._runs(groups)
+        return list(zip(runs, self._shares(runs).pods, strict=True))
+
+    def _runs(self, groups: Groups) -> list[tuple[str, ...]]:
+        """The groups, longest first, those joined that wait for each other."""
         everything = range(self._pods)
         runs = sorted(groups, key=lambda run: -self._group(run, everything))
         parts = len(self._cuts) - 1
         if len(runs) > parts:
             turns = dealt(runs, parts, lambda run: self._group(run, range(1)))
             runs = [tuple(name for n in turn for name in runs[n]) for turn in turns]
-        return list(zip(runs, self._shares(runs).pods, strict=True))
+        return runs
 
     def _shares(self, runs: Sequence[tuple[str, ...]]) -> Shares:
         if self._is_uniform:
