@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tvm import relax
+from tvm.ir.expr import GenericConst
 
 from motet.targets.systolic.formats import format_named
 from motet.targets.systolic.from_relax.vectors import with_sums
@@ -47,4 +48,4 @@ def _arguments(binding: RegionBinding) -> list[int]:
 def _constant(arguments: Sequence[relax.Expr], index: int) -> object:
     """The values of argument ``index`` where it is a constant."""
     value = arguments[index] if index < len(arguments) else None
-    return value.data.numpy() if isinstance(value, relax.Constant) else None
+    return value.value.numpy() if isinstance(value, GenericConst) else None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from tvm import relax
+from tvm.ir.expr import GenericConst
 
 from motet.targets.operators import vectors as operators
 from motet.targets.systolic.formats import VectorFormat, VectorOperand, of_vectors
@@ -65,9 +66,9 @@ def _words(call: relax.Call, what: operators.VectorProduct) -> VectorFormat:
 def _known(call: relax.Call) -> KnownWeights | None:
     """The weights, where they are constants."""
     integers, scales = call.args[2:4]
-    if not isinstance(integers, relax.Constant) or not isinstance(scales, relax.Constant):
+    if not isinstance(integers, GenericConst) or not isinstance(scales, GenericConst):
         return None
-    return KnownWeights(integers.data.numpy(), scales.data.numpy())
+    return KnownWeights(integers.value.numpy(), scales.value.numpy())
 
 
 def _convolution(call: relax.Call, what: operators.VectorProduct) -> VectorConvolution:
