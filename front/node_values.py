@@ -25,6 +25,7 @@ from motet.check import (
     tolerance_for,
 )
 from motet.node_graph import GraphNode, NodeGraph, node_graph
+from motet.roundings import ROUNDED, Roundings, judged
 from motet.runtime.device import Array
 from motet.runtime.errors import ModelError
 from motet.runtime.program import Operator
@@ -92,9 +93,9 @@ class NodeChecker:
         self.graph = node_graph(_checked(path, session))
         operators = session.program.operators
         self.claims = claims(operators, self.graph)
-        self._reference = onnxruntime_session(
-            _with_inner_outputs(self.graph, session.name), session.name, optimised=False
-        )
+        shown = _with_inner_outputs(self.graph, session.name)
+        self._reference = onnxruntime_session(shown, session.name, optimised=False)
+        self._roundings = Roundings(session.name, shown, optimised=False)
 
     def reference(self, names: Sequence[str], inputs: Values) -> dict[str, Array]:
         """What onnxruntime computes for tensors ``names``; sequences are left out."""
@@ -116,7 +117,24 @@ class NodeChecker:
         for name in (output for output in self.graph.outputs if output in results):
             recorder.record(name, results[name], self._unit_of(name))
         rows = sorted(recorder.rows.values(), key=lambda row: row.node.index)
+        if atol is None and rtol is None:
+            rows = self._beside_rounding(rows, want, inputs)
         return NodeComparison(rows, self._total())
+
+    def _beside_rounding(
+        self, rows: Sequence[Compared], want: Values, inputs: Values
+    ) -> list[Compared]:
+        """Values of a quantised model that differ, beside what rounding does (``roundings``)."""
+        found = [row.difference for row in rows if not row.difference.passed]
+        wanted = {one.output: want[one.output] for one in found if one.dtype in ROUNDED}
+        given = self.session.inputs.grouped(inputs)
+        spread = self._roundings.spread(wanted, given) if wanted else {}
+        return [
+            replace(row, difference=judged(row.difference, (0.0, row.difference.absolute), moved))
+            if (moved := spread.get(row.difference.output)) is not None
+            else row
+            for row in rows
+        ]
 
     def _unit_of(self, tensor: str) -> Operator | None:
         for number, found in self.claims.items():

@@ -1,4 +1,4 @@
-"""A picture of settings: how near the outputs stay against the bits of weights."""
+"""A picture of settings: how near the outputs stay against the size of the file."""
 
 from __future__ import annotations
 
@@ -11,43 +11,82 @@ from motet.quantizing import Evaluated
 from motet.runtime.errors import EnvironmentLackError
 from motet.targets.pictures import save_picture
 
+_BITS = {"8/8": "o", "4/8": "s", "4/4": "^"}
+"""Markers, by bits of weights/activations."""
+_SCALES = {
+    "tensor": ("a scale per tensor", "#b3b3b3"),
+    "channel": ("per channel", "#e08214"),
+    "V=64": ("vectors of 64", "#9ecae1"),
+    "V=32": ("vectors of 32", "#4292c6"),
+    "V=16": ("vectors of 16", "#084594"),
+}
+"""Names and colours of what shares a scale, by the last word of a setting."""
+
 
 def draw_comparison(path: Path, floats: Evaluated, rows: Sequence[Evaluated], model: str) -> None:
-    """The metric (else the outputs' signal to noise) over bytes, a line per kind of scale."""
+    """The outputs' signal to noise over bytes, and the metric where there is one."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
         raise EnvironmentLackError("plots need matplotlib: pip install 'motet[plot]'") from error
     measured = floats.metric is not None
-    with mpl.rc_context({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "motet"}):
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
-        axes = figure.subplots()
-        for bits, marker in (("8/8", "o"), ("4/8", "s"), ("4/4", "^")):
-            group = [row for row in rows if row.setting.startswith(bits)]
-            _points(axes, group, bits, marker, measured=measured)
+    style = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "motet"}
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(9 if measured else 5.5, 4.2), layout="constrained")
+        panels = figure.subplots(1, 1 + measured, squeeze=False)[0]
+        _panel(panels[0], [(row, row.sqnr_db) for row in rows], "signal to noise of outputs, dB")
         if measured and floats.metric is not None:
-            axes.axhline(floats.metric, color="0.5", linewidth=0.8, linestyle="--")
-            axes.annotate("float32", (0.99, floats.metric), xycoords=("axes fraction", "data"),
-                          ha="right", va="bottom")  # fmt: skip
-        axes.set(
-            xlabel="size of the file, kB", ylabel="metric" if measured else "outputs, dB",
-            title=f"{model}: bits of weights/activations",
-        )  # fmt: skip
-        axes.grid(alpha=0.2, linewidth=0.6)
-        axes.legend(frameon=False)
+            _panel(panels[1], [(row, row.metric) for row in rows], "metric")
+            panels[1].axhline(floats.metric, color="0.4", linewidth=0.8, linestyle="--")
+            panels[1].annotate(
+                f"float32, {floats.size_bytes / 1e3:.0f} kB", (0.99, floats.metric),
+                xycoords=("axes fraction", "data"), xytext=(0, -3), textcoords="offset points",
+                ha="right", va="top", color="0.4",
+            )  # fmt: skip
+        figure.suptitle(f"{model}: bits of weights/activations, and what shares a scale")
+        figure.legend(handles=_keys(rows), loc="outside lower center", ncols=4, frameon=False)
         save_picture(figure, path)
 
 
-def _points(
-    axes: Any, rows: Sequence[Evaluated], bits: str, marker: str, *, measured: bool
-) -> None:
-    found = [(row, row.metric if measured else row.sqnr_db) for row in rows]
-    shown = [(row, value) for row, value in found if value is not None and math.isfinite(value)]
-    if not shown:
-        return
-    sizes = [row.size_bytes / 1e3 for row, _ in shown]
-    axes.scatter(sizes, [value for _, value in shown], marker=marker, label=bits, zorder=3)
-    for size, (row, value) in zip(sizes, shown, strict=True):
-        what = row.setting.removeprefix(bits).rpartition(" ")[2]
-        axes.annotate(what, (size, value), xytext=(4, 3), textcoords="offset points", fontsize=7)
+def _panel(axes: Any, points: Sequence[tuple[Evaluated, float | None]], label: str) -> None:
+    """A marker for each setting; those of equal bits are joined, from coarse to fine scales."""
+    for bits, marker in _BITS.items():
+        found = [
+            (row.size_bytes / 1e3, value, _scale(row))
+            for row, value in points
+            if value is not None and math.isfinite(value) and row.setting.startswith(bits)
+        ]
+        found.sort(key=lambda point: list(_SCALES).index(point[2]))
+        axes.plot(*zip(*[point[:2] for point in found], strict=True) if found else ((), ()),
+                  color="0.8", linewidth=0.8, zorder=2)  # fmt: skip
+        for size, value, scale in found:
+            axes.plot(
+                size, value, marker, color=_SCALES[scale][1], markersize=7,
+                markeredgecolor="white", markeredgewidth=0.6, zorder=3,
+            )  # fmt: skip
+    axes.set(xlabel="size of the file, kB", ylabel=label)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.margins(0.07)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scale(row: Evaluated) -> str:
+    """What shares a scale: the last word of a setting."""
+    return row.setting.rpartition(" ")[2]
+
+
+def _keys(rows: Sequence[Evaluated]) -> list[Any]:
+    """Entries of the legend: markers of bits, then colours of scales."""
+    from matplotlib.lines import Line2D
+
+    seen = {_scale(row) for row in rows}
+    made = [
+        Line2D([], [], marker=marker, color="0.3", linestyle="", label=bits)
+        for bits, marker in _BITS.items()
+    ]
+    return made + [
+        Line2D([], [], marker="D", color=colour, linestyle="", label=name)
+        for scale, (name, colour) in _SCALES.items()
+        if scale in seen
+    ]

@@ -61,16 +61,23 @@ _FIND_THEIR_SCALE = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQ
 
 
 class Roundings:
-    """What a model's values move by when its quantisers' scales are a little off."""
+    """What a model's values move by when its quantisers' scales are a little off.
 
-    def __init__(self, model: str, source: str | bytes) -> None:
-        self.model, self._source = model, source
+    source: the ONNX file's path, or a model's bytes. optimised: whether onnxruntime may fuse.
+    """
+
+    def __init__(self, model: str, source: str | bytes, optimised: bool = True) -> None:
+        self.model, self._source, self._optimised = model, source, optimised
 
     @cached_property
     def _copies(self) -> list[Any]:
         """Onnxruntime sessions of the copies; none where the model rounds nothing."""
         copies = (scales_off(self._source, seed) for seed in range(COPIES))
-        return [onnxruntime_session(each, self.model) for each in copies if each is not None]
+        return [
+            onnxruntime_session(each, self.model, self._optimised)
+            for each in copies
+            if each is not None
+        ]
 
     def spread(
         self, wanted: Mapping[str, Array], inputs: Mapping[str, Any]
@@ -192,7 +199,7 @@ def differences_beside_rounding(
         compare(session.name, name, value, want, tolerance_for(want.dtype.name))
         for name, (value, want) in both.items()
     ]
-    beyond = [each.output for each in found if not each.passed and each.dtype in _ROUNDED]
+    beyond = [each.output for each in found if not each.passed and each.dtype in ROUNDED]
     wanted = {name: both[name][1] for name in beyond}
     given = {**session.inputs.grouped(inputs), **fixed_inputs(session)}
     spread = roundings.spread(wanted, given) if wanted else {}
@@ -204,5 +211,5 @@ def differences_beside_rounding(
     ]
 
 
-_ROUNDED = ("float32", "float64", "float16", "int8", "uint8")
+ROUNDED = ("float32", "float64", "float16", "int8", "uint8")
 """Types of outputs that rounding may move."""

@@ -66,6 +66,13 @@ def test_right_models_pass(run_motet: Motet, folder: Path, name: str) -> None:
     assert fact["passed"]
 
 
+def test_inner_values_are_judged_alike(run_motet: Motet, folder: Path) -> None:
+    done = run_motet("check", folder / "q8.onnx", "--outputs", "all", "--json")
+    facts = json.loads(done.out)
+    assert done.code == 0, [fact for fact in facts if not fact["passed"]]
+    assert len(facts) > LAYERS
+
+
 def test_a_tolerance_that_is_given_is_the_only_one(run_motet: Motet, folder: Path) -> None:
     done = run_motet("check", folder / "q8.onnx", "--runs", "3", "--rtol", "1e-7", "--json")
     (fact,) = json.loads(done.out)
