@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kernel_runner import unit_of
 from vector_cases import Convolution, Product, Types, run_convolution, run_product
+
+from motet.targets.host.lower_unit import lower_unit
+from motet.targets.host.machine import machine_for
+from motet.targets.host.object_code import compile_kernel
+from motet.targets.operators.vectors import vector_matmul
 
 SETTINGS = {
     "4/8/6/10": Types(),
@@ -130,3 +140,42 @@ def test_any_sizes(data: st.DataObject):
     else:
         case = Product(size("rows", 1, 20), size("columns", 1, 40), size("G", 1, 9))
         assert equal(run_product(case, types))
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
+@pytest.mark.parametrize(
+    ("cpu", "w", "expected"),
+    [
+        ("x86-64-v3", 4, {"vpmaddubsw", "vpmaddwd", "vpmulld"}),
+        ("x86-64-v3", 8, {"vpmaddwd", "vpmuldq"}),
+        ("x86-64-v4", 4, {"vpmaddubsw", "vpmaddwd", "vpmulld"}),
+        ("x86-64-v4-vnni", 4, {"vpdpbusd", "vpmulld"}),
+        ("x86-64-v4-vnni", 8, {"vpdpbusd"}),
+        ("x86-64-v3-vnni", 8, {"vpdpbusd"}),
+    ],
+)
+def test_instructions(cpu: str, w: int, expected: set[str], tmp_path: Path):
+    types, machine, file = Types(w=w), machine_for(cpu), tmp_path / "kernel.o"
+    shapes = [(40, 3, 16), (40, 3), (64, 3, 16), (64, 3), (64,)]
+    dtypes = ["int8", "uint16", "int8", "uint16", "float32"]
+    unit = unit_of(shapes, dtypes, lambda *p: vector_matmul(types.what, p))
+    lowered = lower_unit(unit, frozenset({2, 3}), machine)
+    file.write_bytes(compile_kernel("kernel", lowered.func, machine))
+    done = subprocess.run(["objdump", "-d", file], capture_output=True, text=True, check=True)
+    used = set(re.findall(r"\t(?:{vex} )?(v?p(?:dp|madd|mul)\w+)", done.stdout))
+    assert expected <= used
+    if "vnni" not in cpu:
+        assert not [name for name in used if name.startswith("vpdp")]
+
+
+@pytest.mark.parametrize("w", [4, 8])
+def test_without_such_instructions(w: int, tmp_path: Path):
+    machine = machine_for("x86-64-v2")
+    assert equal(run_product(Product(), Types(w=w), machine))
+    unit = unit_of(
+        [(5, 2, 16), (5, 2), (8, 2, 16), (8, 2), (8,)],
+        ["int8", "uint16", "int8", "uint16", "float32"],
+        lambda *p: vector_matmul(Types(w=w).what, p),
+    )
+    other = machine_for("aarch64")
+    assert compile_kernel("kernel", lower_unit(unit, frozenset({2, 3}), other).func, other)
