@@ -39,13 +39,12 @@ def draw_comparison(path: Path, floats: Evaluated, rows: Sequence[Evaluated], mo
         if measured and floats.metric is not None:
             _panel(panels[1], [(row, row.metric) for row in rows], "metric")
             panels[1].axhline(floats.metric, color="0.4", linewidth=0.8, linestyle="--")
-            panels[1].annotate(
-                f"float32, {floats.size_bytes / 1e3:.0f} kB", (0.99, floats.metric),
-                xycoords=("axes fraction", "data"), xytext=(0, -3), textcoords="offset points",
-                ha="right", va="top", color="0.4",
-            )  # fmt: skip
         figure.suptitle(f"{model}: bits of weights/activations, and what shares a scale")
-        figure.legend(handles=_keys(rows), loc="outside lower center", ncols=4, frameon=False)
+        panels[0].legend(handles=_markers(), loc="best", frameon=False)
+        figure.legend(
+            handles=_colours(rows, floats), loc="outside lower center", ncols=6 if measured else 3,
+            frameon=False, columnspacing=1.2, handletextpad=0.5,
+        )  # fmt: skip
         save_picture(figure, path)
 
 
@@ -76,17 +75,27 @@ def _scale(row: Evaluated) -> str:
     return row.setting.rpartition(" ")[2]
 
 
-def _keys(rows: Sequence[Evaluated]) -> list[Any]:
-    """Entries of the legend: markers of bits, then colours of scales."""
+def _markers() -> list[Any]:
+    """Entries of a legend: bits."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], marker=marker, color="0.3", linestyle="", label=bits)
+        for bits, marker in _BITS.items()
+    ]
+
+
+def _colours(rows: Sequence[Evaluated], floats: Evaluated) -> list[Any]:
+    """Entries of a legend: what shares a scale, and the float model."""
     from matplotlib.lines import Line2D
 
     seen = {_scale(row) for row in rows}
     made = [
-        Line2D([], [], marker=marker, color="0.3", linestyle="", label=bits)
-        for bits, marker in _BITS.items()
-    ]
-    return made + [
         Line2D([], [], marker="D", color=colour, linestyle="", label=name)
         for scale, (name, colour) in _SCALES.items()
         if scale in seen
     ]
+    if floats.metric is None:
+        return made
+    label = f"float32, {floats.size_bytes / 1e3:.0f} kB"
+    return [*made, Line2D([], [], color="0.4", linewidth=0.8, linestyle="--", label=label)]
