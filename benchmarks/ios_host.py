@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def measure(
     """All networks that ``folder`` has no notes of."""
     notes, results = Notes(folder, again), []
     for network in networks:
-        results.append(notes.result(network, lambda n=network: measured(n, allowed, folder)))
+        results.append(notes.result(network, partial(measured, network, allowed, folder)))
         show(network)
     return results
 
