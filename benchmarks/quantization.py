@@ -3,8 +3,9 @@
 Claim (Dai et al., VS-Quant, MLSys 2021, tables 3 to 6): with 4 bits, scales per vector keep what
 scales per channel lose, and 4-bit weights with 8-bit activations are near full precision.
 
-    python -m motet.benchmarks.quantization [--model NAME]... [--json]
+    python -m motet.benchmarks.quantization [--methods] [--model NAME]... [--json]
 
+With --methods: what each way of finding ranges, integers and biases gives, one after another.
 A column is a trained model, a row a setting; cells are the signal to noise of the outputs
 against the float model's, dB, on inputs that calibration has not seen, and in brackets accuracy
 where there are labels. The files run in onnxruntime with its optimisations off, which computes
@@ -32,9 +33,11 @@ from motet.benchmarks import magika_files
 from motet.benchmarks.command_help import help_of
 from motet.compiler.quantizing.figures import decibels
 from motet.compiler.quantizing.quantizer import Quantizer
+from motet.compiler.quantizing.refining import Refinement
 from motet.console import output, print_json, progress, table
+from motet.quantizing import QuantizeOptions
 from motet.runtime.device import Array
-from motet.targets.quantized.notation import setting
+from motet.targets.quantized.notation import Setting, setting
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SETTINGS: tuple[tuple[str, str, int], ...] = (
@@ -44,6 +47,21 @@ SETTINGS: tuple[tuple[str, str, int], ...] = (
     ("4/4", "tensor", 16), ("4/4", "channel", 16),
     *(("4/4/4/4", "vector", v) for v in (16, 32, 64)),
 )  # fmt: skip
+METHODS: tuple[tuple[str, QuantizeOptions], ...] = (
+    ("nearest, range by max", QuantizeOptions(
+        method="max", zero_points=False, correct_bias=False)),
+    ("+ range by mse", QuantizeOptions(zero_points=False, correct_bias=False)),
+    ("+ zero points", QuantizeOptions(correct_bias=False)),
+    ("+ bias correction", QuantizeOptions()),
+    ("+ GPTQ", QuantizeOptions(rounding="gptq")),
+    ("+ SmoothQuant 0.5", QuantizeOptions(rounding="gptq", smooth=0.5)),
+)  # fmt: skip
+"""Each with what those before it have."""
+DEFAULTS = QuantizeOptions()
+TRIED: tuple[tuple[str, str, int], ...] = (
+    ("8/8", "channel", 16), ("4/8", "channel", 16), ("4/8/6/10", "vector", 16),
+)  # fmt: skip
+"""Settings of the table of methods."""
 Run = dict[str, Array]
 Right = Callable[[list[Array]], list[bool]]
 
@@ -147,19 +165,46 @@ def measured(name: str, trial: Trial, show: Callable[[str], None]) -> list[Cell]
     for text, granularity, vector in SETTINGS:
         wanted = setting(text, vector, granularity)  # type: ignore[arg-type]
         show(f"{name}: {wanted}")
-        model = quantizer.quantized(quantizer.choices(wanted))
-        found = _outputs(model, trial.held_out)
-        signal = sum(float(np.square(x, dtype=np.float64).sum()) for run in exact for x in run)
-        noise = sum(
-            float(np.square(x.astype(np.float64) - y).sum())
-            for run, other in zip(exact, found, strict=True)
-            for x, y in zip(run, other, strict=True)
-        )
-        cells.append(
-            Cell(name, str(wanted), decibels(signal, noise), _accuracy(trial, found),
-                 model.ByteSize())
-        )  # fmt: skip
+        cells.append(_cell(name, str(wanted), trial, _made(quantizer, wanted), exact))
     return cells
+
+
+def methods(name: str, trial: Trial, show: Callable[[str], None]) -> list[Cell]:
+    """Every setting of ``TRIED`` by every method."""
+    show(f"{name}: calibrating")
+    plain, smooth = (Quantizer(trial.path, trial.calibration, smooth=s) for s in (None, 0.5))
+    exact = _outputs(plain.model, trial.held_out)
+    cells = []
+    for text, granularity, vector in TRIED:
+        wanted = setting(text, vector, granularity)  # type: ignore[arg-type]
+        for label, options in METHODS:
+            show(f"{name}: {wanted}, {label}")
+            model = _made(plain if options.smooth is None else smooth, wanted, options)
+            cells.append(_cell(name, f"{wanted}: {label}", trial, model, exact))
+    return cells
+
+
+def _made(
+    quantizer: Quantizer, wanted: Setting, options: QuantizeOptions = DEFAULTS
+) -> onnx.ModelProto:
+    """The model under ``wanted``, quantised as ``options`` say."""
+    quantizer.zero_points = options.zero_points
+    choices = quantizer.choices(wanted, method=options.method)
+    how = Refinement(options.rounding, options.correct_bias)
+    return quantizer.quantized(quantizer.refined(choices, how))
+
+
+def _cell(
+    name: str, row: str, trial: Trial, model: onnx.ModelProto, exact: list[list[Array]]
+) -> Cell:
+    found = _outputs(model, trial.held_out)
+    signal = sum(float(np.square(x, dtype=np.float64).sum()) for run in exact for x in run)
+    noise = sum(
+        float(np.square(x.astype(np.float64) - y).sum())
+        for run, other in zip(exact, found, strict=True)
+        for x, y in zip(run, other, strict=True)
+    )
+    return Cell(name, row, decibels(signal, noise), _accuracy(trial, found), model.ByteSize())
 
 
 def _outputs(model: onnx.ModelProto, runs: Sequence[Run]) -> list[list[Array]]:
@@ -219,8 +264,9 @@ def _shown(cell: Cell) -> str:
 
 @click.command(help=help_of(__doc__))
 @click.option("--model", "names", multiple=True, help="One of them; all where absent.")
+@click.option("--methods", "by_method", is_flag=True, help="What each method gives.")
 @click.option("--json", "as_json", is_flag=True)
-def main(names: tuple[str, ...], as_json: bool) -> None:
+def main(names: tuple[str, ...], by_method: bool, as_json: bool) -> None:
     """See the module; ``help`` is made of it."""
     wanted = names or available()
     unknown = [name for name in wanted if name not in available()]
@@ -230,11 +276,12 @@ def main(names: tuple[str, ...], as_json: bool) -> None:
             + ("" if models_folder() else " (more with MOTET_MODELS)")
         )
     cells: list[Cell] = []
-    with progress("settings", len(wanted) * (len(SETTINGS) + 1), lines=True) as show:
+    steps = len(TRIED) * len(METHODS) if by_method else len(SETTINGS)
+    with progress("settings", len(wanted) * (steps + 1), lines=True) as show:
         for name in wanted:
             folder: Any = models_folder()
             trial = digits(name) if name in DIGITS else TRIALS[name](folder)
-            cells += measured(name, trial, show)
+            cells += (methods if by_method else measured)(name, trial, show)
     if as_json:
         print_json([asdict(cell) for cell in cells])
     else:

@@ -93,7 +93,8 @@ class Quantized:
     raised: nodes that got 8 bits, or floats, because the drop was too large; refused: nodes
     that stayed floats, and why; mixed: what each was chosen by, of a mix, whose settings are
     all in ``raised``; folded: nodes that went into products' weights, and which.
-    float_metric: of the original; float_bytes: of its file.
+    float_metric: of the original; float_bytes: of its file. smoothed: by product, the node that
+    divides its data, or "Mul" where one was added. options: it was made with.
     """
 
     model: onnx.ModelProto
@@ -107,6 +108,8 @@ class Quantized:
     met: bool = True
     folded: dict[str, str] = field(default_factory=dict)
     mixed: Mixed | None = None
+    smoothed: dict[str, str] = field(default_factory=dict)
+    options: QuantizeOptions = field(default_factory=QuantizeOptions)
 
     @property
     def worst_first(self) -> list[ProductFigures]:
@@ -237,6 +240,8 @@ class _Work:
             mixed.met,
             self.quantizer.folds,
             mixed,
+            self.quantizer.smoothed,
+            self.options,
         )
 
     def _mix(self, settings: Mapping[str, Setting | None]) -> list[Choice]:
@@ -269,6 +274,8 @@ class _Work:
             quantizer.has_external_data,
             self._is_met(before, outcome),
             quantizer.folds,
+            smoothed=quantizer.smoothed,
+            options=options,
         )
 
     def _raise(

@@ -26,6 +26,9 @@ def print_quantized(made: Quantized, path: Path) -> None:
     )
     if made.folded:
         console.print(f"{len(made.folded)} nodes behind products are folded into their weights")
+    if made.smoothed:
+        added = list(made.smoothed.values()).count("Mul")
+        console.print(f"{len(made.smoothed)} products read smoothed data, {added} through a Mul")
     if made.mixed is not None:
         _print_mixed(made.mixed)
     rows = [
@@ -124,7 +127,15 @@ def quantized_facts(made: Quantized) -> dict[str, Any]:
         "raised": made.raised,
         "mixed": _mixed_facts(made.mixed),
         "float32": made.refused,
+        "methods": {
+            "ranges": made.options.method,
+            "zero_points": made.options.zero_points,
+            "correct_bias": made.options.correct_bias,
+            "rounding": made.options.rounding,
+            "smooth": made.options.smooth,
+        },
         "folded": made.folded,
+        "smoothed": made.smoothed,
         "products": [
             fact
             | {

@@ -51,6 +51,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_methods_are_options_that_the_report_tells(run_motet: Motet, folder: Path) -> None:
+    plain = ("--no-fold", "--no-zero-points", "--no-correct-bias", "--method", "max")
+    worse = quantized(run_motet, folder, "--setting", "4/8", *plain)
+    assert worse["methods"] == {
+        "ranges": "max", "zero_points": False, "correct_bias": False, "rounding": "nearest",
+        "smooth": None,
+    }  # fmt: skip
+    better = quantized(run_motet, folder, "--setting", "4/8", "--rounding", "gptq",
+                       "--smooth", "0.5")  # fmt: skip
+    assert better["methods"]["correct_bias"] is True
+    assert better["methods"]["rounding"] == "gptq"
+    assert better["smoothed"] == {"first": "Mul", "head/product": "Mul"}
+    assert better["outputs_sqnr_db"] > worse["outputs_sqnr_db"] + 2
+
+
 def quantized(run_motet: Motet, folder: Path, *arguments: object) -> dict[str, Any]:
     done = run_motet(
         "quantize", folder / "net.onnx", "--calibrate", folder / "data.npz",
