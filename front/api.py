@@ -87,7 +87,7 @@ def _named(path: PathLike) -> Any:
     compiler()
     from motet.compiler.pod_programs import NamedTimetable
 
-    return NamedTimetable(read(path), f"timetable {os.fspath(path)}")
+    return NamedTimetable(read(os.fspath(path)), f"timetable {os.fspath(path)}")
 
 
 def compiler() -> Any:

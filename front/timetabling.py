@@ -19,10 +19,10 @@ from motet.simulation_input import Work
 from motet.stored_programs import stored_joints, stored_shares
 from motet.targets.sharing.loads import Load, Share, Stage
 from motet.targets.systolic.workload.graph import Workload
-from motet.targets.timetables.jobs import Joint, Problem, problem, shares_of
+from motet.targets.timetables.jobs import Joint, Problem, problem, shares_of, with_rates
 from motet.targets.timetables.placing import Table
 from motet.targets.timetables.replay import replay
-from motet.together import Together
+from motet.together import Together, load_of
 
 Show = Callable[[str], None]
 
@@ -47,6 +47,18 @@ def shares_asked(work: Work, models: Sequence[SimulatedModel]) -> int:
         len(_counts(work, name)) * sum(region is not None for region in own)
         for name, own in regions
     )
+
+
+def refuse_rates(work: Work, model: str | None = None) -> None:
+    """Raise ``SpecError`` for a model without a rate; models need not be there yet.
+
+    model: the only one that is asked for. Hyperperiods are refused when stages are timed, as then
+    it is known too whether the rates are beyond the machine.
+    """
+    chosen = {n: one for n, one in work.schedules.items() if model in (None, n)}
+    some = (Stage("array", 1),)  # what it takes is not asked
+    loads = [load_of(name, some, schedule) for name, schedule in chosen.items()]
+    with_rates(loads)
 
 
 def refuse_sharing(work: Work) -> None:

@@ -117,7 +117,7 @@ def on_array(
             )
         known = _known(model, costs, host)
         stages = [_stage(stage, known, clock) for stage in model.stages]
-        load = _load(
+        load = load_of(
             model.model,
             [stage for stage in stages if stage is not None],
             work.schedules.get(model.model, Schedule()),
@@ -151,7 +151,7 @@ def on_host(bundle: Bundle, host: str | None, model: str | None, threads: int | 
         _check_known(entry.name, names, known, host)
         clock = Fraction(HOST_CLOCK_HZ)
         stages = [_host_stage(known[name], clock) for name in names if name in known]
-        load = _load(entry.name, stages, schedule_of(entry, entry.wires))
+        load = load_of(entry.name, stages, schedule_of(entry, entry.wires))
         made.append(TogetherModel(load, 0, len(names), _provenance(known, host)))
     return Together("host", "", Fraction(HOST_CLOCK_HZ), 0, None, tuple(made))
 
@@ -201,7 +201,8 @@ def _provenance(known: Mapping[str, Cost], host: str | None) -> str:
     return ", ".join(kinds) + source
 
 
-def _load(name: str, stages: Sequence[Stage], schedule: Schedule) -> Load:
+def load_of(name: str, stages: Sequence[Stage], schedule: Schedule) -> Load:
+    """A model's stages and schedule as a load."""
     late, rate = schedule.deadline_ms, schedule.rate_hz
     return Load(
         name,

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from motet.runtime.errors import BundleError
-from motet.runtime.program import ArrayCall, Program
+from motet.runtime.program import ArrayCall, Instruction, Program
 from motet.runtime.timetable import Timetable, TimetableSlot
 
 Calls = tuple[tuple[str, int], ...]
@@ -90,7 +90,7 @@ def with_first_frames(
 def _with(program: Program, model: str, chosen: Mapping[tuple[str, int], str]) -> Program:
     if not any(name == model for name, _ in chosen):
         return program
-    steps, number = [], 0
+    steps, number = list[Instruction](), 0
     for step in program.instructions:
         if isinstance(step, ArrayCall):
             name = chosen.get((model, number), step.program)

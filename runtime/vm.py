@@ -211,16 +211,17 @@ class Frame:
 
     def pausing(self, boundary: Boundary) -> Generator[int, None, None]:
         """As ``run``, giving way as ``Stage.pausing`` does; may be given up wherever it does."""
-        if self._quota.threads is None:
+        most = self._quota.threads
+        if most is None:
             row = self._row
             return self._pausing(boundary) if row is None else row.pausing(boundary)
-        return self._limited(boundary)
+        return self._limited(boundary, most)
 
-    def _limited(self, boundary: Boundary) -> Generator[int, None, None]:
-        """As ``_pausing``, each part with the quota's threads."""
+    def _limited(self, boundary: Boundary, most: int) -> Generator[int, None, None]:
+        """As ``_pausing``, each part with ``most`` threads."""
         steps, ended = self._pausing(boundary), object()
         while True:  # whoever runs on this thread in between has limits of its own
-            with self._machine.library.limited(self._quota.threads):
+            with self._machine.library.limited(most):
                 done = next(steps, ended)
             if done is ended:
                 return

@@ -149,7 +149,7 @@ def _problem(
     known: Timetable | None,
 ) -> tuple[Together, Problem]:
     """The models' frames and times on their machine; warns of what no timetable can put right."""
-    from motet.timetabling import problem_of
+    from motet.timetabling import problem_of, refuse_rates
     from motet.together import on_array, on_host
 
     if asked.is_for_host(file, compiling):
@@ -161,7 +161,9 @@ def _problem(
         with progress("measure", lines=True):
             together = on_host(bundle, asked.host, model, asked.threads)
         return together, problem_of(together)
-    work = prepared(file, compiling, model, number_format, lines=True)
+    work = prepared(
+        file, compiling, model, number_format, lambda work: refuse_rates(work, model), lines=True
+    )
     simulator = ArraySimulator(work.description, work.number_format, {}, work.stages)
     with progress("simulate", lines=True) as show:
         results = [simulator.model(one, show) for one in work.models]

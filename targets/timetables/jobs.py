@@ -111,13 +111,7 @@ def problem(
     Raises ``SpecError`` for loads without rates, a hyperperiod of too many frames, and what
     ``ordered`` refuses.
     """
-    settled = ordered(loads)
-    for load in settled:
-        if load.rate_hz is None:
-            raise SpecError(
-                f"model {load.name!r} runs back to back: a timetable needs its rate_hz "
-                f"(--set models.{load.name}.rate_hz=30)"
-            )
+    settled = with_rates(loads)
     rates = {load.name: load.rate_hz for load in settled if load.rate_hz is not None}
     whole = checked_hyperperiod(rates, most)
     jobs = _jobs(settled, clock_hz, whole)
@@ -129,6 +123,18 @@ def problem(
             "multiples of each other, or let the array have larger regions (passes.regions)"
         )
     return made
+
+
+def with_rates(loads: Sequence[Load]) -> list[Load]:
+    """``loads`` with every rate settled; raises ``SpecError`` for one without."""
+    settled = ordered(loads)
+    for load in settled:
+        if load.rate_hz is None:
+            raise SpecError(
+                f"model {load.name!r} runs back to back: a timetable needs its rate_hz "
+                f"(--set models.{load.name}.rate_hz=30)"
+            )
+    return settled
 
 
 def _jobs(loads: list[Load], clock_hz: Fraction, whole: Fraction) -> tuple[Job, ...]:

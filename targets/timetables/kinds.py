@@ -196,8 +196,8 @@ class _Maker:
             over = ", ".join(f"{share_text(share)} of the {name}" for name, share in least.overload)
             why = f"the rates ask for {over}" if over else "some stage finds no place"
             return Found(kind, None, least, why=why)
-        if (why := over_share(candidate.table)) is not None:
-            return Found(kind, None, least, why=why)
+        if (beyond := over_share(candidate.table)) is not None:
+            return Found(kind, None, least, why=beyond)
         proved = complete or _meets(candidate.table, least)
         return Found(kind, candidate, least, proved)
 

@@ -126,7 +126,10 @@ class _Reader:
         key = stage.model, stage.frame, stage.stage
         number = self.numbers.get(key)
         if number is None:
-            self._fail(f"{_name(key)} is none of these models' in a hyperperiod")
+            self._fail(
+                f"{_name(key)} is none of these models' in a hyperperiod (which stages there are "
+                "depends on --host, too)"
+            )
         assert number is not None
         if number in starts:
             self._fail(f"{_name(key)} has two slots, at ticks {starts[number]} and later")

@@ -230,3 +230,11 @@ def test_a_bundle_keeps_a_timetable(run_motet: Motet, models: Path) -> None:
     run_motet("compile", "spec.toml", "-o", "bare.motet")
     outcome = run_motet("timetable", "spec.toml", "--timetable", "bare.motet")
     assert "bare.motet: the bundle has no timetable: compile it with --timetable" in outcome.err
+
+
+def test_rates_are_looked_at_before_models_are_compiled(run_motet: Motet, models: Path) -> None:
+    write(models, a="", b="rate_hz = 9")
+    outcome = run_motet("timetable", "spec.toml")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "model 'a' runs back to back: a timetable needs its rate_hz" in outcome.err
+    assert "motet: compile:" not in outcome.err
