@@ -174,6 +174,10 @@ def quantize(
     if Path(file).suffix.lower() != ".onnx":
         raise SpecError(f"{file}: motet quantize takes an .onnx file")
     destination = check_model_destination(Path(out), Path(file), "--output") if out else None
+    budgets = [key for key in ("max_size", "max_bits", "min_sqnr", "max_drop") if options[key]]
+    if comparing and budgets:
+        name = f"--{budgets[0].replace('_', '-')}"
+        raise click.UsageError(f"{name} chooses settings, and --compare has its own: leave one out")
     wanted = QuantizeOptions(**options)
     given: Any = {
         "shapes": parse_shapes(shapes),

@@ -158,6 +158,7 @@ def test_comparison_has_a_row_for_every_setting(run_motet: Motet, folder: Path) 
         (["-o", "x.onnx", "--evaluate", "nothing.py"], "nothing.py"),
         ([], "give -o OUT.onnx, or --compare"),
         (["-o", "x.onnx", "--plot", "a.svg"], "--compare"),
+        (["--compare", "--max-bits", "5"], "--max-bits chooses settings"),
     ],
 )
 def test_mistakes(
