@@ -113,9 +113,10 @@ def _is_depthwise(product: relax.Call) -> bool:
     """Whether every output of a convolution sums over one channel."""
     if not op_name(product).startswith("relax.nn.conv"):
         return False
-    weights, data = (getattr(argument.ty.shape, "values", None) for argument in product.args[1::-1])
-    known = weights is not None and data is not None and hasattr(data[1], "value")
-    return known and int(weights[1]) == 1 and int(data[1]) == int(product.attrs.groups)
+    data, weights = (getattr(argument.ty.shape, "values", None) for argument in product.args)
+    if data is None or weights is None or not hasattr(data[1], "value"):
+        return False
+    return int(weights[1]) == 1 and int(data[1]) == int(product.attrs.groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,12 @@ class Section(msgspec.Struct, frozen=True):
     sha256: str
 
 
+Lane = Literal["int64", "uint64", "int32", "uint32", "int16", "uint16", "int8", "uint8", "float32"]
+"""What the bytes of a packed constant are read as."""
+Bits = Literal[1, 2, 4, 8, 16, 32]
+"""Of a lane in the file."""
+
+
 class Packing(msgspec.Struct, frozen=True):
     """How a constant lies in fewer bits than kernels read it in (``weight_packing``).
 
@@ -30,10 +36,8 @@ class Packing(msgspec.Struct, frozen=True):
     the lane's range. kind: what the bits mean.
     """
 
-    lane: Literal[
-        "int64", "uint64", "int32", "uint32", "int16", "uint16", "int8", "uint8", "float32"
-    ]
-    bits: Literal[1, 2, 4, 8, 16, 32]
+    lane: Lane
+    bits: Bits
     base: int = 0
     kind: Literal["integer", "bfloat16", "float16"] = "integer"
 

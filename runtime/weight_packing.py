@@ -18,12 +18,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from motet.runtime.device import Array
-from motet.runtime.manifest import Packing, Weight
+from motet.runtime.manifest import Bits, Lane, Packing, Weight
 from motet.runtime.memory import align, aligned_bytes, view
 
-_LANES = ("int64", "uint64", "int32", "uint32", "int16", "uint16", "int8", "uint8")
+_LANES: tuple[Lane, ...] = (
+    "int64", "uint64", "int32", "uint32", "int16", "uint16", "int8", "uint8",
+)  # fmt: skip
 """Widest first: of two that take as many bytes the one with fewer lanes is unpacked sooner."""
-_BITS = (1, 2, 4, 8, 16, 32)
+_BITS: tuple[Bits, ...] = (1, 2, 4, 8, 16, 32)
 _SAMPLE = 256
 """Floats of an array that are looked at before all are."""
 _CHUNK = 1 << 15
@@ -60,8 +62,8 @@ def _integers(array: Array) -> Iterator[Packing]:
         lanes = flat.view(lane)
         base = int(lanes.min())
         needed = (int(lanes.max()) - base).bit_length()
-        bits = next((b for b in _BITS if b >= needed), 64)
-        if bits < 8 * width:
+        bits = next((b for b in _BITS if b >= needed), None)
+        if bits is not None and bits < 8 * width:
             yield Packing(lane, bits, base)
 
 
@@ -104,7 +106,7 @@ def pack(array: Array, packing: Packing) -> Array:
     parts = np.zeros((planes, size), np.uint8)
     parts.reshape(-1)[: len(lanes)] = shifted
     shifts = (np.arange(planes, dtype=np.uint8) * np.uint8(packing.bits))[:, None]
-    return np.bitwise_or.reduce(parts << shifts, axis=0)
+    return np.asarray(np.bitwise_or.reduce(parts << shifts, axis=0))
 
 
 def unpack(weight: Weight, packing: Packing, section: memoryview) -> Array:
