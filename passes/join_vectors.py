@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from tvm import IRModule, relax, transform
@@ -182,8 +183,7 @@ class _Joiner(MatchingRewriter):
             ones: relax.Expr | Array = np.ones(integers.shape[:-1], np.uint16)
         else:
             integers = self._cut(found, axis, vector, groups)
-            shape = relax.ShapeExpr(list(integers.ty.shape.values)[:-1])
-            ones = self._made(relax.op.ones(shape, "uint16"))
+            ones = self._filled(list(integers.ty.shape.values)[:-1], 1, "uint16")
         scale = found.scale.reshape(-1)
         return Vectors(integers, ones, scale, channel, found.bits, 1, vector, extent, found.calls)
 
@@ -203,11 +203,18 @@ class _Joiner(MatchingRewriter):
         missing = -each % vector
         if missing:
             x = self._made(relax.op.reshape(x, relax.ShapeExpr([*rest, groups, each])))
-            more = relax.ShapeExpr([*rest, groups, missing])
-            zeros = self._made(relax.op.zeros(more, str(x.ty.dtype)))
+            zeros = self._filled([*rest, groups, missing], 0, str(x.ty.dtype))
             x = self._made(relax.op.concat([x, zeros], rank))
         count = groups * ((each + missing) // vector)
         return self._made(relax.op.reshape(x, relax.ShapeExpr([*rest, count, vector])))
+
+    def _filled(self, shape: Sequence[Any], value: int, dtype: str) -> relax.Expr:
+        """One value everywhere; a constant where the shape is known."""
+        sizes = [getattr(size, "value", size) for size in shape]
+        if all(isinstance(size, int) for size in sizes):
+            return relax.const(np.full(sizes, value, dtype), dtype)
+        held = relax.const(np.array(value, dtype), dtype)
+        return self._made(relax.op.full(relax.ShapeExpr(list(shape)), held, dtype))
 
     def _float_scales(self, found: Vectors) -> Vectors:
         """The same with float32 scales: rule 2."""
