@@ -144,7 +144,8 @@ class _Joiner(MatchingRewriter):
         data, weights = self.look.vectors(x, axis), self.look.vectors(w, other)
         self.names = names_of(call)
         if data is None and weights is None:
-            return self._none(x, w)
+            self._require_none(x, w)
+            return None
         if data is None:
             assert weights is not None
             data = self._from_whole(x, axis, weights.vector, groups)
@@ -159,8 +160,8 @@ class _Joiner(MatchingRewriter):
             return data, weights
         return self._float_scales(data), self._float_scales(weights)
 
-    def _none(self, *tensors: relax.Expr) -> None:
-        """Says so where an operand has vectors along another axis than the sum's."""
+    def _require_none(self, *tensors: relax.Expr) -> None:
+        """Refuses operands with vectors along another axis than the sum's."""
         for tensor in tensors:
             axes = range(int(tensor.ty.ndim))
             if any(self.look.vectors(tensor, axis) is not None for axis in axes):

@@ -49,8 +49,8 @@ class Vectors:
     @property
     def rest(self) -> int:
         """How many axes stand before G and V."""
-        shape = self.integers.shape if isinstance(self.integers, np.ndarray) else None
-        return (len(shape) if shape is not None else int(self.integers.ty.ndim)) - 2
+        held = self.integers
+        return (held.ndim if isinstance(held, np.ndarray) else int(held.ty.ndim)) - 2
 
     @property
     def is_signed(self) -> bool:
@@ -155,9 +155,10 @@ class Look:
         kind = Quantizing.of(call).kind
         if kind.scale_bits is None and _is_same(self._quantizing(steps), call):
             return Vectors(integers, steps, None, None, kind.bits, 0, length, None, (call,))
+        levels = kind.scale_bits
         made = self.call(steps)
         wide = self.call(made.args[0]) if made is not None else None
-        if op_name(made) != "relax.multiply" or op_name(wide) != "relax.astype":
+        if op_name(made) != "relax.multiply" or op_name(wide) != "relax.astype" or not levels:
             return None
         assert made is not None
         assert wide is not None
@@ -166,7 +167,7 @@ class Look:
         known = constant_array(call.args[1])
         gamma = call.args[1] if known is None else known
         return Vectors(
-            integers, wide.args[0], gamma, None, kind.bits, kind.scale_bits, length, None, (call,)
+            integers, wide.args[0], gamma, None, kind.bits, levels, length, None, (call,)
         )
 
     def _quantizing(self, integers: relax.Expr) -> relax.Call | None:
