@@ -5,7 +5,7 @@ batch 1), programs in which operators share the pods take fewer simulated cycles
 run one operator after another on all pods, and never more.
 
     python -m motet.benchmarks.ios_array [--network squeezenet] [--array 8x64x64]
-        [--format int8] [--batch 1] [--size 0] [--json] [--plot ios.svg]
+        [--format int8] [--batch 1] [--size 0] [--no-merge] [--json] [--plot ios.svg]
 
 Every figure is the timing simulation's of a whole program, contention for DRAM and interconnect
 included. ``mixed`` takes for each block of the network the stages of the candidate that was
@@ -77,8 +77,13 @@ def measure(
     batch: int = 1,
     size: int = 0,
     show: Show = lambda line: None,
+    *,
+    merge: bool = True,
 ) -> Result:
-    """Schedule a network's regions on an array; ``show`` is told of ``STEPS`` steps."""
+    """Schedule a network's regions on an array; ``show`` is told of ``STEPS`` steps.
+
+    merge: whether merges are tried too, each for as long as the network takes without.
+    """
     show(f"{network}: import")
     description, made = scaled(array), Network(network, batch, size)
     regions = made.regions()
@@ -92,10 +97,10 @@ def measure(
     show(f"{network}: merges")
     tried = [
         (min(_scheduled(made.regions(groups), description, number_format).values()), groups)
-        for groups in made.proposals(description, number_format)
+        for groups in (made.proposals(description, number_format) if merge else ())
     ]
     end = time.process_time()
-    merge, groups = min(tried, key=lambda one: one[0], default=(None, ()))
+    fewest, groups = min(tried, key=lambda one: one[0], default=(None, ()))
     return Result(
         network=network,
         array=description.name,
@@ -104,7 +109,7 @@ def measure(
         steps=sum(len(region.steps) for region in regions),
         regions=len(regions),
         cycles=cycles,
-        merge=merge,
+        merge=fewest,
         merged=made.counted(groups),
         fastest=min([*cycles.values(), *(one for one, _ in tried)]),
         compile_seconds=compiled - begin,
@@ -152,6 +157,7 @@ def _by_candidate(found: Scheduled, description: ArrayDescription) -> dict[str, 
 )
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--size", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--merge/--no-merge", default=True, help="Whether merges are tried too.")
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False))
 def main(
@@ -160,6 +166,7 @@ def main(
     number_format: str,
     batch: int,
     size: int,
+    merge: bool,
     as_json: bool,
     picture: Path | None,
 ) -> None:
@@ -167,7 +174,7 @@ def main(
     try:
         with progress("ios_array", STEPS * len(networks) * len(arrays), lines=True) as show:
             results = [
-                measure(network, array, number_format, batch, size, show)
+                measure(network, array, number_format, batch, size, show, merge=merge)
                 for network in networks
                 for array in arrays
             ]
