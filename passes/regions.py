@@ -90,8 +90,8 @@ class _Outlined:
 class _Segment:
     """Bindings without one that binds symbols, and the regions among them.
 
-    is_alone: units that share a region with no other. number: the position of each variable's
-    binding. region: of every binding the region
+    is_alone: units that share a region with no other; views of theirs stand on the host. number:
+    the position of each variable's binding. region: of every binding the region
     that it is in, -1 for none; views of a region's values are in it too.
     """
 
@@ -110,7 +110,8 @@ class _Segment:
         on_array: list[bool] = []
         for position, binding in enumerate(bindings):
             source = self.reads(binding.value.args[0]) if self.is_view[position] else []
-            on_array.append(is_unit[position] or any(on_array[i] for i in source))
+            follows = any(on_array[i] and not is_alone[i] for i in source)
+            on_array.append(is_unit[position] or follows)
         if joined:
             levels = levels_of(inputs, on_array)
             apart = [

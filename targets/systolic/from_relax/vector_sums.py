@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir.expr import GenericConst
 
@@ -28,10 +30,11 @@ def narrowed(binding: RegionBinding, arguments: Sequence[relax.Expr]) -> RegionB
     widths = []
     for step in workload.steps:
         weight = step.inputs[1]
-        values = [_constant(arguments, given[number]) for number in (weight, weight + 1)]
-        if values[0] is None or values[1] is None:
+        integers = _constant(arguments, given[weight])
+        scales = _constant(arguments, given[weight + 1])
+        if integers is None or scales is None:
             return binding
-        known = KnownWeights(values[0], values[1])
+        known = KnownWeights(integers, scales)
         widths.append(sum_width(vectors, 0, known))
     words = with_sums(vectors, max(widths))
     return replace(binding, workload=replace(workload, vectors=words.name))
@@ -45,7 +48,7 @@ def _arguments(binding: RegionBinding) -> list[int]:
     return [i for i, t in enumerate(tensors) if t.element in made and i not in inner]
 
 
-def _constant(arguments: Sequence[relax.Expr], index: int) -> object:
+def _constant(arguments: Sequence[relax.Expr], index: int) -> NDArray[Any] | None:
     """The values of argument ``index`` where it is a constant."""
     value = arguments[index] if index < len(arguments) else None
     return value.value.numpy() if isinstance(value, GenericConst) else None

@@ -245,8 +245,8 @@ class _UnitReader:
         sides = (Element.WORD, Element.WEIGHT)
         inputs = []
         for index, element in zip(made.operands, sides, strict=True):
-            pair = (self.outer.get(value, value) for value in arguments[index : index + 2])
-            inputs.append(self.builder.of_vectors(*pair, element))
+            integers, scales = (self.outer.get(v, v) for v in arguments[index : index + 2])
+            inputs.append(self.builder.of_vectors(integers, scales, element))
         factor = product.factor
         number = None if factor is None else self.tensor(arguments[factor], Element.FP32)
         return Step(name, made.layer, tuple(inputs), -1, Epilogue(dequantise=number))

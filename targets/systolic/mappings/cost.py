@@ -172,8 +172,8 @@ def _dram_bytes(
         inputs = tiles * _tile_words(made, asked) * rounds.input_passes * made.input_copies
         inputs = inputs * asked.input_bytes
     weights = groups * k * n * rounds.weight_passes * made.weight_copies * asked.weight_bytes
-    others = groups * m * n * (int(parts.loads_residual) + int(asked.stores_output))
-    others = others * asked.output_bytes
+    values = groups * m * n * (int(parts.loads_residual) + int(asked.stores_output))
+    others = values * asked.output_bytes
     vectors = parts.vectors * groups * n * ACCUMULATOR_BYTES
     return inputs, weights, others + vectors * made.weight_copies
 
