@@ -186,20 +186,25 @@ class _Vector:
         total = scratch("total", [nest.rows * nest.width], "int32")
         zero = broadcast(tirx.const(0, "int32"), self.lanes)
 
+        is_bytes = form.instruction is Instruction.BYTES
+
         def chunk(c: Expr) -> Stmt:
             self.statements = []
-            dots = self._joined(self._dots(c * form.chunk, c))
+            held = None if is_bytes else grid()
+            dots = self._joined(self._dots(c * form.chunk, c, held))
             for p, b in nest.each():
                 lane = nest.lane(p, b)
-                self.statements.append(store(total, load(total, lane) + dots[p][b], lane))
+                value = load(total, lane) + dots[p][b] if is_bytes else dots[p][b]
+                self.statements.append(store(total, value, lane))
             return seq(*self.statements)
+
+        def grid() -> Grid:
+            blocks = range(nest.blocks)
+            return [[load(total, nest.lane(p, b)) for b in blocks] for p in range(nest.rows)]
 
         body = loop("chunk", form.words // form.chunk, chunk)
         self.statements = []
-        grid = [
-            [load(total, nest.lane(p, b)) for b in range(nest.blocks)] for p in range(nest.rows)
-        ]
-        self._scale(grid)
+        self._scale(grid())
         starts = [store(total, zero, nest.lane(*at)) for at in nest.each()]
         return seq(allocate(total), *starts, body, *self.statements)
 
@@ -214,16 +219,20 @@ class _Vector:
         held = load(self.nest.reading.integers, ramp(self.at[p] + word * size, size))
         return broadcast(tirx.reinterpret("int32", held), self.lanes)
 
-    def _dots(self, word: Expr, chunk: Expr) -> Grid:
-        """Sums of a chunk, which begins at ``word``; of BYTES in halves of 16 bits."""
+    def _dots(self, word: Expr, chunk: Expr, held: Grid | None = None) -> Grid:
+        """``held`` with the sums of a chunk, which begins at ``word``; of BYTES in halves."""
         form, nest = self.form, self.nest
         row = chunk * (form.chunk + form.starts)
-        grid: list[list[Expr | None]] = [[None] * nest.blocks for _ in range(nest.rows)]
+        grid: list[list[Expr | None]] = [
+            [None if held is None else held[p][b] for b in range(nest.blocks)]
+            for p in range(nest.rows)
+        ]
         if form.starts:
             for b in range(nest.blocks):
                 start = self._halves(self.bind(f"start{b}", self._weights(row, b)))
                 for p in range(nest.rows):
-                    grid[p][b] = start
+                    before = grid[p][b]
+                    grid[p][b] = start if before is None else before + start
         for w in range(form.chunk):
             weights = [
                 self.bind(f"w{b}", self._weights(row + form.starts + w, b))
