@@ -128,8 +128,8 @@ def measured(source: str, count: int) -> Peak:
 def main(counts: tuple[int, ...], inside: tuple[str, str] | None, as_json: bool) -> None:
     """See the module; ``help`` is made of it."""
     if inside is not None:
-        source, _, count = inside[1].partition(":")
-        click.echo(json.dumps(quantised(Path(inside[0]), source, int(count))))
+        kind, _, number = inside[1].partition(":")
+        click.echo(json.dumps(quantised(Path(inside[0]), kind, int(number))))
         return
     with progress("memory", len(SOURCES) * len(counts), lines=True) as show:
         found = []

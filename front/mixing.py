@@ -9,62 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from motet.mix_options import Budget, Options, ladder, rung_name
 from motet.runtime.errors import SpecError
 
 if TYPE_CHECKING:
     from motet.compiler.quantizing.mixing import Mix, Mixer, Rung
     from motet.compiler.quantizing.products import Product
     from motet.compiler.quantizing.quantizer import Quantizer
-    from motet.quantizing import QuantizeOptions
-    from motet.targets.quantized.notation import Setting
 
 ATTEMPTS = 6
 """Mixes that are quantised and measured at most, while a size or an error is not kept to."""
 
 BISECTIONS = 6
 """Mixes that are measured in search of the smallest that keeps a metric."""
-
-FLOAT = "float32"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a mix keeps to; one of them is given.
-
-    size: bytes of the file. bits: a weight, of those that are products', scales included.
-    sqnr: the outputs' least signal to noise, dB. drop: of the metric, at most.
-    """
-
-    size: int | None = None
-    bits: float | None = None
-    sqnr: float | None = None
-    drop: float | None = None
-
-    def __post_init__(self) -> None:
-        given = [name for name, value in _names(self).items() if value is not None]
-        if len(given) > 1:
-            raise SpecError(f"{' and '.join(given)}: give one budget")
-
-    def __str__(self) -> str:
-        if self.size is not None:
-            return f"at most {self.size} bytes"
-        if self.bits is not None:
-            return f"at most {self.bits:g} bits a weight"
-        if self.sqnr is not None:
-            return f"outputs at {self.sqnr:g} dB at least"
-        return f"a metric that drops by {self.drop:g} at most"
-
-
-def _names(budget: Budget) -> dict[str, float | None]:
-    return {
-        "--max-size": budget.size,
-        "--max-bits": budget.bits,
-        "--min-sqnr": budget.sqnr,
-        "--max-drop": budget.drop,
-    }
 
 
 class Measured(Protocol):
@@ -85,57 +45,7 @@ Size = Callable[[Mapping[str, "Rung"]], int]
 """Bytes of the file with a setting for each product."""
 
 
-def is_mixed(options: QuantizeOptions) -> bool:
-    """Whether ``options`` ask for settings of more than one kind.
-
-    Raises ``SpecError`` for a ladder without a budget, and for several budgets.
-    """
-    budget = budget_of(options)
-    wanted = any((budget.size, budget.bits, budget.sqnr is not None))
-    if "," in options.setting and not wanted and budget.drop is None:
-        raise SpecError(
-            f"--setting {options.setting}: several settings are a ladder to choose from; give a "
-            "budget: --max-size, --max-bits, --min-sqnr or --max-drop"
-        )
-    return wanted or "," in options.setting
-
-
-def budget_of(options: QuantizeOptions) -> Budget:
-    """The budget that ``options`` give. Raises ``SpecError`` where there are several."""
-    return Budget(options.max_size, options.max_bits, options.min_sqnr, options.max_drop)
-
-
-def ladder(options: QuantizeOptions) -> list[Rung]:
-    """The settings to choose from: those of ``options``, or 4/4, 4/8 and 8/8 of its one's form.
-
-    float32 (None) is the last of the latter. Raises ``SpecError`` for what is no setting, and
-    for fewer than two.
-    """
-    from motet.targets.quantized.notation import setting
-
-    texts = [text.strip() for text in options.setting.split(",")]
-    rungs: list[Rung] = [
-        None if text == FLOAT else setting(text, options.vector, options.granularity)
-        for text in texts
-    ]
-    if len(rungs) == 1 and rungs[0] is not None:
-        given = rungs[0]
-        usual = [_with_bits(given, *bits) for bits in ((4, 4), (4, 8), (8, 8))]
-        rungs = [*([] if given in usual else [given]), *usual, None]
-    if len(rungs) < 2 or len(set(rungs)) < len(rungs):
-        raise SpecError(f"--setting {options.setting}: give two settings or more, each once")
-    return rungs
-
-
-def _with_bits(given: Setting, weights: int, activations: int) -> Setting:
-    return replace(
-        given,
-        weights=replace(given.weights, bits=weights),
-        activations=replace(given.activations, bits=activations),
-    )
-
-
-def mixer_of(quantizer: Quantizer, options: QuantizeOptions) -> Mixer:
+def mixer_of(quantizer: Quantizer, options: Options) -> Mixer:
     """What mixes are chosen from: every product tried under every setting of the ladder."""
     from motet.compiler.quantizing.mixing import Mixer
     from motet.compiler.quantizing.sensitivity import sensitivities
@@ -311,8 +221,3 @@ def _rows(mixer: Mixer, mix: Mix) -> list[MixedProduct]:
             )
         )  # fmt: skip
     return made
-
-
-def rung_name(rung: Rung) -> str:
-    """As in tables: 4/8 per channel, float32."""
-    return FLOAT if rung is None else str(rung)

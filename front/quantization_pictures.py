@@ -31,7 +31,7 @@ def draw_comparison(path: Path, floats: Evaluated, rows: Sequence[Evaluated], mo
     except ImportError as error:
         raise EnvironmentLackError("plots need matplotlib: pip install 'motet[plot]'") from error
     measured = floats.metric is not None
-    style = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "motet"}
+    style: Any = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "motet"}
     with mpl.rc_context(style):
         figure = Figure(figsize=(9 if measured else 5.5, 4.2), layout="constrained")
         panels = figure.subplots(1, 1 + measured, squeeze=False)[0]

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from motet.evaluation import Metric, metric_of, runner_of
-from motet.mixing import Mixed, budget_of, is_mixed, mixer_of, under_budget
+from motet.mix_options import budget_of, is_mixed, rung_name
+from motet.mixing import Mixed, mixer_of, under_budget
 from motet.runtime.errors import SpecError
 
 if TYPE_CHECKING:
     import onnx
 
-    from motet.compiler.calibration.data import CalibrationData
     from motet.compiler.quantizing.choices import Choice
-    from motet.compiler.quantizing.quantizer import Outputs, ProductFigures, Quantizer
+    from motet.compiler.quantizing.quantizer import Outputs, ProductFigures
     from motet.targets.quantized.notation import Setting
     from motet.targets.quantized.types import Granularity
 
@@ -181,14 +181,21 @@ class _Work:
         options: QuantizeOptions,
         show: Show,
     ) -> None:
+        from motet.compiler.calibration.data import calibration_data
+        from motet.compiler.calibration.values import model_inputs
+        from motet.compiler.quantizing.quantizer import Quantizer
+
         self.options, self.show = options, show
         is_mixed(options)
         if options.max_drop is not None and evaluate is None:
             raise SpecError("--max-drop bounds the drop of a metric: give --evaluate")
-        self.data = _data(path, source, shapes)
+        self.data = calibration_data(source, model_inputs(path, shapes), path.stem)
         self.metric = None if evaluate is None else metric_of(evaluate, self.data)
         show("observing")
-        self.quantizer = _quantizer(path, self.data, shapes, options)
+        self.quantizer = Quantizer(
+            path, self.data, shapes, options.exclude, fold=options.fold,
+            zero_points=options.zero_points, smooth=options.smooth,
+        )  # fmt: skip
 
     def floats(self) -> Evaluated:
         """The original model."""
@@ -228,21 +235,8 @@ class _Work:
         outcome = measure(mixed.settings)
         ((choices, model, _),) = made.values()
         self.show("figures of tensors")
-        return Quantized(
-            model,
-            outcome,
-            self.quantizer.figures(choices, paper=self.options.paper),
-            self.quantizer.refused,
-            {name: "float32" if to is None else str(to) for name, to in mixed.settings.items()},
-            before.metric,
-            before.size_bytes,
-            self.quantizer.has_external_data,
-            mixed.met,
-            self.quantizer.folds,
-            mixed,
-            self.quantizer.smoothed,
-            self.options,
-        )
+        figures = self.quantizer.figures(choices, paper=self.options.paper)
+        return self._result(before, model, outcome, figures, mixed.settings, mixed.met, mixed)
 
     def _mix(self, settings: Mapping[str, Setting | None]) -> list[Choice]:
         anything = _setting("8/8", "channel", self.options.vector)  # every product has its own
@@ -263,19 +257,36 @@ class _Work:
             choices = self._refined(self._choices(wanted, raised))
             model = self._model(choices)
             outcome = self._outcome(str(wanted), model)
+        if raised:
+            figures = quantizer.figures(choices, paper=options.paper)
+        met = self._is_met(before, outcome)
+        return self._result(before, model, outcome, figures, raised, met)
+
+    def _result(
+        self,
+        before: Evaluated,
+        model: onnx.ModelProto,
+        outcome: Evaluated,
+        figures: list[ProductFigures],
+        settings: Mapping[str, Setting | None],
+        met: bool,
+        mixed: Mixed | None = None,
+    ) -> Quantized:
+        quantizer = self.quantizer
         return Quantized(
             model,
             outcome,
-            quantizer.figures(choices, paper=options.paper) if raised else figures,
+            figures,
             quantizer.refused,
-            {name: "float32" if to is None else str(to) for name, to in raised.items()},
+            {name: rung_name(to) for name, to in settings.items()},
             before.metric,
             before.size_bytes,
             quantizer.has_external_data,
-            self._is_met(before, outcome),
+            met,
             quantizer.folds,
-            smoothed=quantizer.smoothed,
-            options=options,
+            mixed,
+            quantizer.smoothed,
+            self.options,
         )
 
     def _raise(
@@ -329,22 +340,6 @@ class _Work:
         if self.metric is None:
             return None
         return self.metric(runner_of([info.name for info in self.data.inputs], outputs.run))
-
-
-def _data(path: Path, source: Any, shapes: Shapes) -> CalibrationData:
-    from motet.compiler.calibration.data import calibration_data
-    from motet.compiler.calibration.values import model_inputs
-
-    return calibration_data(source, model_inputs(path, shapes), path.stem)
-
-
-def _quantizer(
-    path: Path, data: CalibrationData, shapes: Shapes, options: QuantizeOptions
-) -> Quantizer:
-    from motet.compiler.quantizing.quantizer import Quantizer
-
-    return Quantizer(path, data, shapes, options.exclude, fold=options.fold,
-                     zero_points=options.zero_points, smooth=options.smooth)  # fmt: skip
 
 
 def _setting(text: str, granularity: str, vector: int) -> Setting:

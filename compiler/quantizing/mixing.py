@@ -47,14 +47,14 @@ def stored_bytes(product: Product, choice: Choice | None) -> int:
     if values is None:
         return 0
     if choice is None:
-        return 4 * values.size
+        return 4 * int(values.size)
     kind, axes = choice.weights, product.weights.axes
-    channels = 1 if axes.channel is None else values.shape[axes.channel]
+    channels = 1 if axes.channel is None else int(values.shape[axes.channel])
     if kind.granularity != "vector":
         scales = channels if kind.granularity == "channel" else 1
         return _bytes(values.size + scales, kind.bits) + 4 * scales
     depth = values.shape[axes.reduction]
-    vectors = values.size // max(depth, 1) * -(-depth // kind.vector)
+    vectors = int(values.size) // max(depth, 1) * -(-depth // kind.vector)
     if kind.scale_bits is None:
         return _bytes(values.size, kind.bits) + 4 * vectors
     return _bytes(values.size, kind.bits) + _bytes(vectors, kind.scale_bits) + 4 * channels

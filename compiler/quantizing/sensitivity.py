@@ -107,7 +107,7 @@ def _alike(data: object, count: int) -> Iterator[Values]:
         first.update({} if first else shapes)
         return shapes == first
 
-    return islice(filter(fits, data), count)  # type: ignore[call-overload, no-any-return]
+    return islice(filter(fits, data), count)  # type: ignore[call-overload]
 
 
 class _Measured:
@@ -154,7 +154,7 @@ class _Measured:
             return error
         channel = 1 if product.operator == "Conv" else error.ndim - 1
         others = tuple(axis for axis in range(error.ndim) if axis != channel)
-        return error - error.mean(axis=others, keepdims=True)
+        return np.subtract(error, error.mean(axis=others, keepdims=True))
 
     def _compiled(self, inputs: Values, shapes: Sequence[tuple[int, ...]]) -> ValueObserver:
         model = _with_errors(self._quantizer.model, self._quantizer.products, shapes)

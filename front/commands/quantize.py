@@ -33,7 +33,7 @@ from motet.runtime.errors import SpecError
 from motet.tensors import parse_shapes
 
 
-class ByteSize(click.ParamType):
+class ByteSize(click.ParamType[int]):
     """A number of bytes: 500000, 500KB, 1.5 MB, 64KiB."""
 
     name = "size"
