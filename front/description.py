@@ -55,6 +55,7 @@ def describe(bundle: Bundle, model: str | None = None) -> dict[str, Any]:
             for done in manifest.passes
         ],
         "timetable": msgspec.to_builtins(manifest.timetable),
+        "pod_programs": msgspec.to_builtins(manifest.pod_programs),
     }
 
 

@@ -9,8 +9,8 @@ of its own: a program may run in many threads at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from motet.runtime.stages import Machine, Room, Stage, Step
 from motet.runtime.symbols import ShapeKey, bind_symbols
 
 __all__ = ["Frame", "Machine", "ModelVM", "Observe", "fill"]
+
+Item = TypeVar("Item")
 
 Observe = Callable[[int, Sequence[Array]], None]
 """Takes an operator's number and what it wrote, which later operators may overwrite."""
@@ -215,17 +217,16 @@ class Frame:
         if most is None:
             row = self._row
             return self._pausing(boundary) if row is None else row.pausing(boundary)
-        return self._limited(boundary, most)
+        return self._limited(self._pausing(boundary), most)
 
-    def _limited(self, boundary: Boundary, most: int) -> Generator[int, None, None]:
-        """As ``_pausing``, each part with ``most`` threads."""
-        steps, ended = self._pausing(boundary), object()
+    def _limited(self, steps: Iterator[Item], most: int) -> Generator[Item, None, None]:
+        """``steps``, each part with ``most`` threads."""
         while True:  # whoever runs on this thread in between has limits of its own
             with self._machine.library.limited(most):
-                done = next(steps, ended)
-            if done is ended:
-                return
-            assert isinstance(done, int)
+                try:
+                    done = next(steps)
+                except StopIteration:
+                    return
             yield done
 
     def _pausing(self, boundary: Boundary) -> Generator[int, None, None]:
@@ -238,6 +239,10 @@ class Frame:
 
     def array_calls(self) -> Generator[Sequence[Any], None, None]:
         """As ``run``, leaving the array's calls to others, as ``Stage.array_calls`` does."""
+        most = self._quota.threads
+        return self._array_calls() if most is None else self._limited(self._array_calls(), most)
+
+    def _array_calls(self) -> Generator[Sequence[Any], None, None]:
         stage, end = self._first, len(self._program.instructions)
         position = yield from stage.array_calls()
         while position != end:

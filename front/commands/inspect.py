@@ -124,10 +124,12 @@ def _print_head(facts: dict[str, Any]) -> None:
     if shared := sharing_text(facts["sharing"]):
         output().print(f"{shared}\n")
     if found := facts["timetable"]:
+        own = len(facts["pod_programs"])
+        programs = f", {own} array programs for its pods" if own else ""
         output().print(
             f"timetable of {found['hyperperiod_seconds']} s: "
-            f"{len(found['slots'])} slots, kind {found['kind']} (motet timetable SPEC --timetable "
-            "BUNDLE.motet shows it)\n"
+            f"{len(found['slots'])} slots, kind {found['kind']}{programs} (motet timetable SPEC "
+            "--timetable BUNDLE.motet shows it)\n"
         )
 
 

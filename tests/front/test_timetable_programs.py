@@ -86,6 +86,9 @@ def test_programs_take_the_timetables_cycles(
     for one in played.slots:
         assert whole or one.program.startswith(f"pods_{one.slot.first_pod}_")
     path = bundle.save(folder / f"{kind}.motet")
+    shown = " ".join(run_motet("inspect", path).out.split())
+    count = len(bundle.manifest.pod_programs)
+    assert (f"kind {kind}, {count} array programs for its pods" in shown) == (count > 0)
     again = run_motet("timetable", path, "--timetable", path, "--host", "none", "--json")
     assert again.code == 0, again.err
     told = json.loads(again.out)
