@@ -90,11 +90,10 @@ class Quantized:
     """A quantised model and how good it is.
 
     model: ONNX, opset 21 or newer. products: in the order of the graph, with their figures.
-    raised: nodes that got 8 bits, or floats, because the drop was too large; refused: nodes
-    that stayed floats, and why; mixed: what each was chosen by, of a mix, whose settings are
-    all in ``raised``; folded: nodes that went into products' weights, and which.
-    float_metric: of the original; float_bytes: of its file. smoothed: by product, the node that
-    divides its data, or "Mul" where one was added. options: it was made with.
+    raised: nodes with another setting than the model's, all of a mix; mixed: what that was chosen
+    by; refused: nodes that stayed floats, and why; folded: nodes that went into products' weights,
+    and which. float_metric: of the original; float_bytes: of its file. smoothed: by product, the
+    node that divides its data, or "Mul" where one was added. options: it was made with.
     """
 
     model: onnx.ModelProto
@@ -239,8 +238,7 @@ class _Work:
         return self._result(before, model, outcome, figures, mixed.settings, mixed.met, mixed)
 
     def _mix(self, settings: Mapping[str, Setting | None]) -> list[Choice]:
-        anything = _setting("8/8", "channel", self.options.vector)  # every product has its own
-        return self._choices(anything, settings)
+        return self._choices(_setting("8/8", "channel", 16), settings)  # every product has its own
 
     def _raised(self) -> Quantized:
         """The model under one setting; products raised until the drop is met."""
