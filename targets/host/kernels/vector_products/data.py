@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from motet.targets.host.kernels.vector_products.form import Form, Instruction, Sums
+from motet.targets.host.kernels.vector_products.tasks import tasks
 from motet.targets.host.kernels.vectors import vector_loop
 from motet.targets.host.loops import (
     Buffer,
@@ -22,7 +23,6 @@ from motet.targets.host.loops import (
     index,
     load,
     loop,
-    parallel,
     product,
     scratch,
     seq,
@@ -170,7 +170,7 @@ def _fill_integers(source: Source, words: Buffer, form: Form, lanes: int, severa
             copied = loop("w", width, lambda w: loop("g", vectors, lambda g: vector(w, g)))
         return copied if inside is None else tirx.IfThenElse(inside, copied, None)
 
-    return parallel(_names(source), source.rows, row, several)
+    return tasks(_names(source), source.rows, row, several)
 
 
 def _flat_run(
@@ -235,7 +235,7 @@ def _fill_scales(source: Source, scales: Buffer, form: Form, lanes: int, several
         nothing = zeros(start, product([source.padded_width, vectors]))
         return tirx.IfThenElse(inside, filled, nothing)
 
-    return parallel(_names(source), source.rows, row, several)
+    return tasks(_names(source), source.rows, row, several)
 
 
 def _names(source: Source) -> list[str]:

@@ -24,6 +24,7 @@ from tvm import tirx
 from motet.targets.host.kernels.vector_products.form import Sums
 from motet.targets.host.kernels.vector_products.geometry import Geometry
 from motet.targets.host.kernels.vector_products.results import Panel, Results
+from motet.targets.host.kernels.vector_products.tasks import tasks
 from motet.targets.host.kernels.vector_products.tile import TileNest
 from motet.targets.host.loops import (
     Buffer,
@@ -34,7 +35,6 @@ from motet.targets.host.loops import (
     index,
     load,
     loop,
-    parallel,
     scratch,
     seq,
     simplify,
@@ -61,23 +61,36 @@ class ProductNest:
     def statement(self, several: bool) -> Stmt:
         """All tasks."""
         geometry, block = self.geometry, self.results.block
-        panels = self.packed.shape[-3]
         blocks = simplify(tirx.floordiv(geometry.positions + block - 1, index(block)))
-        each = simplify(tirx.floordiv(panels + self.parts - 1, index(self.parts)))
-        parts = simplify(tirx.floordiv(panels + each - 1, each))
+        panels, each, binds = self._shares()
+        known = constant_of(panels), constant_of(each)
+        parts = index(self.parts)
+        if known[0] is not None and known[1]:
+            parts = index(-(-known[0] // known[1]))
         count = len(geometry.lead)
 
         def task(*at: Expr) -> Stmt:
             lead, group, number, part = list(at[:count]), at[-3], at[-2], at[-1]
-            return self._task(lead, group, number, part * each, each)
+            first = part * each
+            here = simplify(tirx.min(each, panels - first))
+            return self._task(lead, group, number, first, here)
 
         names = [f"n{i}" for i in range(count)] + ["group", "block", "part"]
-        return parallel(
-            names, [*geometry.lead, index(geometry.groups), blocks, parts], task, several
-        )
+        extents = [*geometry.lead, index(geometry.groups), blocks, parts]
+        return seq(*binds, tasks(names, extents, task, several))
+
+    def _shares(self) -> tuple[Expr, Expr, list[Stmt]]:
+        """Panels, and those of a task; open numbers are variables, which statements define."""
+        panels = self.packed.shape[-3]
+        known = constant_of(panels)
+        if known is not None:
+            return panels, index(-(-known // self.parts)), []
+        all_panels, each = tirx.Var("panels", "int64"), tirx.Var("each", "int64")
+        share = tirx.floordiv(all_panels + (self.parts - 1), index(self.parts))
+        return all_panels, each, [tirx.Bind(all_panels, panels), tirx.Bind(each, share)]
 
     def _task(
-        self, lead: list[Expr], group: Expr, number: Expr, first_panel: Expr, each: Expr
+        self, lead: list[Expr], group: Expr, number: Expr, first_panel: Expr, here: Expr
     ) -> Stmt:
         geometry, block = self.geometry, self.results.block
         first, count = tirx.Var("first", "int64"), tirx.Var("count", "int64")
@@ -86,8 +99,6 @@ class ProductNest:
         def base(i: Expr) -> Stmt:
             at = tirx.min(first + i, geometry.positions - 1)
             return store(bases, geometry.base(lead, group, at), i)
-
-        here = simplify(tirx.min(each, self.packed.shape[-3] - first_panel))
 
         def panel(p: Expr) -> Stmt:
             column = (first_panel + p) * self.tile.width

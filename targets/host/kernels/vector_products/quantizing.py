@@ -33,6 +33,7 @@ from tvm.ir.expr import GenericConst
 from motet.targets.host.kernels.anchor import EmittedAnchor
 from motet.targets.host.kernels.combining import folded
 from motet.targets.host.kernels.injective import worth_parallel
+from motet.targets.host.kernels.vector_products.tasks import tasks
 from motet.targets.host.loops import (
     Buffer,
     Expr,
@@ -43,7 +44,6 @@ from motet.targets.host.loops import (
     index,
     load,
     loop,
-    parallel,
     product,
     ramp,
     scratch,
@@ -212,7 +212,7 @@ class _Work:
             tail = self._vector(o, whole, rest)
             return seq(main, tail if known is not None else tirx.IfThenElse(rest > 0, tail, None))
 
-        return parallel(["row"], [self.outer], row, several)
+        return tasks(["row"], [self.outer], row, several)
 
     def _vector(self, o: Expr, g: Expr, count: Expr) -> Stmt:
         """One vector, of which ``count`` elements are data."""
@@ -287,7 +287,7 @@ class _Work:
                 here = index(block)
             return seq(tirx.Bind(var, first), self._block(o, var, here))
 
-        return parallel(["outer", "block"], [self.outer, blocks], task, several)
+        return tasks(["outer", "block"], [self.outer, blocks], task, several)
 
     def _block(self, o: Expr, first: Expr, count: Expr) -> Stmt:
         whole = simplify(tirx.floordiv(self.size, index(self.length)))

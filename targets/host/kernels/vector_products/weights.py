@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tvm import tirx
 
 from motet.targets.host.kernels.vector_products.form import Form, Instruction, Sums
+from motet.targets.host.kernels.vector_products.tasks import tasks
 from motet.targets.host.loops import (
     Buffer,
     Expr,
@@ -25,7 +26,6 @@ from motet.targets.host.loops import (
     index,
     load,
     loop,
-    parallel,
     seq,
     simplify,
     store,
@@ -169,7 +169,7 @@ class RunTimePacker:
             return seq(period, _nest(taps, vector))
 
         names = [f"b{i}" for i in range(self.lead)] + ["group", "panel"]
-        return parallel(names, [*lead, index(self.groups), panels], task, several)
+        return tasks(names, [*lead, index(self.groups), panels], task, several)
 
     def _period(self) -> int:
         if self.form.sums is not Sums.NARROW:
