@@ -40,12 +40,8 @@ from motet.targets.systolic.simulation.counts import program_counts
 from motet.targets.systolic.simulation.functional import Interpreter
 from motet.targets.systolic.sum_width import KnownWeights, sum_width
 from motet.targets.systolic.workload.graph import Workload, single
-from motet.targets.systolic.workload.layers import (
-    Convolution,
-    MatrixProduct,
-    VectorConvolution,
-    VectorProduct,
-)
+from motet.targets.systolic.workload.layers import Convolution, MatrixProduct
+from motet.targets.systolic.workload.vector_layers import VectorConvolution, VectorProduct
 from motet.targets.systolic.workload.vector_products import single_of_vectors
 from motet.targets.systolic.workload.what_if import in_format
 

@@ -20,9 +20,8 @@ region lies between two units of it. A path from one region to another either ha
 call on it, or an edge between units that are not of one region, hence not of one level; in both
 cases the level rises. So paths between regions go up in level, and none comes back.
 
-A product of vectors (``targets/operators/vectors``), or of bytes summed in int32, is a region of
-its own: a program computes in one format. It reads integers that the host makes, so no path leads
-to it from its own level, and the above still holds.
+A product of vectors, or of bytes summed in int32, is a region of its own: a program has one format.
+It reads integers that the host makes, so no path leads to it from its own level.
 
 A ``MatchCast`` or an ``If`` may bind the symbols that what follows it needs: regions do not
 reach across one. Exact: nothing is changed but where a function ends.
@@ -90,9 +89,8 @@ class _Outlined:
 class _Segment:
     """Bindings without one that binds symbols, and the regions among them.
 
-    is_alone: units that share a region with no other; views of theirs stand on the host. number:
-    the position of each variable's binding. region: of every binding the region
-    that it is in, -1 for none; views of a region's values are in it too.
+    is_alone: units that share a region with no other, and views of theirs stand on the host. number:
+    of each variable's binding. region: of every binding, -1 for none; views are in it too.
     """
 
     def __init__(

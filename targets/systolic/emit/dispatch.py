@@ -38,11 +38,10 @@ from motet.targets.systolic.workload.layers import (
     Pooling,
     Softmax,
     TransposedConvolution,
-    VectorConvolution,
-    VectorProduct,
 )
 from motet.targets.systolic.workload.moves import Concat, Permute, Slice, Upsample
 from motet.targets.systolic.workload.transposed import largest_phase
+from motet.targets.systolic.workload.vector_layers import VectorConvolution, VectorProduct
 
 FAMILIES: dict[type, Callable[[StepContext], Instructions]] = {
     Concat: emit_move,

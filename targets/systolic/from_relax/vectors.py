@@ -13,7 +13,7 @@ from motet.targets.systolic.formats import VectorFormat, VectorOperand, of_vecto
 from motet.targets.systolic.from_relax.anchor import Anchor, ProductOfVectors
 from motet.targets.systolic.from_relax.values import RefusedError, Shape, name_of, shape_of
 from motet.targets.systolic.sum_width import KnownWeights, require_width, sum_width
-from motet.targets.systolic.workload.layers import VectorConvolution, VectorProduct
+from motet.targets.systolic.workload.vector_layers import VectorConvolution, VectorProduct
 
 _INTEGERS, _SCALES = ("int8", "uint8"), ("uint16",)
 

@@ -16,9 +16,9 @@ from motet.targets.systolic.workload.layers import (
     MatrixProduct,
     ProductShape,
     TransposedConvolution,
-    VectorConvolution,
 )
 from motet.targets.systolic.workload.transposed import transposed_products
+from motet.targets.systolic.workload.vector_layers import VectorConvolution
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from motet.targets.systolic.formats import VectorFormat
 from motet.targets.systolic.instructions.isa import Activation
 from motet.targets.systolic.instructions.program import Element, Role, Tensor
 from motet.targets.systolic.workload.graph import Epilogue, Step, Workload, channels_of
-from motet.targets.systolic.workload.layers import VectorConvolution, VectorProduct
+from motet.targets.systolic.workload.vector_layers import VectorConvolution, VectorProduct
 
 
 def single_of_vectors(

@@ -16,7 +16,7 @@ from motet.targets.systolic.formats import VectorFormat, format_named
 from motet.targets.systolic.instructions.checker import check_program
 from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.simulation.functional import Interpreter
-from motet.targets.systolic.workload.layers import VectorConvolution, VectorProduct
+from motet.targets.systolic.workload.vector_layers import VectorConvolution, VectorProduct
 from motet.targets.systolic.workload.vector_products import single_of_vectors
 
 Layer = VectorConvolution | VectorProduct

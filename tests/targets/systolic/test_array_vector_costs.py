@@ -23,7 +23,8 @@ from motet.targets.systolic.simulation.events import count_events
 from motet.targets.systolic.simulation.timing import simulate
 from motet.targets.systolic.vector_units import as_computed, refusal
 from motet.targets.systolic.workload.graph import single
-from motet.targets.systolic.workload.layers import MatrixProduct, VectorConvolution, VectorProduct
+from motet.targets.systolic.workload.layers import MatrixProduct
+from motet.targets.systolic.workload.vector_layers import VectorConvolution, VectorProduct
 from motet.targets.systolic.workload.vector_products import single_of_vectors
 from motet.targets.systolic.workload.what_if import in_format
 

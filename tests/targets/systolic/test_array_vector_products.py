@@ -15,7 +15,7 @@ from motet.targets.systolic.instructions.assembly import assemble, disassemble
 from motet.targets.systolic.instructions.encoding import decode, encode
 from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.sum_width import KnownWeights, require_width, sum_width
-from motet.targets.systolic.workload.layers import VectorConvolution, VectorProduct
+from motet.targets.systolic.workload.vector_layers import VectorConvolution, VectorProduct
 
 SETTINGS = [
     "v4-4/8u/6/10-wide",

@@ -30,7 +30,7 @@ from motet.targets.systolic.from_relax.vector_sums import narrowed
 from motet.targets.systolic.from_relax.workload import workload_of
 from motet.targets.systolic.instructions.checker import check_program
 from motet.targets.systolic.simulation.functional import Interpreter
-from motet.targets.systolic.workload import layers
+from motet.targets.systolic.workload.vector_layers import VectorProduct as VectorLayer
 
 WHAT = VectorProduct(8, 4, 10, 6, None, "float32", 7)
 WINDOW = Window((2, 1), (1, 0, 0, 2), (1, 1), 2)
@@ -95,7 +95,7 @@ def test_values_are_the_references_bit_for_bit(name: str, out: str) -> None:
     params = operands(*shapes)
     binding = bound(function_of(params, build))
     words = words_of("v4-4/8u/6/10-p11-wide")
-    layer = layers.VectorProduct(1, 1, 1, 1, length=4)
+    layer = VectorLayer(1, 1, 1, 1, length=4)
     rng = np.random.default_rng(5)
     x, w = (
         Vectors(
