@@ -104,8 +104,14 @@ def _write(uses: Any, first: int, last: int, i: int, clock: Any, owner: Any, at:
 
 
 @njit(cache=True, nogil=True)
-def _read_as(uses: Any, first: int, last: int, tensor: int, code: Any, views: Any, at: Any) -> int:
-    """Whether cells [first, last), which are written, hold ``tensor``; -1: what is no tensor's."""
+def _read_as(
+    uses: Any, first: int, last: int, tensor: int, code: Any, views: Any, kept: Any, at: Any
+) -> int:
+    """Whether cells [first, last), which are written, hold ``tensor``; -1: what is no tensor's.
+
+    A dense tile that a LOAD put there may be read through the view of a tensor that is not
+    ``kept`` (written through a view): that is how pooling stages its windows.
+    """
     known = -1
     for cell in range(first, last):
         writer = uses[cell, _WRITER] - 1
@@ -114,7 +120,8 @@ def _read_as(uses: Any, first: int, last: int, tensor: int, code: Any, views: An
             held = -1
             if w.opcode == _TRANSFER and w.operand != _NONE:
                 held = views[w.operand].tensor
-            if held != tensor:
+            is_staged = held < 0 and tensor >= 0 and not kept[tensor]
+            if held != tensor and not is_staged:
                 at[0], at[1] = writer, cell
                 return FOREIGN
             known = writer
@@ -157,7 +164,7 @@ def _access(
         engine = 0
     elif c.opcode != _STORE and c.opcode != _TRANSFER:
         engine = 1 if c.opcode < _VECTOR else 2
-    pads, sums, pad_cells, sum_cells, _ = memories
+    pads, sums, pad_cells, sum_cells, _, kept = memories
     writes_view = c.opcode == _STORE or c.opcode == _TRANSFER
     found = FINE
     if not writes_view:
@@ -177,7 +184,7 @@ def _access(
             else:
                 found = _read(uses[pod], first, last, engine, i, clock, owner, at)
                 if found == FINE and out[k, 0] == SCRATCHPAD:
-                    found = _read_as(uses[pod], first, last, -1, code, views, at)
+                    found = _read_as(uses[pod], first, last, -1, code, views, kept, at)
             if found != FINE:
                 return found
     if found == FINE and writes_view:
@@ -196,7 +203,7 @@ def _through_view(
     tile = tile_of[i]
     if tile < 0:
         return FINE
-    pads, writers = memories[0], memories[4]
+    pads, writers, kept = memories[0], memories[4], memories[5]
     writes = c.opcode == _STORE or c.opcode == _TRANSFER
     resident = views[c.operand].resident >= 0
     if writes and repeats[tile]:
@@ -224,10 +231,20 @@ def _through_view(
                 found = _read(pads[pod], first, last, engine, i, clock, owner, at)
                 if found == FINE:
                     tensor = views[c.operand].tensor
-                    found = _read_as(pads[pod], first, last, tensor, code, views, at)
+                    found = _read_as(pads[pod], first, last, tensor, code, views, kept, at)
             if found != FINE:
                 return found
     return found
+
+
+@njit(cache=True, nogil=True)
+def _kept(code: Any, views: Any) -> Any:
+    """Of every tensor that a view names: whether something is written through one."""
+    made = np.zeros(np.int64(views["tensor"].max()) + 1, np.uint8)
+    for i in range(len(code)):
+        if code[i].opcode == _TRANSFER and code[i].operand != _NONE:
+            made[views[code[i].operand].tensor] = 1
+    return made
 
 
 @njit(cache=True, nogil=True)
@@ -272,6 +289,8 @@ def execute(
     position: int64 [queues], gets where each stands.
     """
     queues = len(used)
+    pads, sums, pad_cells, sum_cells, writers = memories
+    whole = pads, sums, pad_cells, sum_cells, writers, _kept(code, views)
     first_signal = np.zeros(len(starts), np.int64)
     waits = _awaited(code, starts, used, first_signal)
     place = np.full(len(starts), -1, np.int64)
@@ -339,7 +358,7 @@ def execute(
                     blocked_by[u] = -1
             else:
                 clock[u] = i + 1
-                found = _access(i, code, views, tiles, memories, clock, owner, out, at)
+                found = _access(i, code, views, tiles, whole, clock, owner, out, at)
                 if found != FINE:
                     return found, i
             i += 1

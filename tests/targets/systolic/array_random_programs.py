@@ -517,8 +517,9 @@ def why_illegal(program: SystolicProgram) -> str:
                 return f"{place} {word} read before it is written"
             past = [w for w in writers if before[i] >> w & 1]
             last = [w for w in past if not any(before[other] >> w & 1 for other in past)]
-            is_read = place[0] == "pad" and not writes and bool(last)
-            if is_read and of[last[0], place, word, True] != of[i, place, word, False]:
+            held = of[last[0], place, word, True] if last else -1
+            is_read = place[0] == "pad" and not writes
+            if is_read and held not in (-1, of[i, place, word, False]):
                 return f"{place} {word} holds something else"
             for w in writers:
                 if w != i and not (before[i] >> w & 1 or before[w] >> i & 1):
