@@ -5,7 +5,7 @@ direct sum, in one run on one core, and its price over 8 bits per channel is sta
 
     python -m motet.benchmarks.vector_products [LAYER ...] [--vector 16 --vector 64] [--json]
 
-LAYER is a name of the table (all by default). Kernels of a layer are called in turns; the fastest
+LAYER is a name of the table (all by default). Kernels of a layer are called in rounds; the fastest
 call counts. "best fp32" may be Winograd's convolution,
 "direct fp32" sums as written; 8 bits per channel gives int32 sums of normal weights, widened
 to int16 where two products of bytes could pass 16 bits, as the compiler does; onnxruntime runs a
@@ -264,12 +264,14 @@ def calls_of(
 
 
 def timed(calls: Mapping[str, Callable[[], None]], duration: float) -> dict[str, float]:
-    """Seconds of the fastest call; in turns, so that all are disturbed alike."""
+    """Seconds of the fastest call; in rounds of random order, so that all are disturbed."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
+    names, order = list(calls), np.random.default_rng(0)
     end = time.perf_counter() + duration
     while time.perf_counter() < end or len(next(iter(samples.values()))) < 5:
-        for name, call in calls.items():
-            start = time.perf_counter()
+        for place in order.permutation(len(names)):
+            name = names[place]
+            call, start = calls[name], time.perf_counter()
             call()
             samples[name].append(time.perf_counter() - start)
     return {name: min(times[1:]) for name, times in samples.items()}
