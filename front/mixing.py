@@ -35,6 +35,10 @@ class Measured(Protocol):
         """Of the outputs."""
 
     @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+
+    @property
     def metric(self) -> float | None:
         """The user's, where there is one."""
 
@@ -100,14 +104,14 @@ def under_budget(
         return _under_drop(mixer, budget, lambda mix: _drop(float_metric, measure(mix).metric))
     if budget.sqnr is not None:
         return _under_error(mixer, budget, measure)
-    return _under_size(mixer, budget, size_of)
+    return _under_size(mixer, budget, size_of, measure)
 
 
 def _drop(before: float | None, now: float | None) -> float:
     return 0.0 if before is None or now is None else before - now
 
 
-def _under_size(mixer: Mixer, budget: Budget, size_of: Size) -> Mixed:
+def _under_size(mixer: Mixer, budget: Budget, size_of: Size, measure: Measure) -> Mixed:
     """The least noise that a size, or a number of bits a weight, allows."""
     if budget.bits is not None:
         bound = math.floor(budget.bits * mixer.weights / 8)
@@ -122,7 +126,10 @@ def _under_size(mixer: Mixer, budget: Budget, size_of: Size) -> Mixed:
         mix = mixer.under_size(budget.size - rest)
         if mix is None:
             break
-        beyond = size_of(mixer.settings(mix)) - budget.size
+        settings = mixer.settings(mix)
+        beyond = size_of(settings) - budget.size
+        if beyond <= 0:  # the written file may be larger yet by what correcting it adds
+            beyond = measure(settings).size_bytes - budget.size
         if beyond <= 0:
             return described(mixer, mix, budget, met=True)
         rest += beyond
