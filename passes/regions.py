@@ -89,7 +89,7 @@ class _Outlined:
 class _Segment:
     """Bindings without one that binds symbols, and the regions among them.
 
-    is_alone: units that share a region with no other, and views of theirs stand on the host. number:
+    is_alone: units that share a region with no other; views of theirs are the host's. number:
     of each variable's binding. region: of every binding, -1 for none; views are in it too.
     """
 
