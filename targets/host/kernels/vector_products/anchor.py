@@ -106,7 +106,8 @@ class _Call:
     @classmethod
     def of(cls, anchor: Stage) -> _Call:
         found = [x.source for x in loads(anchor.value) if not x.source.same_as(anchor.output)]
-        return cls(*found) if len(found) == 5 else cls(*found, anchor.attrs["factor"])
+        factor = found[4] if len(found) == 5 else anchor.attrs["factor"]
+        return cls(found[0], found[1], found[2], found[3], factor)
 
     def factor_of(self, channel: Expr) -> Expr:
         """The factor of an output channel."""
