@@ -92,7 +92,7 @@ class Columns:
         taps = self._taps(data)
         sizes = (taps[0].shape[0], *taps[0].shape[2:])
         places = np.unravel_index(_places(int(np.prod(sizes)), most, rng), sizes)
-        at = (places[0], slice(None), *places[1:])
+        at: Any = (places[0], slice(None), *places[1:])
         read = np.stack([tap[at] for tap in taps], axis=-1)  # [columns, channels, taps]
         return np.moveaxis(read.reshape(len(read), self.groups, -1), 0, -1)
 
