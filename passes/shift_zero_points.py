@@ -49,6 +49,7 @@ class ZeroPointShifter(MatchingRewriter):
         return super()._block(block)
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
+        """What ``variable`` is bound to instead of ``value``."""
         name = op_name(value)
         if name == "relax.add":
             return self.with_bias(value)
@@ -113,6 +114,7 @@ class ZeroPointShifter(MatchingRewriter):
         return self.added(sums, wrapped, call)
 
     def added(self, sums: relax.Var, bias: Array, named: relax.Call) -> relax.Call:
+        """``sums`` and ``bias``, under the names of ``named``."""
         call = self._builder.normalize(relax.op.add(sums, relax.const(bias)))
         return with_names(call, names_of(named))
 
