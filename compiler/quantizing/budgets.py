@@ -51,7 +51,8 @@ def least_cost(items: Items, noise: float) -> list[int] | None:
     None where even the quietest options are noisier.
     """
     span = sum(max(o.cost for o in options) for options in items) - _cheapest(items)
-    table = _Table(items, span)
+    # Costs rounded up to cells may sum to more than the span: room for a cell or two an item.
+    table = _Table(items, span + 2 * (len(items) + 1) * max(1, -(-span // CELLS)))
     enough = np.flatnonzero(table.least <= noise * (1 + _SLACK))
     return table.options_at(int(enough[0])) if enough.size else None
 

@@ -52,8 +52,8 @@ def stored_bytes(product: Product, choice: Choice | None) -> int:
     channels = 1 if axes.channel is None else int(values.shape[axes.channel])
     if kind.granularity != "vector":
         scales = channels if kind.granularity == "channel" else 1
-        return _bytes(values.size + scales, kind.bits) + 4 * scales
-    depth = values.shape[axes.reduction]
+        return _bytes(int(values.size) + scales, kind.bits) + 4 * scales
+    depth = int(values.shape[axes.reduction])
     vectors = int(values.size) // max(depth, 1) * -(-depth // kind.vector)
     if kind.scale_bits is None:
         return _bytes(values.size, kind.bits) + 4 * vectors

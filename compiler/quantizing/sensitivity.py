@@ -154,7 +154,8 @@ class _Measured:
             return error
         channel = 1 if product.operator == "Conv" else error.ndim - 1
         others = tuple(axis for axis in range(error.ndim) if axis != channel)
-        return np.subtract(error, error.mean(axis=others, keepdims=True))
+        centred: Array = error - error.mean(axis=others, keepdims=True)
+        return centred
 
     def _compiled(self, inputs: Values, shapes: Sequence[tuple[int, ...]]) -> ValueObserver:
         model = _with_errors(self._quantizer.model, self._quantizer.products, shapes)

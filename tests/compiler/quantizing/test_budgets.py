@@ -62,6 +62,16 @@ def test_large_costs_keep_to_the_budget(items: list[list[Option]], budget: int) 
         assert totals(items, found).noise <= totals(items, less).noise
 
 
+@settings(max_examples=100, deadline=None)
+@given(ITEMS)
+def test_large_costs_reach_the_quietest(items: list[list[Option]]) -> None:
+    large = [[Option(o.cost * 7_919_177, o.noise) for o in options] for options in items]
+    quietest = sum(min(o.noise for o in options) for options in items)
+    found = least_cost(large, quietest)
+    assert found is not None
+    assert totals(items, found).noise == quietest
+
+
 def test_by_hand() -> None:
     """Two layers of 100 weights: 4 bits for the one that hardly matters."""
     important = [Option(50, 90.0), Option(100, 9.0)]
