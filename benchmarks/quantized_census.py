@@ -30,9 +30,9 @@ from tvm.ir import GenericConst
 
 from motet.benchmarks.command_help import help_of
 from motet.benchmarks.zoo import registry
-from motet.compiler.compile import CompileOptions, imported
 from motet.compiler.dimensions import dimension_of
 from motet.compiler.frontend.load import merge
+from motet.compiler.importing import imported, silent
 from motet.compiler.neutral_passes import neutral_passes
 from motet.compiler.quantizing.quantizer import Quantizer
 from motet.compiler.spec_file import spec_from_models
@@ -195,7 +195,7 @@ def census(network: Network, quantiser: str, path: Path) -> Census:
     """What computes the products of the model at ``path``, on the host."""
     shapes = {name: value.shape for name, value in network.runs[0].items()}
     spec = spec_from_models([str(path)], shapes=shapes)
-    (model,) = imported(spec, CompileOptions())
+    (model,) = imported(spec, silent)
     mod = neutral_passes(spec.passes, True, False)(merge([model]))
     function = mod[model.name]
     made, total, integers, floats = definitions(function), 0, 0, list[FloatProduct]()

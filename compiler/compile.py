@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from tvm import IRModule
 
 from motet.compiler.array_needs import require_array_compiler
-from motet.compiler.frontend.load import ImportedModel, load_model, merge
-from motet.compiler.frontend.registry import operators_from
+from motet.compiler.frontend.load import ImportedModel, merge
+from motet.compiler.importing import Progress, imported, silent
 from motet.compiler.kernels import ArrayPrograms, HostKernels, Rehearsed
 from motet.compiler.lower import CodeMakers, lower
+from motet.compiler.manifests import code_records, manifest_of
 from motet.compiler.parallel_merging import Outcome as MergingOutcome
 from motet.compiler.parallel_merging import cycles_of, parallel_merging
 from motet.compiler.pinned_stages import check_open_sizes, pinned_stages
 from motet.compiler.pipeline import Hooks, Step, lowering_steps, run, steps_for
 from motet.compiler.pod_programs import NamedTimetable, with_timetable
-from motet.compiler.quotas import check_arenas, check_pods, quota_of
-from motet.compiler.spec import BundleSpec, ModelSpec
-from motet.compiler.spec_checks import run_order, validate
+from motet.compiler.quotas import check_arenas, check_pods
+from motet.compiler.spec import BundleSpec
+from motet.compiler.spec_checks import validate
 from motet.compiler.weights import WeightPool
 from motet.compiler.wires import check_wires
 from motet.passes.host_stages import Outcome, host_stages
@@ -31,8 +30,8 @@ from motet.passes.merge_parallel import merge_parallel, named
 from motet.passes.scheduling.pins import Pins
 from motet.passes.unit_cost import ArrayTarget, HostTarget, Target
 from motet.runtime.bundle import Bundle
-from motet.runtime.errors import BundleError, UnsupportedOperatorError
-from motet.runtime.manifest import FixedInput, Manifest, ModelEntry, PassRecord, Source
+from motet.runtime.errors import BundleError
+from motet.runtime.manifest import Manifest, PassRecord
 from motet.runtime.program import Program
 from motet.runtime.verify import verify_program
 from motet.targets.host.build import c_compiler, link
@@ -45,13 +44,6 @@ from motet.targets.host.options import KernelOptions
 from motet.targets.host.space import selecting
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.architecture_file import load_architecture, to_json
-
-Progress = Callable[[str], None]
-"""Called with a line about what is being done now."""
-
-
-def _silent(_line: str) -> None:
-    """No progress wanted."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +58,10 @@ class CompileOptions:
     """
 
     hooks: Hooks = field(default_factory=Hooks)
-    progress: Progress = _silent
+    progress: Progress = silent
     jobs: int | None = None
     cache: bool = True
-    warn: Progress = _silent
+    warn: Progress = silent
     tuned: bool = True
 
 
@@ -94,7 +86,7 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
 
     Raises what ``compile_bundle`` raises before it makes code.
     """
-    models = imported(spec, options)
+    models = imported(spec, options.progress)
     array = None if spec.target == "host" else load_architecture(spec.target)
     if array is not None:
         require_array_compiler()
@@ -158,13 +150,6 @@ def _stages(spec: BundleSpec, machine: Machine, pins: Mapping[str, Pins]) -> Ste
     return Step("host_stages", apply, lambda: outcome.summary)
 
 
-def imported(spec: BundleSpec, options: CompileOptions) -> list[ImportedModel]:
-    """Check ``spec`` and import its models, in an order in which they can run."""
-    validate(spec)
-    with operators_from(spec.operators):
-        return _import(_in_run_order(spec), options.progress)
-
-
 def compile_bundle(
     spec: BundleSpec, options: CompileOptions | None = None, timetable: NamedTimetable | None = None
 ) -> Bundle:
@@ -188,8 +173,8 @@ def compile_bundle(
         check_arenas(spec, programs)
         options.progress(f"library of {len(code.host.functions)} kernels")
         library = _library(objects)
-    records = [*done.records, *_array_stages(code), _settings(chooser, code), _sharing(code)]
-    manifest = _manifest(spec, machine, array, models, records)
+    records = [*done.records, *code_records(chooser, code)]
+    manifest = manifest_of(spec, machine, array, models, records)
     bundle = _bundle(manifest, programs, code, library, array)
     return (
         bundle
@@ -277,95 +262,6 @@ def _check_own_work(programs: Mapping[str, Program], code: CodeMakers) -> None:
             verify_program(name, program, code.weights.arrays, array_programs)
         except BundleError as error:
             raise AssertionError(f"the compiler made a program that is wrong: {error}") from error
-
-
-def _import(specs: Sequence[ModelSpec], progress: Progress) -> list[ImportedModel]:
-    """The models as Relax; one error for the operators that all of them lack."""
-    models, missing = list[ImportedModel](), list[UnsupportedOperatorError]()
-    for model in specs:
-        progress(f"model {model.name}")
-        try:
-            models.append(_load(model))
-        except UnsupportedOperatorError as error:
-            missing.append(error)
-    if len(missing) == 1:
-        raise missing[0]
-    if missing:
-        raise UnsupportedOperatorError("; ".join(map(str, missing)))
-    return models
-
-
-def _load(model: ModelSpec) -> ImportedModel:
-    return load_model(Path(model.path), model.name, model.shapes, model.values)
-
-
-def _in_run_order(spec: BundleSpec) -> list[ModelSpec]:
-    by_name = {model.name: model for model in spec.models}
-    return [by_name[name] for name in run_order(spec)]
-
-
-def _array_stages(code: CodeMakers) -> list[PassRecord]:
-    """How the operators of each array program share the pods, where they do."""
-    staged = code.array.staged if code.array is not None else {}
-    return [PassRecord("array_stages", f"{name}: {told}") for name, told in staged.items()]
-
-
-def _settings(chooser: Chooser, code: CodeMakers) -> PassRecord:
-    """What settings of kernels were chosen by, and how many kernels are another source's."""
-    others = code.host.others_used
-    found = f"; {others} kernel{'s' if others > 1 else ''} found by MetaSchedule" if others else ""
-    return PassRecord("kernel_settings", chooser.summary + found)
-
-
-def _sharing(code: CodeMakers) -> PassRecord:
-    """What equal kernels and weights saved."""
-    kernels, weights = code.host, code.weights
-    return PassRecord(
-        "share",
-        f"{kernels.requests} units -> {len(kernels.functions)} kernels; "
-        f"{weights.requested_bytes} -> {weights.stored_bytes} weight bytes",
-    )
-
-
-def _manifest(
-    spec: BundleSpec,
-    machine: Machine,
-    array: ArrayDescription | None,
-    models: Sequence[ImportedModel],
-    records: Sequence[PassRecord],
-) -> Manifest:
-    by_name = {model.name: model for model in spec.models}
-    return Manifest(
-        name=spec.name,
-        motet_version=version("motet"),
-        target=array.name if array is not None else "host",
-        cpu=machine.mcpu,
-        cpu_features=machine.required_features,
-        threads=spec.host.threads,
-        models=tuple(_entry(by_name[model.name], model) for model in models),
-        passes=tuple(records),
-    )
-
-
-def _entry(spec: ModelSpec, model: ImportedModel) -> ModelEntry:
-    return ModelEntry(
-        name=spec.name,
-        source=Source(str(model.path.resolve()), model.sha256),
-        rate_hz=spec.rate_hz,
-        deadline_ms=spec.deadline_ms,
-        phase_ms=spec.phase_ms,
-        priority=spec.priority,
-        after=spec.after,
-        probability=spec.probability,
-        quota=quota_of(spec.quota),
-        wires=dict(sorted(spec.inputs.items())),
-        fixed={
-            name: FixedInput(array.dtype.name, array.shape, array.tobytes())
-            for name, array in sorted(model.fixed.items())
-        },
-        input_ports=model.input_ports,
-        output_ports=model.output_ports,
-    )
 
 
 def _bundle(

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from tvm import IRModule
 
 import motet.passes.error_classes  # noqa: F401 - what the pass raises keeps its class
-from motet.compiler.compile import CompileOptions, imported
 from motet.compiler.frontend.load import merge as joined
+from motet.compiler.importing import imported, silent
 from motet.compiler.spec import BundleSpec
 from motet.passes.canonicalize import canonicalize
 from motet.passes.decisions import Decided, Decision, Decisions, Kept, Merge, Removed
@@ -154,7 +154,7 @@ def depth_merger(spec: BundleSpec) -> DepthMerger:
     """The one model of ``spec``, imported. Raises ``SpecError``, ``ModelError``."""
     if len(spec.models) != 1:
         raise SpecError(f"merge: one model at a time; the specification has {len(spec.models)}")
-    (model,) = imported(spec, CompileOptions())
+    (model,) = imported(spec, silent)
     module = canonicalize(joined([model]))
     return DepthMerger(model.path, model.name, module, target_of(spec), spec.passes.merge_depth)
 

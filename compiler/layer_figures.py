@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 import onnx
 from tvm import IRModule, relax, tirx
 
-from motet.compiler.compile import CompileOptions, imported
+from motet.compiler.compile import CompileOptions
 from motet.compiler.dimensions import dimension_of
 from motet.compiler.frontend.checks import check_model
 from motet.compiler.frontend.load import ImportedModel
 from motet.compiler.frontend.order import names_read
 from motet.compiler.frontend.places import node_name
 from motet.compiler.frontend.reading import read_model
+from motet.compiler.importing import imported
 from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.passes.canonicalize import tidy
 from motet.passes.graph import bindings_of
@@ -71,7 +72,7 @@ def layer_figures(spec: BundleSpec, options: CompileOptions | None = None) -> li
 
     Raises what reading the models raises: ``SpecError``, ``ModelError``.
     """
-    models = imported(spec, options or CompileOptions())
+    models = imported(spec, (options or CompileOptions()).progress)
     by_name = {model.name: model for model in spec.models}
     return [_figures(model, by_name[model.name]) for model in models]
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from tvm import IRModule
 
-from motet.compiler.compile import CompileOptions, imported
+from motet.compiler.compile import CompileOptions
 from motet.compiler.frontend.load import merge
+from motet.compiler.importing import imported
 from motet.compiler.neutral_passes import neutral_passes
 from motet.compiler.open_sizes import assumed_shapes, telling, with_shapes
 from motet.compiler.spec import BundleSpec
@@ -40,11 +41,11 @@ def unit_work(
     Raises what ``compile_bundle`` raises before it runs passes.
     """
     options = options or CompileOptions()
-    models = imported(spec, options)
+    models = imported(spec, options.progress)
     assumed = {} if as_written else assumed_shapes(models)
     if any(assumed.values()):
         with telling(assumed):
-            models = imported(with_shapes(spec, assumed), options)
+            models = imported(with_shapes(spec, assumed), options.progress)
     options.progress("passes")
     mod = neutral_passes(spec.passes, spec.target == "host", as_written)(merge(models))
     return [
