@@ -26,6 +26,7 @@ from motet.targets.host.kernels.blocked_conv.integer_groups import halves_of_fou
 from motet.targets.host.kernels.fours import dot_sum
 from motet.targets.host.kernels.pairs import fenced, pair_product, pair_sum
 from motet.targets.host.kernels.vector_products.form import Form, Instruction, Sums
+from motet.targets.host.kernels.vector_products.scaling import Scaling, in_turns
 from motet.targets.host.loops import (
     Buffer,
     Expr,
@@ -86,7 +87,7 @@ class TileNest:
     @property
     def in_turns(self) -> bool:
         """Whether sums are of the even lanes, then of the odd ones."""
-        return self.form.sums is Sums.WIDE and self.form.scaled and self.lanes > 1
+        return in_turns(self.form, self.lanes)
 
     def ordered(self, value: Expr) -> Expr:
         """A vector of sums, or what became of them, with its lanes in order."""
@@ -290,6 +291,7 @@ class _Vector:
         """Adds parts times their scales to the accumulators."""
         form, nest = self.form, self.nest
         needs_weights = not form.scaled
+        scaling = Scaling(form, nest.lanes, self.bind)
         weights = [
             self._scales(self._weights(index(form.rows - 1), b)) if needs_weights else None
             for b in range(nest.blocks)
@@ -298,60 +300,13 @@ class _Vector:
             x = None if form.by_x else self._x_scale(p)
             for b in range(nest.blocks):
                 lane = nest.lane(p, b)
-                added = load(self.acc, lane) + self._scaled(parts[p][b], x, weights[b])
+                added = load(self.acc, lane) + scaling.scaled(parts[p][b], x, weights[b])
                 self.statements.append(store(self.acc, added, lane))
 
     def _scales(self, words: Expr) -> Expr:
         if self.form.sums is Sums.FLOAT:
             words = tirx.reinterpret(f"float32x{self.lanes}", words)
         return self.bind("sw", words)
-
-    def _scaled(self, part: Expr, x: Expr | None, weights: Expr | None) -> Expr:
-        form, lanes = self.form, self.lanes
-        if x is None:
-            return part
-        if form.sums is Sums.FLOAT:
-            return part.astype(f"float32x{lanes}") * (x * weights)
-        if form.what.dropped:
-            return self._sums_type(part) * self._sums_type(self._rounded(x, weights))
-        if self.nest.in_turns:
-            return self._product_in_turns(part, x)
-        wide = self._sums_type(part) * self._sums_type(x)
-        return wide if weights is None else self._sums_type(weights) * wide
-
-    def _product_in_turns(self, part: Expr, x: Expr) -> Expr:
-        """Both sides' int32 multiplied to int64: even lanes, then odd ones (``pmuldq``)."""
-        lanes = self.lanes
-        pairs = f"int64x{lanes // 2}"
-        half = broadcast(tirx.const(32, "int64"), lanes // 2)
-        left, right = (tirx.reinterpret(pairs, value) for value in (part, x))
-        right = (right << half) >> half
-        even, odd = ((left << half) >> half) * right, (left >> half) * right
-        return tirx.Shuffle([even, odd], list(map(index, range(lanes))))
-
-    def _sums_type(self, value: Expr) -> Expr:
-        if self.form.sums is Sums.NARROW or "int64" in str(value.ty.dtype):
-            return value
-        return value.astype(f"int64x{self.lanes}")
-
-    def _rounded(self, x: Expr, weights: Expr) -> Expr:
-        """A product of scales without its dropped bits: nearest, halves to even."""
-        form, lanes = self.form, self.lanes
-        what, ranges = form.what, form.ranges
-        assert what.product_bits is not None
-        dtype = "int32" if ranges.x_scale * ranges.w_scale < 2**30 else "int64"
-        if dtype == "int64":
-            x, weights = (v.astype(f"int64x{lanes}") for v in (x, weights))
-
-        def every(value: int) -> Expr:
-            return broadcast(tirx.const(value, dtype), lanes)
-
-        product = self.bind("product", x * weights)
-        odd = (product >> every(what.dropped)) & every(1)
-        up = product + every((1 << (what.dropped - 1)) - 1) + odd
-        most = every((1 << what.product_bits) - 1)
-        rounded = self.bind("rounded", tirx.min(up >> every(what.dropped), most))
-        return rounded.astype(f"int32x{lanes}") if form.sums is Sums.NARROW else rounded
 
 
 def _fenced(halves: Expr, lanes: int) -> Expr:
