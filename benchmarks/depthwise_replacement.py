@@ -23,6 +23,7 @@ import onnx
 
 import motet
 from motet.benchmarks.command_help import help_of
+from motet.benchmarks.examples import examples
 from motet.closed_forms import closed_form_rows
 from motet.console import output, print_json, table
 from motet.opening import CompileRequest
@@ -30,8 +31,6 @@ from motet.replacing import replace_depthwise
 from motet.simulating import ArraySimulator
 from motet.simulation_input import work_of
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-MODEL = EXAMPLES / "models" / "digits_mobile.onnx"
 TARGET, SHAPE = "edge-64x64", "image:1x1x32x32"
 AS_WRITTEN = "passes.merge_depth.enabled=false"
 """Merges would mix their gain into that of the replacement."""
@@ -54,20 +53,24 @@ class Row:
     macs: int
 
 
+def _model() -> Path:
+    return examples() / "models" / "digits_mobile.onnx"
+
+
 def rows(fit_on: int) -> Iterator[Row]:
     """The original, then every variant with weights of each kind."""
     images, labels = digits()
     data = {"image": images[:fit_on]}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "replaced.onnx"
-        onnx.save(onnx.load(MODEL), path)
+        onnx.save(onnx.load(_model()), path)
         yield _row("original", "", path, images[fit_on:], labels[fit_on:], None)
         for variant in VARIANTS:
             for weights, options in WEIGHTS.items():
                 given: dict[str, Any] = dict(options)
                 if given.pop("calibrate", False):
                     given["calibrate"] = data
-                made = replace_depthwise(MODEL, variant, **given)
+                made = replace_depthwise(_model(), variant, **given)
                 made.save(path)
                 worst = max(one.error for one in made.decided.decisions.replacements)
                 yield _row(variant, weights, path, images[fit_on:], labels[fit_on:], worst)
@@ -82,7 +85,7 @@ WEIGHTS: dict[str, dict[str, Any]] = {
 
 def digits() -> tuple[Any, Any]:
     """Images [360, 1, 32, 32] and labels."""
-    data = np.load(EXAMPLES / "data" / "digits_heldout.npz")
+    data = np.load(examples() / "data" / "digits_heldout.npz")
     return (data["images"] / np.float32(255)).astype(np.float32)[:, None], data["labels"]
 
 

@@ -31,6 +31,7 @@ from msgspec.structs import replace
 
 from motet import api
 from motet.benchmarks.command_help import help_of
+from motet.benchmarks.examples import examples
 from motet.compiler.calibration.data import CalibrationData, calibration_data
 from motet.compiler.calibration.importance import Importance, importance
 from motet.compiler.calibration.values import checked_model, model_inputs
@@ -41,7 +42,7 @@ from motet.compiler.recovery import recovered
 from motet.console import output, print_json, progress, seconds, table
 from motet.passes.decisions import Decided
 from motet.runtime.device import Array
-from motet.runtime.errors import EnvironmentLackError, SpecError
+from motet.runtime.errors import EnvironmentLackError
 from motet.runtime.model import ModelSession
 from motet.targets.pictures import save_picture
 
@@ -70,14 +71,6 @@ class Result:
     array: str
     importance: tuple[Importance, ...]
     rows: tuple[Row, ...]
-
-
-def examples() -> Path:
-    """The folder of example models. Raises ``SpecError`` where it is not there."""
-    folder = Path.cwd() / "examples"
-    if not (folder / "models" / "digits_mobile.onnx").is_file():
-        raise SpecError("this benchmark reads examples/: run it from the repository's root")
-    return folder
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,15 @@ import onnxruntime
 
 from motet.benchmarks import magika_files
 from motet.benchmarks.command_help import help_of
+from motet.benchmarks.examples import examples
 from motet.compiler.quantizing.figures import decibels
 from motet.compiler.quantizing.quantizer import Quantizer
 from motet.compiler.quantizing.refining import Refinement
 from motet.console import output, print_json, progress, table
-from motet.quantizing import QuantizeOptions
+from motet.quantized_model import QuantizeOptions
 from motet.runtime.device import Array
 from motet.targets.quantized.notation import Setting, setting
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 SETTINGS: tuple[tuple[str, str, int], ...] = (
     ("8/8", "tensor", 16), ("8/8", "channel", 16), ("8/8/6/10", "vector", 16),
     ("4/8", "tensor", 16), ("4/8", "channel", 16),
@@ -95,15 +95,15 @@ def models_folder() -> Path | None:
 
 def digits(name: str) -> Trial:
     """A network of ``examples`` on its own digits."""
-    seen = np.load(EXAMPLES / "data" / "digits_calibration.npz")["image"]
-    held = np.load(EXAMPLES / "data" / "digits_heldout.npz")
+    seen = np.load(examples() / "data" / "digits_calibration.npz")["image"]
+    held = np.load(examples() / "data" / "digits_heldout.npz")
     images = (held["images"].astype(np.float32) / 255)[:, None]
     labels = held["labels"]
 
     def right(outputs: list[Array]) -> list[bool]:
         return [bool(o.argmax() == label) for o, label in zip(outputs, labels, strict=True)]
 
-    path = EXAMPLES / "models" / f"{name}.onnx"
+    path = examples() / "models" / f"{name}.onnx"
     return Trial(path, _runs("image", seen[:64]), _runs("image", images), right)
 
 

@@ -29,6 +29,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 
 from motet.benchmarks.command_help import help_of
+from motet.benchmarks.examples import examples
 from motet.benchmarks.zoo import registry
 from motet.compiler.dimensions import dimension_of
 from motet.compiler.frontend.load import merge
@@ -43,7 +44,6 @@ from motet.passes.names import names_of
 from motet.passes.op_kinds import op_name
 from motet.targets.quantized.notation import setting
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 NETWORKS: dict[str, tuple[str, str]] = {
     "mobilenet_v2": ("mobilenet_v2", "0.35@32"),
     "mobilenet_v3": ("mobilenet_v3_small", "small@32"),
@@ -94,9 +94,9 @@ def networks(names: Sequence[str], folder: Path) -> Iterator[Network]:
     """The named networks; those of the zoo are written to ``folder``."""
     for name in names:
         if name in DIGITS:
-            seen = np.load(EXAMPLES / "data" / "digits_calibration.npz")["image"][:RUNS]
+            seen = np.load(examples() / "data" / "digits_calibration.npz")["image"][:RUNS]
             runs = [{"image": image[None]} for image in seen]
-            yield Network(name, EXAMPLES / "models" / f"{name}.onnx", runs)
+            yield Network(name, examples() / "models" / f"{name}.onnx", runs)
         else:
             model = registry.build(*NETWORKS[name])
             path = folder / f"{name}.onnx"

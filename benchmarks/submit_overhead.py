@@ -25,10 +25,10 @@ import click
 import motet
 from motet.api import compile as compile_bundle
 from motet.benchmarks.command_help import help_of
+from motet.benchmarks.examples import examples
 from motet.benchmarks.zoo import registry
 from motet.console import messages, output, print_json, seconds, table
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "models"
 ZOO = (("mobilenet_v1", "0.5"), ("mobilenet_v2", "@128"))
 WARM_UP = 3
 LOW = 0.1
@@ -94,7 +94,7 @@ def measured(name: str, bundle: Path, threads: int, runs: int, bursts: int) -> C
 
 def networks(folder: Path, models: tuple[Path, ...]) -> dict[str, Path]:
     """ONNX files by name: those given, else the examples' and the zoo's."""
-    files = list(models) or sorted(EXAMPLES.glob("*.onnx"))
+    files = list(models) or sorted((examples() / "models").glob("*.onnx"))
     found = {file.stem: file for file in files}
     for family, variant in () if models else ZOO:
         path = folder / f"{family}.onnx"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from motet.quantizing import Evaluated
+from motet.quantized_model import Evaluated
 from motet.runtime.errors import EnvironmentLackError
 from motet.targets.pictures import save_picture
 

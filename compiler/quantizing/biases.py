@@ -33,10 +33,11 @@ class Biases:
             for name in names_read(node):
                 self.readers.setdefault(name, []).append(node)
 
-    def shift(self, node: onnx.NodeProto, shift: Reals) -> tuple[Nodes, Nodes]:
+    def shift(self, node: onnx.NodeProto, shift: Reals, rank: int) -> tuple[Nodes, Nodes]:
         """Adds ``shift`` [output channels] to the sums of ``node``; new nodes ahead and behind.
 
-        Its operands but the bias may be others than those of the graph by now.
+        Its operands but the bias may be others than those of the graph by now. rank: of its
+        result.
         """
         if not shift.any():
             return [], []
@@ -44,7 +45,7 @@ class Biases:
         beta = factors.get("beta", 1.0)
         shift = (shift * np.float32(factors.get("alpha", 1.0))).astype(np.float32)
         if node.op_type == "MatMul" or not beta:
-            return [], self._behind(node, shift)
+            return [], self._behind(node, shift, rank)
         return self._through_input(node, (shift / np.float32(beta)).astype(np.float32)), []
 
     def _through_input(self, node: onnx.NodeProto, shift: Reals) -> Nodes:
@@ -62,19 +63,44 @@ class Biases:
         node.input.extend(inputs)
         return ahead
 
-    def _behind(self, node: onnx.NodeProto, shift: Reals) -> Nodes:
-        value = node.output[0]
-        readers = self.readers.get(value, [])
-        if len(readers) == 1 and value not in self.outputs and self._is_bias(readers[0], value):
-            add = readers[0]
-            place = 1 if add.input[0] == value else 0
+    def spread(self, node: onnx.NodeProto, rank: int) -> None:
+        """Gives a bias along the last axis behind a MatMul the result's ``rank``.
+
+        onnxruntime 1.31 makes a Gemm of a MatMul of three axes and an Add of one, with a
+        quantisation between them that it then refuses.
+        """
+        add = self._bias_behind(node)
+        if node.op_type == "MatMul" and rank > 2 and add is not None:
+            place = self._place(add, node)
+            values = self.constants[add.input[place]]
+            if values.ndim:
+                add.input[place] = self.store(add.input[place], _of_rank(values, rank))
+
+    def _behind(self, node: onnx.NodeProto, shift: Reals, rank: int) -> Nodes:
+        add = self._bias_behind(node)
+        if add is not None:
+            place = self._place(add, node)
             whole = (self.constants[add.input[place]] + shift).astype(np.float32)
-            add.input[place] = self.store(add.input[place], whole)
+            add.input[place] = self.store(add.input[place], _of_rank(whole, rank))
             return []
+        value = node.output[0]
         node.output[0] = self.fresh(f"{value}_product")
-        stored = self.store(f"{value}_shift", shift)
+        stored = self.store(f"{value}_shift", _of_rank(shift, rank))
         name = self.fresh(f"{value}_shifted")
         return [helper.make_node("Add", [node.output[0], stored], [value], name=name)]
+
+    def _bias_behind(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """The Add that alone reads what ``node`` gives, and adds a constant a channel."""
+        value = node.output[0]
+        readers = self.readers.get(value, [])
+        if len(readers) != 1 or value in self.outputs or not self._is_bias(readers[0], value):
+            return None
+        return readers[0]
+
+    @staticmethod
+    def _place(add: onnx.NodeProto, node: onnx.NodeProto) -> int:
+        """Which operand of ``add`` is the constant."""
+        return 1 if add.input[0] == node.output[0] else 0
 
     def _is_bias(self, node: onnx.NodeProto, value: str) -> bool:
         """Whether ``node`` adds one constant a channel, or one in all, along the last axis."""
@@ -82,3 +108,8 @@ class Biases:
             return False
         other = self.constants.get(next(name for name in node.input if name != value))
         return other is not None and other.dtype == np.float32 and other.ndim <= 1
+
+
+def _of_rank(values: Array, rank: int) -> Array:
+    """``values`` [channels], with axes of one in front where there are more than two axes."""
+    return values.reshape((1,) * (rank - 1) + (-1,)) if rank > 2 else values

@@ -19,12 +19,18 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from motet.compiler.frontend.places import node_name
+from motet.compiler.vector_functions import ONE_LEVEL, PAPER, TWO_LEVELS
 from motet.runtime.device import Array
-from motet.runtime.errors import CompileError
+from motet.runtime.errors import CompileError, ModelError
 from motet.targets.quantized.types import Axes
 
 OPERATORS = ("Conv", "Gemm", "MatMul")
 
+_QUANTISES = frozenset(
+    ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger",
+     ONE_LEVEL, TWO_LEVELS, PAPER)
+)  # fmt: skip
+"""Operators of quantised models, beside those named QLinear..."""
 _MOVES = frozenset(("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"))
 """Operators that may stand between stored weights and a product."""
 
@@ -126,6 +132,16 @@ def require_finite_weights(model: onnx.ModelProto) -> None:
                     f"node {node_name(node, place)!r}: its weights {name!r} hold NaN or infinity: "
                     "the model cannot be quantised, nor does it compute anything"
                 )
+
+
+def require_floats(model: onnx.ModelProto, label: str) -> None:
+    """Raises ``ModelError`` where ``model`` quantises values already."""
+    for place, node in enumerate(model.graph.node):
+        if node.op_type in _QUANTISES or node.op_type.startswith("QLinear"):
+            raise ModelError(
+                f"{label} is quantised already (node {node_name(node, place)!r} is a "
+                f"{node.op_type}): start from the float model"
+            )
 
 
 def products_of(model: onnx.ModelProto, shapes: Shapes) -> tuple[list[Product], Refusals]:

@@ -18,7 +18,12 @@ from motet.compiler.quantizing.choices import Choice, chosen
 from motet.compiler.quantizing.figures import TensorFigures, decibels, joint
 from motet.compiler.quantizing.folding import folded
 from motet.compiler.quantizing.opset import modern
-from motet.compiler.quantizing.products import Product, Refusals, products_of
+from motet.compiler.quantizing.products import (
+    Product,
+    Refusals,
+    products_of,
+    require_floats,
+)
 from motet.compiler.quantizing.refining import Inputs, Refinement, refined
 from motet.compiler.quantizing.rewriting import rewritten
 from motet.compiler.quantizing.smoothing import smoothable, smoothed
@@ -98,6 +103,7 @@ class Quantizer:
         self._moments: Inputs | None = None
         self.label = path.name
         self.original, self.has_external_data = read_whole(path)
+        require_floats(self.original, self.label)
         plain = modern(self.original, self.label)
         self.model, self.folds = folded(plain) if fold else (plain, {})
         self.smoothed: dict[str, str] = {}

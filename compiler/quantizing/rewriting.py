@@ -32,6 +32,9 @@ from motet.targets.quantized.types import QuantTensor, QuantType
 OPSET = 21
 """ONNX's first operator set with blocks and 4 bits."""
 
+_IR_VERSION = 10
+"""That which came with ``OPSET``, and has its types."""
+
 _UNSIGNED = ((4, TensorProto.UINT4), (8, TensorProto.UINT8), (16, TensorProto.UINT16))
 
 
@@ -44,6 +47,7 @@ def rewritten(
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
+    result.ir_version = max(result.ir_version, _IR_VERSION)
     rewriter = _Rewriter(result, paper)
     rewriter.apply({choice.product.place: choice for choice in choices})
     return result
@@ -67,10 +71,7 @@ class _Rewriter:
         biases = Biases(graph, self._constant, self._fresh)
         for place, node in enumerate(graph.node):
             choice = choices.get(place)
-            if choice is not None:
-                self._product(node, choice)
-            shift = None if choice is None else choice.shift
-            ahead, behind = ([], []) if shift is None else biases.shift(node, shift)
+            ahead, behind = ([], []) if choice is None else self._biased(node, choice, biases)
             self.nodes += [*ahead, node, *behind]
         kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self.nodes]
         del graph.node[:]
@@ -80,6 +81,17 @@ class _Rewriter:
         if called:
             self.model.functions.extend(functions(sorted(called)))
             self.model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+
+    def _biased(
+        self, node: onnx.NodeProto, choice: Choice, biases: Biases
+    ) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+        """``node`` in integers, with its bias shifted; new nodes ahead and behind."""
+        self._product(node, choice)
+        rank = max(choice.product.data.rank, choice.product.weights.rank)
+        if choice.shift is not None and choice.shift.any():
+            return biases.shift(node, choice.shift, rank)
+        biases.spread(node, rank)
+        return [], []
 
     def _product(self, node: onnx.NodeProto, choice: Choice) -> None:
         node.input[0] = self._computed(choice.product.data, choice.data)

@@ -27,7 +27,8 @@ from motet.commands.quantize_tables import (
 from motet.console import print_json, progress, warn
 from motet.extras import naming_extras
 from motet.opening import check_destination, check_model_destination
-from motet.quantizing import COMPARED, QuantizeOptions, compare
+from motet.quantized_model import QuantizeOptions
+from motet.quantizing import COMPARED, compare
 from motet.quantizing import quantize as quantized_model
 from motet.runtime.errors import SpecError
 from motet.tensors import parse_shapes

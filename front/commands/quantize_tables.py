@@ -9,7 +9,7 @@ from typing import Any
 
 from motet.console import output, quantity, table
 from motet.mixing import Mixed
-from motet.quantizing import Evaluated, Quantized
+from motet.quantized_model import Evaluated, Quantized
 
 WORST = 10
 """Products that the table shows; JSON and CSV have all."""

@@ -68,7 +68,7 @@ def message_of(text: str, *assignments: str) -> str:
         (
             MODEL + "[passes.fused]\nenabled = true",
             'passes.fused: unknown key (did you mean "fuse"?); allowed keys: fold_batch_norm, fuse,'
-            " layout, merge_depth, place, regions, replace_depthwise, schedule",
+            " join_vectors, layout, merge_depth, place, regions, replace_depthwise, schedule",
         ),
         (MODEL + "rate_hz = 'fast'", 'models.faces.rate_hz: expected a number above 0, got "fast"'),
         (MODEL + "rate_hz = 0", "models.faces.rate_hz: expected a number above 0, got 0"),

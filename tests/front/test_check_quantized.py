@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import motet
 from motet.check import Difference, onnxruntime_session
-from motet.quantizing import QuantizeOptions
+from motet.quantized_model import QuantizeOptions
 from motet.roundings import (
     OFF,
     Roundings,

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import motet
 from motet.commands.quantize import ByteSize
-from motet.quantizing import QuantizeOptions
+from motet.quantized_model import QuantizeOptions
 
 LAYERS = 6
 

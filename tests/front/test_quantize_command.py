@@ -15,7 +15,8 @@ from front_outcome import Motet, assert_plain, rows_of
 from onnx import TensorProto, helper, numpy_helper
 
 import motet
-from motet.quantizing import QuantizeOptions, compare
+from motet.quantized_model import QuantizeOptions
+from motet.quantizing import compare
 
 LABELS = 3
 
@@ -144,7 +145,7 @@ def test_comparison_has_a_row_for_every_setting(run_motet: Motet, folder: Path) 
     assert [row["setting"] for row in rows][:3] == ["float32", "8/8 per tensor", "8/8 per channel"]
     assert len(rows) == 13
     assert float(rows[0]["metric"]) == 100
-    assert "V=64" in (folder / "bits.svg").read_text()
+    assert "vectors of 64" in (folder / "bits.svg").read_text()
 
 
 @pytest.mark.parametrize(

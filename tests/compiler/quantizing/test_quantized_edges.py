@@ -19,7 +19,7 @@ from motet.compiler.quantizing.choices import Choice, chosen
 from motet.compiler.quantizing.products import products_of
 from motet.compiler.quantizing.rewriting import rewritten
 from motet.compiler.quantizing.statistics import statistics_of
-from motet.quantizing import QuantizeOptions
+from motet.quantized_model import QuantizeOptions
 from motet.runtime.errors import MotetError
 from motet.targets.quantized.accumulators import accumulator_bits
 from motet.targets.quantized.notation import setting
@@ -168,3 +168,43 @@ def test_what_is_not_finite_is_named(tmp_path: Path, bad: float) -> None:
     data[1, 2] = -1.0 if np.isnan(bad) else 0.0
     with pytest.raises(MotetError, match="value 'inner' is not finite on the calibration data"):
         motet.quantize(tmp_path / "computed.onnx", {"x": data}, options=options)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("form", ["7/8", "5/6", "4/8/6/10"])
+def test_onnxruntime_takes_matrix_products_of_three_axes(
+    tmp_path: Path, bias: bool, form: str
+) -> None:
+    """It fuses a MatMul and an Add along the last axis, but not around a quantisation."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 5, 8)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["p" if bias else "y"], name="product")]
+    stored = {"w": rng.standard_normal((8, 6)), "b": rng.standard_normal(6)}
+    if bias:
+        nodes.append(helper.make_node("Add", ["p", "b"], ["y"], name="bias"))
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5, 6])],
+        [numpy_helper.from_array(stored[name].astype(np.float32), name)
+         for name in ("w", "b")[: 1 + bias]],
+    )  # fmt: skip
+    path = tmp_path / "product.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    made = motet.quantize(path, {"x": x}, options=QuantizeOptions(setting=form))
+    made.save(tmp_path / "q.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "q.onnx", providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {"x": x[:1]})
+    exact = x[:1] @ stored["w"].astype(np.float32) + (stored["b"] if bias else 0)
+    assert np.abs(result - exact).max() < 0.2 * np.abs(exact).max()
+    assert onnx.load(tmp_path / "q.onnx").ir_version >= 10
+
+
+def test_a_quantised_model_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 32)).astype(np.float32)
+    onnx.save(product(x, rng.standard_normal((32, 8))), tmp_path / "m.onnx")
+    motet.quantize(tmp_path / "m.onnx", {"x": x}).save(tmp_path / "q.onnx")
+    with pytest.raises(MotetError, match=r"q\.onnx is quantised already .*start from the float"):
+        motet.quantize(tmp_path / "q.onnx", {"x": x})
