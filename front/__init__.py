@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from motet.compiler.compile import CompileOptions
     from motet.compiler.spec import BundleSpec, ModelSpec, QuotaSpec
     from motet.merging import merge
-    from motet.quantizing import QuantizeOptions, quantize
+    from motet.quantized_model import QuantizeOptions
+    from motet.quantizing import quantize
     from motet.replacing import replace_depthwise
     from motet.runtime.bundle import Bundle
     from motet.runtime.report import RunReport
@@ -50,7 +51,7 @@ _HOMES = {
     "CompileOptions": "motet.compiler.compile",
     "ModelSession": "motet.runtime.session",
     "ModelSpec": "motet.compiler.spec",
-    "QuantizeOptions": "motet.quantizing",
+    "QuantizeOptions": "motet.quantized_model",
     "QuotaSpec": "motet.compiler.spec",
     "RunReport": "motet.runtime.report",
     "Session": "motet.runtime.session",
