@@ -215,8 +215,9 @@ def _bundle(file: str, request: CompileRequest) -> Work:
             stages.append(Stage(who.op, who.kind, who.onnx_nodes, macs, None, made, moved))
         placed = [r.summary for r in bundle.manifest.passes if r.name == "place"]
         models.append(ModelWork(name, tuple(stages), "; ".join(placed)))
-    formats = {program.format for program in programs.values()}
-    number_format = next(iter(formats), description.formats[0])
+    # Products of vectors have formats of their own, beside that of everything else.
+    used = {program.format for program in programs.values()}
+    number_format = next((one for one in description.formats if one in used), "fp32")
     schedules = {entry.name: schedule_of(entry, entry.wires) for entry in bundle.manifest.models}
     made = tuple((one, programs[one.program]) for one in bundle.manifest.pod_programs)
     return Work(tuple(models), description, number_format, schedules, pod_programs=made)
