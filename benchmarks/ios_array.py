@@ -8,8 +8,8 @@ run one operator after another on all pods, and never more.
         [--format int8] [--batch 1] [--size 0] [--no-merge] [--json] [--plot ios.svg]
 
 Every figure is the timing simulation's of a whole program, contention for DRAM and interconnect
-included. ``mixed`` takes for each block of the network the stages of the candidate that was
-fastest there; a candidate that is equal to an earlier one is not simulated again. ``merge``: the
+included. ``lean`` leaves pods that no group needs to what comes next. ``mixed`` takes for each
+block of the network the stages of the candidate that was fastest there; a candidate that is equal to an earlier one is not simulated again. ``merge``: the
 fastest of the same candidates with convolutions of one value merged, as the stages with the least
 estimated time have them, or all of equal kernels, whichever takes fewer cycles; a dash where there
 is nothing to merge. An array ``PxRxC`` is SOSA's (``sosa-256x32x32``) with P pods of R x R:
@@ -40,7 +40,7 @@ from motet.targets.systolic.simulation.timing import simulate
 from motet.targets.systolic.workload.graph import Workload
 from motet.targets.systolic.workload.what_if import in_format
 
-CANDIDATES = ("sequential", "greedy", "ios", "mixed")
+CANDIDATES = ("sequential", "greedy", "ios", "lean", "mixed")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from motet.runtime.errors import EnvironmentLackError
 from motet.targets.pictures import save_picture
 
 _COLOURS = {
-    "sequential": "#9ca3af", "greedy": "#d1662c", "ios": "#2f6db5", "mixed": "#8a5bb0",
-    "merge": "#3a9a6b",
+    "sequential": "#9ca3af", "greedy": "#d1662c", "ios": "#2f6db5", "lean": "#7fb1e0",
+    "mixed": "#8a5bb0", "merge": "#3a9a6b",
 }  # fmt: skip
 _STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,

@@ -93,9 +93,13 @@ class ArrayStageCost:
         times = self._times((number,))
         return min(n * t for n, t in zip(self._counts, times, strict=True)) / self._counts[-1]
 
-    def stage(self, groups: Groups) -> tuple[Group, ...]:
-        """The groups of a stage with the pods that they get."""
-        return tuple(Group(steps, pods) for steps, pods in self.placed(groups))
+    def stage(self, groups: Groups, *, lean: bool = False) -> tuple[Group, ...]:
+        """The groups of a stage with the pods that they get; ``lean``: no more than they need."""
+        runs = self._runs(groups)
+        if not runs:
+            return ()
+        shares = self.least_shares(runs) if lean else self.shares(runs)
+        return tuple(map(Group, runs, shares.pods))
 
     def stage_cycles(self, stage: Sequence[Group]) -> float:
         """Estimated cycles of groups of steps on the pods that they have."""
@@ -109,11 +113,6 @@ class ArrayStageCost:
             name: OperatorKey(tuple(self._signatures[n] for n in steps))
             for name, steps in self.units.steps.items()
         }
-
-    def placed(self, groups: Groups) -> list[tuple[Steps, range]]:
-        """The groups with steps, longest first, and their pods."""
-        runs = self._runs(groups)
-        return list(zip(runs, self.shares(runs).pods, strict=True)) if runs else []
 
     def _runs(self, groups: Groups) -> list[Steps]:
         """The groups with steps, longest first, no more than parts of the pods."""

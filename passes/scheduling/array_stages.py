@@ -6,6 +6,8 @@ The array's pods are shared out among operators that do not depend on each other
   as make it fastest.
 * greedy: in every stage all operators that are ready.
 * ios: the stages with the least estimated time (``inter_operator``, Ding et al., MLSys 2021).
+* lean: the same stages, in which no group gets more pods than it needs to end with the others. The
+  pods that are left begin what comes next; in the others they shorten what waits for latencies.
 * mixed: for every block of the network the stages of the candidate that took the least time there.
 
 Estimates do not know how stages overlap and contend for DRAM and links. So every candidate is
@@ -174,9 +176,9 @@ class _Trials:
         if options.algorithm == "ios":
             search = Search(Pruning(options.r, options.s))
             graph = self._cost.units.graph
-            self._try(
-                "ios", self._by_block(inter_operator.schedule(graph, self._cost, keys, search))
-            )
+            found = inter_operator.schedule(graph, self._cost, keys, search)
+            self._try("ios", self._by_block(found))
+            self._try("lean", self._by_block(found, lean=True))
         self._try("mixed", self._mixed())
         return Scheduled(self._best, tuple(self._candidates), self._equal)
 
@@ -188,16 +190,17 @@ class _Trials:
             tuple(sorted(n for name in part.names for n in steps[name])) for part in self._parts
         ]
 
-    def _stages(self, schedule: Schedule) -> Stages:
-        return [made for stage in schedule.stages if (made := self._cost.stage(stage.groups))]
+    def _stages(self, schedule: Schedule, *, lean: bool = False) -> Stages:
+        stages = (self._cost.stage(stage.groups, lean=lean) for stage in schedule.stages)
+        return [made for made in stages if made]
 
-    def _by_block(self, schedule: Schedule) -> Blocks:
+    def _by_block(self, schedule: Schedule, *, lean: bool = False) -> Blocks:
         """The stages of a schedule of the whole network; one block where it has no others."""
         if len(schedule.blocks) != len(self._parts):
-            return [self._stages(schedule)]
+            return [self._stages(schedule, lean=lean)]
         blocks: Blocks = [[] for _ in self._parts]
         for stage in schedule.stages:
-            made = self._cost.stage(stage.groups)
+            made = self._cost.stage(stage.groups, lean=lean)
             blocks[stage.block] += [made] if made else []
         return blocks
 

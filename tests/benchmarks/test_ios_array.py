@@ -16,7 +16,7 @@ from motet.benchmarks.ios_plot import plot
 
 def test_a_scheduled_network_takes_no_more_cycles():
     result = measure("squeezenet", "4x16x16", size=64)
-    assert {*result.cycles} == {"sequential", "greedy", "ios", "mixed"}
+    assert {*result.cycles} == {"sequential", "greedy", "ios", "lean", "mixed"}
     assert result.merge is not None
     assert result.merged[0] > result.merged[1] > 0
     assert result.fastest == min([*result.cycles.values(), result.merge])
