@@ -9,14 +9,14 @@ run one operator after another on all pods, and never more.
 
 Every figure is the timing simulation's of a whole program, contention for DRAM and interconnect
 included. ``lean`` leaves pods that no group needs to what comes next. ``mixed`` takes for each
-block of the network the stages of the candidate that was fastest there; a candidate that is equal to an earlier one is not simulated again. ``merge``: the
-fastest of the same candidates with convolutions of one value merged, as the stages with the least
-estimated time have them, or all of equal kernels, whichever takes fewer cycles; a dash where there
-is nothing to merge. An array ``PxRxC`` is SOSA's (``sosa-256x32x32``) with P pods of R x R:
-memories in proportion to R^2, ports, lanes and links to R, DRAM as it is. Programs in int8 are
-what-ifs of the float networks. ``size``: edge of the images, 0 for the published one. Seconds are
-CPU time of this process: ``compile`` of the sequential program, ``schedule`` of all that scheduling
-and merging add.
+block of the network the stages of the candidate that was fastest there; a candidate that is equal
+to an earlier one is not simulated again. ``merge``: the fastest of the same candidates with
+convolutions of one value merged, as the stages with the least estimated time have them, or all of
+equal kernels, whichever takes fewer cycles; a dash where there is nothing to merge. An array
+``PxRxC`` is SOSA's (``sosa-256x32x32``) with P pods of R x R: memories in proportion to R^2, ports,
+lanes and links to R, DRAM as it is. Programs in int8 are what-ifs of the float networks. ``size``:
+edge of the images, 0 for the published one. Seconds are CPU time of this process: ``compile`` of
+the sequential program, ``schedule`` of all that scheduling and merging add.
 """
 
 from __future__ import annotations
