@@ -129,14 +129,14 @@ def emit_vectors(
     window = Window.of(anchor) if is_conv else None
     ranges = Ranges.of(what, str(call.x.dtype) == "int8", str(call.w.dtype) == "int8")
     lanes = max(1, machine.vector_bytes // 4)
-    form = form_of(what, ranges, constant_of(call.w.shape[-1]) or 0, machine, lanes)
+    constant = is_one_of(call.w, constants) and is_one_of(call.w_scales, constants)
+    form = form_of(what, ranges, constant_of(call.w.shape[-1]) or 0, machine, lanes, constant)
     lead = 0 if is_conv else len(call.w.shape) - 3
     source, geometry, offsets, fill = _laid_out(anchor, call, window, lead)
     several = _is_worth_threads(geometry, form, machine)
     data = data_of(source, form, lanes, several)
     epilogue = find_epilogue(anchor, func)
     rows, blocks = _tile_shape(machine, geometry)
-    constant = is_one_of(call.w, constants) and is_one_of(call.w_scales, constants)
     width = blocks * lanes
     each = _outputs(call, lead, geometry.groups)
     panels = simplify(tirx.floordiv(each + width - 1, index(width)))

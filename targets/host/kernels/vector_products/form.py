@@ -147,9 +147,22 @@ class Form:
         return self.ranges.x * self.ranges.w * self.vector * self.largest
 
 
-def form_of(what: VectorProduct, ranges: Ranges, vector: int, machine: Machine, lanes: int) -> Form:
-    """The form with the fewest instructions that the types allow."""
+def form_of(
+    what: VectorProduct,
+    ranges: Ranges,
+    vector: int,
+    machine: Machine,
+    lanes: int,
+    constant: bool = True,
+) -> Form:
+    """The form with the fewest instructions that the types allow.
+
+    constant: whether weights are. Computed ones are pairs where vectors have 512 bits: bytes
+    packed as the kernel runs came out wrong there, in the emulator that stands for such CPUs.
+    """
     instruction = _instruction(ranges, machine, lanes)
+    if not constant and machine.vector_bytes > 32:
+        instruction = Instruction.PAIRS
     size = instruction.size
     words, r = -(-vector // size), ranges
     plain = what.is_exact and not what.dropped
