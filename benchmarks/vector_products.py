@@ -15,6 +15,7 @@ its own. The last column is GMAC/s, or with the core's clock (``--ghz``) MACs a 
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from tvm import relax
 
 from motet.benchmarks.command_help import help_of
 from motet.console import output, print_json, seconds, table
-from motet.runtime.memory import compact
+from motet.runtime.memory import aligned_bytes, compact, view
 from motet.targets.host.blocked import blocked_layout
 from motet.targets.host.build import build_library
 from motet.targets.host.cost_model.unit_function import unit_function
@@ -96,15 +97,14 @@ class Subject:
     options: KernelOptions = KernelOptions()  # noqa: RUF009
 
 
-def _aligned(shape: Sequence[int], dtype: str) -> Array:
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.zeros(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
+def _zeros(shape: Sequence[int], dtype: str) -> Array:
+    """Aligned as kernels need it."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return view(aligned_bytes(size), 0, dtype, tuple(shape))
 
 
 def _held(array: Array) -> Array:
-    copy = _aligned(array.shape, str(array.dtype))
+    copy = _zeros(array.shape, str(array.dtype))
     copy[...] = array
     return copy
 
@@ -202,7 +202,7 @@ def _call_of(library: Any, symbol: str, lowered: Any, subject: Subject) -> Calla
     inputs = [_held(lowered.packed(i, subject.inputs)) for i in range(len(subject.inputs))]
     params = list(lowered.func.params)[len(inputs) :]
     shapes = [[constant_of(d) or 0 for d in p.shape] for p in params]
-    results = [_aligned(s, str(p.dtype)) for s, p in zip(shapes, params, strict=True)]
+    results = [_zeros(s, str(p.dtype)) for s, p in zip(shapes, params, strict=True)]
     arrays = [compact(array) for array in (*inputs, *results)]
     tensors = [tvm_ffi.from_dlpack(array, require_alignment=64) for array in arrays]
     function = library[symbol]

@@ -16,7 +16,7 @@ that would not be linear.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,6 +27,7 @@ from tvm import transform
 from motet.compiler.calibration.least_squares import LARGEST_SYSTEM, KernelFit
 from motet.compiler.calibration.values import Shapes, ValueObserver, checked_model
 from motet.compiler.frontend.load import load_model
+from motet.compiler.importing import Progress, silent
 from motet.compiler.onnx_graph import OnnxGraph
 from motet.compiler.replaced_onnx import apply_replacements
 from motet.passes.canonicalize import canonicalize, decompose
@@ -41,11 +42,6 @@ from motet.passes.separable.sites import Site, sites_of
 from motet.runtime.device import Array
 
 Inputs = Mapping[str, Array]
-Show = Callable[[str], None]
-
-
-def _silent(_line: str) -> None:
-    """No progress wanted."""
 
 
 def decided_for(
@@ -54,7 +50,7 @@ def decided_for(
     options: ReplaceDepthwiseOptions,
     shapes: Shapes = MappingProxyType({}),
     data: Iterable[Inputs] | None = None,
-    show: Show = _silent,
+    show: Progress = silent,
     threads: int | None = None,
 ) -> Decided:
     """Decisions for the ONNX file at ``path``, called ``model``.
@@ -86,7 +82,7 @@ class _Calibrated:
         label: str,
         sites: Sequence[Site],
         data: Iterable[Inputs],
-        show: Show,
+        show: Progress,
         threads: int | None,
     ) -> None:
         self.model, self.label, self.data, self.show = model, label, data, show

@@ -8,7 +8,7 @@ forgotten: memory does not grow with the samples.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from motet.compiler.frontend.places import node_name
 from motet.compiler.frontend.ports import given_inputs
 from motet.compiler.frontend.reading import read_model
 from motet.compiler.frontend.weightless import without_weights
+from motet.compiler.importing import Progress, silent
 from motet.compiler.onnx_files import read_whole, write_whole
 from motet.compiler.spec import BundleSpec, HostOptions, ModelSpec, PassesSpec
 from motet.passes.options import MergeDepthOptions
@@ -33,12 +34,7 @@ Shapes = Mapping[str, Sequence[int | str]]
 Source = Path | onnx.ModelProto
 """A file, or a model with its weights loaded."""
 
-Progress = Callable[[str], None]
 NAME = "observed"
-
-
-def _silent(_line: str) -> None:
-    """No progress wanted."""
 
 
 def model_inputs(path: Path, shapes: Shapes = MappingProxyType({})) -> tuple[TensorInfo, ...]:
@@ -71,7 +67,7 @@ class ValueObserver:
         names: Sequence[str],
         shapes: Shapes = MappingProxyType({}),
         threads: int | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> None:
         with tempfile.TemporaryDirectory(prefix="motet-") as folder:
             path = model if isinstance(model, Path) else Path(folder) / "model.onnx"

@@ -157,12 +157,9 @@ def form_of(
 ) -> Form:
     """The form with the fewest instructions that the types allow.
 
-    constant: whether weights are. Computed ones are pairs where vectors have 512 bits: bytes
-    packed as the kernel runs came out wrong there, in the emulator that stands for such CPUs.
+    constant: whether weights are.
     """
-    instruction = _instruction(ranges, machine, lanes)
-    if not constant and machine.vector_bytes > 32:
-        instruction = Instruction.PAIRS
+    instruction = _instruction(ranges, machine, lanes, constant)
     size = instruction.size
     words, r = -(-vector // size), ranges
     plain = what.is_exact and not what.dropped
@@ -183,7 +180,12 @@ def form_of(
     return Form(instruction, sums, ranges, what, vector, folded, scaled, by_x, chunk, largest)
 
 
-def _instruction(r: Ranges, machine: Machine, lanes: int) -> Instruction:
+def _instruction(r: Ranges, machine: Machine, lanes: int, constant: bool) -> Instruction:
+    """Computed weights are pairs where vectors have 512 bits: bytes packed as the kernel runs came
+    out wrong there, in the emulator that stands for such CPUs.
+    """
+    if not constant and machine.vector_bytes > 32:
+        return Instruction.PAIRS
     if adds_dots(machine, lanes) and r.fits_byte():
         return Instruction.DOTS
     exact = 2 * r.unsigned * r.w <= _INT16
