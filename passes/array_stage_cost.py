@@ -7,7 +7,6 @@ of them come from one search (``mappings.by_pods``), once for equal units; they 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import fsum, inf
@@ -15,14 +14,7 @@ from math import fsum, inf
 import msgspec
 
 from motet.passes.merged_units import merge_keys, merged_unit
-from motet.passes.scheduling.pod_shares import (
-    Shares,
-    counts_of,
-    dealt,
-    shared_by_count,
-    shared_by_place,
-    spread,
-)
+from motet.passes.scheduling.pod_sharing import PodSharing
 from motet.passes.scheduling.stage_costs import Groups
 from motet.passes.unit_cost import ArrayTarget, array_seconds, left_to_host
 from motet.passes.unit_workloads import UnitWork, work_of_unit
@@ -31,9 +23,6 @@ from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.formats import FORMATS
 from motet.targets.systolic.mappings.by_pods import workload_cycles
-
-CUTS = 16
-"""Most parts that pods of several kinds are cut into."""
 
 
 @dataclass
@@ -61,14 +50,22 @@ class ArrayStageCost:
         self._by_name: dict[str, _OnArray] = {}
         self._known_times: dict[tuple[str, ...], tuple[float, ...]] = {}
         self._pods = target.description.pod_count
-        self._counts = counts_of(self._pods)
-        self._is_uniform = len(target.description.pods) == 1
+        self._sharing = PodSharing(target.description, self._group, self._times)
 
     def concurrent(self, groups: Groups) -> float:
         """The groups side by side, and no less than DRAM needs for what all of them move."""
         moved = sum(self._of(name).bytes for group in groups for name in group)
         bound = moved / self._target.description.dram.bytes_per_second
-        return max(bound, max(self._group(run, pods) for run, pods in self._placed(groups)))
+        runs = self._sharing.runs(groups)
+        placed = zip(runs, self._sharing.least(runs).pods, strict=True)
+        return max(bound, max(self._group(run, pods) for run, pods in placed))
+
+    def shares(self, groups: Groups) -> tuple[int, ...]:
+        """Pods of every group; pods of one kind that none needs are handed out too."""
+        runs = self._sharing.runs(groups)
+        shares = zip(runs, self._sharing.handed_out(runs).pods, strict=True)
+        pods = {name: len(share) for run, share in shares for name in run}
+        return tuple(pods[group[0]] for group in groups)
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
         """The merged convolution on all pods, and no less than DRAM needs for what it moves."""
@@ -79,7 +76,9 @@ class ArrayStageCost:
             found = _OnArray(unit, work, work.dram_bytes(target.number_format))
             self._known[unit.signature] = found
         everything = range(self._pods)
-        alone = self._curve(found)[-1] if self._is_uniform else self._seconds(found, everything)
+        alone = (
+            self._curve(found)[-1] if self._sharing.is_uniform else self._seconds(found, everything)
+        )
         return max(alone, found.bytes / target.description.dram.bytes_per_second)
 
     def floor(self, operator: str) -> float:
@@ -96,63 +95,20 @@ class ArrayStageCost:
     def _is_bound_by_dram(self) -> bool:
         return fsum(map(self._in_dram, self._units)) > fsum(map(self._in_pods, self._units))
 
+    def _in_pods(self, operator: str) -> float:
+        return self._sharing.least_of_all((operator,))
+
     def _in_dram(self, operator: str) -> float:
         return self._of(operator).bytes / self._target.description.dram.bytes_per_second
 
-    def _in_pods(self, operator: str) -> float:
-        """Of pods of several kinds nothing is known."""
-        if not self._is_uniform:
-            return 0.0
-        times = self._times((operator,))
-        return min(n * t for n, t in zip(self._counts, times, strict=True)) / self._pods
-
-    def shares(self, groups: Groups) -> tuple[int, ...]:
-        """Pods of every group; pods of one kind that none needs are handed out too."""
-        runs = self._runs(groups)
-        found = self._shares(runs)
-        if self._is_uniform:
-            found = spread(found, [self._times(run) for run in runs], self._counts)
-        shares = zip(runs, found.pods, strict=True)
-        pods = {name: len(share) for run, share in shares for name in run}
-        return tuple(pods[group[0]] for group in groups)
-
-    def _placed(self, groups: Groups) -> list[tuple[tuple[str, ...], range]]:
-        """The groups, as ``_runs`` has them, and the least pods with which they end together."""
-        runs = self._runs(groups)
-        return list(zip(runs, self._shares(runs).pods, strict=True))
-
-    def _runs(self, groups: Groups) -> list[tuple[str, ...]]:
-        """The groups, longest first, those joined that wait for each other."""
-        everything = range(self._pods)
-        runs = sorted(groups, key=lambda run: -self._group(run, everything))
-        parts = len(self._cuts) - 1
-        if len(runs) > parts:
-            turns = dealt(runs, parts, lambda run: self._group(run, range(1)))
-            runs = [tuple(name for n in turn for name in runs[n]) for turn in turns]
-        return runs
-
-    def _shares(self, runs: Sequence[tuple[str, ...]]) -> Shares:
-        if self._is_uniform:
-            return shared_by_count([self._times(run) for run in runs], self._counts)
-        return shared_by_place(runs, self._cuts, self._group)
-
-    @cached_property
-    def _cuts(self) -> tuple[int, ...]:
-        """Between which pods a group may end and the next begin."""
-        if self._is_uniform:
-            return tuple(range(self._pods + 1))
-        description = self._target.description
-        kinds = {description.first_of(kind) for kind in range(len(description.pods))}
-        return tuple(sorted(kinds | {round(self._pods * i / CUTS) for i in range(CUTS + 1)}))
-
     def _group(self, names: tuple[str, ...], pods: range) -> float:
-        if self._is_uniform:
+        if self._sharing.is_uniform:
             return self._times(names)[self._places[len(pods)]]
         return fsum(self._seconds(self._of(name), pods) for name in names)
 
     @cached_property
     def _places(self) -> dict[int, int]:
-        return {count: place for place, count in enumerate(self._counts)}
+        return {count: place for place, count in enumerate(self._sharing.counts)}
 
     def _times(self, names: tuple[str, ...]) -> tuple[float, ...]:
         """Seconds of a group with each of ``_counts`` pods, of one kind; they never rise."""
@@ -175,9 +131,13 @@ class ArrayStageCost:
         """Raises ``CompileError`` where a unit does not fit all pods."""
         description = self._target.description
         made = FORMATS[self._target.number_format]
-        cycles = [workload_cycles(w, description, made, self._counts) for w in one.work.workloads]
+        cycles = [
+            workload_cycles(w, description, made, self._sharing.counts) for w in one.work.workloads
+        ]
         on_host = left_to_host(one.unit, one.work, self._target)
-        total = [sum(each) for each in zip(*cycles, strict=True)] or [0.0] * len(self._counts)
+        total = [sum(each) for each in zip(*cycles, strict=True)] or [0.0] * len(
+            self._sharing.counts
+        )
         if total[-1] == inf:
             array_seconds(one.unit, one.work, self._target)
         return tuple(on_host + description.seconds(float(each)) for each in total)

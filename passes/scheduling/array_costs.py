@@ -14,14 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from motet.passes.scheduling.array_units import ArrayUnits
-from motet.passes.scheduling.pod_shares import (
-    Shares,
-    counts_of,
-    dealt,
-    shared_by_count,
-    shared_by_place,
-    spread,
-)
+from motet.passes.scheduling.pod_sharing import PodSharing
 from motet.passes.scheduling.stage_costs import Groups, OperatorKey
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture import ArrayDescription
@@ -33,9 +26,6 @@ from motet.targets.systolic.mappings.mapping import Place
 from motet.targets.systolic.mappings.plan import Plan
 from motet.targets.systolic.mappings.vector_cost import moved_bytes
 from motet.targets.systolic.workload.graph import Step, Workload
-
-CUTS = 16
-"""Most parts that pods of several kinds are cut into."""
 
 Steps = tuple[int, ...]
 """Numbers of a workload's steps: what a group runs."""
@@ -63,7 +53,7 @@ class ArrayStageCost:
         runs = self._runs(groups)
         if not runs:
             return 0.0
-        shares = zip(runs, self.least_shares(runs).pods, strict=True)
+        shares = zip(runs, self.sharing.least(runs).pods, strict=True)
         return self.description.seconds(self.stage_cycles([Group(*one) for one in shares]))
 
     def merged(self, operators: tuple[str, ...]) -> float | None:
@@ -79,26 +69,32 @@ class ArrayStageCost:
         return self.description.seconds(sum(map(cycles, self.units.steps[operator])))
 
     @cached_property
+    def sharing(self) -> PodSharing[int]:
+        """How runs of steps share the pods, in cycles."""
+        return PodSharing(self.description, self._group, self._times)
+
+    def _runs(self, groups: Groups) -> list[Steps]:
+        """The groups with steps, longest first, no more than parts of the pods."""
+        steps = [tuple(n for name in group for n in self.units.steps[name]) for group in groups]
+        return self.sharing.runs([run for run in steps if run])
+
+    @cached_property
     def _is_bound_by_dram(self) -> bool:
         every = range(len(self.workload.steps))
         return sum(map(self._in_dram, every)) > sum(map(self._in_pods, every))
 
+    def _in_pods(self, number: int) -> float:
+        return self.sharing.least_of_all((number,))
+
     def _in_dram(self, number: int) -> float:
         return self._bytes[number] / self.description.dram_bytes_per_cycle
-
-    def _in_pods(self, number: int) -> float:
-        """Of pods of several kinds nothing is known."""
-        if len(self.description.pods) > 1:
-            return 0.0
-        times = self._times((number,))
-        return min(n * t for n, t in zip(self._counts, times, strict=True)) / self._counts[-1]
 
     def stage(self, groups: Groups, *, lean: bool = False) -> tuple[Group, ...]:
         """The groups of a stage with the pods that they get; ``lean``: no more than they need."""
         runs = self._runs(groups)
         if not runs:
             return ()
-        shares = self.least_shares(runs) if lean else self.shares(runs)
+        shares = self.sharing.least(runs) if lean else self.sharing.handed_out(runs)
         return tuple(map(Group, runs, shares.pods))
 
     def stage_cycles(self, stage: Sequence[Group]) -> float:
@@ -114,56 +110,12 @@ class ArrayStageCost:
             for name, steps in self.units.steps.items()
         }
 
-    def _runs(self, groups: Groups) -> list[Steps]:
-        """The groups with steps, longest first, no more than parts of the pods."""
-        steps = [tuple(n for name in group for n in self.units.steps[name]) for group in groups]
-        everything = range(self.description.pod_count)
-        runs = sorted(filter(None, steps), key=lambda run: -self._group(run, everything))
-        return self.dealt(runs)
-
-    def dealt(self, runs: list[Steps]) -> list[Steps]:
-        """``runs``, or fewer, one after another, where there are more than parts of the pods."""
-        parts = len(self._cuts) - 1
-        if len(runs) <= parts:
-            return runs
-        turns = dealt(runs, parts, lambda run: self._group(run, range(1)))
-        return [tuple(n for i in turn for n in runs[i]) for turn in turns]
-
-    def shares(self, runs: Sequence[Steps]) -> Shares:
-        """Pods of each run, so that they end together, all handed out where they are of one kind;
-        no more runs than ``dealt`` leaves.
-        """
-        least = self.least_shares(runs)
-        if len(self.description.pods) > 1:
-            return least
-        return spread(least, [self._times(run) for run in runs], self._counts)
-
-    def least_shares(self, runs: Sequence[Steps]) -> Shares:
-        """As ``shares``, with no more pods of one kind than each run needs to end with others."""
-        if len(self.description.pods) > 1:
-            return shared_by_place(runs, self._cuts, self._group)
-        return shared_by_count([self._times(run) for run in runs], self._counts)
-
-    @cached_property
-    def _counts(self) -> tuple[int, ...]:
-        return counts_of(self.description.pod_count)
-
     def _times(self, steps: Steps) -> tuple[float, ...]:
         """Cycles of steps on each number of ``_counts``, which never rise."""
         if steps not in self._known_times:
-            made = tuple(self._group(steps, range(count)) for count in self._counts)
+            made = tuple(self._group(steps, range(count)) for count in self.sharing.counts)
             self._known_times[steps] = made
         return self._known_times[steps]
-
-    @cached_property
-    def _cuts(self) -> tuple[int, ...]:
-        """Between which pods a group may end and the next begin."""
-        count = self.description.pod_count
-        if len(self.description.pods) == 1:
-            return tuple(range(count + 1))
-        kinds = {self.description.first_of(number) for number in range(len(self.description.pods))}
-        even = {round(count * i / CUTS) for i in range(CUTS + 1)}
-        return tuple(sorted(kinds | even))
 
     def _group(self, steps: Steps, pods: range) -> float:
         """Cycles of steps one after another on ``pods``."""
@@ -177,8 +129,8 @@ class ArrayStageCost:
         key = self._signatures[number], pods
         if key not in self._cycles:
             self._cycles[key] = self._estimate(number, pods)
-            if len(self.description.pods) == 1 and len(pods) > 1:
-                fewer = max(count for count in self._counts if count < len(pods))
+            if self.sharing.is_uniform and len(pods) > 1:
+                fewer = max(count for count in self.sharing.counts if count < len(pods))
                 self._cycles[key] = min(self._cycles[key], self._step(number, range(fewer)))
         return self._cycles[key]
 

@@ -84,10 +84,10 @@ class _Pinned:
             ends = [*accumulate(counts, initial=0)]
             pods = tuple(range(*ends[at : at + 2]) for at in range(len(runs)))
         else:
-            dealt = self._cost.dealt([group.steps for group in groups])
+            dealt = self._cost.sharing.dealt([group.steps for group in groups])
             ordered = in_order([sorted(run) for run in dealt], self._needs)
             runs = [tuple(run) for run in ordered]
-            pods = self._cost.shares(runs).pods
+            pods = self._cost.sharing.handed_out(runs).pods
         return tuple(Group(steps, own) for steps, own in zip(runs, pods, strict=True))
 
     def _counts(self, groups: Sequence[PlacedGroup]) -> list[int] | None:
