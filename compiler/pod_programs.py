@@ -16,7 +16,7 @@ from msgspec import structs
 from motet.compiler.kernels import ArrayPrograms
 from motet.compiler.spec import BundleSpec
 from motet.runtime.bundle import Bundle
-from motet.runtime.errors import CompileError, SpecError
+from motet.runtime.errors import BundleError, CompileError, SpecError
 from motet.runtime.pod_programs import (
     Calls,
     Place,
@@ -28,6 +28,7 @@ from motet.runtime.pod_programs import (
 )
 from motet.runtime.program import Program
 from motet.runtime.timetable import Timetable, of_rates
+from motet.runtime.verify_timetable import verify_timetable
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.architecture_file import load_architecture
 from motet.targets.systolic.workload.graph import Workload
@@ -64,13 +65,15 @@ class Region:
 class PodPrograms:
     """Makes the programs of a timetable; ``data`` has their bytes by name.
 
-    where: what messages call the timetable. show: told before a program is made.
+    where: what messages call the timetable. show: told before a program is made. quotas: of pods,
+    of the models that have one.
     """
 
     description: ArrayDescription
     number_format: str
     where: str
     show: Show
+    quotas: Mapping[str, int] = field(default_factory=dict)
     data: dict[str, bytes] = field(default_factory=dict)
 
     def made(self, timetable: Timetable, regions: Mapping[str, list[Region]]) -> list[PodProgram]:
@@ -104,6 +107,11 @@ class PodPrograms:
         from motet.targets.systolic.instructions.encoding import encode
 
         calls, first, pods = place
+        if held := [model for model, _ in calls if model in self.quotas]:
+            raise SpecError(
+                f"{self.where}: {_text(calls)} have all pods as one program, and model "
+                f"{held[0]!r} has quota.pods = {self.quotas[held[0]]}: {REMEDY}"
+            )
         self.show(f"{_text(calls)} as one program")
         one, other = (part.workload for part in parts)
         try:
@@ -140,8 +148,9 @@ class PodPrograms:
         whole = self.description.pod_count
         if pods == whole:
             yield pods, region.data, simulate(decode(region.data), self.description).cycles
-        for share in sorted({*shares_to_time(self.description), pods}, reverse=True):
-            if share > pods or share == whole:
+        most = min(pods, self.quotas.get(calls[0][0], pods))
+        for share in sorted({*shares_to_time(self.description), most}, reverse=True):
+            if share > most or share == whole:
                 continue
             self.show(f"{_text(calls)} on pods {first} to {first + share - 1}")
             try:
@@ -206,10 +215,14 @@ def with_timetable(
     manifest = structs.replace(bundle.manifest, timetable=timetable.table)
     if array is None:
         return replace(bundle, manifest=manifest)
-    maker = PodPrograms(array.description, array.number_format, timetable.where, show)
+    maker = PodPrograms(array.description, array.number_format, timetable.where, show, array.pods)
     regions = regions_of(bundle.programs, array.workloads, array.programs)
     made = tuple(maker.made(timetable.table, regions))
     programs = {**bundle.array_programs, **maker.data}
     verify_pod_programs(made, bundle.programs, programs)
+    try:
+        verify_timetable(timetable.table, made, bundle.programs)
+    except BundleError as error:
+        raise SpecError(f"{timetable.where}: {error}") from error
     manifest = structs.replace(manifest, pod_programs=made)
     return replace(bundle, manifest=manifest, array_programs=programs)

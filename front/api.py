@@ -173,14 +173,15 @@ def load(
 
     Raises ``BundleError`` for a damaged, foreign or newer file, ``EnvironmentLackError``
     where this CPU cannot run the bundle's kernels, ``SpecError`` for an unknown policy,
-    ``ProgramError`` for an array program that breaks a rule or its model's quota of pods.
+    ``ProgramError`` for an array program that breaks a rule, its model's quota of pods, or the
+    pods of its slot in the bundle's timetable.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     description = opened.array_description
     shares = {one.program: one.share for one in opened.manifest.pod_programs}
     accelerator = None if description is None else _simulated(description, shares)
-    if accelerator is not None:
-        _check_quotas(opened)
+    if description is not None:
+        _check_pods(opened, description)
     return Session(opened, accelerator, threads, policy)
 
 
@@ -199,18 +200,9 @@ def _simulated(description: bytes, shares: Mapping[str, int]) -> Accelerator:
     return SimulatedArray(from_json(description), shares)
 
 
-def _check_quotas(bundle: Bundle) -> None:
+def _check_pods(bundle: Bundle, description: bytes) -> None:
     """Raise ``ProgramError`` where array programs use pods beyond a quota or a timetable's slot."""
-    from motet.runtime.program import ArrayCall
-    from motet.targets.systolic.instructions.encoding import decode
-    from motet.targets.systolic.instructions.pods_used import check_pods, check_range
+    from motet.targets.systolic.architecture_file import from_json
+    from motet.targets.timetables.pod_checks import check_pods_of_bundle
 
-    for one in bundle.manifest.pod_programs:
-        own = range(one.first_pod, one.first_pod + one.pods)
-        check_range(decode(bundle.array_programs[one.program]), one.program, own)
-    for entry in bundle.manifest.models:
-        if entry.quota.pods is None:
-            continue
-        calls = bundle.programs[entry.name].instructions
-        for name in {call.program for call in calls if isinstance(call, ArrayCall)}:
-            check_pods(decode(bundle.array_programs[name]), entry.name, entry.quota.pods)
+    check_pods_of_bundle(bundle, from_json(description))

@@ -40,6 +40,7 @@ from motet.runtime.manifest import Manifest, ModelEntry, Section, Source, Weight
 from motet.runtime.memory import ALIGNMENT, align, bytes_of
 from motet.runtime.pod_programs import verify_pod_programs
 from motet.runtime.verify import verify_program, verify_wires
+from motet.runtime.verify_timetable import verify_timetable
 from motet.runtime.weight_packing import pack, packing_of, unpack
 
 MAGIC = b"\x89MOTET\r\n"
@@ -212,6 +213,7 @@ class _Reader:
         for name, program in bundle.programs.items():
             verify_program(name, program, bundle.weights, bundle.array_programs)
         verify_pod_programs(manifest.pod_programs, bundle.programs, bundle.array_programs)
+        verify_timetable(manifest.timetable, manifest.pod_programs, bundle.programs)
         verify_wires({model.name: model.wires for model in manifest.models}, bundle.programs)
         return bundle
 

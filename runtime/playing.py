@@ -15,7 +15,7 @@ from typing import Any
 from motet.runtime.bundle import Bundle
 from motet.runtime.errors import BundleError, SpecError
 from motet.runtime.model import ModelSession
-from motet.runtime.pod_programs import Calls, array_slots, place_of
+from motet.runtime.pod_programs import slot_programs
 from motet.runtime.timetable import Timetable, TimetableSlot
 from motet.runtime.vm import Machine
 
@@ -93,13 +93,17 @@ class _Player:
     newest: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def play(self) -> Played:
-        calls = {id(slot): of for slot, of in array_slots(self.timetable)}
+        made = self.bundle.manifest.pod_programs
+        names = {
+            id(slot): name
+            for slot, _, name in slot_programs(self.timetable, made, self.bundle.programs)
+        }
         slots = []
         for slot in sorted(self.timetable.slots, key=lambda slot: slot.start_tick):
             for stage in slot.stages:
                 self._begin((stage.model, stage.frame))
             if slot.resource == "array":
-                slots.append(self._on_array(slot, calls[id(slot)]))
+                slots.append(self._on_array(slot, names[id(slot)]))
         outputs: dict[str, list[dict[str, Any]]] = {name: [] for name in self.models}
         for (model, _), values in sorted(self.ended.items(), key=lambda one: one[0]):
             outputs[model].append(values)
@@ -134,7 +138,7 @@ class _Player:
             run.call = None
             self.ended[frame] = self.newest[frame[0]] = end.value
 
-    def _on_array(self, slot: TimetableSlot, calls: Calls) -> PlayedSlot:
+    def _on_array(self, slot: TimetableSlot, name: str) -> PlayedSlot:
         """Run what a slot has to do, and let its frames go on."""
         frames = [(stage.model, stage.frame) for stage in slot.stages]
         waiting = [self.runs[frame].call for frame in frames]
@@ -145,16 +149,8 @@ class _Player:
                 "program: compile it with another"
             )
         asked = [call for call in waiting if call is not None]
-        name = self._program(slot, calls) or asked[0][0]
         inputs, outputs = ([a for call in asked for a in call[at]] for at in (1, 2))
         accelerator.invoke(name, inputs, outputs)
         for frame in frames:
             self._go_on(frame)
         return PlayedSlot(slot, name, accelerator.counts(name).cycles)
-
-    def _program(self, slot: TimetableSlot, calls: Calls) -> str | None:
-        place = place_of(slot, calls)
-        found = [p.program for p in self.bundle.manifest.pod_programs if p.place == place]
-        if not found and len(calls) > 1:
-            raise BundleError("the bundle lacks the program of a joint stage: compile it again")
-        return found[0] if found else None

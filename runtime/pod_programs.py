@@ -63,6 +63,23 @@ def place_of(slot: TimetableSlot, calls: Calls) -> Place:
     return calls, slot.first_pod, slot.pods
 
 
+def slot_programs(
+    timetable: Timetable, made: Collection[PodProgram], programs: Mapping[str, Program]
+) -> Iterator[tuple[TimetableSlot, Calls, str]]:
+    """Every slot of the array, its calls, and the array program that it runs.
+
+    That of its place, else the model's own. Raises ``BundleError`` for a joint slot without one.
+    """
+    by_place = {one.place: one.program for one in made}
+    own = {model: array_calls(program) for model, program in programs.items()}
+    for slot, calls in array_slots(timetable):
+        name = by_place.get(place_of(slot, calls))
+        if name is None and len(calls) > 1:
+            raise BundleError("the bundle lacks the program of a joint stage: compile it again")
+        model, number = calls[0]
+        yield slot, calls, own[model][number].program if name is None else name
+
+
 def array_calls(program: Program) -> list[ArrayCall]:
     """The array calls of a model's program, in order."""
     return [step for step in program.instructions if isinstance(step, ArrayCall)]

@@ -9,12 +9,12 @@ deadline is a miss, which the table's cost counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
-from itertools import pairwise
 
 from motet.runtime.errors import SpecError
 from motet.runtime.timetable import Timetable, TimetableSlot, TimetableStage
+from motet.runtime.verify_timetable import name_of as _of
+from motet.runtime.verify_timetable import shared_lane
 from motet.targets.sharing.loads import Stage
 from motet.targets.timetables.jobs import Joint, Problem, shares_of
 from motet.targets.timetables.placing import Slot, Table
@@ -206,35 +206,9 @@ class _Reader:
                     )
 
     def _check_alone(self) -> None:
-        """Every lane sorted by start: none begins before the one before it has ended."""
-        lanes: dict[int, list[tuple[int, int, TimetableSlot]]] = {}
-        for slot in self.timetable.slots:
-            for lane, start, end in self._pieces(slot):
-                lanes.setdefault(lane, []).append((start, end, slot))
-        for lane, pieces in sorted(lanes.items()):
-            pieces.sort(key=lambda piece: piece[:2])
-            for (_, end, one), (start, _, other) in pairwise(pieces):
-                if start < end:
-                    name = "the host" if lane < 0 else f"pod {lane}"
-                    self._fail(
-                        f"{name} has {_of(one.stages[0])} and {_of(other.stages[0])} at tick "
-                        f"{start}: it serves one at a time"
-                    )
-
-    def _pieces(self, slot: TimetableSlot) -> Iterator[tuple[int, int, int]]:
-        """Lane, start and end within the hyperperiod; -1 is the host."""
-        whole = self.problem.ticks
-        pods = range(slot.first_pod, slot.first_pod + slot.pods) if slot.pods else range(-1, 0)
-        start = slot.start_tick % whole
-        for lane in pods if slot.ticks else ():
-            yield lane, start, min(start + slot.ticks, whole)
-            if start + slot.ticks > whole:
-                yield lane, 0, start + slot.ticks - whole
+        if (shared := shared_lane(self.timetable)) is not None:
+            self._fail(shared)
 
 
 def _name(key: tuple[str, int, int]) -> str:
     return f"model {key[0]!r} frame {key[1]} stage {key[2]}"
-
-
-def _of(stage: TimetableStage) -> str:
-    return _name((stage.model, stage.frame, stage.stage))
