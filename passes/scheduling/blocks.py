@@ -17,7 +17,9 @@ v1, v2, ... (operators that read several others, each leading to the next) cuts 
     every edge that leaves D(vi), vi with all that leads to it, starts at v1, ... or vi
 
 so block D(vi) - D(vi-1) gives results to later ones through vi alone. Of all such chains
-the one with the least sum of squared block sizes is taken. A branch that leads to
+the one with the least sum of squared block sizes is taken. Where a block is left with too many
+states, a join with one reader stands for the end of the chain behind it that several read: the
+activation of a cell's output, which both cells behind it read. A branch that leads to
 none of the joins goes into the earliest block in which it can run. Such a cut is not
 exact: what reads only older joins could have run beside the block before.
 """
@@ -39,12 +41,26 @@ def cut_blocks(graph: OperatorGraph, state_limit: int = STATE_LIMIT) -> tuple[Op
     blocks: list[OperatorGraph] = []
     for region in _regions(graph):
         part = graph.induced(region)
-        if len(states_of(part, state_limit)) <= state_limit:
+        if _fits(part, state_limit):
             blocks.append(part)
             continue
-        joins = [graph.predecessors[bit].bit_count() > 1 for bit in bits(region)]
-        blocks += [part.induced(mask) for mask in _cut_at_joins(part, joins)]
+        joins = {bit for bit in bits(region) if _is_join(graph, bit)}
+        cut = _cut_at(graph, region, joins)
+        if not all(_fits(block, state_limit) for block in cut):
+            cut = _cut_at(graph, region, {_shared_end(graph, bit, region) for bit in joins})
+        blocks += cut
     return tuple(blocks)
+
+
+def _fits(graph: OperatorGraph, state_limit: int) -> bool:
+    return len(states_of(graph, state_limit)) <= state_limit
+
+
+def _cut_at(graph: OperatorGraph, region: int, ends: set[int]) -> list[OperatorGraph]:
+    """The blocks of a region, of which ``ends`` may be the last operators."""
+    part = graph.induced(region)
+    masks = _cut_at_joins(part, [bit in ends for bit in bits(region)])
+    return [part.induced(mask) for mask in masks]
 
 
 def separators(graph: OperatorGraph) -> tuple[int, ...]:
@@ -79,6 +95,21 @@ def _regions(graph: OperatorGraph) -> list[int]:
         start, chain = end, chain if joins else single
     tail = (1 << len(graph)) - (1 << start)
     return [*regions, tail] if tail else regions
+
+
+def _is_join(graph: OperatorGraph, v: int) -> bool:
+    return graph.predecessors[v].bit_count() > 1
+
+
+def _shared_end(graph: OperatorGraph, v: int, region: int) -> int:
+    """The first that several read of the chain in ``region`` from ``v`` on; ``v`` without one."""
+    end = v
+    while graph.successors[end].bit_count() == 1:
+        reader = graph.successors[end].bit_length() - 1
+        if _is_join(graph, reader) or not region >> reader & 1:
+            return v
+        end = reader
+    return end
 
 
 @dataclass(frozen=True)

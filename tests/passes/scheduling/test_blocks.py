@@ -118,6 +118,22 @@ def test_nasnet_falls_into_its_cells() -> None:
     assert [block.names[-1] for block in blocks[1:-1]] == [f"{cell}.join" for cell in range(7)]
 
 
+def test_an_activation_of_a_cells_output_ends_the_cell() -> None:
+    """Both cells behind it read the activation, so nothing leaves the cell at its join."""
+    cell = {"left": "", "right": "", "a": "left", "b": "right", "join": "a b"}
+    plain = _cells(*[cell] * 5)
+    edges = []
+    for before, after in plain.edges:
+        if before.endswith(".join"):
+            edges += [(before, f"{before}.relu"), (f"{before}.relu", after)]
+        else:
+            edges.append((before, after))
+    names = {name for edge in edges for name in edge}
+    blocks = cut_blocks(OperatorGraph.from_edges(names, edges), state_limit=20)
+    assert [len(block) for block in blocks] == [1, 6, 6, 6, 5, 6, 2]
+    assert [block.names[-1] for block in blocks[1:4]] == [f"{n}.join.relu" for n in range(3)]
+
+
 def test_only_a_region_of_many_states_is_cut_at_inner_joins() -> None:
     cell = {"left": "", "right": "", "a": "left", "b": "right", "join": "a b"}
     graph = _cells(cell, cell, cell)
