@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 from tvm import IRModule
 
-from motet.compiler.compile import CompileOptions
 from motet.compiler.frontend.load import merge
-from motet.compiler.importing import imported
+from motet.compiler.importing import Progress, imported, silent
 from motet.compiler.neutral_passes import neutral_passes
 from motet.compiler.open_sizes import assumed_shapes, telling, with_shapes
 from motet.compiler.spec import BundleSpec
@@ -30,7 +29,7 @@ class ModelUnits:
 
 
 def unit_work(
-    spec: BundleSpec, options: CompileOptions | None = None, *, as_written: bool = False
+    spec: BundleSpec, progress: Progress = silent, *, as_written: bool = False
 ) -> list[ModelUnits]:
     """The units of every model of ``spec``, in an order in which the models can run.
 
@@ -40,13 +39,12 @@ def unit_work(
 
     Raises what ``compile_bundle`` raises before it runs passes.
     """
-    options = options or CompileOptions()
-    models = imported(spec, options.progress)
+    models = imported(spec, progress)
     assumed = {} if as_written else assumed_shapes(models)
     if any(assumed.values()):
         with telling(assumed):
-            models = imported(with_shapes(spec, assumed), options.progress)
-    options.progress("passes")
+            models = imported(with_shapes(spec, assumed), progress)
+    progress("passes")
     mod = neutral_passes(spec.passes, spec.target == "host", as_written)(merge(models))
     return [
         ModelUnits(model.name, _units(mod, model.name), assumed.get(model.name, {}))

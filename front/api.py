@@ -21,6 +21,7 @@ from motet.runtime.device import Accelerator
 from motet.runtime.errors import EnvironmentLackError
 from motet.runtime.policies import DEFAULT_POLICY
 from motet.runtime.session import Session
+from motet.targets.quick_tvm import quick_imports
 
 if TYPE_CHECKING:
     from motet.compiler.compile import CompileOptions
@@ -90,10 +91,11 @@ def _named(path: PathLike) -> Any:
     return NamedTimetable(read(os.fspath(path)), f"timetable {os.fspath(path)}")
 
 
-def compiler() -> Any:
-    """The module ``motet.compiler.compile``; ``EnvironmentLackError`` says what it lacks."""
+def compiler(module: str = "motet.compiler.compile") -> Any:
+    """A module of the compiler; ``EnvironmentLackError`` says what it lacks."""
     try:
-        return import_module("motet.compiler.compile")
+        with quick_imports():
+            return import_module(module)
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "motet"):

@@ -21,6 +21,7 @@ from typing import Any
 import click
 
 from motet.runtime.errors import MotetError
+from motet.targets.quick_tvm import without_devices
 
 COMMANDS = (
     "compile", "run", "check", "bench", "inspect", "simulate", "explore", "schedule", "timetable",
@@ -73,6 +74,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, _interrupt)
+    without_devices()
     code = _run()
     try:
         sys.stdout.flush()

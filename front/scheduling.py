@@ -184,15 +184,14 @@ def work_of(
     Raises ``SpecError`` where it lacks ``model``; ``ModelError`` where the ONNX file of a bundle
     is gone or has changed.
     """
-    api.compiler()
-    from motet.compiler.compile import CompileOptions
+    api.compiler("motet.compiler.unit_work")
     from motet.compiler.unit_work import unit_work
 
     spec, array = _source(file, request) if is_source(file) else _bundle(file, request)
     names = [one.name for one in spec.models]
     if model is not None and model not in names:
         raise SpecError(f"{file}: no model {model!r}; its models are {', '.join(names)}")
-    units = unit_work(spec, CompileOptions(progress=show), as_written=as_written)
+    units = unit_work(spec, show, as_written=as_written)
     chosen = tuple(one for one in units if model in (None, one.model))
     return Work(
         chosen,

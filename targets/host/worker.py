@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from motet.targets.host.machine import Machine
+from motet.targets.quick_tvm import quick_imports, without_devices
 
 READY = "ready"
 
@@ -33,7 +34,9 @@ def serve(folder: str, machine: str) -> None:
 
 
 def _compile_all(folder: Path, machine: Machine, answers: int) -> None:
-    from motet.targets.host.object_code import compile_encoded
+    without_devices()
+    with quick_imports():
+        from motet.targets.host.object_code import compile_encoded
 
     os.write(answers, f"{READY}\n".encode())
     for line in sys.stdin:
