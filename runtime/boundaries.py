@@ -9,24 +9,22 @@ from dataclasses import dataclass
 class Changes:
     """Counts the events after which runs have to look whether they go on.
 
-    ``told`` is for one thread at a time; the number may be read by any, and at its ``address``.
+    ``told`` is for one thread at a time; the ``number`` of events may be read by any, and at its
+    ``address``.
     """
 
     def __init__(self) -> None:
         self._cell = ctypes.c_int64(0)
         self.address = ctypes.addressof(self._cell)
-
-    @property
-    def number(self) -> int:
-        """Of events until now."""
-        return self._cell.value
+        self.number = 0
 
     def told(self) -> None:
         """Something has changed."""
-        self._cell.value += 1
+        self.number += 1
+        self._cell.value = self.number
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class Boundary:
     """What a run reads between two calls: it stops where the events are no longer ``seen``."""
 

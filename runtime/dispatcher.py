@@ -27,11 +27,13 @@ from motet.runtime.boundaries import Boundary, Changes
 from motet.runtime.errors import QueueFullError, SubmitError
 from motet.runtime.policies import policy_named
 from motet.runtime.queueing import Miss, Queueing
+from motet.runtime.run_future import RunFuture
 from motet.runtime.share_keeping import ShareKeeper
-from motet.runtime.submitted import RunFuture, Steps, Submitted
-from motet.runtime.tally import RunStatistics
+from motet.runtime.submitted import Steps, Submitted
+from motet.runtime.tally import RunStatistics, Tally
 from motet.runtime.turns import Turns
 from motet.runtime.watch import LONGEST_WAIT, Watch
+from motet.runtime.worker import serve
 
 _LOGGER = logging.getLogger("motet")
 _OPEN: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
@@ -59,8 +61,9 @@ class Dispatcher:
         self._turns = Turns(models, policy_named(queueing.policy), workers, self._shares)
         self._tallies = self._turns.tallies
         self._numbers = itertools.count()
-        self._changes = Changes()
-        self._idle = 0
+        self.changes = Changes()
+        self._idle = 0  # workers that wait for something to do
+        self._called = 0  # of those, the ones that were woken and are not yet there
         self._places = 0  # threads that wait for one
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -93,25 +96,28 @@ class Dispatcher:
         expires = None if timeout is None else now + timeout
         late = None if deadline is None else now + deadline
         with self._lock:
-            self._await_place(model, expires)
-            number = next(self._numbers)
-            boundary = Boundary(self._changes)
-            run = Submitted(model, number, now, late, priority, expires, begin, boundary)
-            future = run.future = RunFuture(lambda: self.cancel(run))
             tally = self._tallies[model]
-            tally.counts["released"] += 1
+            if self._closed or tally.waiting >= self.queueing.queue_size:
+                self._await_place(model, tally, expires)
+            run = Submitted(
+                changes=self.changes, model=model, number=next(self._numbers), release=now,
+                deadline=late, priority=priority, expires=expires, begin=begin,
+            )  # fmt: skip
+            future = run.future = RunFuture(lambda: self.cancel(run), self._lock)
+            tally.released += 1
             tally.waiting += 1
             if self._turns.add(run):
-                self._changes.told()
-            if (moment := run.end_of_waiting(self.queueing.drop_late)) is not None:
-                self._watch.add(moment, run)
+                self.changes.told()
+            if expires is not None or self.queueing.drop_late:
+                self._look_after(run)
             self._call_worker()
         return future
 
-    def _await_place(self, model: str, expires: float | None) -> None:
-        tally = self._tallies[model]
-        if tally.waiting < self.queueing.queue_size and not self._closed:
-            return
+    def _look_after(self, run: Submitted) -> None:
+        if (moment := run.end_of_waiting(self.queueing.drop_late)) is not None:
+            self._watch.add(moment, run)
+
+    def _await_place(self, model: str, tally: Tally, expires: float | None) -> None:
         wait = self.queueing.when_full == "wait"
         # A worker that waited for a place here might be the one to free it.
         wait = wait and threading.current_thread() not in self._threads
@@ -131,46 +137,56 @@ class Dispatcher:
 
     def _call_worker(self) -> None:
         if self._idle:
-            self._work.notify()
+            self._wake_worker()
         if len(self._threads) < self.workers and self._idle < len(self._turns.ready):
             name = f"motet-worker-{len(self._threads)}"
             self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
             self._threads[-1].start()
             self._alive += 1
 
+    def _wake_worker(self) -> None:
+        """One of those that wait for something to do, unless all are on their way."""
+        if self._called < self._idle:
+            self._called += 1
+            self._work.notify()
+
+    def _wake_workers(self) -> None:
+        self._called = self._idle
+        self._work.notify_all()
+
     def _serve(self) -> None:
         """A worker's life; the last one stops the watch, as nothing is left to look after."""
-        while (run := self._next()) is not None:
-            self._go_on(run)
+        serve(self)
         with self._lock:
             self._alive -= 1
             last = self._alive == 0
         if last:
             self._close_watches()
 
-    def _next(self) -> Submitted | None:
-        """The run that this worker does next; None when there will be none."""
+    def next(self, wait: bool) -> Submitted | None:
+        """The run that this worker does next; as ``worker.Desk``."""
         with self._lock:
             while (run := self._turns.first()) is None:
-                if self._closed and not self._turns.ready:
+                if not wait or (self._closed and not self._turns.ready):
                     return None
                 self._idle += 1
                 self._work.wait()
                 self._idle -= 1
+                self._called -= 1
             self._take(run)
             return run
 
     def _take(self, run: Submitted) -> None:
         """``run`` is on a worker from now on."""
-        run.boundary.seen = self._changes.number
+        run.seen = self.changes.number
         if self._turns.take(run):
-            self._changes.told()
+            self.changes.told()
         if self._closed and not self._turns.ready:
-            self._work.notify_all()  # nothing is left for those who wait
+            self._wake_workers()  # nothing is left for those who wait
         if run.steps is None:
             self._begun(run.model)
-            run.steps = run.begin(run.boundary)
-            run.future.set_running_or_notify_cancel()
+            run.steps = run.begin(run)
+            run.future.begin()
 
     def _begun(self, model: str) -> None:
         """A run of ``model`` has left its place in the queue."""
@@ -180,28 +196,11 @@ class Dispatcher:
 
     def _look_again(self) -> None:
         with self._lock:
-            self._changes.told()
+            self.changes.told()
 
-    def _go_on(self, run: Submitted) -> None:
-        """Do ``run`` until it ends or gives its worker away."""
-        steps, boundary = run.steps, run.boundary
-        assert steps is not None
-        while True:
-            if self._changes.number != boundary.seen:
-                boundary.seen = self._changes.number
-                if not self._stays(run):
-                    return
-            try:
-                run.stage += next(steps)
-            except StopIteration as end:
-                self._end(run, end.value)
-                return
-            except BaseException as error:  # the caller's, through the future
-                self._end(run, error=error)
-                return
-
-    def _stays(self, run: Submitted) -> bool:
+    def stays(self, run: Submitted) -> bool:
         """Whether ``run`` goes on here; if not, it is over, or waits again."""
+        run.seen = self.changes.number
         with self._lock:
             if run.stop is None and (self._idle or not self._turns.gives_way(run)):
                 return True
@@ -211,24 +210,34 @@ class Dispatcher:
                 return False
         assert run.steps is not None
         run.steps.close()
-        self._end(run)
+        self.end(run)
         return False
 
     def _leave(self, run: Submitted) -> None:
         """``run`` is on no worker any more; others of its model may be."""
         self._turns.leave(run)
         if self._idle and self._turns.ready:
-            self._work.notify()
+            self._wake_worker()
 
-    def _end(self, run: Submitted, result: Any = None, error: BaseException | None = None) -> None:
-        """A run that was on a worker has ended, or stops."""
+    def end(
+        self, run: Submitted, result: Any = None, error: BaseException | None = None
+    ) -> RunFuture | None:
+        """A run that was on a worker has ended, or stops; as ``worker.Desk``."""
         with self._lock:
             self._leave(run)
             run.over = True
             outcome = run.stop or ("finished" if error is None else "failed")
             miss = self._tallies[run.model].ended(run, outcome)
-        run.settle(outcome, result, error)
-        self._report(miss)
+            quietly = outcome == "finished" and run.future.finish(result)
+        if not quietly:
+            run.settle(outcome, result, error)
+            self._report(miss)
+            return None
+        future = run.let_go()
+        if miss is not None:  # whoever is told of it may take long
+            future.wake()
+            self._report(miss)
+        return future if future.sleepers else None
 
     def _report(self, miss: Miss | None) -> None:
         if miss is None or self.queueing.on_miss is None:
@@ -244,7 +253,7 @@ class Dispatcher:
             if run.over or run.stop not in (None, "cancelled"):
                 return False
             run.stop = "cancelled"
-            self._changes.told()
+            self.changes.told()
             if run not in self._turns.ready:
                 return True
             self._withdraw(run)
@@ -258,7 +267,7 @@ class Dispatcher:
         run.over = True
         if run.steps is None:
             self._begun(run.model)
-        self._work.notify_all()  # where the session is closed, workers wait for the last to go
+        self._wake_workers()  # where the session is closed, workers wait for the last to go
 
     def _given_up(self, run: Submitted, miss: Miss | None) -> None:
         """What a withdrawn run leaves to do, without the lock."""
@@ -278,7 +287,7 @@ class Dispatcher:
                 if run.expires is not None:
                     self._watch.add(run.expires, run)
                 return
-            self._changes.told()
+            self.changes.told()
             if run not in self._turns.ready:
                 return
             self._withdraw(run)
@@ -294,8 +303,8 @@ class Dispatcher:
         """Take no more runs; the threads end when all are done."""
         with self._lock:
             self._closed = True
-            self._changes.told()
-            self._work.notify_all()
+            self.changes.told()
+            self._wake_workers()
             self._place.notify_all()
 
     def close(self, cancel: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Copies of inputs for runs that wait, in memory that is used again.
+"""Copies of inputs for runs that wait, in memory that is used again where that is worth it.
 
 A fresh array of some megabytes costs more in page faults than in copying: buffers of runs that
 have begun are kept for the next ones.
@@ -6,7 +6,7 @@ have begun are kept for the next ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from motet.runtime.pool import IdlePool
 
 MOST_IDLE = 8
 """Sets of buffers that a model keeps; those of the least recent shapes go first."""
+
+LARGE = 1 << 16
+"""Bytes of a set from which on it is kept; a smaller one is made anew in less time."""
 
 _Shapes = tuple[tuple[int, ...], ...]
 
@@ -29,19 +32,27 @@ class InputCopies:
     def __init__(self) -> None:
         self._idle = IdlePool[_Shapes, dict[int, Array]](MOST_IDLE)
 
-    def take(self, arrays: Mapping[int, Array]) -> dict[int, Array]:
-        """A copy of ``arrays`` (input number -> array) that is the caller's until ``give``."""
-        found = self._idle.take(_shapes(arrays))
+    def take(
+        self, arrays: Mapping[int, Array]
+    ) -> tuple[dict[int, Array], Callable[[], None] | None]:
+        """A copy of ``arrays`` (input number -> array), and what to call once it has been read."""
+        if sum([array.nbytes for array in arrays.values()]) < LARGE:
+            return {number: _small_copy(array) for number, array in arrays.items()}, None
+        shapes = tuple([array.shape for array in arrays.values()])
+        found = self._idle.take(shapes)
         if found is None:
-            return {number: array.copy() for number, array in arrays.items()}
-        for number, array in arrays.items():
-            np.copyto(found[number], array)
-        return found
-
-    def give(self, copies: dict[int, Array]) -> None:
-        """``copies``, from ``take``, may be written over."""
-        self._idle.give(_shapes(copies), copies)
+            found = {number: array.copy() for number, array in arrays.items()}
+        else:
+            for number, array in arrays.items():
+                np.copyto(found[number], array)
+        own = found
+        return own, lambda: self._idle.give(shapes, own)
 
 
-def _shapes(arrays: Mapping[int, Array]) -> _Shapes:
-    return tuple([array.shape for array in arrays.values()])
+def _small_copy(array: Array) -> Array:
+    """A copy to be read only.
+
+    numpy's own lets go of the interpreter for more than 500 elements: too short for a worker that
+    waits for it to do anything but wake up in vain.
+    """
+    return np.ndarray(array.shape, array.dtype, array.tobytes())

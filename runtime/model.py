@@ -140,15 +140,20 @@ class ModelSession:
     ) -> Generator[int, None, dict[str, Any]]:
         """As ``run_named`` on checked arrays, giving way between calls as ``Stage.pausing`` does.
 
-        ``taken`` is called once ``arrays`` are read. The frame is kept from start to end, so
+        Yields 0 before it binds, and before its first call, when ``arrays`` have been read and
+        ``taken`` called. The frame is kept from start to end, so
         several such runs never share memory.
         """
         shapes = tuple(array.shape for array in arrays.values())
-        frame = self._vm.acquire(shapes)
+        frame = self._vm.idle(shapes)
+        if frame is None:
+            yield 0  # binding takes its time
+            frame = self._vm.bind(shapes)
         try:
             fill(frame, arrays)
             if taken is not None:
                 taken()
+            yield 0
             yield from frame.pausing(boundary)
             return self.outputs.grouped(self.copy_outputs(frame))
         finally:

@@ -146,13 +146,15 @@ class ReadyQueue(Generic[JobType]):
 
     def first(self, may_go: Callable[[JobType], bool] | None = None) -> JobType | None:
         """The job that goes first among those that ``may_go``; it stays. None: there is none."""
+        if may_go is None:
+            return self._front()
         passed: list[tuple[Key, int, JobType]] = []
         found = None
         while self._heap:
             job = self._heap[0][2]
             if not self._waits(job):
                 heapq.heappop(self._heap)
-            elif may_go is None or may_go(job):
+            elif may_go(job):
                 found = job
                 break
             else:
@@ -160,6 +162,15 @@ class ReadyQueue(Generic[JobType]):
         for entry in passed:
             heapq.heappush(self._heap, entry)
         return found
+
+    def _front(self) -> JobType | None:
+        heap, members = self._heap, self._members
+        while heap:
+            job = heap[0][2]
+            if members.get(job.number) is job:
+                return job
+            heapq.heappop(heap)
+        return None
 
     def take(self, may_go: Callable[[JobType], bool] | None = None) -> JobType | None:
         """As ``first``, and the job does not wait any more."""

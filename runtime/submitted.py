@@ -1,52 +1,24 @@
-"""One submitted run, and the future that its caller holds."""
+"""One submitted run, from its submission to its end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from motet.runtime.boundaries import Boundary
 from motet.runtime.errors import LateError, SubmitError, TimedOutError
+from motet.runtime.run_future import RunFuture
 
 Steps = Generator[int, None, Any]
 """A run that gives way at boundaries between its calls, and yields the calls done since it last
-did; what it returns is the result."""
+did; what it returns is the result. Its first step reads the inputs and calls nothing, so that it
+takes no time to speak of."""
 
 
-class RunFuture(Future[Any]):
-    """A ``concurrent.futures.Future`` whose ``cancel`` also stops a run that has begun.
-
-    A run that waits is cancelled at once, one that runs at its next boundary between calls of
-    its program; ``cancel`` is true for both, and the result is then ``CancelledError``.
-    """
-
-    def __init__(self, stop: Callable[[], bool]) -> None:
-        super().__init__()
-        self._stop = stop
-        self._stopped = False
-
-    def cancel(self) -> bool:
-        """Ask for an end; false where the run has ended otherwise."""
-        return self._stop() or self.cancelled()
-
-    def cancelled(self) -> bool:
-        """Whether the run was cancelled and has ended."""
-        return super().cancelled() or self._stopped
-
-    def end_cancelled(self) -> None:
-        """Make it so; the dispatcher calls this once, and nothing after it."""
-        if super().cancel():
-            self.set_running_or_notify_cancel()
-        else:
-            self._stopped = True
-            self.set_exception(CancelledError())
-
-
-@dataclass(eq=False)
-class Submitted:
-    """A run from its submission to its end; a ``policies.Job``.
+@dataclass(eq=False, slots=True, kw_only=True)
+class Submitted(Boundary):
+    """A run, which is what its calls read between them; a ``policies.Job``.
 
     Moments are those of ``time.monotonic``. begin: makes the run's steps; stop: why it must end
     at its next boundary.
@@ -59,12 +31,11 @@ class Submitted:
     priority: int
     expires: float | None
     begin: Callable[[Boundary], Steps]
-    boundary: Boundary
     stage: int = 0
     steps: Steps | None = None
     stop: str | None = None
     over: bool = False
-    future: RunFuture = field(init=False)
+    future: RunFuture = field(init=False, repr=False)
 
     def overdue(self, now: float) -> str | None:
         """Why the run must be given up at ``now``, where it was said to be late."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from numbers import Integral, Real
@@ -13,6 +13,7 @@ from typing import Any
 
 from motet.runtime.dispatcher import Dispatcher
 from motet.runtime.errors import InputError
+from motet.runtime.exact_numbers import exact
 from motet.runtime.input_copies import InputCopies
 from motet.runtime.manifest import ModelEntry
 from motet.runtime.model import ModelSession
@@ -69,11 +70,9 @@ class Submitting:
         if deadline is not None or priority is not None or timeout is not None:
             _check(deadline, priority, timeout)
         held = model.check_inputs(inputs)
-        taken: Callable[[], None] | None = None
+        taken = None
         if copy:
-            copies = self._copies[model.name]
-            own = held = copies.take(held)
-            taken = lambda: copies.give(own)  # noqa: E731
+            held, taken = self._copies[model.name].take(held)
         return self._current().submit(
             model.name,
             lambda boundary: model.pausing(held, boundary, taken),
@@ -121,4 +120,4 @@ def _deadline(entry: ModelEntry) -> float | None:
     """Seconds from the release, by what the bundle says."""
     if entry.deadline_ms is not None:
         return entry.deadline_ms / 1e3
-    return None if entry.rate_hz is None else 1 / entry.rate_hz
+    return None if entry.rate_hz is None else float(1 / exact(str(entry.rate_hz)))

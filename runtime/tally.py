@@ -51,6 +51,8 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_LATENCIES))
+    released: int = 0
+    """Taken into the queue."""
     waiting: int = 0
     """Released and not begun."""
     working: int = 0
@@ -76,7 +78,7 @@ class Tally:
         if self.latencies:
             percentiles = np.percentile(self.latencies, PERCENTILES, method="higher").tolist()
         return RunStatistics(
-            counts["released"],
+            self.released,
             counts["finished"],
             counts["missed"],
             counts["dropped"],
@@ -85,6 +87,6 @@ class Tally:
             counts["cancelled"],
             counts["refused"],
             self.waiting,
-            counts["released"] - over - self.waiting,
+            self.released - over - self.waiting,
             *percentiles,
         )

@@ -47,7 +47,7 @@ class Turns:
             within = self.ready.first(self._is_within)
             if within is not None:
                 return within
-        return self.ready.first(self.may_work if self._held else None)
+        return self.ready.first(self.may_work) if self._held else self.ready.first()
 
     def add(self, run: Submitted) -> bool:
         """``run`` waits; whether one on a worker might give way to it."""
@@ -82,7 +82,7 @@ class Turns:
             return True
         key = self._key
         own = key(run)
-        return any(own < key(other) for other in self.working)
+        return max(map(key, self.working), default=own) > own
 
     def gives_way(self, run: Submitted) -> bool:
         """Whether a run that waits goes before ``run``, and no other worker should take it."""

@@ -14,7 +14,7 @@ from vm_programs import Draft
 from motet.runtime.boundaries import Boundary, Changes
 from motet.runtime.call_rows import CallRow
 from motet.runtime.device import Array
-from motet.runtime.input_copies import MOST_IDLE, InputCopies
+from motet.runtime.input_copies import LARGE, MOST_IDLE, InputCopies
 from motet.runtime.kernels import KernelLibrary
 from motet.runtime.memory import aligned_bytes, view
 from motet.runtime.side_by_side import BoundCall
@@ -104,20 +104,42 @@ def test_frames_run_rows_where_the_library_has_them(library: KernelLibrary) -> N
 
 def test_copies_of_inputs_are_used_again() -> None:
     copies = InputCopies()
-    arrays: dict[int, Any] = {0: np.arange(6.0), 2: np.ones((2, 3), np.int8)}
-    first = copies.take(arrays)
-    second = copies.take(arrays)
+    arrays: dict[int, Any] = {0: np.arange(LARGE / 8), 2: np.ones((2, 3), np.int8)}
+    first, first_read = copies.take(arrays)
+    second, _ = copies.take(arrays)
+    assert first_read is not None
     assert not any(np.shares_memory(first[n], second[n]) for n in arrays)
-    copies.give(first)
+    first_read()
     arrays[0] += 1
-    again = copies.take(arrays)
+    again, again_read = copies.take(arrays)
+    assert again_read is not None
     assert again is first
     for number, array in arrays.items():
         np.testing.assert_array_equal(again[number], array)
-    np.testing.assert_array_equal(second[0], np.arange(6.0))
-    copies.give(again)
-    assert copies.take({0: np.arange(7.0), 2: arrays[2]}) is not again
-    many = [copies.take(arrays) for _ in range(2 * MOST_IDLE)]
-    for one in many:
-        copies.give(one)
+    np.testing.assert_array_equal(second[0], np.arange(LARGE / 8))
+    again_read()
+    assert copies.take({0: np.arange(LARGE / 8 + 1), 2: arrays[2]})[0] is not again
+    for _, read in [copies.take(arrays) for _ in range(2 * MOST_IDLE)]:
+        assert read is not None
+        read()
     assert len(copies._idle) == MOST_IDLE
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=">f4").reshape(2, 3).T,
+        np.arange(9)[::2],
+        np.array(5),
+        np.zeros((0, 4), np.float16),
+        np.array([True, False]),
+    ],
+    ids=["transposed", "strided", "scalar", "empty", "bool"],
+)
+def test_small_copies_are_made_anew(array: np.ndarray[Any, Any]) -> None:
+    copies = InputCopies()
+    found, read = copies.take({0: array})
+    assert read is None
+    assert (found[0].shape, found[0].dtype) == (array.shape, array.dtype)
+    np.testing.assert_array_equal(found[0], array)
+    assert not np.shares_memory(found[0], array)

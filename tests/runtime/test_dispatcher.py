@@ -34,6 +34,7 @@ class Fake:
     def __call__(self, _boundary: Boundary) -> Generator[int, None, int]:
         self.begun.set()
         try:
+            yield 0
             for _ in range(self.steps):
                 assert self.turns.acquire(timeout=LONG)
                 self.done += 1
@@ -280,6 +281,36 @@ def test_an_endless_timeout_is_none() -> None:
             caller.start()
         caller.join(LONG)
         within(lambda: queue.statistics()["a"].finished == 3)
+
+
+def test_a_result_is_told_although_the_next_run_hangs() -> None:
+    with dispatcher() as queue:
+        first, second = Fake(1, free=False), Fake(1, free=False)
+        result = queue.submit("a", first)
+        hanging = queue.submit("b", second)
+        sleeper = threading.Thread(target=lambda: (result.result(LONG), told.set()))
+        told = threading.Event()
+        sleeper.start()
+        within(lambda: getattr(result, "sleepers", None) is not None)
+        first.go()
+        assert told.wait(LONG)
+        assert not hanging.done()
+        second.go()
+
+
+def test_a_callback_may_wait_for_a_run_of_another_worker() -> None:
+    found: list[int] = []
+    with dispatcher("a", workers=2) as queue:
+        held = [Fake(1, free=False) for _ in range(2)]
+        first, second = (queue.submit("a", fake) for fake in held)
+        assert all(fake.begun.wait(LONG) for fake in held)
+        waiting = queue.submit("a", Fake())
+        first.add_done_callback(lambda _: found.append(waiting.result(LONG)))
+        held[0].go()
+        within(lambda: not first.running())
+        held[1].go()
+        assert second.result(LONG) == 1
+        within(lambda: found == [1])
 
 
 def test_a_run_that_is_broken_off_times_out_at_once() -> None:
