@@ -25,6 +25,7 @@ from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.from_relax.vector_sums import narrowed
 from motet.targets.systolic.from_relax.workload import RegionBinding, workload_of
 from motet.targets.systolic.workload.graph import Workload
+from motet.targets.systolic.workload.join_parts import concatenation_of
 
 
 def without_marks(unit: relax.Function) -> relax.Function:
@@ -176,7 +177,9 @@ class ArrayPrograms:
         called = [b.value.op for b in bindings_of(region) if isinstance(b.value, relax.Call)]
         units = [region, *(mod[op] for op in called if isinstance(op, GlobalVar))]
         nodes = {step_name(unit): unit.attrs[ONNX_NODES] for unit in units}
-        places = (pins.place_of(map(str, nodes[step.name])) for step in workload.steps)
+        names = [step.name for step in workload.steps]
+        units_of = (name if name in nodes else concatenation_of(name) for name in names)
+        places = (pins.place_of(map(str, nodes[name])) for name in units_of)
         return PinnedWorkload(tuple(places), pins.stages)
 
     def _compiled(

@@ -117,6 +117,34 @@ def test_an_arrays_programs_follow_the_pinned_stages(run_motet: Any, model: Path
     assert f"pinned in {len(computing)} stages" in told
 
 
+READS_ITS_INPUT = """
+<ir_version: 9, opset_import: ["": 17]>
+passes (float[1, 8, 10, 10] x, float[1, 8, 10, 10] z) => (float[1, 24, 10, 10] y)
+{
+  conv = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w)
+  y = Concat<axis = 1>(z, conv, x)
+}
+"""
+
+
+def test_a_concatenation_that_copies_some_of_its_parts_is_pinned(
+    run_motet: Any, tmp_path: Path
+) -> None:
+    path, target = tmp_path / "passes.onnx", "sosa-256x32x32"
+    onnx.save(parsed(READS_ITS_INPUT), path)
+    plans = planned(run_motet, path, "--target", target, "--simulate")
+    bundle = compiled(path, plans, target=target)
+    (told,) = (one.summary for one in bundle.manifest.passes if one.name == "array_stages")
+    assert f"pinned {plans[0]['simulated']['planned']['simulated']} " in told
+    rng = np.random.default_rng(1)
+    x, z = (rng.standard_normal((1, 8, 10, 10)).astype(np.float32) for _ in range(2))
+    (found,) = motet.load(bundle)["passes"].run(None, {"x": x, "z": z})
+    np.testing.assert_array_equal(found[:, :8], z)
+    np.testing.assert_array_equal(found[:, 16:], x)
+    (conv,) = motet.load(motet.compile(path))["passes"].run(None, {"x": x, "z": z})
+    np.testing.assert_allclose(found, conv, rtol=1e-5, atol=1e-6)
+
+
 def test_open_sizes_keep_no_pinned_operator_off_an_array(run_motet: Any, tmp_path: Path) -> None:
     path, target = tmp_path / "branches.onnx", "sosa-256x32x32"
     onnx.save(parsed(BRANCHES.replace("float[1,", "float[N,")), path)

@@ -30,6 +30,16 @@ from motet.targets.systolic.workload.moves import Concat, Slice
 from motet.targets.systolic.workload.parts import Part
 
 
+def copy_name(concatenation: str, offset: int) -> str:
+    """What the step is called that copies an input to ``offset`` of a concatenation's output."""
+    return f"{concatenation}[{offset}]"
+
+
+def concatenation_of(copy: str) -> str:
+    """The name of the concatenation that a step of ``copy_name`` copies into."""
+    return copy.rpartition("[")[0]
+
+
 def with_parts(workload: Workload) -> Workload:
     """``workload`` without the concatenations and slices that need no copy."""
     joiner = _Joiner(workload)
@@ -139,8 +149,7 @@ class _Joiner:
         self.tensors.append(Tensor("", shape, Role.INTERNAL, source.element))
         copied = len(self.tensors) - 1
         self.parts[copied] = Part(copied, step.output, offset)
-        name = f"{step.name}[{offset}]"
-        return Step(name, Elementwise("identity", shape), (number,), copied)
+        return Step(copy_name(step.name, offset), Elementwise("identity", shape), (number,), copied)
 
     def is_cut(self, step: Step, layer: Slice) -> bool:
         """Rule 2; whether it holds, and then the part is noted."""
