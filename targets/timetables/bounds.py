@@ -3,7 +3,8 @@
 * Utilisation: the least time that each resource needs for a hyperperiod's frames. A stage takes of
   the array at least its cheapest share's pods x ticks. What a joint saves on its two stages is
   taken half from each; and until its end each has all pods.
-* Critical path: a frame's stages one after another at their fastest, after those it waits for.
+* Critical path: a frame's stages one after another at their fastest, after those it waits for; of a
+  model with a share of the time also no sooner than what the stages before fill at the least leaks.
 * Demand bound function (Baruah, Rosier and Howell, "Algorithms and complexity concerning the
   preemptive scheduling of periodic, real-time tasks on one processor", Real-Time Systems 2, 1990):
   what may neither begin before a nor end after b has to fit into b - a. Asked of every pair of
@@ -13,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motet.targets.sharing.loads import RESOURCES, Resource, Share, Stage
+from motet.targets.timetables.buckets import room_of
 from motet.targets.timetables.jobs import Job, Problem, shares_of
 
 HALVINGS = 30
+SMALL = 1e-6
 MOST = 1e6
 """Of the largest share of a deadline that is looked for."""
 
@@ -57,6 +61,7 @@ class _Bounds:
         self.problem, self.whole_only = problem, whole_only
         self.least = [[self._ticks(m, n) for n in self._numbers(m)] for m in self._models]
         self.area = [[self._area(m, n) for n in self._numbers(m)] for m in self._models]
+        self.alone = [self._alone_ticks(model) for model in self._models]
         self.heads = self._heads()
 
     @property
@@ -71,7 +76,7 @@ class _Bounds:
         latencies = [0] * len(self.problem.loads)
         used, late = 0.0, 0
         for job, head in zip(self.problem.jobs, self.heads, strict=True):
-            alone = head + sum(self.least[job.model]) - job.release
+            alone = head + self.alone[job.model] - job.release
             latencies[job.model] = max(latencies[job.model], alone)
             used = max(used, alone / (job.deadline - job.release))
             late += alone > job.deadline - job.release
@@ -114,6 +119,33 @@ class _Bounds:
                 best = min(best, own - saved / 2, end * self.problem.pods)
         return best
 
+    def _alone_ticks(self, model: int) -> int:
+        """A frame's, with the machine and its model's buckets empty before it."""
+        load, least = self.problem.loads[model], self.least[model]
+        begins: list[int] = []
+        now = 0
+        for number, stage in enumerate(load.stages):
+            if load.time_share is not None and least[number]:
+                filled = 0.0
+                room = room_of(self.problem, load.time_share)
+                for before in reversed(range(number)):
+                    if load.stages[before].resource == stage.resource:
+                        filled += self._fill(model, before)
+                        leak = (filled - room) / load.time_share
+                        now = max(now, begins[before] + math.ceil(leak - SMALL))
+            begins.append(now)
+            now += least[number]
+        return now
+
+    def _fill(self, model: int, number: int) -> float:
+        """Ticks of the whole resource that a stage takes at the least."""
+        stage = self.problem.loads[model].stages[number]
+        if stage.resource == "host":
+            return float(stage.ticks)
+        joints = () if self.whole_only else self.problem.joints
+        both = [one.ticks / 2 for one in joints if (model, number) in (one.first, one.second)]
+        return min([self._alone(stage) / self.problem.pods, *both])
+
     def _alone(self, stage: Stage) -> int:
         return min(one.ticks * one.pods for one in self._shares(stage))
 
@@ -151,7 +183,7 @@ class _Bounds:
         for job in self.problem.jobs:
             head = max([job.release, *(ends[source] for source in job.sources)])
             heads.append(head)
-            ends.append(head + sum(self.least[job.model]))
+            ends.append(head + self.alone[job.model])
         return heads
 
     def _dues(self, stretch: float, own: bool) -> list[float]:

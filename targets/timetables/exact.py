@@ -6,6 +6,11 @@ next on its lane must begin before that end, so those are the branches. All sche
 stage can begin earlier without another beginning later come up, and with them a best one for
 every cost that later ends never lower.
 
+Shares of the time: a stage begins no sooner than its model's bucket allows (``buckets``), and going
+first may hold up another frame of the same model. So where the stage that would end first is of
+such a model every stage that could go next is a branch: all orders come up, each stage as
+early as its order allows. A timetable is then taken if its shares hold when it comes again.
+
 Bounds of a branch: frames end no earlier than alone on the machine as it stands; of those left on
 a lane at least as many are late as by Moore and Hodgson's rule, releases forgotten.
 
@@ -18,8 +23,10 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
+from motet.targets.timetables.buckets import Leak, leaks_of
 from motet.targets.timetables.jobs import Job, Problem
 from motet.targets.timetables.placing import Cost, Placer, Table
+from motet.targets.timetables.quotas import late_starts
 
 MAX_NODES = 20_000
 
@@ -41,7 +48,7 @@ def search(placer: Placer, best: Cost | None, max_nodes: int = MAX_NODES) -> Sea
         return Searched(None, complete=False)
     tree = _Tree(placer, best, max_nodes)
     tree.branch()
-    return Searched(tree.found, tree.nodes <= max_nodes)
+    return Searched(tree.found, tree.nodes <= max_nodes and not tree.turned_down)
 
 
 @dataclass(eq=False)
@@ -51,6 +58,7 @@ class _Tree:
     max_nodes: int
     nodes: int = 0
     found: list[float] | None = None
+    turned_down: bool = False
     problem: Problem = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +78,13 @@ class _Tree:
         self.free = [0] * self.placer.count
         self.starts = [0.0] * len(problem.stages)
         self.joules = self._table_joules()
+        leaks = leaks_of(problem)
+        takers = [self.placer.taker(number) for number in range(len(problem.stages))]
+        self.parts = [part for _, _, part in takers]
+        self.leaks: list[Leak | None] = [
+            leaks.get((model, on_array)) if ticks else None
+            for (model, on_array, _), ticks in zip(takers, self.ticks, strict=True)
+        ]
         for job in problem.jobs:
             self.ready[job.number] = job.release
 
@@ -93,10 +108,19 @@ class _Tree:
             return
         choices = self._choices()
         if not choices:
-            self.best, self.found = bound, list(self.starts)
+            self._take(bound)
             return
         for number in choices:
             self._try(number)
+
+    def _take(self, cost: Cost) -> None:
+        """What was built is the best now, unless it cannot come again."""
+        if any(self.leaks):
+            table = self.placer.table(self.starts)
+            if table is None or late_starts(self.problem, table.slots):
+                self.turned_down = True
+                return
+        self.best, self.found = cost, list(self.starts)
 
     def _choices(self) -> list[int]:
         """Jobs whose next stage may go next, the earliest deadline first."""
@@ -109,7 +133,11 @@ class _Tree:
                 going.append((start + self.ticks[stage], start, stage, job))
         if not going:
             return []
-        end, _, chosen, _ = min(going, key=lambda one: one[:3])
+        end, _, chosen, first = min(going, key=lambda one: one[:3])
+        if self._may_hold_up(first, chosen):
+            return [
+                job.number for *_, job in sorted(going, key=lambda one: (one[3].deadline, one[2]))
+            ]
         lane, takes_time = self.lane[chosen], self.ticks[chosen] > 0
         rivals = [
             job
@@ -119,10 +147,25 @@ class _Tree:
         ]
         return [j.number for j in sorted(rivals, key=lambda j: (j.deadline, j.number))]
 
+    def _may_hold_up(self, job: Job, stage: int) -> bool:
+        """Whether the stage fills a bucket that other frames need."""
+        leak = self.leaks[stage]
+        return leak is not None and any(
+            self.leaks[number] is leak
+            for other in self.problem.jobs
+            if other.model == job.model and other is not job
+            for number in range(
+                other.first + self.done[other.number], other.first + self.count[other.number]
+            )
+        )
+
     def _start(self, job: Job, stage: int) -> int:
         """When a job's next stage could begin; one that takes no time needs no lane."""
         ready = max([self.ready[job.number] or 0, *((self.ready[s] or 0) for s in job.sources)])
-        return max(ready, self.free[self.lane[stage]]) if self.ticks[stage] else ready
+        if not self.ticks[stage]:
+            return ready
+        start, leak = max(ready, self.free[self.lane[stage]]), self.leaks[stage]
+        return start if leak is None else leak.earliest(start)
 
     def _has_sources(self, job: Job) -> bool:
         return all(self.done[s] == self.count[s] for s in job.sources)
@@ -137,10 +180,16 @@ class _Tree:
         self.ready[number] = begun + self.ticks[stage]
         if self.ticks[stage]:
             self.free[lane] = begun + self.ticks[stage]
+        leak = self.leaks[stage]
+        held = None if leak is None else (leak.level, leak.since)
+        if leak is not None:
+            leak.take(begun, self.ticks[stage], self.parts[stage])
         self.done[number] += 1
         self.branch()
         self.done[number] -= 1
         self.ready[number], self.free[lane] = before, was
+        if leak is not None and held is not None:
+            leak.level, leak.since = held
 
     def _bound(self) -> tuple[Cost, list[int]]:
         """What no timetable of this branch is below, and when every job ends at the earliest."""

@@ -1,10 +1,10 @@
 """A better order of stages, and better shares, by local search.
 
-From the orders of list scheduling on: a job that costs (late, or the one that uses the most of
-its deadline) goes before a job that lies in its way, or any job changes place; where shares are
-free a model's number of pods changes, a joint is made or dissolved. What is no worse is kept; after
-a while without gain the best is shaken. The random numbers have one seed and the budget is counted,
-not timed: the same problem has the same timetable.
+From the orders of list scheduling on: a job that costs (over its share of the time, late, or the
+one that uses the most of its deadline) goes before a job that lies in its way, or any job changes
+place; where shares are free a model's number of pods changes, a joint is made or dissolved. What is
+no worse is kept; after a while without gain the best is shaken. The random numbers have one seed
+and the budget is counted, not timed: the same problem has the same timetable.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from motet.targets.timetables.jobs import Problem
-from motet.targets.timetables.placing import Layout, Place, Placer, Table
+from motet.targets.timetables.placing import Cost, Layout, Place, Placer, Table
+from motet.targets.timetables.quotas import late_starts, rank
 
 PLACEMENTS = 120_000
 """Stages that a search places in all: some seconds."""
@@ -30,6 +32,11 @@ class Candidate:
     layout: Layout
     keys: list[float]
     table: Table
+
+    @cached_property
+    def rank(self) -> tuple[int, Cost]:
+        """Ticks that models are over their shares of the time, then the cost: the least is best."""
+        return rank(self.table)
 
 
 def placed(problem: Problem, layout: Layout, keys: Sequence[float]) -> Candidate | None:
@@ -54,6 +61,21 @@ def improved(
     return search.best
 
 
+def found_by_chance(
+    problem: Problem, layouts: Sequence[Layout], placements: int = PLACEMENTS
+) -> Candidate | None:
+    """The first of random orders in which every stage finds a place, layouts in turn, or None."""
+    chance = random.Random(0)
+    placers = [Placer(problem, layout) for layout in layouts]
+    for number in range(max(20, placements // max(1, len(problem.stages)))):
+        placer = placers[number % len(placers)]
+        late = [chance.random() * problem.ticks for _ in problem.jobs]
+        keys = [problem.jobs[job].release + late[job] + stage for job, stage in problem.stages]
+        if (table := placer.table(keys)) is not None:
+            return Candidate(placer.layout, keys, table)
+    return None
+
+
 class _Search:
     def __init__(self, start: Candidate, counts: Sequence[int]) -> None:
         self.best = self.now = start
@@ -69,12 +91,13 @@ class _Search:
             self.placers[layout] = Placer(self.problem, layout)
         table = self.placers[layout].table(keys)
         self.idle += 1
-        if table is not None and table.cost <= self.now.table.cost:
-            if table.cost < self.now.table.cost:
+        made = None if table is None else Candidate(layout, keys, table)
+        if made is not None and made.rank <= self.now.rank:
+            if made.rank < self.now.rank:
                 self.idle = 0
-            self.now = Candidate(layout, keys, table)
-            if table.cost < self.best.table.cost:
-                self.best = self.now
+            self.now = made
+            if made.rank < self.best.rank:
+                self.best = made
         if self.idle > SHAKEN_AFTER:
             self._shake()
 
@@ -110,8 +133,11 @@ class _Search:
         return replace(layout, places=tuple(places))
 
     def _worst(self) -> int:
-        """A late job, or the one that uses the most of its deadline."""
+        """A job over its model's share, else a late one, or what uses the most of its deadline."""
         table = self.now.table
+        if self.now.rank[0]:
+            over = {self.problem.stages[n][0] for _, n, _ in late_starts(self.problem, table.slots)}
+            return self.random.choice(sorted(over))
         used = [
             (end - job.release) / (job.deadline - job.release)
             for job, end in zip(self.problem.jobs, table.ends, strict=True)

@@ -12,6 +12,7 @@ of equal ones the simplest. ``both`` has the other two among its starts: it neve
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,11 +20,17 @@ from motet.runtime.errors import SpecError
 from motet.targets.sharing.asked import overload_text, share_text
 from motet.targets.timetables.bounds import Bounds, bounds
 from motet.targets.timetables.exact import search
-from motet.targets.timetables.improve import PLACEMENTS, Candidate, improved, placed
+from motet.targets.timetables.improve import (
+    PLACEMENTS,
+    Candidate,
+    found_by_chance,
+    improved,
+    placed,
+)
 from motet.targets.timetables.jobs import Problem
 from motet.targets.timetables.list_order import RULES, list_starts
-from motet.targets.timetables.placing import Layout, Place, Placer, Table
-from motet.targets.timetables.quotas import over_share, refuse_demand
+from motet.targets.timetables.placing import Cost, Layout, Place, Placer, Table
+from motet.targets.timetables.quotas import asks_too_much, over_share, refuse_demand
 from motet.targets.timetables.regions import best_division, counts_of_problem, layout_of
 
 KINDS = ("time", "space", "both")
@@ -31,6 +38,8 @@ EXACT_STAGES = 40
 """Branch and bound is tried up to so many stages of a hyperperiod."""
 
 NEAR = 1e-6
+MOST_LAYOUTS = 256
+"""Numbers of pods of all models that are tried where no rule finds a timetable."""
 
 Show = Callable[[str], None]
 
@@ -139,17 +148,14 @@ class _Maker:
         if division is not None:
             starts.append(self._best_order(layout_of(self.problem, division), self.any)[0])
         starts += self._free_starts(starts)
-        placed_ones = [one for one in starts if one is not None]
-        known = [one for one in placed_ones if over_share(one.table) is None]
+        known = [one for one in starts if one is not None] or self._by_chance(self._layouts())
         if not known:
-            return self._found("both", next(iter(placed_ones), None), self.any, False)
-        best = min(known, key=lambda one: one.table.cost)
+            return self._found("both", None, self.any, False)
+        best = min(known, key=_rank)
         free = [one for one in known if any(p.first is None for p in one.layout.places)]
-        begun = min(free, key=lambda one: one.table.cost) if free else best
+        begun = min(free, key=_rank) if free else best
         after = improved(begun, self.counts, self.placements, self._enough(self.any))
-        if over_share(after.table) is None:
-            best = min((best, after), key=lambda one: one.table.cost)
-        return self._found("both", best, self.any, False)
+        return self._found("both", min((best, after), key=_rank), self.any, False)
 
     def _free_starts(self, fixed: Sequence[Candidate | None]) -> list[Candidate | None]:
         """Shares that may lie anywhere: as many pods as in ``fixed``, or equal; with joints."""
@@ -174,17 +180,33 @@ class _Maker:
         placer = Placer(self.problem, layout)
         tried = [placed(self.problem, layout, list_starts(placer, rule)) for rule in RULES]
         known = [one for one in tried if one is not None]
-        best = min(known, key=lambda one: one.table.cost) if known else None
+        best = min(known, key=_rank) if known else None
         if len(self.problem.stages) <= EXACT_STAGES:
-            done = search(placer, None if best is None else best.table.cost)
+            is_kept = best is not None and not best.rank[0]
+            done = search(placer, best.table.cost if best is not None and is_kept else None)
             if done.keys is not None:
                 made = placed(self.problem, layout, done.keys)
                 best = made if made is not None else best
-            if done.complete:
-                return best, best is not None
-        if best is not None:
-            best = improved(best, (), self.placements, self._enough(least))
+            if done.complete and best is not None and not best.rank[0] and not best.table.missed:
+                return best, True  # late frames might have gone on in the next hyperperiod
+        if asks_too_much(placer):
+            return best, False
+        for one in [best] if best is not None else self._by_chance([layout]):
+            best = improved(one, (), self.placements, self._enough(least))
         return best, False
+
+    def _layouts(self) -> list[Layout]:
+        """Shares that may lie anywhere: all numbers of pods of all models, or some of them."""
+        models = len(self.problem.loads)
+        each = itertools.product(reversed(self.counts), repeat=models)
+        return [Layout(tuple(map(Place, pods))) for pods in itertools.islice(each, MOST_LAYOUTS)]
+
+    def _by_chance(self, layouts: Sequence[Layout]) -> list[Candidate]:
+        """A timetable that no rule found, where there is time enough for all stages."""
+        if self.any.overload:
+            return []
+        found = found_by_chance(self.problem, layouts, self.placements)
+        return [] if found is None else [found]
 
     def _enough(self, least: Bounds) -> Callable[[Table], bool]:
         return lambda table: _meets(table, least)
@@ -202,5 +224,10 @@ class _Maker:
         return Found(kind, candidate, least, proved)
 
 
+def _rank(one: Candidate) -> tuple[int, Cost]:
+    return one.rank
+
+
 def _meets(table: Table, least: Bounds) -> bool:
-    return table.missed <= least.missed and table.cost[1] <= least.used * (1 + NEAR)
+    is_least = table.missed <= least.missed and table.cost[1] <= least.used * (1 + NEAR)
+    return is_least and over_share(table) is None

@@ -2,7 +2,7 @@
 
 Event by event from an empty machine, as the run time's policies do, each stage to its end. The
 moments at which stages begin are an order that ``placing`` then improves by filling gaps: in it no
-stage begins later than here.
+stage begins later than here. Stages of a model that is over its ``time_share`` let others go first.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+from motet.targets.timetables.buckets import leaks_of
 from motet.targets.timetables.jobs import Job, Problem
 from motet.targets.timetables.placing import Placer
 
@@ -54,6 +55,7 @@ class _List:
         self.busy = [False] * placer.count
         self.missing = [len(job.sources) for job in self.problem.jobs]
         self.events: list[tuple[int, int, int]] = []
+        self.leaks = leaks_of(self.problem)
 
     def run(self) -> list[float]:
         for job in self.problem.jobs:
@@ -65,7 +67,7 @@ class _List:
                 _, kind, number = heapq.heappop(self.events)
                 if kind == 0:
                     self._end(now, number)
-                else:
+                elif kind == 1:
                     self._ask(number)
             for lane in range(self.placer.count):
                 self._serve(now, lane)
@@ -86,12 +88,37 @@ class _List:
         heapq.heappush(self.waiting[self._lane(number)[0]], (key, number))
 
     def _serve(self, now: int, lane: int) -> None:
-        if self.busy[lane] or not self.waiting[lane]:
+        """The first that its model's share allows; else another event when it allows one."""
+        if self.busy[lane]:
             return
-        number = heapq.heappop(self.waiting[lane])[1]
+        waiting = self.waiting[lane]
+        held = []
+        while waiting:
+            entry = heapq.heappop(waiting)
+            if self._earliest(now, entry[1]) > now:
+                held.append(entry)
+                continue
+            self._begin(now, lane, entry[1])
+            break
+        for entry in held:
+            heapq.heappush(waiting, entry)
+        if held and not self.busy[lane]:
+            at = min(self._earliest(now, number) for _, number in held)
+            heapq.heappush(self.events, (at, 2, -1))
+
+    def _earliest(self, now: int, number: int) -> int:
+        leak = self.leaks.get(self.placer.taker(number)[:2]) if self.leaks else None
+        return now if leak is None else leak.earliest(now)
+
+    def _begin(self, now: int, lane: int, number: int) -> None:
+        ticks = self._lane(number)[1]
         self.starts[number] = now
         self.busy[lane] = True
-        heapq.heappush(self.events, (now + self._lane(number)[1], 0, number))
+        heapq.heappush(self.events, (now + ticks, 0, number))
+        if self.leaks and ticks:
+            model, on_array, part = self.placer.taker(number)
+            if (leak := self.leaks.get((model, on_array))) is not None:
+                leak.take(now, ticks, part)
 
     def _end(self, now: int, number: int) -> None:
         self.busy[self._lane(number)[0]] = False

@@ -3,7 +3,9 @@
 Every stage, in the order given, gets the earliest place on the ring from when it is ready on
 where all that it needs is free, gaps between what lies there already included (a serial
 schedule generation scheme). So a stage that comes early in the order breaks up later ones only at
-the boundaries of their stages.
+the boundaries of their stages. A model with a ``time_share`` waits, besides, until its bucket
+allows the stage (``buckets``); where it never does, the stage goes where pods are free, and the
+timetable is one over the share (``quotas.rank``).
 
 **Cost**, compared from left to right: (1) frames that miss their deadline, by priority, the most
 urgent first; (2) the largest share of its deadline that a frame uses, (end - release) /
@@ -18,7 +20,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from motet.targets.sharing.loads import Share, Stage
+from motet.targets.timetables.buckets import buckets_of
 from motet.targets.timetables.jobs import Joint, Problem, shares_of
+from motet.targets.timetables.machine import Machine
 from motet.targets.timetables.timeline import Ring
 
 Cost = tuple[tuple[int, ...], float, float, int]
@@ -111,13 +115,13 @@ class Placer:
 
     def table(self, keys: Sequence[float]) -> Table | None:
         """The timetable in which ready stages go by rising key; None where one finds no place."""
-        ring = Ring(self.count, self.problem.ticks)
+        machine = Machine(Ring(self.count, self.problem.ticks), buckets_of(self.problem))
         ends: dict[int, int] = {}
         slots: list[Slot] = []
         for number in self.order(keys):
             if number in ends:
                 continue
-            slot = self._placed(ring, number, ends)
+            slot = self._placed(machine, number, ends)
             if slot is None:
                 return None
             slots.append(slot)
@@ -125,6 +129,16 @@ class Placer:
         last = [job.first + len(self.problem.loads[job.model].stages) - 1 for job in jobs]
         slots.sort(key=lambda slot: (slot.start, slot.stages))
         return Table(self.problem, tuple(slots), tuple(ends[number] for number in last))
+
+    def taker(self, number: int) -> tuple[int, bool, float]:
+        """A stage's model, whether it is of the array, and the part of the resource that it has."""
+        at, stage = self.problem.stages[number]
+        model = self.problem.jobs[at].model
+        if self.problem.loads[model].stages[stage].resource == "host":
+            return model, False, 1.0
+        own = self.shares[model][stage].pods
+        pods = own if self.layout_is_free else self.layout.places[model].pods
+        return model, True, pods / self.problem.pods
 
     def order(self, keys: Sequence[float]) -> list[int]:
         """Numbers of the stages: of those whose sources have gone, the least key."""
@@ -171,7 +185,7 @@ class Placer:
             ready = max(ready, end)
         return ready
 
-    def _placed(self, ring: Ring, number: int, ends: dict[int, int]) -> Slot | None:
+    def _placed(self, machine: Machine, number: int, ends: dict[int, int]) -> Slot | None:
         ready = self._ready(number, ends)
         assert ready is not None
         at, stage = self.problem.stages[number]
@@ -179,73 +193,57 @@ class Placer:
         load = self.problem.loads[model]
         if load.stages[stage].resource == "host":
             ticks = load.stages[stage].ticks
-            start = ring.earliest(0, 1, ready, ticks)
-            if start is None:
+            found = machine.place((0,), 1, ready, ticks, machine.takers(*self.taker(number)))
+            if found is None:
                 return None
-            ring.take(0, 1, start, ticks)
-            ends[number] = start + ticks
-            return Slot((number,), start, ticks, range(0))
+            ends[number] = found[0] + ticks
+            return Slot((number,), found[0], ticks, range(0))
         if number in self.partners:
             other, joint, turned = self.partners[number]
             also = self._ready(other, ends)
             if also is not None and other not in ends:
-                return self._together(ring, (number, other), max(ready, also), joint, turned, ends)
-        return self._alone(ring, number, ready, self.shares[model][stage], model, ends)
+                both = number, other
+                return self._together(machine, both, max(ready, also), joint, turned, ends)
+        return self._alone(machine, number, ready, self.shares[model][stage], model, ends)
 
     def _alone(
-        self, ring: Ring, number: int, ready: int, share: Share, model: int, ends: dict[int, int]
-    ) -> Slot | None:
-        first = self.layout.places[model].first
-        if not self.layout_is_free:
-            lane = self.lanes[model]
-            assert first is not None
-            start = ring.earliest(lane, lane + 1, ready, share.ticks)
-            if start is None:
-                return None
-            ring.take(lane, lane + 1, start, share.ticks)
-            pods = range(first, first + self.layout.places[model].pods)
+        self, machine: Machine, number: int, ready: int, share: Share, model: int,
+        ends: dict[int, int],
+    ) -> Slot | None:  # fmt: skip
+        place = self.layout.places[model]
+        pods = share.pods if self.layout_is_free else place.pods
+        takers = machine.takers(*self.taker(number))
+        if self.layout_is_free:
+            found = machine.place(self._firsts(pods), pods, ready, share.ticks, takers)
         else:
-            found = self._anywhere(ring, ready, share)
-            if found is None:
-                return None
-            start, first = found
-            ring.take(1 + first, 1 + first + share.pods, start, share.ticks)
-            pods = range(first, first + share.pods)
+            found = machine.place((self.lanes[model],), 1, ready, share.ticks, takers)
+        if found is None:
+            return None
+        start, lane = found
+        first = lane - 1 if self.layout_is_free else place.first or 0
         ends[number] = start + share.ticks
-        return Slot((number,), start, share.ticks, pods, share.joules)
+        return Slot((number,), start, share.ticks, range(first, first + pods), share.joules)
 
-    def _anywhere(self, ring: Ring, ready: int, share: Share) -> tuple[int, int] | None:
-        """Start and first pod of the earliest place; a multiple of the share's pods where equal."""
-        best: tuple[int, int] | None = None
-        for first in range(0, self.problem.pods - share.pods + 1, share.pods):
-            start = ring.earliest(1 + first, 1 + first + share.pods, ready, share.ticks)
-            if start is not None and (best is None or start < best[0]):
-                best = start, first
-        last = self.problem.pods - share.pods
-        if last % share.pods:
-            start = ring.earliest(1 + last, 1 + last + share.pods, ready, share.ticks)
-            if start is not None and (best is None or start < best[0]):
-                best = start, last
-        return best
+    def _firsts(self, pods: int) -> list[int]:
+        """First lanes of a share: multiples of its pods are preferred where equal."""
+        last = self.problem.pods - pods
+        firsts = [*range(0, last + 1, pods)]
+        return [1 + first for first in ([*firsts, last] if last % pods else firsts)]
 
     def _together(
-        self,
-        ring: Ring,
-        numbers: tuple[int, int],
-        ready: int,
-        joint: Joint,
-        turned: bool,
+        self, machine: Machine, numbers: tuple[int, int], ready: int, joint: Joint, turned: bool,
         ends: dict[int, int],
-    ) -> Slot | None:
-        start = ring.earliest(1, self.count, ready, joint.ticks)
-        if start is None:
+    ) -> Slot | None:  # fmt: skip
+        models = {self.problem.jobs[self.problem.stages[number][0]].model for number in numbers}
+        takers = [one for model in sorted(models) for one in machine.takers(model, True, 0.5)]
+        found = machine.place((1,), self.count - 1, ready, joint.ticks, takers)
+        if found is None:
             return None
-        ring.take(1, self.count, start, joint.ticks)
         done = joint.ends[::-1] if turned else joint.ends
         for number, after in zip(numbers, done, strict=True):
-            ends[number] = start + after
+            ends[number] = found[0] + after
         pods = range(self.problem.pods)
-        return Slot(tuple(sorted(numbers)), start, joint.ticks, pods, joint.joules)
+        return Slot(tuple(sorted(numbers)), found[0], joint.ticks, pods, joint.joules)
 
 
 def _share(stage: Stage, problem: Problem, most: int) -> Share:

@@ -2,8 +2,8 @@
 
 A group of models gets pods of its own and time-multiplexes them. What a group costs on a number of
 pods does not depend on the others where no frame waits for another group's and the host is idle;
-then the best division is exactly (missed frames first, summed over groups, then the largest
-share of a deadline used)
+then the best division is exactly (what models are over their shares of the time and missed frames
+first, summed over groups, then the largest share of a deadline used)
 
     best(models, pods) = min over groups G with the first model, counts k:
                          cost(G, k) + best(models - G, pods - k)
@@ -20,11 +20,14 @@ from functools import lru_cache
 from motet.targets.timetables.jobs import Job, Problem, shares_of
 from motet.targets.timetables.list_order import RULES, list_starts
 from motet.targets.timetables.placing import Layout, Place, Placer
+from motet.targets.timetables.quotas import rank
 
 MOST_MODELS = 8
 """For which all groups are tried; of more only runs of models by their periods."""
 
 GroupCost = tuple[tuple[int, ...], float, float]
+"""Ticks over shares of the time and misses by priority, largest share of a deadline, energy."""
+
 Division = tuple[tuple[tuple[int, ...], int], ...]
 """Groups of models with their pods."""
 
@@ -66,7 +69,7 @@ def best_division(problem: Problem, apart: bool = False) -> Division | None:
     @lru_cache(None)
     def best(left: tuple[int, ...], pods: int) -> tuple[GroupCost, Division] | None:
         if not left:
-            return ((0,) * len(problem.levels), 0.0, 0.0), ()
+            return ((0,) * (1 + len(problem.levels)), 0.0, 0.0), ()
         found: tuple[GroupCost, Division] | None = None
         for group in _groups(left, apart, few):
             rest = tuple(model for model in left if model not in group)
@@ -111,7 +114,7 @@ def _groups(left: tuple[int, ...], apart: bool, few: bool) -> list[tuple[int, ..
 
 
 def group_cost(problem: Problem, group: tuple[int, ...], pods: int) -> GroupCost | None:
-    """Of some models alone on ``pods``: misses by priority, the largest share used, energy."""
+    """Of some models alone on ``pods``; None where a stage has no place on so few."""
     part = subproblem(problem, group)
     placer = Placer(part, Layout((Place(pods, 0),) * len(group)))
     if any(
@@ -129,7 +132,7 @@ def group_cost(problem: Problem, group: tuple[int, ...], pods: int) -> GroupCost
         missed = [0] * len(problem.levels)
         for level, count in zip(part.levels, table.cost[0], strict=True):
             missed[problem.levels.index(level)] = count
-        made = tuple(missed), table.cost[1], table.joules
+        made = (rank(table)[0], *missed), table.cost[1], table.joules
         if found is None or made < found:
             found = made
     return found

@@ -38,18 +38,21 @@ def test_fewer_pods_count_for_less() -> None:
         refuse_demand(make(replace(slow, time_share=0.09), pods=4, clock=10))
 
 
-def test_a_stage_that_begins_over_the_share_makes_no_timetable() -> None:
-    # The bucket has room for a tenth of a second's share, 0.45 of a tick. After a stage of 4
-    # ticks it holds 4 * (1 - 0.45) = 2.2: the next may begin 4 ticks later, not at once.
-    made = shared(0.45, 4, 4)
-    [found] = timetables(made, ["time"])
-    assert found.table is None
-    assert "model 'a' would be over its quota.time_share of 0.45 when its frame 0" in found.why
-    with pytest.raises(SpecError, match=r"time: model 'a' would be over its quota.time_share"):
-        best_of([found])
-    [alone] = timetables(shared(0.45, 8), ["time"])
-    assert alone.table is not None
-    assert over_share(alone.table) is None
+def test_a_share_that_no_order_keeps_makes_no_timetable() -> None:
+    # Three stages of 2 ticks in 20 and a share of 0.3: 6 ticks, all that it has. The bucket has
+    # room for 0.3 of a tick and holds 1.4 after each, so for four ticks none may begin: there
+    # are three gaps of 4 or 5 ticks for b, whose two stages fit if they are as short.
+    held = load("a", 2, 2, 2, period=2, time_share=0.3)
+    for ticks, is_there in ((4, True), (7, False)):
+        made = make(held, load("b", *[ticks] * 2, period=2), clock=10)
+        [found] = timetables(made, ["time"], 4000)
+        assert (found.table is not None) == is_there
+        if found.table is not None:
+            assert over_share(found.table) is None
+            continue
+        assert "model 'a' would be over its quota.time_share of 0.3 when its frame 0" in found.why
+        with pytest.raises(SpecError, match=r"time: model 'a' would be over its quota.time_share"):
+            best_of([found])
 
 
 def test_a_file_is_held_to_the_share_too() -> None:
