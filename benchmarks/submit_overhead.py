@@ -7,12 +7,13 @@ Claim: a burst of runs of some milliseconds takes less than 5 % longer. Networks
 ``examples/`` (0.1 to 0.2 ms a run, where every microsecond shows) and two of the zoo. Both ways
 take turns, ``--bursts`` times, so that what else the machine does meets both; the figure is the
 median of the ratios of neighbours. One worker with all ``threads``: as many kernels at once as
-``run`` has.
+``run`` has. CPU time of both threads says where the rest goes, also on a busy machine.
 """
 
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -37,8 +38,12 @@ LOW = 0.1
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a network on ``threads``: seconds of a run in a burst by ``run`` and by ``submit`` (low
-    quantiles), the median ratio, and seconds that one ``submit`` and its result take alone.
+    """Of a network on ``threads``, in seconds of one run of a burst, low quantiles.
+
+    run_seconds, submit_seconds: by ``run``, by ``submit``; ratio: the median of theirs.
+    alone_seconds: one ``submit`` and its result, the worker asleep before. caller_cpu_seconds: of
+    the submitting thread. worker_cpu_seconds: of the worker, beyond those of a thread that calls
+    ``run``.
     """
 
     network: str
@@ -48,13 +53,32 @@ class Cost:
     submit_seconds: float
     ratio: float
     alone_seconds: float
+    caller_cpu_seconds: float
+    worker_cpu_seconds: float
 
 
-def timed(call: Callable[[], Any]) -> float:
-    """Seconds that ``call`` takes."""
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class Spent:
+    """Seconds by the clock, and of the CPU by the calling thread and by the worker."""
+
+    seconds: float
+    caller: float
+    worker: float
+
+
+def spent(call: Callable[[], Any], worker: int) -> Spent:
+    """What ``call`` takes; ``worker``: the clock of the worker's CPU time."""
+    began = time.perf_counter(), time.thread_time(), time.clock_gettime(worker)
     call()
-    return time.perf_counter() - began
+    caller, other = time.thread_time(), time.clock_gettime(worker)
+    return Spent(time.perf_counter() - began[0], caller - began[1], other - began[2])
+
+
+def clock_of_the_worker() -> int:
+    """The clock of the CPU time that the only worker of this process spends."""
+    [worker] = [one for one in threading.enumerate() if one.name.startswith("motet-worker")]
+    assert worker.ident is not None
+    return time.pthread_getcpuclockid(worker.ident)
 
 
 def low(times: list[float]) -> float:
@@ -81,14 +105,17 @@ def measured(name: str, bundle: Path, threads: int, runs: int, bursts: int) -> C
         for _ in range(WARM_UP):
             one_by_one()
             submitted()
-        pairs = [(timed(one_by_one), timed(submitted)) for _ in range(bursts)]
-        alone = [timed(lambda: session.submit(model, inputs).result()) for _ in range(bursts)]
+        clock = clock_of_the_worker()
+        pairs = [(spent(one_by_one, clock), spent(submitted, clock)) for _ in range(bursts)]
+        alone = [spent(lambda: session.submit(model, inputs).result(), clock) for _ in pairs]
     return Cost(
         name, threads, runs,
-        low([one for one, _ in pairs]) / runs,
-        low([other for _, other in pairs]) / runs,
-        median(other / one for one, other in pairs),
-        low(alone),
+        low([one.seconds for one, _ in pairs]) / runs,
+        low([other.seconds for _, other in pairs]) / runs,
+        median(other.seconds / one.seconds for one, other in pairs),
+        low([one.seconds for one in alone]),
+        low([other.caller for _, other in pairs]) / runs,
+        (low([other.worker for _, other in pairs]) - low([one.caller for one, _ in pairs])) / runs,
     )  # fmt: skip
 
 
@@ -106,10 +133,12 @@ def networks(folder: Path, models: tuple[Path, ...]) -> dict[str, Path]:
 
 def print_costs(found: list[Cost]) -> None:
     """A row for each network and number of threads."""
-    columns = ["network", ">threads", ">run", ">submit, in a burst", ">ratio", ">submit, alone"]
+    columns = ["network", ">threads", ">run", ">submit, in a burst", ">ratio", ">submit, alone",
+               ">caller's CPU", ">worker's, beyond run"]  # fmt: skip
     rows = [
         [one.network, str(one.threads), seconds(one.run_seconds), seconds(one.submit_seconds),
-         f"{one.ratio:.3f}", seconds(one.alone_seconds)]
+         f"{one.ratio:.3f}", seconds(one.alone_seconds),
+         *(f"{1e6 * cpu:.0f} us" for cpu in (one.caller_cpu_seconds, one.worker_cpu_seconds))]
         for one in found
     ]  # fmt: skip
     output().print(table(f"Bursts of {found[0].runs} runs", columns, rows))
