@@ -25,6 +25,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from motet.runtime.errors import ProgramError
+from motet.targets.systolic.instructions.accesses import (
+    HIGH,
+    MAX_ACCESSES,
+    MEMORY,
+    SCRATCHPAD,
+    tile_accesses,
+)
 from motet.targets.systolic.instructions.addressing import View
 from motet.targets.systolic.instructions.hazards import GRANULES, find_waits
 from motet.targets.systolic.instructions.implied import without_implied
@@ -153,23 +160,18 @@ def granule_words(words: int, addresses: NDArray[Any] | None = None) -> int:
     return least if common % least or not common else common
 
 
-def _extents(sequence: Instructions) -> tuple[int, int]:
-    """Words of scratchpad and accumulators that any tile may reach."""
-    if not len(sequence):
-        return 1, 1
-    names = ("rows", "columns", "depth", "address", "second_address", "third_address")
-    rows, columns, depth, address, second, third = (sequence[n].astype(np.int64) for n in names)
-    in_sums = (sequence["flags"] & Flag.ACCUMULATORS) != 0
-    tile = rows * np.maximum(columns, 1)
-    line = rows * ((columns - 1) * sequence["value"] + depth)
-    line *= sequence["opcode"] == Opcode.CONV1D
-    first = address + np.maximum(np.where(depth > 0, rows * depth, tile), line)
-    weights = np.where(depth > 0, np.maximum(rows, columns) * depth, tile)
-    scratchpad = np.maximum(first, np.where(in_sums, 0, second + weights))
-    vectors = third + np.where(in_sums, tile, np.maximum(rows, columns))
-    sums = np.maximum(sequence["accumulator_address"] + tile, vectors)
-    sums = np.maximum(sums, np.where(in_sums, second + tile, 0))
-    return int(scratchpad.max()), int(sums.max())
+@njit(cache=True, nogil=True)
+def _extents(code: Any) -> tuple[int, int]:
+    """Words of scratchpads and of accumulators below the end of every tile; at least 1 each."""
+    scratchpad, accumulators = 1, 1
+    tiles = np.empty((MAX_ACCESSES, 5), np.int64)
+    for i in range(len(code)):
+        for k in range(tile_accesses(code[i], tiles)):
+            if tiles[k, MEMORY] == SCRATCHPAD:
+                scratchpad = max(scratchpad, tiles[k, HIGH])
+            else:
+                accumulators = max(accumulators, tiles[k, HIGH])
+    return scratchpad, accumulators
 
 
 def _bases(draft: SystolicProgram, *fields: str) -> NDArray[Any]:

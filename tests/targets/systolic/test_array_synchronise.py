@@ -220,6 +220,19 @@ def test_work_on_different_memory_is_not_ordered():
     assert len(program.instructions) == 4
 
 
+def test_a_large_tile_in_a_scratchpad_leaves_the_granules_of_accumulators_fine():
+    """Once, its words counted as accumulators' too, and neighbours there were ordered."""
+    code = empty_instructions(3)
+    code["opcode"] = Opcode.LOAD, Opcode.LOAD, Opcode.VECTOR
+    code["operand"][:2] = 0
+    code["rows"], code["columns"] = [400, 1, 1], [2048, 64, 64]
+    code["flags"][1] = Flag.ACCUMULATORS
+    code["accumulator_address"] = 0, 64, 128
+    code["target_pods"][:2] = 1
+    program = synchronise(code, "fp32", TENSORS, VIEWS, (), PODS)
+    assert len(program.instructions) == 3
+
+
 @pytest.mark.parametrize("words", [1, 16, 1023, 1024, 1025, 100_000, 2**31])
 def test_granules_cover_the_memory(words):
     assert words <= granule_words(words) * GRANULES
