@@ -109,5 +109,6 @@ class _Pinned:
         )
 
     def _pods(self, place: Place) -> int | None:
+        """None where they are to be shared out: also for what was not expected on the array."""
         pods = self._wanted.stages[place.stage].pods
         return None if pods is None else pods[place.group]

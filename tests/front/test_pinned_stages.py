@@ -178,6 +178,20 @@ def edited(plan: Any, mistake: str) -> Any:
         first["onnx_nodes"] = ["elsewhere"]
     elif mistake == "pods":
         stages[0]["pods"] = [1] * 40
+    elif mistake == "no pod":
+        stages[0]["pods"] = [0] * len(stages[0]["groups"])
+    elif mistake == "mistyped":
+        stages[0]["pds"] = [1]
+    elif mistake == "mistyped above":
+        plan["schedule"]["bloks"] = []
+    elif mistake == "own key":
+        plan["note"] = "mine"
+    elif mistake == "version":
+        plan["schedule"]["version"] = 99
+    elif mistake == "nothing":
+        return []
+    elif mistake == "one model twice":
+        return [plan, plan]
     elif mistake == "other model":
         plan["model"] = "trees"
     else:
@@ -194,6 +208,13 @@ def edited(plan: Any, mistake: str) -> Any:
         ("unknown", "'nobody' is in a stage, but not among its operators"),
         ("other nodes", r"\(ONNX nodes elsewhere\) is no operator of the model"),
         ("pods", r"stages\[0\].pods is .*: one number for each"),
+        ("no pod", r"stages\[0\].pods is .*: one number for each"),
+        ("mistyped", r"unknown field `pds` .*stages\[0\]`; did you mean pods\? \(keys are groups,"),
+        ("mistyped above", r"unknown field `bloks` .*did you mean blocks\?"),
+        ("own key", r"unknown field `note`.*\(keys are model, schedule, .*motet schedule MODEL"),
+        ("version", "'branches': schedule.version is 99, this Motet reads 1: schedule the model"),
+        ("nothing", "branches.stages.json: there is no model in it; write it with 'motet schedule"),
+        ("one model twice", "model 'branches' is there twice: leave one"),
         ("other model", "no model 'trees'; the models are branches"),
         ("no stages", "missing required field `stages`.*motet schedule"),
     ],
