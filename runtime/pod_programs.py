@@ -2,18 +2,18 @@
 
 A bundle that was compiled with a timetable has, beside each model's programs for the whole array,
 one for every place in which the timetable has a call of it. A model's program stays what it
-is: a place only says which array program a call of it runs.
+is, and is what a run by itself does: with the whole array, up to the model's quota. A place only
+says which array program a call runs when the timetable is played.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import msgspec
 from msgspec import Struct
 
 from motet.runtime.errors import BundleError
-from motet.runtime.program import ArrayCall, Instruction, Program
+from motet.runtime.program import ArrayCall, Program
 from motet.runtime.timetable import Timetable, TimetableSlot
 
 Calls = tuple[tuple[str, int], ...]
@@ -83,39 +83,6 @@ def slot_programs(
 def array_calls(program: Program) -> list[ArrayCall]:
     """The array calls of a model's program, in order."""
     return [step for step in program.instructions if isinstance(step, ArrayCall)]
-
-
-def with_first_frames(
-    programs: Mapping[str, Program],
-    timetable: Timetable | None,
-    made: Collection[PodProgram],
-) -> dict[str, Program]:
-    """Models' programs with the array programs that their first frames have in the timetable.
-
-    That is what a run by itself does. A joint stage needs both models, so alone a call of it
-    has the whole array.
-    """
-    by_place = {one.place: one.program for one in made}
-    chosen: dict[tuple[str, int], str] = {}
-    for slot, calls in array_slots(timetable) if timetable is not None and made else ():
-        name = by_place.get(place_of(slot, calls))
-        if name is not None and len(calls) == 1 and slot.stages[0].frame == 0:
-            chosen[calls[0]] = name
-    return {model: _with(program, model, chosen) for model, program in programs.items()}
-
-
-def _with(program: Program, model: str, chosen: Mapping[tuple[str, int], str]) -> Program:
-    if not any(name == model for name, _ in chosen):
-        return program
-    steps, number = list[Instruction](), 0
-    for step in program.instructions:
-        if isinstance(step, ArrayCall):
-            name = chosen.get((model, number), step.program)
-            steps.append(msgspec.structs.replace(step, program=name))
-            number += 1
-        else:
-            steps.append(step)
-    return msgspec.structs.replace(program, instructions=tuple(steps))
 
 
 def verify_pod_programs(

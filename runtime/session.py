@@ -19,7 +19,6 @@ from motet.runtime.kernels import KernelLibrary, require_features
 from motet.runtime.memory import lendable
 from motet.runtime.model import ModelSession, NodeArg
 from motet.runtime.playing import Played, played
-from motet.runtime.pod_programs import with_first_frames
 from motet.runtime.policies import DEFAULT_POLICY
 from motet.runtime.queueing import Queueing
 from motet.runtime.report import RunReport
@@ -59,10 +58,8 @@ class Session(Mapping[str, ModelSession]):
         )
         weights = [lendable(weight) for weight in bundle.weights]
         self._machine = Machine(library, weights, accelerator)
-        made, table = bundle.manifest.pod_programs, bundle.manifest.timetable
-        programs = with_first_frames(bundle.programs, table, made)
         self._models = {
-            entry.name: ModelSession(entry, programs[entry.name], self._machine)
+            entry.name: ModelSession(entry, bundle.programs[entry.name], self._machine)
             for entry in bundle.manifest.models
         }
         self._wired = WiredModels(self._models)
@@ -123,9 +120,22 @@ class Session(Mapping[str, ModelSession]):
         inputs: model -> input -> array, without the wired inputs, which read the
         upstream model's output where it lies, without a copy.
         """
-        for name in inputs:
+        return self._wired.run(self._by_model(inputs))
+
+    def _by_model(self, inputs: object) -> Mapping[str, Mapping[str, Any]]:
+        """``inputs``, if it has a mapping of inputs under names of models."""
+        if not isinstance(inputs, Mapping):
+            raise InputError(
+                f"inputs is a {type(inputs).__name__}: give model -> input -> array, as "
+                f"{{{next(iter(self._models))!r}: {{...}}}}"
+            )
+        for name, own in inputs.items():
             _ = self[name]
-        return self._wired.run(inputs)
+            if not isinstance(own, Mapping):
+                raise InputError(
+                    f"model {name!r}: its inputs are a {type(own).__name__}: give input -> array"
+                )
+        return inputs
 
     def submit(
         self,
@@ -168,9 +178,12 @@ class Session(Mapping[str, ModelSession]):
 
         Each slot runs the array program that it has pods for, joint stages as one. inputs: model
         -> input -> array, for all frames of the model, without wired inputs, which are those of
-        the newest frame upstream; random ones where None. Raises ``SpecError`` where the bundle
-        has no timetable.
+        the newest frame upstream; random ones where None. A frame that fails is in ``failures`` of
+        what is returned, with those that read it, and stops no other. Raises ``InputError`` on
+        wrong inputs, ``SpecError`` where the bundle has no timetable.
         """
+        if inputs is not None:
+            self._wired.check(self._by_model(inputs))
         return played(self._models, self.bundle, self._machine, inputs)
 
     def configure(self, **settings: Any) -> None:

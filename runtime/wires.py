@@ -37,7 +37,7 @@ class WiredModels:
 
     def run(self, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """One round: model -> output -> new array. Raises ``InputError`` on wrong inputs."""
-        given = {name: self._given(name, inputs.get(name, {})) for name in self._models}
+        given = self.check(inputs)
         key = tuple(tuple(array.shape for array in arrays.values()) for arrays in given.values())
         chain = self._pool.take(key) or self.bind(given)
         results: dict[str, dict[str, Array]] = {}
@@ -54,6 +54,10 @@ class WiredModels:
             }
         finally:
             self._pool.give(key, chain)
+
+    def check(self, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, Array]]:
+        """The inputs of all models that no wire feeds; raises ``InputError`` on wrong ones."""
+        return {name: self._given(name, inputs.get(name, {})) for name in self._models}
 
     def _given(self, name: str, inputs: Mapping[str, Any]) -> dict[int, Array]:
         """The checked inputs of a model that no wire feeds, by input number."""

@@ -97,13 +97,20 @@ def test_programs_take_the_timetables_cycles(
     assert {m["model"]: m["frames"] for m in told["models"]} == {"a": 2, "b": 1, "c": 1}
 
 
-def test_a_run_has_the_pods_of_its_first_frame(folder: Path, table_of: Any) -> None:
+def test_a_run_by_itself_has_the_whole_array(folder: Path, table_of: Any) -> None:
+    """As without a timetable, in which models have one to three of the four pods."""
     bundle = compiled(folder, table_of("space"))
-    session = motet.load(bundle)
-    slots = {one.calls[0][0]: one for one in bundle.manifest.pod_programs}
-    for model, made in slots.items():
-        [layer] = [one for one in session.simulate(model).layers if one.array is not None]
-        assert layer.array.cycles == made.cycles
+    made = {one.calls[0][0]: one for one in bundle.manifest.pod_programs}
+    session, plain = motet.load(bundle), motet.load(compiled(folder, None))
+    for model, one in made.items():
+        [cycles] = _cycles(session, model)
+        assert [cycles] == _cycles(plain, model)
+        assert cycles < one.cycles
+
+
+def _cycles(session: motet.Session, model: str) -> list[int]:
+    layers = session.simulate(model).layers
+    return [one.array.cycles for one in layers if one.array is not None]
 
 
 def test_a_joint_stage_is_one_program(folder: Path, table_of: Any, tmp_path: Path) -> None:
