@@ -28,8 +28,11 @@ from motet.passes.options import (
     ReplaceDepthwiseOptions,
     ScheduleOptions,
 )
+from motet.runtime.exact_numbers import Rational
 from motet.runtime.policies import LEAST_PRIORITY, MOST_PRIORITY
 
+LEAST_RATE_HZ, MOST_RATE_HZ = 1e-6, 1e9
+"""A run in eleven days and a half, and one in a nanosecond: what clocks tell apart."""
 NAME_PATTERN = "^[a-z][a-z0-9_]*$"
 
 ModelName = Annotated[str, Meta(pattern=NAME_PATTERN)]
@@ -39,6 +42,9 @@ FixedDim = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 SymbolicDim = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 Shape = tuple[FixedDim | SymbolicDim, ...]
 Positive = Annotated[float, Meta(gt=0)]
+Rate = Annotated[float, Meta(ge=LEAST_RATE_HZ, le=MOST_RATE_HZ)]
+Milliseconds = Annotated[float, Meta(ge=1e3 / MOST_RATE_HZ, le=1e3 / LEAST_RATE_HZ)]
+"""From the shortest period to the longest."""
 FixedValue = bool | int | float | str | tuple[Any, ...]
 """A number, (nested) arrays of numbers, ``"@FILE.npy"``, or ``"none"`` for an empty optional."""
 
@@ -163,14 +169,15 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = field(default_factory=dict)
     rate_hz: Annotated[
-        Positive | None,
+        Rate | Rational | None,
         Meta(
-            description="Runs per second, in Hz, in simulate --duration; where absent those of the"
-            " models that it follows, or back to back."
+            description="Runs per second, in Hz, in simulate --duration and timetable, exactly as"
+            " written: 29.97 is 2997/100, and a fraction stands in quotes. Where absent those of"
+            " the models that it follows, or back to back."
         ),
     ] = None
     deadline_ms: Annotated[
-        Positive | None,
+        Milliseconds | None,
         Meta(
             description="Latest end after a run's release, in milliseconds; its period where"
             " absent."

@@ -10,8 +10,15 @@ import graphlib
 import itertools
 from pathlib import Path
 
-from motet.compiler.spec import BundleSpec, ModelSpec, split_wire
-from motet.compiler.spec_keys import DEFAULT_SOURCE, Keys, check, suggestion
+from motet.compiler.spec import (
+    LEAST_RATE_HZ,
+    MOST_RATE_HZ,
+    BundleSpec,
+    ModelSpec,
+    split_wire,
+)
+from motet.compiler.spec_keys import DEFAULT_SOURCE, Keys, check, short, suggestion
+from motet.runtime.exact_numbers import exact
 from motet.targets.systolic.architecture_file import shipped_architectures
 
 
@@ -33,6 +40,7 @@ def validate(spec: BundleSpec, source: str = DEFAULT_SOURCE, base: Path | None =
     check(spec, BundleSpec, keys)
     _check_references(spec, keys)
     _check_chances(spec, keys)
+    _check_rates(spec, keys)
     run_order(spec, source)
     _check_files(spec, keys, base)
 
@@ -113,6 +121,22 @@ def _check_chances(spec: BundleSpec, keys: Keys) -> None:
             raise place.error(
                 f"{model.probability:g} is the chance that a run follows another model's:"
                 " give after or inputs, or leave it out"
+            )
+
+
+def _check_rates(spec: BundleSpec, keys: Keys) -> None:
+    """A rate that is a fraction keeps to the same bounds as one that is a number."""
+    for model in spec.models:
+        rate = model.rate_hz
+        if isinstance(rate, str) and not LEAST_RATE_HZ <= exact(rate) <= MOST_RATE_HZ:
+            raise (
+                keys.child("models")
+                .child(model.name)
+                .child("rate_hz")
+                .error(
+                    f"expected a rate from {short(LEAST_RATE_HZ)} to {short(MOST_RATE_HZ)}, got"
+                    f' "{rate}", which is {short(float(exact(rate)))}'
+                )
             )
 
 

@@ -139,7 +139,7 @@ def describe(expected: Any) -> str:
 
 def _describe(info: inspect.Type) -> str:
     if isinstance(info, inspect.Metadata):
-        return _describe(info.type)
+        return (info.extra_json_schema or {}).get("title") or _describe(info.type)
     if isinstance(info, inspect.UnionType):
         parts = [part for part in info.types if not isinstance(part, inspect.NoneType)]
         return " or ".join(_describe(part) for part in parts)
@@ -162,11 +162,22 @@ def _describe(info: inspect.Type) -> str:
 
 def _bounds(info: inspect.IntType | inspect.FloatType) -> str:
     if info.ge is not None and info.le is not None:
-        return f" from {info.ge} to {info.le}"
+        return f" from {short(info.ge)} to {short(info.le)}"
     words = [f"above {info.gt:g}"] if info.gt is not None else []
     words += [f"of at least {info.ge:g}"] if info.ge is not None else []
     words += [f"of at most {info.le:g}"] if info.le is not None else []
     return "".join(f" {word}" for word in [" and ".join(words)] if word)
+
+
+def short(number: float) -> str:
+    """A number as a user would write it.
+
+    >>> short(1e-6), short(1e9), short(2147483647)
+    ('1e-6', '1e9', '2147483647')
+    """
+    if isinstance(number, int):
+        return str(number)
+    return re.sub(r"e([+-])0*", lambda sign: "e" + sign[1].strip("+"), f"{number:g}")
 
 
 def _told(value: Any) -> str:

@@ -68,6 +68,8 @@ def _without_null(schema: Any) -> Any:
     if len(branches) == 1:
         del kept["anyOf"]
         kept.update(branches[0])
+    elif branches:
+        kept["anyOf"] = branches
     return kept
 
 

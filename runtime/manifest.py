@@ -6,12 +6,16 @@ equal bytes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
+from motet.runtime.exact_numbers import Rational
 from motet.runtime.pod_programs import PodProgram
 from motet.runtime.timetable import Timetable
+
+Rate = Annotated[float, Meta(gt=0)]
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -108,7 +112,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
 
     name: str
     source: Source
-    rate_hz: float | None = None
+    rate_hz: Rate | Rational | None = None
     deadline_ms: float | None = None
     priority: int = 0
     after: tuple[str, ...] = ()

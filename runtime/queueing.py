@@ -54,6 +54,8 @@ class Queueing:
                 raise InputError(f"{key} is {value!r}: it is a whole number from 1 on")
         if self.when_full not in get_args(WhenFull):
             raise InputError(f"when_full is {self.when_full!r}: it is 'wait' or 'raise'")
+        if not isinstance(self.drop_late, bool):
+            raise InputError(f"drop_late is {self.drop_late!r}: it is True or False")
         if self.on_miss is not None and not callable(self.on_miss):
             raise InputError(f"on_miss is {self.on_miss!r}: it is called with a Miss")
 

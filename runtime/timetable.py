@@ -7,7 +7,7 @@ their stages' times are known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from motet.runtime.errors import SpecError
+from motet.runtime.exact_numbers import exact
 
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 
@@ -62,7 +63,7 @@ class Timetable(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def hyperperiod(self) -> Fraction:
         """Seconds."""
-        return Fraction(self.hyperperiod_seconds)
+        return exact(self.hyperperiod_seconds)
 
 
 def to_json(timetable: Timetable) -> bytes:
@@ -82,20 +83,26 @@ def from_json(data: bytes, where: str = "timetable") -> Timetable:
     """The timetable of a file's bytes; raises ``SpecError`` that names ``where``."""
     try:
         made = msgspec.json.decode(data, type=Timetable)
-        fractions: list[Callable[[], Fraction]] = [
-            lambda: Fraction(made.clock_hz), lambda: made.hyperperiod
-        ]  # fmt: skip
-        if min(each() for each in fractions) <= 0:
-            raise ValueError("clock_hz and hyperperiod_seconds must be above 0")
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, ZeroDivisionError) as error:
+        for key in ("clock_hz", "hyperperiod_seconds"):
+            _check_fraction(key, getattr(made, key))
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise SpecError(
             f"{where}: no timetable that 'motet timetable -o' wrote: {error}"
         ) from error
     return made
 
 
+def _check_fraction(key: str, text: str) -> None:
+    try:
+        is_positive = exact(text) > 0
+    except ValueError:
+        is_positive = False
+    if not is_positive:
+        raise ValueError(f'{key} is "{text}", and it is a fraction above 0, as "1/15"')
+
+
 def of_rates(
-    timetable: Timetable, rates_hz: Mapping[str, float | None], machine: str, where: str
+    timetable: Timetable, rates_hz: Mapping[str, float | str | None], machine: str, where: str
 ) -> Timetable:
     """``timetable``, if it has as many frames of every model as its rate asks for.
 
@@ -115,14 +122,18 @@ def of_rates(
             f"{', '.join(sorted(rates_hz))}: {remedy}"
         )
     for model, rate in rates_hz.items():
-        asked = None if rate is None else Fraction(str(rate)) * timetable.hyperperiod
+        asked = None if rate is None else exact(str(rate)) * timetable.hyperperiod
         if asked is not None and frames[model] != set(range(int(asked))):
             raise SpecError(
                 f"{where}: it has {len(frames[model])} frames of model {model!r} in "
-                f"{float(timetable.hyperperiod):.6g} s, and rate_hz = {rate:g} asks for "
+                f"{float(timetable.hyperperiod):.6g} s, and rate_hz = {_told(rate)} asks for "
                 f"{float(asked):g}: {remedy}"
             )
     return timetable
+
+
+def _told(rate: float | str | None) -> str:
+    return rate if isinstance(rate, str) else f"{rate:g}"
 
 
 def read(path: str | Path) -> Timetable:

@@ -72,6 +72,7 @@ def _go_on(desk: Desk, run: Submitted, asleep: RunFuture | None) -> RunFuture | 
             continue
         # Not in a handler: what a callback raises would be logged with the run's end as its cause.
         ended = desk.end(run, result, failure)
+        failure = None  # its traceback holds this frame
         break
     if asleep is not None:
         asleep.wake()

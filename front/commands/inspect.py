@@ -162,7 +162,7 @@ _SCHEDULE = ("rate_hz", "deadline_ms", "phase_ms", "priority")
 
 def _schedule(model: dict[str, Any]) -> str:
     """What the specification says of the model, where it does: its place, wires, fixed inputs."""
-    parts = [f"{key} {model[key]:g}" for key in _SCHEDULE if model[key]]
+    parts = [f"{key} {_told(model[key])}" for key in _SCHEDULE if model[key]]
     if model["after"]:
         parts.append(f"after {', '.join(model['after'])}")
     if model["wires"]:
@@ -174,6 +174,11 @@ def _schedule(model: dict[str, Any]) -> str:
     for name, fixed in model["fixed"].items():
         parts.append(f"fixed {name} = {fixed.get('values', _text(fixed['shape']))}")
     return "; ".join(parts)
+
+
+def _told(value: float | str) -> str:
+    """A number; a rate may be a fraction."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _text(shape: list[int | str]) -> str:

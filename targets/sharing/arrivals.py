@@ -13,11 +13,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motet.runtime.errors import SpecError
+from motet.runtime.exact_numbers import LONGEST_SECONDS, exact
 from motet.targets.sharing.loads import Load
 
 ARRIVAL, CHANCE = 0, 1
@@ -46,7 +48,8 @@ class Arrivals:
         """Releases of ``load``, rising, int64 [frames], all before tick ``end``."""
         if self.kind == "trace":
             times = self.trace.get(load.name, ())
-            return _before([-(-time * clock_hz // 1) for time in times], end)
+            ticks = (-(-time * clock_hz // 1) for time in times)
+            return np.array([tick for tick in ticks if tick < end], np.int64)
         assert load.rate_hz is not None
         random = generator(seed, load.name, ARRIVAL)
         if self.kind == "poisson":
@@ -92,18 +95,21 @@ def read_trace(path: str, models: Collection[str] | None = None) -> Arrivals:
     ``SpecError`` with the line.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if set(reader.fieldnames or ()) != {"model", "seconds"}:
                 raise SpecError(f"{path}: a trace has the columns model,seconds")
-            rows = [(reader.line_num, row["model"], row["seconds"]) for row in reader]
+            rows = [(reader.line_num, *_fields(row, reader.line_num, path)) for row in reader]
     except OSError as error:
         raise SpecError(
             f"{path}: the trace cannot be read: {error.strerror}; give 'periodic', 'poisson' or a "
             "CSV file with the columns model,seconds"
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise SpecError(f"{path}: the trace cannot be read: {error}") from error
+        raise SpecError(
+            f"{path}: the trace is no CSV text in UTF-8 ({error}): give a file with the columns "
+            "model,seconds"
+        ) from error
     trace: dict[str, list[Fraction]] = {}
     for line, model, text in rows:
         if models is not None and model not in models:
@@ -115,11 +121,31 @@ def read_trace(path: str, models: Collection[str] | None = None) -> Arrivals:
     return Arrivals("trace", trace={name: tuple(sorted(times)) for name, times in trace.items()})
 
 
+def _fields(row: Mapping[str | None, Any], line: int, path: str) -> tuple[str, str]:
+    """A row's model and seconds; raises ``SpecError`` for another number of fields."""
+    if None in row:
+        raise SpecError(
+            f"{path}, line {line}: {2 + len(row[None])} fields, and a trace has the columns "
+            "model,seconds"
+        )
+    for column in ("model", "seconds"):
+        if row[column] is None:
+            raise SpecError(
+                f"{path}, line {line}: the column {column} is missing: a trace has the columns "
+                "model,seconds"
+            )
+    return row["model"], row["seconds"]
+
+
 def _seconds(text: str, where: str) -> Fraction:
     try:
-        value = Fraction(text)
-    except (ValueError, TypeError, ZeroDivisionError):
-        raise SpecError(f"{where}: {text!r} is no number of seconds") from None
+        value = exact(text)
+    except ValueError:
+        raise SpecError(
+            f"{where}: {text!r} is no number of seconds up to {LONGEST_SECONDS:,}"
+        ) from None
     if value < 0:
         raise SpecError(f"{where}: {text} s is before the start")
+    if value > LONGEST_SECONDS:
+        raise SpecError(f"{where}: {text!r} is no number of seconds up to {LONGEST_SECONDS:,}")
     return value

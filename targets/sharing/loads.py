@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Literal
 
 from motet.runtime.errors import SpecError
+from motet.runtime.exact_numbers import exact
 
 Resource = Literal["array", "host"]
 RESOURCES: tuple[Resource, ...] = ("array", "host")
@@ -78,9 +79,9 @@ class Load:
         return math.fsum(stage.joules for stage in self.stages)
 
 
-def fraction_of(value: float) -> Fraction:
-    """The decimal number that a user wrote, exactly: 29.97, not the double next to it."""
-    return Fraction(str(value))
+def fraction_of(value: float | str) -> Fraction:
+    """The number that a user wrote, exactly: 29.97, not the double next to it; "30000/1001"."""
+    return exact(str(value))
 
 
 def ordered(loads: Sequence[Load]) -> list[Load]:

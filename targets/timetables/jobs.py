@@ -7,7 +7,7 @@ their place in every hyperperiod: a timetable that is fixed before cannot know.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -114,6 +114,7 @@ def problem(
     settled = with_rates(loads)
     rates = {load.name: load.rate_hz for load in settled if load.rate_hz is not None}
     whole = checked_hyperperiod(rates, most)
+    _check_ticks(whole, clock_hz, rates)
     jobs = _jobs(settled, clock_hz, whole)
     made = Problem(clock_hz, pods, tuple(settled), (), rest_watts, jobs, whole)
     if len(made.stages) > MAX_STAGES:
@@ -123,6 +124,16 @@ def problem(
             "multiples of each other, or let the array have larger regions (passes.regions)"
         )
     return made
+
+
+def _check_ticks(whole: Fraction, clock_hz: Fraction, rates: Mapping[str, Fraction]) -> None:
+    """A timetable has at least a tick."""
+    if whole * clock_hz < 1:
+        most = max(rates, key=lambda name: rates[name])
+        raise SpecError(
+            f"the frames come again after {float(whole):.3g} s, less than a tick of the clock of "
+            f"{float(clock_hz):,.0f} Hz: give model {most!r} a lower rate_hz"
+        )
 
 
 def with_rates(loads: Sequence[Load]) -> list[Load]:

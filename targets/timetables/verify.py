@@ -9,9 +9,8 @@ deadline is a miss, which the table's cost counts.
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from motet.runtime.errors import SpecError
+from motet.runtime.exact_numbers import exact
 from motet.runtime.timetable import Timetable, TimetableSlot, TimetableStage
 from motet.runtime.verify_timetable import name_of as _of
 from motet.runtime.verify_timetable import shared_lane
@@ -113,7 +112,7 @@ class _Reader:
 
     def _check_machine(self) -> None:
         facts = (
-            ("clock_hz", Fraction(self.timetable.clock_hz), self.problem.clock_hz),
+            ("clock_hz", exact(self.timetable.clock_hz), self.problem.clock_hz),
             ("hyperperiod_seconds", self.timetable.hyperperiod, self.problem.hyperperiod),
             ("ticks", self.timetable.ticks, self.problem.ticks),
             ("pods", self.timetable.pods, self.problem.pods),

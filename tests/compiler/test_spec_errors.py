@@ -15,6 +15,7 @@ from motet.runtime.errors import SpecError
 from motet.targets.systolic.architecture_file import shipped_architectures
 
 MODEL = '[models.faces]\npath = "faces.onnx"\n'
+RATE = 'expected a number from 1e-6 to 1e9 or a fraction above 0 as "30000/1001"'
 OTHER = '[models.other]\npath = "faces.onnx"\n'
 
 
@@ -70,13 +71,13 @@ def message_of(text: str, *assignments: str) -> str:
             'passes.fused: unknown key (did you mean "fuse"?); allowed keys: fold_batch_norm, fuse,'
             " join_vectors, layout, merge_depth, place, regions, replace_depthwise, schedule",
         ),
-        (MODEL + "rate_hz = 'fast'", 'models.faces.rate_hz: expected a number above 0, got "fast"'),
-        (MODEL + "rate_hz = 0", "models.faces.rate_hz: expected a number above 0, got 0"),
-        (MODEL + "rate_hz = -inf", "models.faces.rate_hz: expected a number above 0, got -inf"),
-        (MODEL + "rate_hz = nan", "models.faces.rate_hz: expected a number above 0, got nan"),
+        (MODEL + "rate_hz = 'fast'", f'models.faces.rate_hz: {RATE}, got "fast"'),
+        (MODEL + "rate_hz = 0", f"models.faces.rate_hz: {RATE}, got 0"),
+        (MODEL + "rate_hz = -inf", f"models.faces.rate_hz: {RATE}, got -inf"),
+        (MODEL + "rate_hz = nan", f"models.faces.rate_hz: {RATE}, got nan"),
         (
             MODEL + "deadline_ms = inf",
-            "models.faces.deadline_ms: expected a number above 0, finite, got inf",
+            "models.faces.deadline_ms: expected a number from 1e-6 to 1e9, got inf",
         ),
         (
             MODEL + "priority = 1.5",
@@ -251,8 +252,8 @@ def test_a_specification_that_cannot_be_read(folder: Path) -> None:
         ),
         (
             "models.faces.rate_hz=fast",
-            "bundle.toml --set models.faces.rate_hz=fast: models.faces.rate_hz: expected a number"
-            ' above 0, got "fast"',
+            "bundle.toml --set models.faces.rate_hz=fast: models.faces.rate_hz:"
+            f' {RATE}, got "fast"',
         ),
         (
             "passes.fuse.enable=false",
@@ -289,7 +290,7 @@ def faces(**keys: Any) -> ModelSpec:
             r"models\.faces: two models have this name; give the one of other/faces\.onnx another",
         ),
         ({"models": [faces(name="Faces")]}, r"models\.Faces\.name: expected a string matching"),
-        ({"models": [faces(rate_hz=float("inf"))]}, r"models\.faces\.rate_hz: .* finite, got inf"),
+        ({"models": [faces(rate_hz=float("inf"))]}, r"models\.faces\.rate_hz: .* to 1e9 .*, got inf"),
         ({"models": [faces(after="faces")]}, r"models\.faces\.after: expected an array"),
         ({"models": [faces(shapes={3: (1,)})]}, r"models\.faces\.shapes\.3: expected a non-empty"),
         ({"models": [faces(shapes=[1])]}, r"models\.faces\.shapes: expected a table"),

@@ -215,7 +215,8 @@ text = st.text(
     min_size=1,
     max_size=8,
 )
-positive = st.none() | st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+periods = st.none() | st.floats(1e-6, 1e9)
+rates = periods | st.sampled_from(["30000/1001", "1/3"])
 dims = st.integers(1, 2**31 - 1) | st.from_regex("[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True)
 
 
@@ -229,8 +230,8 @@ def specs(draw: st.DrawFn) -> BundleSpec:
             shapes=draw(
                 st.dictionaries(text, st.lists(dims, min_size=1, max_size=4).map(tuple), max_size=3)
             ),
-            rate_hz=draw(positive),
-            deadline_ms=draw(positive),
+            rate_hz=draw(rates),
+            deadline_ms=draw(periods),
             priority=draw(st.integers(-1000, 1000)),
             after=draw(st.lists(st.sampled_from(names), max_size=2).map(tuple)),
             inputs=draw(

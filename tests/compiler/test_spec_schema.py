@@ -20,7 +20,12 @@ GOOD: dict[str, Any] = {
     "host": {"cpu": "x86-64-v3", "threads": 2},
     "passes": {"fuse": {"enabled": False, "max_ops": 8}, "place": {"host_ops": ["Softmax_1"]}},
     "models": {
-        "detector": {"path": "d.onnx", "shapes": {"x:0": [1, "n"]}, "rate_hz": 30, "priority": -1},
+        "detector": {
+            "path": "d.onnx",
+            "shapes": {"x:0": [1, "n"]},
+            "rate_hz": "30000/1001",
+            "priority": -1,
+        },
         "faces": {"path": "f.onnx", "inputs": {"x": "detector.y"}, "deadline_ms": 3.5},
         "log": {"path": "l.onnx", "after": ["faces"]},
     },
@@ -32,6 +37,9 @@ BAD: list[tuple[str, Any]] = [
     ("models.faces.path", 3),
     ("models.faces.name", "x"),
     ("models.faces.rate_hz", 0),
+    ("models.faces.rate_hz", 1e10),
+    ("models.faces.rate_hz", "30"),
+    ("models.faces.rate_hz", "30/0"),
     ("models.faces.rate_hz", None),
     ("models.faces.shapes", {"x": [[1], 0]}),
     ("models.faces.shapes", {"": [1]}),

@@ -64,7 +64,10 @@ COMPILE = [
     ("compile affine.onnx --set nonsense", "--set nonsense: expected KEY.PATH=VALUE"),
     ("compile affine.onnx --set models.affine.rate=5", 'did you mean "rate_hz"?'),
     ("compile affine.onnx --set models.afine.rate_hz=5", 'did you mean "affine"?'),
-    ("compile affine.onnx --set models.affine.rate_hz=-5", "a number above 0, got -5"),
+    (
+        "compile affine.onnx --set models.affine.rate_hz=-5",
+        'a number from 1e-6 to 1e9 or a fraction above 0 as "30000/1001", got -5',
+    ),
     ("compile open.onnx --shape nonsense", "--shape nonsense: write INPUT:1x3x224x224"),
     ("compile open.onnx --shape x:", "--shape x:: write INPUT:1x3x224x224"),
     ("compile open.onnx --shape x:1xx4", "--shape x:1xx4: write INPUT:1x3x224x224"),
@@ -196,11 +199,45 @@ def test_a_folder_that_cannot_be_written(
     run_motet: Motet, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Root may write anywhere, so the permission is taken away where it is asked for.
-    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    def refuse(**_asked: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(opening, "TemporaryFile", refuse)
     for command in ("compile affine.onnx -o folder/x.motet", AFFINE + "--output @folder/y.npz"):
         outcome = run_motet(*command.split())
         assert outcome.code == 2
         assert "the folder folder is not writable" in outcome.err
+
+
+def test_a_folder_that_takes_no_files(run_motet: Motet, folder: Path) -> None:
+    # Anyone may list it, root may write to it by its permissions, and no file can be made there.
+    if not Path("/proc/self").exists():
+        pytest.skip("this system has no /proc")
+    for command in ("compile affine.onnx -o /proc/x.motet", "schedule affine.onnx --plot /proc/x.svg"):
+        outcome = run_motet(*command.split())
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "the folder /proc is not writable" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "schedule affine.onnx",
+        "timetable affine.onnx --target tiny-4x4",
+        "explore affine.onnx --target tiny-4x4 --vary clock_hz=1e9",
+        "quantize affine.onnx --calibrate x.npz --compare",
+    ],
+)
+def test_a_picture_of_no_format(run_motet: Motet, folder: Path, command: str) -> None:
+    outcome = run_motet(*command.split(), "--plot", "x.txt")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--plot x.txt: no picture ends in .txt: name it .svg, .png, .pdf" in outcome.err
+
+
+def test_every_picture_can_be_written(tmp_path: Path) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    for kind in PICTURES:
+        save_picture(figure, tmp_path / f"x.{kind}")
 
 
 def test_without_a_c_compiler(
