@@ -10,6 +10,10 @@ share no operator have no edge between them (an edge that leaves one stays insid
 the endings of S are exactly the unions of pairwise disjoint connected endings, each once.
 For small r these are few and known beforehand; endings are then put together from them.
 Otherwise the endings of S are S - T for the smaller states T, and the pruning is a filter.
+
+Where equal branches may change places without changing S (``twins``), one ending stands for
+all that this makes of it. What an ending grows from, by a group or by a sink, may then be
+exchanged for what stands for it: the same exchange turns the ending into one that is as good.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from motet.passes.scheduling.allowance import Spend, boundless
 from motet.passes.scheduling.graph import OperatorGraph, bits
+from motet.passes.scheduling.twins import NO_TWINS, Twins
 
 _ASSEMBLED_GROUP = 4
 """Largest r for which endings are put together from groups; the number of connected
@@ -48,28 +54,49 @@ Endings = Callable[[int], "list[int]"]
 """From a state's mask to the masks of its non-empty endings, in a fixed order."""
 
 
-def endings_of(graph: OperatorGraph, pruning: Pruning = UNPRUNED) -> Endings:
-    """The function that lists the endings of a state of ``graph``, each once."""
+def endings_of(
+    graph: OperatorGraph,
+    pruning: Pruning = UNPRUNED,
+    twins: Twins = NO_TWINS,
+    spend: Spend = boundless,
+) -> Endings:
+    """The function that lists the endings of a state of ``graph``, each once.
+
+    twins: only one ending is listed of all that exchanges make which leave the state as it is.
+    spend: a step for every ending, listed or left out.
+    """
     if pruning.r is not None and pruning.r <= _ASSEMBLED_GROUP:
-        return _assembled(graph, pruning.r, pruning.s or _UNLIMITED_GROUPS)
-    return _filtered(graph, pruning)
+        return _assembled(graph, pruning.r, pruning.s or _UNLIMITED_GROUPS, twins, spend)
+    return _filtered(graph, pruning, twins, spend)
 
 
-def states_of(graph: OperatorGraph, limit: int | None = None) -> list[int]:
+def states_of(
+    graph: OperatorGraph,
+    limit: int | None = None,
+    twins: Twins = NO_TWINS,
+    spend: Spend = boundless,
+) -> list[int]:
     """The masks that no edge enters from outside, empty one left out, the largest first.
 
     These are the states that unpruned scheduling reaches. With a limit, the list ends
-    soon after that many.
+    soon after that many. twins: one of all that exchanges make. spend: a step for each.
     """
     level = {graph.everything: graph.sinks()} if graph.everything else {}
     found: list[int] = []
     while level and (limit is None or len(found) <= limit):
         found += sorted(level)
-        below = {}
+        below: dict[int, int] = {}
         for mask, sinks in level.items():
+            if limit is not None and len(found) + len(below) > limit:
+                break
+            spend(1)
             for last in bits(sinks):
                 rest = mask ^ 1 << last
-                if rest and rest not in below:
+                if twins:
+                    rest = twins.first(rest)
+                    if rest and rest not in below:
+                        below[rest] = graph.sinks(rest)
+                elif rest and rest not in below:
                     below[rest] = _sinks_without(graph, rest, sinks, last)
         level = below
     return found
@@ -84,12 +111,13 @@ def _sinks_without(graph: OperatorGraph, rest: int, sinks: int, last: int) -> in
     return left
 
 
-def connected_groups(graph: OperatorGraph, size: int) -> list[int]:
+def connected_groups(graph: OperatorGraph, size: int, spend: Spend = boundless) -> list[int]:
     """All weakly connected sets of at most ``size`` operators, in a fixed order."""
     near = [u | v for u, v in zip(graph.successors, graph.predecessors, strict=True)]
     level = {1 << bit for bit in range(len(graph))}
     found = sorted(level)
     for _ in range(size - 1):
+        spend(len(level))
         level = {
             mask | 1 << bit
             for mask in level
@@ -108,38 +136,81 @@ def _outside(graph: OperatorGraph, group: int) -> int:
     return readers & ~group
 
 
-def _assembled(graph: OperatorGraph, r: int, s: int) -> Endings:
-    groups = [(group, _outside(graph, group)) for group in connected_groups(graph, r)]
+def _assembled(graph: OperatorGraph, r: int, s: int, twins: Twins, spend: Spend) -> Endings:
+    groups = [(group, _outside(graph, group)) for group in connected_groups(graph, r, spend)]
 
     def endings(state: int) -> list[int]:
         absent = ~state
         fits = [group for group, readers in groups if not (group & absent or readers & state)]
-        return _disjoint_unions(fits, s)
+        alike = twins.of_state(state)
+        if alike:
+            return _unlike_unions(fits, s, alike, spend)
+        return _disjoint_unions(fits, s, spend)
 
     return endings
 
 
-def _disjoint_unions(groups: list[int], most: int) -> list[int]:
+def _disjoint_unions(groups: list[int], most: int, spend: Spend) -> list[int]:
     """All unions of 1 to ``most`` pairwise disjoint ``groups``."""
     by_count: list[list[int]] = [[0]]
     for group in groups:
         if len(by_count) <= most:
             by_count.append([])
+        made = 0
         for count in range(len(by_count) - 1, 0, -1):
-            by_count[count] += [mask | group for mask in by_count[count - 1] if not mask & group]
+            more = [mask | group for mask in by_count[count - 1] if not mask & group]
+            by_count[count] += more
+            made += len(more)
+        spend(made)
     return [mask for masks in by_count[1:] for mask in masks]
 
 
-def _filtered(graph: OperatorGraph, pruning: Pruning) -> Endings:
-    below = [*states_of(graph), 0]
+def _unlike_unions(groups: list[int], most: int, twins: Twins, spend: Spend) -> list[int]:
+    """Of the same unions one of all that ``twins`` make of each."""
+    found: list[int] = []
+    level = [0]
+    for _ in range(most):
+        more: dict[int, None] = {}
+        for mask in level:
+            for group in groups:
+                if not mask & group:
+                    more[twins.first(mask | group)] = None
+            spend(len(groups))
+        level = list(more)
+        found += level
+        if not level:
+            break
+    return found
+
+
+def _filtered(graph: OperatorGraph, pruning: Pruning, twins: Twins, spend: Spend) -> Endings:
     fits = _group_filter(graph, pruning)
+    below = [] if twins else [*states_of(graph, spend=spend), 0]
 
     def endings(state: int) -> list[int]:
-        absent = ~state
-        found = (state ^ rest for rest in below if not rest & absent and rest != state)
-        return [mask for mask in found if fits(mask)]
+        if twins:
+            smaller = _smaller(graph, state, twins.of_state(state), spend)
+        else:
+            absent = ~state
+            smaller = [rest for rest in below if not rest & absent and rest != state]
+        spend(len(smaller))
+        return [state ^ rest for rest in smaller if fits(state ^ rest)]
 
     return endings
+
+
+def _smaller(graph: OperatorGraph, state: int, twins: Twins, spend: Spend) -> list[int]:
+    """The states in ``state``, itself left out; one of all that ``twins`` make of each."""
+    level, found = [state], list[int]()
+    while level:
+        below: dict[int, None] = {}
+        for mask in level:
+            sinks = list(bits(graph.sinks(mask)))
+            below.update(dict.fromkeys(twins.first(mask ^ 1 << last) for last in sinks))
+            spend(len(sinks))
+        level = [mask for mask in below if mask]
+        found += below
+    return found
 
 
 def _group_filter(graph: OperatorGraph, pruning: Pruning) -> Callable[[int], bool]:

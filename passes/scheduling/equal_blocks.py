@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from motet.passes.scheduling.graph import OperatorGraph, bits
 from motet.passes.scheduling.stage_costs import Keys, Label
+from motet.passes.scheduling.twins import Twins, twins_of
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,13 @@ class NamedBlock:
         """All but the names."""
         return self.labels, self.graph.predecessors
 
-    def window(self, start: int, end: int) -> NamedBlock:
-        """The operators numbered from ``start`` to before ``end``, as a block."""
-        mask = self.graph.everything & (1 << end) - (1 << start)
+    @cached_property
+    def twins(self) -> Twins:
+        """The branches that may change places."""
+        return twins_of(self.graph, self.labels)
+
+    def part(self, mask: int) -> NamedBlock:
+        """The operators of ``mask``, as a block."""
         labels = (
             replace(self.labels[bit], kept=True)
             if self.graph.successors[bit] & ~mask

@@ -117,9 +117,13 @@ class OperatorGraph:
             mask ^= found[-1]
         return tuple(found)
 
-    def sinks(self) -> int:
-        """The mask of the operators whose result no other reads."""
-        return sum(1 << bit for bit, after in enumerate(self.successors) if not after)
+    def sinks(self, mask: int = -1) -> int:
+        """The mask of the operators of ``mask``, or of all, whose result no other of it reads."""
+        return sum(
+            1 << bit
+            for bit, after in enumerate(self.successors)
+            if mask >> bit & 1 and not after & mask
+        )
 
     def ancestors(self) -> tuple[int, ...]:
         """For each operator the mask of all that lead to it, itself left out."""

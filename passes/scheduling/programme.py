@@ -7,38 +7,27 @@ all operators but S, last; it is final when all larger states are done, and behi
 is cost[all]. So only states that pruning leaves reachable are visited, each transition
 once. What cannot lead to less than is known is dropped, and a stage that cannot is not
 asked for: costs are not negative, and may come with floors (``FlooredStageCost``).
+Of the states that exchanges of equal branches make of each other one is solved (``twins``).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import fsum
 
+from motet.passes.scheduling.allowance import Allowance
 from motet.passes.scheduling.endings import Pruning, endings_of
 from motet.passes.scheduling.graph import OperatorGraph, bits
 from motet.passes.scheduling.stage_costs import StagePrices
+from motet.passes.scheduling.twins import NO_TWINS, Twins
 from motet.runtime.schedule import FoundBy
 
 Stages = tuple[int, ...]
 """Masks of a block's operators, in the order in which the stages run."""
 
-
-class OutOfTimeError(Exception):
-    """The time of a search is up; never leaves this package."""
-
-
-@dataclass
-class Deadline:
-    """A moment of ``time.monotonic``; None is never."""
-
-    at: float | None = None
-
-    def check(self) -> None:
-        """Raise OutOfTimeError past the moment."""
-        if self.at is not None and time.monotonic() >= self.at:
-            raise OutOfTimeError
+Transition = tuple[int, int]
+"""A state, and its ending that is the last stage."""
 
 
 @dataclass(frozen=True)
@@ -75,28 +64,30 @@ def optimal(
     prices: StagePrices,
     pruning: Pruning,
     bound: float,
-    deadline: Deadline,
+    allowance: Allowance,
     progress: Callable[[int], None] = lambda _: None,
+    twins: Twins = NO_TWINS,
 ) -> Stages | None:
     """The cheapest stages of the block of ``prices``; None when all cost ``bound`` or more.
 
     progress: called with the number of operators that the states at hand leave scheduled,
-    from 0 to all. Raises OutOfTimeError.
+    from 0 to all. twins: the block's, to be made use of. Raises OutOfTimeError when ``allowance``
+    is used up.
     """
     graph = prices.graph
-    endings = endings_of(graph, pruning)
+    endings = endings_of(graph, pruning, twins, allowance.spend)
     known, total = prices.known, len(graph)
     levels: list[list[int]] = [[] for _ in range(total + 1)]
     levels[total].append(graph.everything)
-    behind, after = {graph.everything: 0.0}, {graph.everything: graph.everything}
+    behind, after = {graph.everything: 0.0}, dict[int, Transition]()
     for size in range(total, 0, -1):
         for state in levels[size]:
-            deadline.check()
+            allowance.spend(1)
             here = behind[state]
             if here + prices.floor(state) >= bound:
                 continue
             for mask in endings(state):
-                rest = state ^ mask
+                rest = twins.first(state ^ mask) if twins else state ^ mask
                 best = behind.get(rest, bound)
                 cost = known.get(mask)
                 if cost is None:
@@ -108,16 +99,28 @@ def optimal(
                     if rest not in behind:
                         levels[size - mask.bit_count()].append(rest)
                     behind[rest] = seconds
-                    after[rest] = state
+                    after[rest] = state, mask
         progress(total - size + 1)
-    return _stages(after) if 0 in behind else None
+    return _stages(graph, twins, after) if 0 in behind else None
 
 
-def _stages(after: dict[int, int]) -> Stages:
-    """The stages on the way from nothing left to everything left."""
-    stages: list[int] = []
+def _stages(graph: OperatorGraph, twins: Twins, after: dict[int, Transition]) -> Stages:
+    """The stages on the way from nothing left to everything left.
+
+    A state that stands for others has its branches in other places: found from the full set
+    downwards, every stage is moved back to where its operators are.
+    """
+    way: list[Transition] = []
     state = 0
-    while after[state] != state:
-        stages.append(after[state] ^ state)
-        state = after[state]
-    return tuple(stages)
+    while state != graph.everything:
+        way.append(after[state])
+        state = after[state][0]
+    stages: list[int] = []
+    places = list(range(len(graph)))
+    for state, mask in reversed(way):
+        stages.append(sum(1 << places[bit] for bit in bits(mask)))
+        if twins:
+            moves = twins.moves(state ^ mask, len(graph))
+            back = {new: old for old, new in enumerate(moves)}
+            places = [places[back[bit]] for bit in range(len(graph))]
+    return tuple(reversed(stages))
