@@ -23,11 +23,26 @@ import click
 from motet.runtime.errors import MotetError
 from motet.targets.quick_tvm import without_devices
 
-COMMANDS = (
-    "compile", "run", "check", "bench", "inspect", "simulate", "explore", "schedule", "timetable",
-    "quantize",
-    "merge", "fuse-depthwise", "targets", "schema", "cache", "tune", "demo",
-)  # fmt: skip
+COMMANDS = {
+    "compile": "Compile ONNX models, or a specification, into a bundle.",
+    "run": "Run models once, on given or random inputs.",
+    "check": "Compare every output with onnxruntime's.",
+    "bench": "Measure latency on this CPU: percentiles, or a profile.",
+    "inspect": "Show what a bundle holds: models, memory, code, passes.",
+    "simulate": "Cycles, bytes, energy on a simulated array; many runs too.",
+    "explore": "Simulate models on many arrays; say which are worth it.",
+    "schedule": "Find the operators of a model that may run side by side.",
+    "timetable": "Fix when each model has which pods, over a hyperperiod.",
+    "quantize": "Quantise an ONNX model to integers of 2 to 8 bits.",
+    "merge": "Merge convolutions in a row of an ONNX model.",
+    "fuse-depthwise": "Replace depthwise convolutions by rows and columns.",
+    "targets": "List the arrays that --target knows by name.",
+    "schema": "Print the JSON Schema of a bundle specification.",
+    "cache": "Show what compiling and tuning kept; clear the kernels.",
+    "tune": "Measure settings of kernels on this CPU; keep the fastest.",
+    "demo": "Compile the example networks; run them on host and array.",
+}
+"""What each says of itself in its first line, so that ``motet --help`` imports none of them."""
 INTERNAL_ERROR, INTERRUPTED = 70, 130
 
 
@@ -44,6 +59,15 @@ class _Lazy(click.Group):
         command = getattr(import_module(f"motet.commands.{home}"), home)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands and what they do, as click would write it after importing all."""
+        limit = formatter.width - 6 - max(map(len, COMMANDS))
+        texts = {name: click.Command(name, help=text) for name, text in COMMANDS.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(limit)) for name, command in texts.items()]
+            )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a reader who has seen enough (``| head``) is no failure."""

@@ -117,6 +117,8 @@ def test_help_has_examples(command: str, run_motet: Motet) -> None:
     outcome = run_motet(command, "--help")
     assert outcome.code == 0
     assert f"  motet {command}" in outcome.out
+    _usage, summary, *_rest = outcome.out.split("\n\n")
+    assert " ".join(summary.split()) == COMMANDS[command]
     listed = run_motet("--help").out
     [line] = [line for line in listed.splitlines() if line.startswith(f"  {command} ")]
     assert line.endswith("."), "the summary is cut off"
