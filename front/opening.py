@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from motet import api
 from motet.console import progress, warn, without_tvm_warnings
@@ -17,6 +17,7 @@ from motet.runtime.late import late_symbols
 from motet.runtime.manifest import ModelEntry
 from motet.runtime.program import Program
 from motet.runtime.shapes import is_static, render_shape, symbols_of
+from motet.targets.pictures import PICTURES, kind_of
 from motet.tensors import parse_shapes, parse_values
 
 Accept = Callable[[str], None]
@@ -175,6 +176,15 @@ def check_destination(path: Path, option: str, made_of: str = "") -> Path:
     return _writable(path, option)
 
 
+def check_picture(path: Path, option: str = "--plot") -> Path:
+    """``path``, once it is sure that a picture can be written there."""
+    kind = kind_of(path)
+    if kind not in PICTURES and not is_source(str(path)):
+        names = ", ".join(f".{one}" for one in PICTURES)
+        raise SpecError(f"{option} {path}: no picture ends in .{kind}: name it {names}")
+    return check_destination(path, option)
+
+
 def check_model_destination(path: Path, source: Path, option: str) -> Path:
     """``path``, once it is sure that an ONNX file made of ``source`` can be written there."""
     if path.suffix != ".onnx":
@@ -190,9 +200,11 @@ def _writable(path: Path, option: str) -> Path:
         raise SpecError(f"{option} {path}: is not a regular file")
     if not folder.is_dir():
         raise SpecError(f"{option} {path}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise SpecError(f"{option} {path}: the folder {folder} is not writable")
-    return path
+    try:
+        with TemporaryFile(dir=folder):  # also a folder that is writable may take no files: /proc
+            return path
+    except OSError as error:
+        raise SpecError(f"{option} {path}: the folder {folder} is not writable") from error
 
 
 def _begins(path: Path, text: str) -> bool:

@@ -33,7 +33,7 @@ from motet.exploring import (
     explore as explore_points,
 )
 from motet.extras import naming_extras
-from motet.opening import CompileRequest, check_destination
+from motet.opening import CompileRequest, check_destination, check_picture
 from motet.runtime.errors import SpecError
 
 
@@ -100,7 +100,7 @@ def explore(
     """
     store = None if results is None else check_destination(Path(results), "--results")
     if plot is not None:
-        check_destination(Path(plot), "--plot")
+        check_picture(Path(plot))
     points = grid(parse_sweeps(sweeps))
     with naming_extras():
         work = prepared(file, compiling, model, number_format)

@@ -26,7 +26,7 @@ from motet.commands.quantize_tables import (
 )
 from motet.console import print_json, progress, warn
 from motet.extras import naming_extras
-from motet.opening import check_destination, check_model_destination
+from motet.opening import check_model_destination, check_picture
 from motet.quantized_model import QuantizeOptions
 from motet.quantizing import COMPARED, compare
 from motet.quantizing import quantize as quantized_model
@@ -214,7 +214,7 @@ def _saturates() -> bool:
 def _compared(
     file: str, calibrate: tuple[str, ...], given: Any, plot: str | None, form: Format
 ) -> None:
-    picture = check_destination(Path(plot), "--plot") if plot else None
+    picture = check_picture(Path(plot)) if plot else None
     with progress("compare", len(COMPARED) + 2) as show:
         floats, rows = compare(file, list(calibrate), show=show, **given)
     if picture is not None:

@@ -19,11 +19,12 @@ from motet.commands.common import (
     tell_assumed,
 )
 from motet.commands.schedule_tables import print_counts, print_plans
-from motet.console import Show, progress, warn, without_tvm_warnings
+from motet.console import progress, warn, without_tvm_warnings
 from motet.extras import naming_extras
-from motet.opening import CompileRequest, check_destination
+from motet.opening import CompileRequest, check_picture
 from motet.planning import Plan, Progress, planned, simulated
 from motet.runtime.errors import SpecError
+from motet.runtime.progress import Show
 from motet.scheduling import Counter, ModelCount, Work, work_of
 
 DEFAULT_BUDGET = 120.0
@@ -104,7 +105,7 @@ def schedule(
     if plot is not None:
         if count:
             raise click.UsageError("--plot draws stages, which --count does not look for")
-        check_destination(Path(plot), "--plot")
+        check_picture(Path(plot))
     with naming_extras():
         with without_tvm_warnings(), progress("import") as show:
             work = work_of(file, compiling, model, show, as_written=count)

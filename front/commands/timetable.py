@@ -18,11 +18,12 @@ from motet.commands.common import (
 from motet.commands.duration import Duration, Time
 from motet.commands.simulate import prepared
 from motet.commands.timetable_tables import print_report
-from motet.console import Show, output, print_csv, print_json, progress, warn
+from motet.console import output, print_csv, print_json, progress, warn
 from motet.extras import naming_extras
-from motet.opening import CompileRequest, check_destination, open_or_compile
+from motet.opening import CompileRequest, check_destination, check_picture, open_or_compile
 from motet.runtime.atomic import write_atomically
 from motet.runtime.errors import SpecError
+from motet.runtime.progress import Show
 from motet.simulating import ArraySimulator
 from motet.targets.timetables.kinds import KINDS, best_of, timetables
 from motet.targets.timetables.verify import plain, verified
@@ -105,11 +106,17 @@ def timetable(
     Time multiplexing, pods of its own for every model, and both, each as good as a search makes it,
     with bounds that no timetable is below.
     """
+    if Path(file).suffix == ".json":
+        raise SpecError(
+            f"{file}: a timetable is read beside its models: motet timetable SPEC.toml "
+            f"--timetable {file}"
+        )
     if source is not None and kind != BEST:
         raise SpecError("--kind is for making a timetable: leave it or --timetable out")
-    for path, option in ((destination, "--output"), (plot, "--plot")):
-        if path is not None:
-            check_destination(Path(path), option)
+    if destination is not None:
+        check_destination(Path(destination), "--output")
+    if plot is not None:
+        check_picture(Path(plot))
     with naming_extras():
         known = None if source is None else _read(source)
         asked = Duration(_no_question(), host, threads)
