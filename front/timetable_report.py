@@ -36,7 +36,7 @@ class KindTimes:
     """A kind of timetable; figures None, and why, where there is none.
 
     used, used_bound: largest share of its deadline that a frame uses, and what none is below.
-    proved: that nothing of this kind is better as to misses and that share.
+    proved: that nothing of this kind has fewer misses and, where none, a smaller such share.
     """
 
     kind: str

@@ -15,7 +15,7 @@ Bounds of a branch: frames end no earlier than alone on the machine as it stands
 a lane at least as many are late as by Moore and Hodgson's rule, releases forgotten.
 
 Timetables considered start every hyperperiod with an empty machine, so the search is for deadlines
-within it.
+within it; of frames that are late, which may go on in the next one, ``fewest_late`` says more.
 """
 
 from __future__ import annotations
@@ -39,20 +39,25 @@ class Searched:
     complete: bool
 
 
+def can_search(placer: Placer) -> bool:
+    """Whether a layout is one that branch and bound knows, with deadlines in the hyperperiod."""
+    inside = all(job.deadline <= placer.problem.ticks for job in placer.problem.jobs)
+    return inside and not placer.layout_is_free and not placer.partners
+
+
 def search(placer: Placer, best: Cost | None, max_nodes: int = MAX_NODES) -> Searched:
     """Orders (keys of stages) of a timetable of less cost than ``best``."""
-    problem = placer.problem
-    if any(job.deadline > problem.ticks for job in problem.jobs) or placer.layout_is_free:
+    if not can_search(placer):
         return Searched(None, complete=False)
-    if placer.partners:
-        return Searched(None, complete=False)
-    tree = _Tree(placer, best, max_nodes)
+    tree = Tree(placer, best, max_nodes)
     tree.branch()
     return Searched(tree.found, tree.nodes <= max_nodes and not tree.turned_down)
 
 
 @dataclass(eq=False)
-class _Tree:
+class Tree:
+    """A partial schedule: of every job how many stages have gone, of every lane when it is free."""
+
     placer: Placer
     best: Cost | None
     max_nodes: int
@@ -100,18 +105,19 @@ class _Tree:
         return table.joules + spent
 
     def branch(self) -> None:
+        """All that may follow what has gone so far."""
         self.nodes += 1
         if self.nodes > self.max_nodes:
             return
-        bound, ends = self._bound()
+        bound, ends = self.bound()
         if max(ends) > self.problem.ticks or (self.best is not None and bound >= self.best):
             return
-        choices = self._choices()
+        choices = self.choices()
         if not choices:
             self._take(bound)
             return
         for number in choices:
-            self._try(number)
+            self.go(number)
 
     def _take(self, cost: Cost) -> None:
         """What was built is the best now, unless it cannot come again."""
@@ -122,8 +128,28 @@ class _Tree:
                 return
         self.best, self.found = cost, list(self.starts)
 
-    def _choices(self) -> list[int]:
+    def choices(self) -> list[int]:
         """Jobs whose next stage may go next, the earliest deadline first."""
+        going = self._going()
+        if not going:
+            return []
+        end, _, chosen, first = min(going, key=lambda one: one[:3])
+        lane, takes_time = self.lane[chosen], self.ticks[chosen] > 0
+        any_of_them = self._may_hold_up(first, chosen)
+        rivals = [
+            job
+            for _, start, stage, job in going
+            if stage == chosen or any_of_them
+            or (takes_time and self.ticks[stage] and self.lane[stage] == lane and start < end)
+        ]  # fmt: skip
+        return [j.number for j in sorted(rivals, key=lambda j: (j.deadline, j.number))]
+
+    def first_to_end(self) -> int:
+        """The job whose next stage would end first."""
+        return min(self._going(), key=lambda one: one[:3])[3].number
+
+    def _going(self) -> list[tuple[int, int, int, Job]]:
+        """End, start and number of every stage that could go next, and its job."""
         going = []
         for job in self.problem.jobs:
             at = self.done[job.number]
@@ -131,21 +157,7 @@ class _Tree:
                 stage = job.first + at
                 start = self._start(job, stage)
                 going.append((start + self.ticks[stage], start, stage, job))
-        if not going:
-            return []
-        end, _, chosen, first = min(going, key=lambda one: one[:3])
-        if self._may_hold_up(first, chosen):
-            return [
-                job.number for *_, job in sorted(going, key=lambda one: (one[3].deadline, one[2]))
-            ]
-        lane, takes_time = self.lane[chosen], self.ticks[chosen] > 0
-        rivals = [
-            job
-            for _, start, stage, job in going
-            if stage == chosen
-            or (takes_time and self.ticks[stage] and self.lane[stage] == lane and start < end)
-        ]
-        return [j.number for j in sorted(rivals, key=lambda j: (j.deadline, j.number))]
+        return going
 
     def _may_hold_up(self, job: Job, stage: int) -> bool:
         """Whether the stage fills a bucket that other frames need."""
@@ -170,7 +182,8 @@ class _Tree:
     def _has_sources(self, job: Job) -> bool:
         return all(self.done[s] == self.count[s] for s in job.sources)
 
-    def _try(self, number: int) -> None:
+    def go(self, number: int) -> None:
+        """The branch in which a job's next stage goes next."""
         job = self.problem.jobs[number]
         stage = job.first + self.done[number]
         lane, before = self.lane[stage], self.ready[number]
@@ -191,7 +204,7 @@ class _Tree:
         if leak is not None and held is not None:
             leak.level, leak.since = held
 
-    def _bound(self) -> tuple[Cost, list[int]]:
+    def bound(self) -> tuple[Cost, list[int]]:
         """What no timetable of this branch is below, and when every job ends at the earliest."""
         jobs = self.problem.jobs
         ends: list[int] = []
@@ -218,6 +231,8 @@ class _Tree:
 
     def _alone(self, job: Job, ends: list[int], left: list[list[tuple[int, int, int]]]) -> int:
         """The end of a job that nobody disturbs from now on; adds what it still needs."""
+        if self.done[job.number] == self.count[job.number]:
+            return self.ready[job.number] or 0
         at = max([self.ready[job.number] or 0, *(ends[s] for s in job.sources)])
         need: dict[int, int] = {}
         for stage in range(job.first + self.done[job.number], job.first + self.count[job.number]):

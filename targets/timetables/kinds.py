@@ -28,6 +28,7 @@ from motet.targets.timetables.improve import (
     placed,
 )
 from motet.targets.timetables.jobs import Problem
+from motet.targets.timetables.late_frames import fewest_late
 from motet.targets.timetables.list_order import RULES, list_starts
 from motet.targets.timetables.placing import Cost, Layout, Place, Placer, Table
 from motet.targets.timetables.quotas import asks_too_much, over_share, refuse_demand
@@ -48,7 +49,8 @@ Show = Callable[[str], None]
 class Found:
     """The best timetable of a kind; None, and why, where there is none.
 
-    proved: nothing of this kind costs less, as to misses and to the share of a deadline used.
+    proved: nothing of this kind has fewer late frames, by priority, and where none is late nothing
+    uses a smaller largest share of a deadline.
     """
 
     kind: str
@@ -193,7 +195,14 @@ class _Maker:
             return best, False
         for one in [best] if best is not None else self._by_chance([layout]):
             best = improved(one, (), self.placements, self._enough(least))
-        return best, False
+        return best, self._is_fewest(placer, best)
+
+    def _is_fewest(self, placer: Placer, best: Candidate | None) -> bool:
+        """Whether it is proved that a timetable with late frames has no more than it must."""
+        if best is None or best.rank[0] or not best.table.missed:
+            return False
+        few = len(self.problem.stages) <= EXACT_STAGES
+        return few and fewest_late(placer, best.table.cost[0])
 
     def _layouts(self) -> list[Layout]:
         """Shares that may lie anywhere: all numbers of pods of all models, or some of them."""
