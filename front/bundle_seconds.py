@@ -11,7 +11,7 @@ import numpy as np
 
 from motet.runtime.errors import SpecError
 from motet.runtime.policies import policy_named
-from motet.simulation_input import Show
+from motet.runtime.progress import Show, silent
 from motet.targets.sharing.arrivals import Arrivals, read_trace
 from motet.targets.sharing.engine import Setting, simulate
 from motet.targets.sharing.intervals import Interval, interval
@@ -136,7 +136,7 @@ class BundleSeconds:
 
 
 def bundle_seconds(
-    together: Together, question: Question, show: Show = lambda line: None
+    together: Together, question: Question, show: Show = silent
 ) -> list[BundleSeconds]:
     """The simulation for each of the seeds, from the first on.
 
@@ -165,6 +165,21 @@ def _arrivals(question: Question, together: Together) -> Arrivals:
         return Arrivals(question.arrivals, question.jitter_ms / 1000)
     first = [load.name for load in together.loads if not load.after]
     return read_trace(question.trace, first)
+
+
+def beyond_the_end(question: Question, together: Together) -> list[str]:
+    """A warning where frames of the trace come after the simulated time."""
+    if question.trace is None:
+        return []
+    times = [time for own in _arrivals(question, together).trace.values() for time in own]
+    within = sum(time < question.seconds for time in times)
+    if times and within == len(times):
+        return []
+    remedy = "the others are not simulated: give a longer --duration" if times else "it has no rows"
+    return [
+        f"{question.trace}: {within} of {len(times)} frames lie within "
+        f"{1e3 * float(question.seconds):g} ms: {remedy} (seconds count from the start)"
+    ]
 
 
 def _check_length(together: Together, seconds: Fraction) -> None:

@@ -16,6 +16,7 @@ from motet.opening import CompileRequest, check_files, is_source, refuse_compile
 from motet.passes.options import ScheduleOptions
 from motet.runtime.errors import SpecError
 from motet.runtime.pod_programs import PodProgram
+from motet.runtime.progress import Show, silent
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.instructions.program import SystolicProgram
 from motet.targets.systolic.workload.work import ModelWork, Stage
@@ -23,7 +24,6 @@ from motet.tensors import parse_shapes, parse_values
 
 DEFAULT_ARRAY = "edge-64x64"
 
-Show = Callable[[str], None]
 Accept = Callable[["Work"], None]
 
 
@@ -34,7 +34,7 @@ class Schedule:
     pods, time_share: its quota.
     """
 
-    rate_hz: float | None = None
+    rate_hz: float | str | None = None
     deadline_ms: float | None = None
     priority: int = 0
     after: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ def work_of(
     request: CompileRequest,
     model: str | None = None,
     number_format: str | None = None,
-    show: Show = lambda line: None,
+    show: Show = silent,
     accept: Accept = lambda work: None,
 ) -> Work:
     """The work of a model, a specification, a bundle or a topology.

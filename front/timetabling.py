@@ -8,12 +8,13 @@ take as one program; of a bundle what the programs take that it has for its time
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from motet.bundle_seconds import BundleSeconds, Question, figures
 from motet.runtime.errors import SpecError
+from motet.runtime.progress import Show, silent
 from motet.simulating import SimulatedModel
 from motet.simulation_input import Work
 from motet.stored_programs import stored_joints, stored_shares
@@ -24,14 +25,12 @@ from motet.targets.timetables.placing import Table
 from motet.targets.timetables.replay import replay
 from motet.together import Together, load_of
 
-Show = Callable[[str], None]
-
 JOINTS = 4
 """Pairs of models whose joint program is made, the most promising first."""
 
 
 def with_shares(
-    together: Together, work: Work, models: Sequence[SimulatedModel], show: Show = lambda line: None
+    together: Together, work: Work, models: Sequence[SimulatedModel], show: Show = silent
 ) -> tuple[Load, ...]:
     """The loads of ``together`` with what the array's stages take on fewer pods too."""
     return tuple(
@@ -68,6 +67,11 @@ def refuse_sharing(work: Work) -> None:
             "--share-pods: the bundle's programs are for the whole array; give the specification "
             "or the model that it was made of, or a bundle with a timetable that shares pods"
         )
+    if work.is_compiled and work.pods:
+        raise SpecError(
+            f"--share-pods: model {next(iter(work.pods))!r} of the bundle has quota.pods, and what "
+            "its programs take on so many pods is not known: give the specification"
+        )
     if work.description.pod_count == 1 or len(work.description.pods) > 1:
         raise SpecError(
             f"--share-pods: array {work.description.name!r} has "
@@ -77,16 +81,33 @@ def refuse_sharing(work: Work) -> None:
 
 
 def sharing(
-    together: Together, work: Work, models: Sequence[SimulatedModel], show: Show = lambda line: None
+    together: Together, work: Work, models: Sequence[SimulatedModel], show: Show = silent
 ) -> Together:
-    """``together`` with the loads of ``with_shares``.
+    """``together`` with the loads of ``with_shares``, each on no more pods than its quota.
 
     Raises ``SpecError`` where there is nothing to share out.
     """
     refuse_sharing(work)
-    loads = with_shares(together, work, models, show)
+    loads = [
+        _within(load, work.pods.get(load.name, work.description.pod_count))
+        for load in with_shares(together, work, models, show)
+    ]
     pairs = zip(together.models, loads, strict=True)
     return replace(together, models=tuple(replace(model, load=load) for model, load in pairs))
+
+
+def _within(load: Load, pods: int) -> Load:
+    """``load`` with no share of more than so many pods."""
+    stages = []
+    for stage in load.stages:
+        kept = tuple(share for share in stage.shares if share.pods <= pods)
+        if stage.resource == "array" and not kept:
+            raise SpecError(
+                f"--share-pods: model {load.name!r} does not fit on {pods} pods, its quota.pods: "
+                "raise it"
+            )
+        stages.append(replace(stage, shares=kept))
+    return replace(load, stages=tuple(stages))
 
 
 def _stages(load: Load, work: Work, model: SimulatedModel, show: Show) -> tuple[Stage, ...]:
@@ -119,8 +140,9 @@ def _counts(work: Work, model: str) -> list[int]:
     from motet.passes.scheduling.pod_times import shares_to_time
 
     most = work.pods.get(model, work.description.pod_count)
-    counts = [pods for pods in shares_to_time(work.description) if pods < most]
-    is_held = counts and most < work.description.pod_count
+    known = shares_to_time(work.description)
+    counts = [pods for pods in known if pods < most]
+    is_held = known and most < work.description.pod_count
     return [*counts, most] if is_held else counts
 
 
@@ -146,7 +168,7 @@ def problem_of(
     models: Sequence[SimulatedModel] = (),
     joints: int = JOINTS,
     pairs: Sequence[tuple[str, str]] | None = None,
-    show: Show = lambda line: None,
+    show: Show = silent,
 ) -> Problem:
     """The frames of a hyperperiod; of an array (``work``) with shares and at most ``joints``.
 

@@ -18,6 +18,7 @@ from motet.commands.duration_tables import print_seconds
 from motet.console import print_csv, print_json, progress, warn
 from motet.opening import CompileRequest, is_source, open_or_compile, target_of
 from motet.runtime.errors import SpecError
+from motet.runtime.exact_numbers import LONGEST_SECONDS, exact
 from motet.runtime.policies import DEFAULT_POLICY, POLICIES
 from motet.simulating import SimulatedModel
 from motet.simulation_input import Work
@@ -45,9 +46,16 @@ class Time(click.ParamType[Fraction]):
         if isinstance(value, Fraction):
             return value
         found = re.fullmatch(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-z]*)", str(value).lower())
-        if found is None or found[2] not in _UNITS or not Fraction(found[1]):
-            self.fail(f"{value!r} is no time above 0, as 1s, 500ms or 2min", param, ctx)
-        return Fraction(found[1]) * _UNITS[found[2]]
+        try:
+            seconds = exact(found[1]) * _UNITS[found[2]] if found is not None else Fraction(0)
+        except (KeyError, ValueError):  # also for what no double has the size of
+            seconds = Fraction(0)
+        if not 0 < seconds <= LONGEST_SECONDS:
+            self.fail(
+                f"{value!r} is no time above 0 and up to {LONGEST_SECONDS:,} s, as 1s, 500ms or "
+                "2min", param, ctx
+            )  # fmt: skip
+        return seconds
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,6 @@ class Duration:
         if self.question.share_pods:
             from motet.timetabling import refuse_sharing
 
-            _refuse_quotas(work)
             refuse_sharing(work)
 
     def on_array(
@@ -112,9 +119,9 @@ class Duration:
         self._simulate(together, form)
 
     def _simulate(self, together: Together, form: Format) -> None:
-        from motet.bundle_seconds import bundle_seconds, over_seeds, plain
+        from motet.bundle_seconds import beyond_the_end, bundle_seconds, over_seeds, plain
 
-        for line in together.doubts():
+        for line in (*together.doubts(), *beyond_the_end(self.question, together)):
             warn(line)
         with progress("simulate", lines=True) as show:
             found = bundle_seconds(together, self.question, show)
@@ -138,16 +145,6 @@ class Duration:
             print_csv(rows)
 
 
-def _refuse_quotas(work: Work) -> None:
-    """Shares of pods that move with the load know no quotas."""
-    for name, schedule in work.schedules.items():
-        for key in ("pods", "time_share"):
-            if getattr(schedule, key) is not None:
-                raise SpecError(
-                    f"--share-pods: model {name!r} has quota.{key}: leave one of them out"
-                )
-
-
 def _flat(model: dict[str, Any]) -> dict[str, Any]:
     """Intervals as two columns: the mean, and half the width."""
     row: dict[str, Any] = {}
@@ -163,7 +160,8 @@ _OPTIONS = (
     click.option(
         "--duration", "--seconds", "duration", type=Time(), metavar="T",
         help="Run the models together for T of simulated time, in s (also without a unit), ms, us "
-        "or min, by rate_hz, deadline_ms, priority, after and probability; on the host too.",
+        "or min, by rate_hz, deadline_ms, priority, after and probability; on the host too. "
+        "Percentiles are nearest-rank.",
     ),
     click.option(
         "--policy", type=click.Choice(list(POLICIES)),
@@ -183,7 +181,7 @@ _OPTIONS = (
         help="How frames come; a trace has the columns model,seconds.  [default: periodic]",
     ),
     click.option(
-        "--jitter", type=click.FloatRange(0), metavar="MS",
+        "--jitter", type=click.FloatRange(0, 1e9), metavar="MS",
         help="Periodic frames come up to so many milliseconds late, uniformly.",
     ),
     click.option(

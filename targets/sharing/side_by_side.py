@@ -8,9 +8,9 @@ runs keeps its pods to the end of its stage. A model's time on the array is weig
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from motet.runtime.progress import Show
 from motet.targets.sharing.deal import Dealt, Run, deal
 from motet.targets.sharing.engine import END, Setting, Simulation
 from motet.targets.sharing.frames import Frame
@@ -43,7 +43,7 @@ class SideBySide(Simulation):
         setting: Setting,
         end: int,
         seed: int,
-        show: Callable[[str], None],
+        show: Show,
     ) -> None:
         super().__init__(loads, setting, end, seed, show)
         self.running: dict[int, _Running] = {}
@@ -73,8 +73,13 @@ class SideBySide(Simulation):
             pass
 
     def _deal(self, now: int) -> bool:
-        """Give free pods to waiting frames; False: none begins."""
-        frames = sorted(self.servers["array"].waiting, key=lambda frame: self._key(now, frame))
+        """Give free pods to waiting frames; False: none begins.
+
+        Frames of models over their share of the time wait until no other frame does.
+        """
+        waiting = sorted(self.servers["array"].waiting, key=lambda frame: self._key(now, frame))
+        shares = self.servers["array"].shares
+        frames = [frame for frame in waiting if not shares.is_over(frame.model, now)] or waiting
         busy = list(self.running.values())
         if not frames or sum(one.share.pods for one in busy) >= self.setting.pods:
             return False
