@@ -29,8 +29,7 @@ from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.instructions.accesses import SCRATCHPAD
 from motet.targets.systolic.instructions.assembly import instruction_text
 from motet.targets.systolic.instructions.assembly_words import queue_text
-from motet.targets.systolic.instructions.isa import ENGINES, Opcode
-from motet.targets.systolic.instructions.ordering import (
+from motet.targets.systolic.instructions.cells import (
     FINE,
     FOREIGN,
     RACE,
@@ -40,8 +39,9 @@ from motet.targets.systolic.instructions.ordering import (
     VALUE_RACE,
     VALUE_TWICE,
     cells_of,
-    execute,
 )
+from motet.targets.systolic.instructions.isa import ENGINES, Opcode
+from motet.targets.systolic.instructions.ordering import execute
 from motet.targets.systolic.instructions.program import VIEW, Role, SystolicProgram
 from motet.targets.systolic.instructions.rules import check_rules, check_tables
 from motet.targets.systolic.instructions.view_tiles import (

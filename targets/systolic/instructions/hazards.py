@@ -84,6 +84,14 @@ def _tile(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _grown(rows):  # type: ignore[no-untyped-def]
+    """Rows with room for as many again behind them."""
+    larger = np.empty((2 * len(rows), rows.shape[1]), rows.dtype)
+    larger[: len(rows)] = rows
+    return larger
+
+
+@njit(cache=True, nogil=True)
 def _read_tensor(  # type: ignore[no-untyped-def]
     needed, touched, count, queues, own, box, grid, heads, nodes
 ):
@@ -99,7 +107,10 @@ def _read_tensor(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _write_tensor(i, queues, box, grid, heads, nodes, used):  # type: ignore[no-untyped-def]
-    """Note ``i`` as a writer of a box of buckets; each queue's last one is kept."""
+    """Note ``i`` as a writer of a box of buckets; each queue's last one is kept.
+
+    The nodes, which may have moved to where there is room, and how many are in use.
+    """
     for sheet in range(box[0], box[1]):
         for position in range(box[2], box[3]):
             bucket = grid.first + sheet * grid.across + position
@@ -110,9 +121,7 @@ def _write_tensor(i, queues, box, grid, heads, nodes, used):  # type: ignore[no-
                 nodes[node, 0] = i
                 continue
             if used == len(nodes):
-                larger = np.empty((2 * used, 2), np.int64)
-                larger[:used] = nodes
-                nodes = larger
+                nodes = _grown(nodes)
             nodes[used, 0], nodes[used, 1] = i, heads[bucket]
             heads[bucket] = used
             used += 1
@@ -132,67 +141,106 @@ def _replace_tensors(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _places(replaced, tensors, queues):  # type: ignore[no-untyped-def]
+    """For places used again: (first row of each tensor in ``replaced``, and what starts empty).
+
+    ``last_use`` [tensors, queues] and ``newest`` [tensors]: their last instructions; ``noted``
+    [tensors, queues]: the last writers that looked at what their tensors replace. No tensors
+    where none is replaced.
+    """
+    tracked = tensors if len(replaced) else 0
+    starts = np.searchsorted(replaced[:, 0], np.arange(tracked + 1))
+    last_use = np.full((tracked, queues), -1, np.int32)
+    newest = np.full(tracked, -1, np.int64)
+    noted = np.full((tracked, queues), -1, np.int64)
+    return starts, last_use, newest, noted
+
+
+@njit(cache=True, nogil=True)
+def _use_place(  # type: ignore[no-untyped-def]
+    needed, touched, count, queues, i, tensor, writes, replaced, places
+):
+    """Note the use of a tensor; a writer waits for what its place held before."""
+    starts, last_use, newest, noted = places
+    own = queues[i]
+    last_use[tensor, own] = newest[tensor] = i
+    if writes:
+        count = _replace_tensors(
+            needed, touched, count, queues, own,
+            replaced[starts[tensor] : starts[tensor + 1], 1], last_use, newest, noted[tensor, own],
+        )  # fmt: skip
+        noted[tensor, own] = i
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _keep(i, own, needed, touched, count, known, waits, found):  # type: ignore[no-untyped-def]
+    """Add what ``i`` has to wait for that its queue does not know; empties ``needed``.
+
+    The rows, which may have moved to where there is room, and how many are in use.
+    """
+    for t in range(count):
+        queue = touched[t]
+        other = needed[queue]
+        needed[queue] = -1
+        if known[own, queue] >= other:
+            continue
+        known[own, queue] = other
+        if found == len(waits):
+            waits = _grown(waits)
+        waits[found, 0], waits[found, 1] = i, other
+        found += 1
+    return waits, found
+
+
+@njit(cache=True, nogil=True)
 def find_waits(  # type: ignore[no-untyped-def]
     code, queues, views, grids, buckets, written, staging, replaced, pods, granule, acc_granule
 ):
     """Rows (instruction that waits, instruction that it waits for): see ``synchronise``.
 
-    replaced: sorted by its first column. For places used again, ``last_use`` [tensors, queues]
-    and ``newest`` [tensors]: their last instructions; ``noted`` [tensors, queues]: the last
-    writers that looked at what their tensors replace.
+    Parameters
+    ----------
+    code: instructions in a legal order; queues: int64, the queue of each.
+    views: ``view_table``; grids, buckets: of ``regions.grids_of``.
+    written, staging: bool [tensors], those written once through views, and those that LOADs fill.
+    replaced: int64 [pairs, 2], tensors and earlier ones in their place, sorted by the first.
+    granule, acc_granule: words of a granule of scratchpads and of accumulators.
     """
     queue_count = 4 * pods
     pads = np.full((pods, GRANULES + 2, 5), -1, np.int32)
     accumulators = np.full((pods, GRANULES + 2, 5), -1, np.int32)
     heads = np.full(buckets + 1, -1, np.int64)
-    nodes = np.empty((1024, 2), np.int64)
-    used = 0
-    tracked = len(grids) if len(replaced) else 0
-    last_use = np.full((tracked, queue_count), -1, np.int32)
-    newest = np.full(tracked, -1, np.int64)
-    noted = np.full((tracked, queue_count), -1, np.int64)
-    starts = np.searchsorted(replaced[:, 0], np.arange(tracked + 1))
+    nodes, used = np.empty((1024, 2), np.int64), 0
+    places = _places(replaced, len(grids), queue_count)
     known = np.full((queue_count, queue_count), -1, np.int32)
-    needed = np.full(queue_count, -1, np.int64)
-    touched = np.empty(queue_count, np.int64)
-    box = np.empty(4, np.int64)
-    tiles = np.empty((MAX_ACCESSES, 5), np.int64)
-    waits = np.empty((len(code) + 16, 2), np.int64)
-    found = 0
+    needed, touched = np.full(queue_count, -1, np.int64), np.empty(queue_count, np.int64)
+    box, tiles = np.empty(4, np.int64), np.empty((MAX_ACCESSES, 5), np.int64)
+    waits, found = np.empty((len(code) + 16, 2), np.int64), 0
     for i in range(len(code)):
         c = code[i]
         own, pod, n = queues[i], int(c.pod), 0
-        engine = own % 4
-        flags = int(c.flags)
-        reads_view = c.opcode == _LOAD or (flags & _RESIDENT) != 0
-        writes_view = (c.opcode == _STORE or c.opcode == _TRANSFER) and c.operand != _NONE
-        if reads_view or writes_view:
+        reads = c.opcode == _LOAD or (int(c.flags) & _RESIDENT) != 0
+        writes = (c.opcode == _STORE or c.opcode == _TRANSFER) and c.operand != _NONE
+        if reads or writes:
             tensor = views[c.operand].tensor
-            if staging[tensor] and flags & _RESIDENT:
+            if staging[tensor] and int(c.flags) & _RESIDENT:
                 place = views[c.operand].resident
                 n = _tile(needed, touched, n, queues, own, i, pads,
-                          pod, engine, place, place + grids[tensor].elements,
+                          pod, own % 4, place, place + grids[tensor].elements,
                           granule, False)  # fmt: skip
             elif written[tensor]:
                 bucket_box(
                     views, grids, c.operand, int(c.group), int(c.row), int(c.column),
                     int(c.rows), view_columns(c), box,
                 )  # fmt: skip
-                if reads_view:
-                    n = _read_tensor(
-                        needed, touched, n, queues, own, box, grids[tensor], heads, nodes
-                    )
+                grid = grids[tensor]
+                if reads:
+                    n = _read_tensor(needed, touched, n, queues, own, box, grid, heads, nodes)
                 else:
-                    nodes, used = _write_tensor(i, queues, box, grids[tensor], heads, nodes, used)
-                if tracked:
-                    last_use[tensor, own] = newest[tensor] = i
-                    if writes_view:
-                        n = _replace_tensors(
-                            needed, touched, n, queues, own,
-                            replaced[starts[tensor] : starts[tensor + 1], 1],
-                            last_use, newest, noted[tensor, own],
-                        )  # fmt: skip
-                        noted[tensor, own] = i
+                    nodes, used = _write_tensor(i, queues, box, grid, heads, nodes, used)
+                if len(replaced):
+                    n = _use_place(needed, touched, n, queues, i, tensor, writes, replaced, places)
         for k in range(tile_accesses(c, tiles)):
             memory, low, high = tiles[k, MEMORY], tiles[k, LOW], tiles[k, HIGH]
             uses, size = (pads, granule) if memory == SCRATCHPAD else (accumulators, acc_granule)
@@ -201,18 +249,7 @@ def find_waits(  # type: ignore[no-untyped-def]
                 first, last = int(c.target_pod), int(c.target_pod) + int(c.target_pods)
             for target in range(first, last):
                 n = _tile(needed, touched, n, queues, own, i, uses,
-                          target, engine, low, high, size, tiles[k, WRITES] != 0)  # fmt: skip
-        for t in range(n):
-            queue = touched[t]
-            other = needed[queue]
-            needed[queue] = -1
-            if known[own, queue] >= other:
-                continue
-            known[own, queue] = other
-            if found == len(waits):
-                larger_waits = np.empty((2 * found, 2), np.int64)
-                larger_waits[:found] = waits
-                waits = larger_waits
-            waits[found, 0], waits[found, 1] = i, other
-            found += 1
+                          target, own % 4, low, high, size, tiles[k, WRITES] != 0)  # fmt: skip
+        if n:
+            waits, found = _keep(i, own, needed, touched, n, known, waits, found)
     return waits[:found]
