@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from motet.targets.sharing.loads import Share, Stage
-from motet.targets.timetables.buckets import buckets_of
+from motet.targets.timetables.buckets import Taker, buckets_of
 from motet.targets.timetables.jobs import Joint, Problem, shares_of
 from motet.targets.timetables.machine import Machine
 from motet.targets.timetables.timeline import Ring
@@ -98,6 +98,7 @@ class Placer:
     problem: Problem
     layout: Layout
     lanes: list[int] = field(init=False, default_factory=list)
+    _known_firsts: dict[int, list[int]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """The host is lane 0; fixed shares have a lane each, else every pod has one."""
@@ -193,7 +194,7 @@ class Placer:
         load = self.problem.loads[model]
         if load.stages[stage].resource == "host":
             ticks = load.stages[stage].ticks
-            found = machine.place((0,), 1, ready, ticks, machine.takers(*self.taker(number)))
+            found = machine.place((0,), 1, ready, ticks, self._takers(machine, number))
             if found is None:
                 return None
             ends[number] = found[0] + ticks
@@ -212,7 +213,7 @@ class Placer:
     ) -> Slot | None:  # fmt: skip
         place = self.layout.places[model]
         pods = share.pods if self.layout_is_free else place.pods
-        takers = machine.takers(*self.taker(number))
+        takers = self._takers(machine, number)
         if self.layout_is_free:
             found = machine.place(self._firsts(pods), pods, ready, share.ticks, takers)
         else:
@@ -224,11 +225,16 @@ class Placer:
         ends[number] = start + share.ticks
         return Slot((number,), start, share.ticks, range(first, first + pods), share.joules)
 
+    def _takers(self, machine: Machine, number: int) -> list[Taker]:
+        return machine.takers(*self.taker(number)) if machine.buckets else []
+
     def _firsts(self, pods: int) -> list[int]:
         """First lanes of a share: multiples of its pods are preferred where equal."""
-        last = self.problem.pods - pods
-        firsts = [*range(0, last + 1, pods)]
-        return [1 + first for first in ([*firsts, last] if last % pods else firsts)]
+        if pods not in self._known_firsts:
+            last = self.problem.pods - pods
+            firsts = [*range(0, last + 1, pods), *([last] if last % pods else [])]
+            self._known_firsts[pods] = [1 + first for first in firsts]
+        return self._known_firsts[pods]
 
     def _together(
         self, machine: Machine, numbers: tuple[int, int], ready: int, joint: Joint, turned: bool,
