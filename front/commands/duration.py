@@ -161,7 +161,7 @@ _OPTIONS = (
         "--duration", "--seconds", "duration", type=Time(), metavar="T",
         help="Run the models together for T of simulated time, in s (also without a unit), ms, us "
         "or min, by rate_hz, deadline_ms, priority, after and probability; on the host too. "
-        "Percentiles are nearest-rank.",
+        "A percentile is a run's own latency.",
     ),
     click.option(
         "--policy", type=click.Choice(list(POLICIES)),
