@@ -40,10 +40,12 @@ def with_shapes(spec: BundleSpec, shapes: Mapping[str, Shapes]) -> BundleSpec:
 
 @contextmanager
 def telling(shapes: Mapping[str, Shapes]) -> Iterator[None]:
-    """Errors inside become ``SpecError`` that says what was assumed."""
+    """Errors inside become ``SpecError`` that says what was assumed, where something was."""
     try:
         yield
     except (ModelError, CompileError) as error:
+        if not any(shapes.values()):
+            raise
         raise SpecError(
             f"open sizes were taken as 1 ({rendered(shapes.values())}), and that does not work: "
             f"give others with --shape. {error}"

@@ -6,7 +6,7 @@ pinned (convolutions that they merge, merged). What the host runs is not timed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from motet.compiler.spec import BundleSpec
 from motet.passes.graph import bindings_of
 from motet.passes.names import ARRAY, TARGET
 from motet.passes.options import ScheduleOptions
-from motet.runtime.errors import CompileError
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,6 @@ class Trial:
     planned: Taken
 
 
-Show = Callable[[str], None]
-
-
 def schedule_trials(
     spec: BundleSpec, stages: Path, assumed: Mapping[str, Shapes], options: CompileOptions
 ) -> dict[str, Trial]:
@@ -54,7 +50,7 @@ def schedule_trials(
 
     stages: a file as ``motet schedule --json`` writes it. assumed: shapes for open sizes.
 
-    Raises what ``compile_bundle`` raises, and ``CompileError`` where nothing is on the array.
+    Models of which nothing is on the array are left out. Raises what ``compile_bundle`` raises.
     """
     spec = with_shapes(spec, {one.name: assumed.get(one.name, {}) for one in spec.models})
     with telling(assumed):
@@ -75,11 +71,10 @@ def _taken(spec: BundleSpec, options: CompileOptions, how: str) -> dict[str, Tak
     for model in spec.models:
         options.progress(f"{model.name}: programs {how}")
         each = list(_regions(done, spec, model.name))
-        if not each:
-            raise CompileError(f"model {model.name!r} has nothing on array {spec.target!r}")
-        found[model.name] = Taken(
-            sum(one.estimated for one in each), sum(one.simulated for one in each)
-        )
+        if each:
+            found[model.name] = Taken(
+                sum(one.estimated for one in each), sum(one.simulated for one in each)
+            )
     return found
 
 

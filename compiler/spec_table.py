@@ -78,15 +78,22 @@ def to_toml(spec: BundleSpec) -> str:
     table = to_table(spec)
     models, passes = table.pop("models"), table.pop("passes", {})
     host = table.pop("host", None)
-    blocks = [_lines(table)] if table else []
-    blocks += [["[host]", *_lines(host)]] if host else []
+    blocks = [toml_lines(table)] if table else []
+    blocks += [["[host]", *toml_lines(host)]] if host else []
     for group, tables in (("passes", passes), ("models", models)):
-        blocks += [[f"[{group}.{toml_key(name)}]", *_lines(keys)] for name, keys in tables.items()]
+        blocks += [
+            [f"[{group}.{toml_key(name)}]", *toml_lines(keys)] for name, keys in tables.items()
+        ]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def _lines(table: Mapping[str, Any]) -> list[str]:
-    return [f"{toml_key(key)} = {_toml_value(value)}" for key, value in table.items()]
+def toml_lines(table: Mapping[str, Any]) -> list[str]:
+    """A line for every key of a plain table, inner tables inline; what is None is left out."""
+    return [
+        f"{toml_key(key)} = {_toml_value(value)}"
+        for key, value in table.items()
+        if value is not None
+    ]
 
 
 def _toml_value(value: Any) -> str:
@@ -95,7 +102,7 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return "{ " + ", ".join(_lines(value)) + " }"
+        return "{ " + ", ".join(toml_lines(value)) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     return repr(value)

@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from motet.scheduling import Show, Work
+from motet.runtime.progress import Show
+from motet.scheduling import Work
 
 if TYPE_CHECKING:
     from motet.compiler.schedule_trial import Trial
@@ -110,7 +111,7 @@ class Plan:
 
 
 def planned(work: Work, one: ModelUnits, search: Search, progress: Progress) -> Plan:
-    """The best stages of a model that ``search`` finds.
+    """The stages of a model by the algorithm that is asked for; the best that ``search`` finds.
 
     Its budget is for pricing the operators and for the search. All are priced, however long that
     takes: without prices there is nothing to say.
@@ -127,8 +128,12 @@ def planned(work: Work, one: ModelUnits, search: Search, progress: Progress) -> 
     if search.budget_seconds is not None:
         left = search.budget_seconds - (time.monotonic() - started)
         search = replace(search, budget_seconds=max(0.0, left))
-    told = partial(progress, "operators of distinct blocks")
-    found = inter_operator.schedule(graph, costs, keys, search, told)
+    one_by_one = inter_operator.sequential(graph, costs, keys)
+    all_at_once = inter_operator.greedy(graph, costs, keys)
+    found = {"sequential": one_by_one, "greedy": all_at_once}.get(work.algorithm)
+    if found is None:
+        told = partial(progress, "operators of distinct blocks")
+        found = inter_operator.schedule(graph, costs, keys, search, told)
     titles = titles_of(one.units.units)
     return Plan(
         model=one.model,
@@ -137,8 +142,8 @@ def planned(work: Work, one: ModelUnits, search: Search, progress: Progress) -> 
         schedule=found,
         stages=tuple(_stage(stage, costs, titles) for stage in found.stages),
         units=one.units.by_name,
-        sequential=inter_operator.sequential(graph, costs, keys).seconds,
-        greedy=inter_operator.greedy(graph, costs, keys).seconds,
+        sequential=one_by_one.seconds,
+        greedy=all_at_once.seconds,
         clock_hz=work.array.clock_hz if work.array else 0.0,
     )
 
@@ -146,7 +151,7 @@ def planned(work: Work, one: ModelUnits, search: Search, progress: Progress) -> 
 def simulated(work: Work, plans: Sequence[Plan], show: Show) -> list[Plan]:
     """``plans`` with what the array's programs take that follow them, simulated.
 
-    Raises ``CompileError`` where a model has nothing on the array.
+    Those of which nothing runs on the array stay without a trial.
     """
     import msgspec
 
@@ -161,7 +166,7 @@ def simulated(work: Work, plans: Sequence[Plan], show: Show) -> list[Plan]:
         stages = Path(folder, "stages.json")
         stages.write_bytes(msgspec.json.encode([plan.to_dict() for plan in plans]))
         trials = schedule_trials(spec, stages, assumed, CompileOptions(progress=show))
-    return [replace(plan, trial=trials[plan.model]) for plan in plans]
+    return [replace(plan, trial=trials.get(plan.model)) for plan in plans]
 
 
 def _price(units: Sequence[Unit], costs: StageCosts, progress: Progress) -> None:

@@ -10,11 +10,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from motet import api
 from motet.opening import CompileRequest, check_files, is_source, refuse_compile_options
 from motet.runtime.errors import BundleError, ModelError, SpecError
+from motet.runtime.progress import Show
 from motet.tensors import parse_shapes, parse_values
 
 if TYPE_CHECKING:
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 COUNTABLE_STATES = 1 << 17
 """Blocks with more states are not counted: every state is compared with every other."""
-
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,9 @@ class Counter:
 class Work:
     """Models as units, and what they are scheduled for.
 
-    array: None for the host. number_format: of the array. cpu, threads: of the host. merge:
-    whether convolutions of one value may become one. spec: what the models are of.
+    array: None for the host. number_format: of the array. cpu, threads: of the host. algorithm:
+    how stages are found. merge: whether convolutions of one value may become one. spec: what the
+    models are of.
     """
 
     models: tuple[ModelUnits, ...]
@@ -172,14 +173,23 @@ class Work:
     number_format: str
     cpu: str
     threads: int | None
+    algorithm: str
     merge: bool
     spec: BundleSpec
 
 
 def work_of(
-    file: str, request: CompileRequest, model: str | None, show: Show, *, as_written: bool
+    file: str,
+    request: CompileRequest,
+    model: str | None,
+    show: Show,
+    folder: Path,
+    *,
+    as_written: bool,
 ) -> Work:
     """What there is to schedule in a model, a specification or a bundle.
+
+    folder: takes the array's description of a bundle, which is read as long as the work is.
 
     Raises ``SpecError`` where it lacks ``model``; ``ModelError`` where the ONNX file of a bundle
     is gone or has changed.
@@ -187,11 +197,12 @@ def work_of(
     api.compiler("motet.compiler.unit_work")
     from motet.compiler.unit_work import unit_work
 
-    spec, array = _source(file, request) if is_source(file) else _bundle(file, request)
+    spec, array = _source(file, request) if is_source(file) else _bundle(file, request, folder)
     names = [one.name for one in spec.models]
     if model is not None and model not in names:
         raise SpecError(f"{file}: no model {model!r}; its models are {', '.join(names)}")
     units = unit_work(spec, show, as_written=as_written)
+    options = spec.passes.schedule
     chosen = tuple(one for one in units if model in (None, one.model))
     return Work(
         chosen,
@@ -199,7 +210,8 @@ def work_of(
         spec.array.format,
         spec.host.cpu,
         spec.host.threads,
-        array is not None and spec.passes.schedule.merge,
+        options.algorithm,
+        array is not None and options.merge and options.algorithm == "ios",
         spec,
     )
 
@@ -215,8 +227,10 @@ def _source(file: str, request: CompileRequest) -> tuple[BundleSpec, ArrayDescri
     return spec, None if spec.target == "host" else load_architecture(spec.target)
 
 
-def _bundle(file: str, request: CompileRequest) -> tuple[BundleSpec, ArrayDescription | None]:
-    """The ONNX files of a bundle, with the shapes and values that it was compiled for."""
+def _bundle(
+    file: str, request: CompileRequest, folder: Path
+) -> tuple[BundleSpec, ArrayDescription | None]:
+    """The ONNX files of a bundle, with the shapes, values and array that it was compiled for."""
     from motet.compiler.spec import ArrayOptions, BundleSpec, HostOptions, ModelSpec
     from motet.runtime.bundle import open_bundle
     from motet.targets.systolic.architecture_file import from_json
@@ -238,11 +252,20 @@ def _bundle(file: str, request: CompileRequest) -> tuple[BundleSpec, ArrayDescri
     spec = BundleSpec(
         name=bundle.manifest.name,
         models=tuple(models),
-        target=bundle.manifest.target,
+        target="host" if described is None else _written(described, folder),
         host=HostOptions(threads=bundle.manifest.threads),
         array=ArrayOptions(format=_format_of(bundle)),
     )
     return spec, array
+
+
+def _written(description: bytes, folder: Path) -> str:
+    """The path of a stored description of an array, which need not be one that has a name here."""
+    from motet.compiler.spec_table import toml_lines
+
+    path = folder / "array.toml"
+    path.write_text("\n".join(toml_lines(msgspec.json.decode(description))), encoding="utf-8")
+    return str(path)
 
 
 def _format_of(bundle: Bundle) -> Any:

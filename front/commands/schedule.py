@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -53,7 +54,8 @@ DEFAULT_BUDGET = 120.0
     "the array's mappings, or by multiply-accumulates and bytes on the host; pods and threads are "
     "shared out among the groups of a stage; a + b are "
     "convolutions of one value as one. Stages of at most 3 operators in a group and 8 groups "
-    "are looked for, unless -r and -s say otherwise; all that is ready at once, and one operator "
+    "are looked for, unless passes.schedule of a specification, or -r and -s, say otherwise; all "
+    "that is ready at once, and one operator "
     "after another, are candidates whatever the bounds. --simulate makes the array's programs of "
     "the stages, and of one operator after another, and prints what each takes beside its "
     "estimates; what passes.schedule compiles is the best of several simulated candidates.\n"
@@ -106,9 +108,10 @@ def schedule(
         if count:
             raise click.UsageError("--plot draws stages, which --count does not look for")
         check_picture(Path(plot))
-    with naming_extras():
+    with naming_extras(), ExitStack() as kept:
+        folder = Path(kept.enter_context(TemporaryDirectory()))
         with without_tvm_warnings(), progress("import") as show:
-            work = work_of(file, compiling, model, show, as_written=count)
+            work = work_of(file, compiling, model, show, folder, as_written=count)
         for one in work.models:
             tell_assumed(one.model, one.assumed)
         if count:
@@ -122,6 +125,7 @@ def schedule(
                 with without_tvm_warnings(), progress("simulate") as show:
                     plans = simulated(work, plans, show)
             _print_plans(plans, form)
+            _tell_idle([plan for plan in plans if simulate and plan.trial is None])
             if plot is not None:
                 from motet.stage_pictures import draw_stages
 
@@ -129,11 +133,22 @@ def schedule(
 
 
 def _planned(work: Work, r: int | None, s: int | None, budget: float | None) -> list[Plan]:
-    """The stages of every model; bounds as in the paper where none are given."""
-    from motet.passes.scheduling.endings import PAPER, Pruning
+    """The stages of every model; bounds as in the specification where none are given.
+
+    Raises ``SpecError`` where bounds are given, and its algorithm has none.
+    """
+    from motet.passes.scheduling.endings import Pruning
     from motet.passes.scheduling.search import Search
 
-    pruning = Pruning(PAPER.r if r is None else r or None, PAPER.s if s is None else s or None)
+    asked = work.spec.passes.schedule
+    if asked.algorithm != "ios" and (r, s) != (None, None):
+        raise SpecError(
+            f"-r and -s bound the stages that algorithm ios tries, and passes.schedule.algorithm "
+            f"is {asked.algorithm}: leave them out, or give --set passes.schedule.algorithm=ios"
+        )
+    if asked.file:
+        warn(f"stages are looked for anew: passes.schedule.file ({asked.file}) is not read here")
+    pruning = Pruning(asked.r if r is None else r or None, asked.s if s is None else s or None)
     search = Search(pruning, budget)
     plans = []
     for one in work.models:
@@ -179,6 +194,14 @@ def _print_plans(plans: list[Plan], form: Format) -> None:
                 f"model {plan.model!r}: time was up for {late} of {len(plan.schedule.blocks)} "
                 "blocks, which have the best stages so far; --schedule-budget gives more"
             )
+
+
+def _tell_idle(plans: list[Plan]) -> None:
+    for plan in plans:
+        warn(
+            f"model {plan.model!r}: nothing of it runs on array {plan.target!r}, so there are no "
+            "cycles to simulate"
+        )
 
 
 def _counted(work: Work, r: int | None, s: int | None, budget: float) -> list[ModelCount]:

@@ -301,3 +301,38 @@ def test_a_short_budget_gives_simple_stages(run_motet: Motet, tmp_path: Path) ->
     assert (done.code, "time was up" in done.err) == (0, True)
     (facts,) = json.loads(done.out)
     assert facts["seconds"] <= min(facts["sequential_seconds"], facts["greedy_seconds"])
+
+
+def spec(path: Path, **keys: object) -> Path:
+    """A specification of the fork, with these keys of passes.schedule."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    head = f'target = "sosa-256x32x32"\n[models.fork]\npath = "{fork(path).name}"\n'
+    path.with_suffix(".toml").write_text("\n".join([head, "[passes.schedule]", *lines]))
+    return path.with_suffix(".toml")
+
+
+def test_a_specifications_algorithm_and_bounds_are_used(run_motet: Motet, tmp_path: Path) -> None:
+    asked = spec(tmp_path / "fork.onnx", r=1, s=2)
+    (bounded,) = json.loads(run_motet("schedule", asked, "--json").out)
+    assert (bounded["schedule"]["r"], bounded["schedule"]["s"]) == (1, 2)
+    (wider,) = json.loads(run_motet("schedule", asked, "-r", 3, "-s", 0, "--json").out)
+    assert (wider["schedule"]["r"], wider["schedule"]["s"]) == (3, None)
+    for algorithm in ("sequential", "greedy"):
+        asked = spec(tmp_path / "fork.onnx", algorithm=algorithm)
+        (facts,) = json.loads(run_motet("schedule", asked, "--json").out)
+        assert {block["found_by"] for block in facts["schedule"]["blocks"]} == {algorithm}
+        assert facts["seconds"] == facts[f"{algorithm}_seconds"]
+    refused = run_motet("schedule", asked, "-r", 3)
+    assert (refused.code, "passes.schedule.algorithm is greedy: leave" in refused.err) == (2, True)
+    again = run_motet("schedule", asked, "-r", 3, "--set", "passes.schedule.algorithm=ios")
+    assert again.code == 0
+
+
+def test_stages_of_a_file_are_looked_for_anew(run_motet: Motet, tmp_path: Path) -> None:
+    path = fork(tmp_path / "fork.onnx")
+    target = ("--target", "sosa-256x32x32", "--json")
+    (tmp_path / "stages.json").write_text(run_motet("schedule", path, *target).out)
+    asked = spec(path, file="stages.json", algorithm="sequential")
+    done = run_motet("schedule", asked, "--json")
+    assert "are looked for anew: passes.schedule.file (" in done.err
+    assert all(len(s["groups"]) == 1 for s in json.loads(done.out)[0]["schedule"]["stages"])

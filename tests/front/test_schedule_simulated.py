@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.parser
 import pytest
 from front_outcome import Motet
 from test_pinned_stages import branches
@@ -67,3 +69,38 @@ def test_a_bundle_of_any_name(run_motet: Motet, model: Path, tmp_path: Path) -> 
     nothing = run_motet("schedule", "absent", "--count")
     assert nothing.code
     assert "absent: give a .motet bundle, an .onnx model or a .toml specification" in nothing.err
+
+
+def test_a_bundle_is_scheduled_for_the_array_that_it_keeps(
+    run_motet: Motet, model: Path, tmp_path: Path
+) -> None:
+    described = (files("motet.targets.systolic.architectures") / f"{ARRAY}.toml").read_text()
+    (tmp_path / "mine.toml").write_text(described.replace(f'"{ARRAY}"', '"mine"'))
+    run_motet("compile", model, "--target", "mine.toml", "-o", "mine.motet")
+    source = run_motet("schedule", model, "--target", "mine.toml", "--simulate", "--json")
+    (tmp_path / "mine.toml").unlink()
+    done = run_motet("schedule", "mine.motet", "--simulate", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out) == json.loads(source.out)
+
+
+PLAIN = """
+<ir_version: 9, opset_import: ["": 17]>
+plain (float[1, 64] x) => (float[1, 64] y) { y = Identity(x) }
+"""
+
+
+def test_nothing_on_the_array_is_said_and_the_rest_shown(
+    run_motet: Motet, model: Path, tmp_path: Path
+) -> None:
+    onnx.save(onnx.parser.parse_model(PLAIN), tmp_path / "plain.onnx")
+    both = f'target = "{ARRAY}"\n[models.plain]\npath = "plain.onnx"\n'
+    (tmp_path / "both.toml").write_text(f'{both}[models.some]\npath = "{model.name}"\n')
+    done = run_motet("schedule", "both.toml", "--simulate", "--json")
+    assert done.code == 0
+    assert f"model 'plain': nothing of it runs on array '{ARRAY}'" in done.err
+    assert "open sizes" not in done.err
+    plain, some = json.loads(done.out)
+    assert (plain["model"], plain["schedule"]["stages"]) == ("plain", [])
+    assert "simulated" not in plain
+    assert some["simulated"]["planned"]["simulated"] > 0
