@@ -30,6 +30,7 @@ from onnx import TensorProto, helper
 import motet
 from motet.benchmarks.command_help import help_of
 from motet.console import output, print_json, progress, table
+from motet.runtime.progress import Show
 
 CHUNK = 1 << 20
 _OPSET = 20
@@ -141,7 +142,7 @@ def errors(x: NDArray[np.float32], y: NDArray[Any], truth: Doubles) -> tuple[Dou
     return np.where(finite & np.isfinite(y), ulp, 0.0), int(wrong.sum())
 
 
-def measure(name: str, stride: int, show: Callable[[str], None]) -> Error:
+def measure(name: str, stride: int, show: Show) -> Error:
     """The worst errors of function ``name``."""
     function = FUNCTIONS[name]
     worst = {"ulp": 0.0, "near": 0.0, "usual": 0.0, "absolute": 0.0}

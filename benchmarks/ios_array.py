@@ -30,10 +30,11 @@ import click
 from motet.benchmarks.command_help import help_of
 from motet.benchmarks.ios_networks import NETWORKS, Network, scaled
 from motet.benchmarks.ios_plot import plot
-from motet.console import Show, output, print_json, progress, quantity, table
+from motet.console import output, print_json, progress, quantity, table
 from motet.passes.options import ScheduleOptions
 from motet.passes.scheduling.array_stages import Scheduled, schedule_workload
 from motet.runtime.errors import MotetError
+from motet.runtime.progress import Show, silent
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.emit.region import compile_workload
 from motet.targets.systolic.simulation.timing import simulate
@@ -76,7 +77,7 @@ def measure(
     number_format: str = "int8",
     batch: int = 1,
     size: int = 0,
-    show: Show = lambda line: None,
+    show: Show = silent,
     *,
     merge: bool = True,
 ) -> Result:

@@ -42,6 +42,7 @@ from motet.console import output, print_json, progress, seconds, table
 from motet.runtime.bundle import Bundle, open_bundle
 from motet.runtime.errors import MotetError
 from motet.runtime.program import Fork
+from motet.runtime.progress import Show
 
 EXAMPLES = sorted(Path("examples/models").glob("*.onnx"))
 ZOO = (
@@ -54,8 +55,6 @@ COMPILED_FOR = 2
 FEWEST_PAIRS = 12
 SURE = 1.96
 """Standard deviations of a normal distribution that hold 95 % of it."""
-
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)

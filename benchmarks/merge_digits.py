@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,11 @@ from motet.passes.decisions import Decided
 from motet.runtime.device import Array
 from motet.runtime.errors import EnvironmentLackError
 from motet.runtime.model import ModelSession
+from motet.runtime.progress import Show
 from motet.targets.pictures import save_picture
 
 RECOVERIES = ("none", "affine", "bias", "refit")
 SHAPE = (1, 1, 32, 32)
-Show = Callable[[str], None]
 
 
 @dataclass

@@ -38,6 +38,7 @@ from motet.compiler.quantizing.refining import Refinement
 from motet.console import output, print_json, progress, table
 from motet.quantized_model import QuantizeOptions
 from motet.runtime.device import Array
+from motet.runtime.progress import Show
 from motet.targets.quantized.notation import Setting, setting
 
 SETTINGS: tuple[tuple[str, str, int], ...] = (
@@ -156,7 +157,7 @@ TRIALS: dict[str, Callable[[Path], Trial]] = {
 DIGITS = ("digits_mobile", "digits_inception", "digits_transformer")
 
 
-def measured(name: str, trial: Trial, show: Callable[[str], None]) -> list[Cell]:
+def measured(name: str, trial: Trial, show: Show) -> list[Cell]:
     """The float model, then every setting."""
     show(f"{name}: calibrating")
     quantizer = Quantizer(trial.path, trial.calibration)
@@ -169,7 +170,7 @@ def measured(name: str, trial: Trial, show: Callable[[str], None]) -> list[Cell]
     return cells
 
 
-def methods(name: str, trial: Trial, show: Callable[[str], None]) -> list[Cell]:
+def methods(name: str, trial: Trial, show: Show) -> list[Cell]:
     """Every setting of ``TRIED`` by every method."""
     show(f"{name}: calibrating")
     plain, smooth = (Quantizer(trial.path, trial.calibration, smooth=s) for s in (None, 0.5))

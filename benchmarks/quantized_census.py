@@ -33,7 +33,7 @@ from motet.benchmarks.examples import examples
 from motet.benchmarks.zoo import registry
 from motet.compiler.dimensions import dimension_of
 from motet.compiler.frontend.load import merge
-from motet.compiler.importing import imported, silent
+from motet.compiler.importing import imported
 from motet.compiler.neutral_passes import neutral_passes
 from motet.compiler.quantizing.quantizer import Quantizer
 from motet.compiler.spec_file import spec_from_models
@@ -42,6 +42,7 @@ from motet.passes.graph import bindings_of, definitions
 from motet.passes.macs import integer_macs_of, macs_of
 from motet.passes.names import names_of
 from motet.passes.op_kinds import op_name
+from motet.runtime.progress import silent
 from motet.targets.quantized.notation import setting
 
 NETWORKS: dict[str, tuple[str, str]] = {

@@ -31,6 +31,7 @@ from motet.benchmarks.xrbench_networks import GIGA_MACS
 from motet.console import messages, output, print_json, table
 from motet.opening import CompileRequest
 from motet.runtime.policies import policy_named
+from motet.runtime.progress import Show
 from motet.simulating import ArraySimulator, SimulatedModel
 from motet.simulation_input import Schedule, Work, work_of
 from motet.targets.pictures import save_picture
@@ -89,7 +90,7 @@ class Machine:
     works: Mapping[str, ModelWork]
     models: Mapping[str, SimulatedModel]
 
-    def scenario(self, name: str, show: Callable[[str], None]) -> Problem:
+    def scenario(self, name: str, show: Show) -> Problem:
         """The scenario's frames at XRBench's rates, with times on shares, and joints."""
         schedules = {
             model: Schedule(
@@ -110,7 +111,7 @@ def _no_bundle() -> Any:
     raise AssertionError("the host's times are by formula")
 
 
-def machine(folder: Path, array: str, number_format: str, show: Callable[[str], None]) -> Machine:
+def machine(folder: Path, array: str, number_format: str, show: Show) -> Machine:
     """Compiles and times every network of ``folder`` once."""
     description = scaled(array)
     simulator = ArraySimulator(description, number_format)
@@ -158,9 +159,7 @@ def load_of(made: Problem) -> float:
     return total
 
 
-def measured(
-    name: str, made: Problem, asked: float, seeds: int, show: Callable[[str], None]
-) -> Row:
+def measured(name: str, made: Problem, asked: float, seeds: int, show: Show) -> Row:
     """All ways of sharing on one scenario."""
     base = load_of(made)
     most = largest(

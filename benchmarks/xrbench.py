@@ -13,7 +13,7 @@ them. What the array does not take, the host does, by formula.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +28,7 @@ from motet.console import messages, output, print_json, table
 from motet.errors import EnvironmentLackError
 from motet.opening import CompileRequest
 from motet.runtime.policies import POLICIES
+from motet.runtime.progress import Show
 from motet.simulating import ArraySimulator, SimulatedModel
 from motet.simulation_input import Schedule, Work, work_of
 from motet.targets.pictures import save_picture
@@ -111,7 +112,7 @@ def _no_bundle() -> Any:
     raise AssertionError("the host's times are by formula")
 
 
-def machine(folder: Path, array: str, number_format: str, show: Callable[[str], None]) -> Machine:
+def machine(folder: Path, array: str, number_format: str, show: Show) -> Machine:
     """Times every network of ``folder`` once."""
     models, work = {}, None
     simulator = None

@@ -11,7 +11,7 @@ from tvm import IRModule
 
 from motet.compiler.array_needs import require_array_compiler
 from motet.compiler.frontend.load import ImportedModel, merge
-from motet.compiler.importing import Progress, imported, silent
+from motet.compiler.importing import imported
 from motet.compiler.kernels import ArrayPrograms, HostKernels, Rehearsed
 from motet.compiler.lower import CodeMakers, lower
 from motet.compiler.manifests import code_records, manifest_of
@@ -33,6 +33,7 @@ from motet.runtime.bundle import Bundle
 from motet.runtime.errors import BundleError
 from motet.runtime.manifest import Manifest, PassRecord
 from motet.runtime.program import Program
+from motet.runtime.progress import Show, silent
 from motet.runtime.verify import verify_program
 from motet.targets.host.build import c_compiler, link
 from motet.targets.host.choosing import Chooser, chooser_for
@@ -58,10 +59,10 @@ class CompileOptions:
     """
 
     hooks: Hooks = field(default_factory=Hooks)
-    progress: Progress = silent
+    progress: Show = silent
     jobs: int | None = None
     cache: bool = True
-    warn: Progress = silent
+    warn: Show = silent
     tuned: bool = True
 
 
@@ -238,9 +239,7 @@ def _library(objects: KernelObjects) -> bytes:
     return link(objects.finish())
 
 
-def _array_programs(
-    spec: BundleSpec, done: Transformed, progress: Progress
-) -> ArrayPrograms | None:
+def _array_programs(spec: BundleSpec, done: Transformed, progress: Show) -> ArrayPrograms | None:
     if done.array is None:
         return None
     return ArrayPrograms(

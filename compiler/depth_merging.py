@@ -16,7 +16,7 @@ from tvm import IRModule
 
 import motet.passes.error_classes  # noqa: F401 - what the pass raises keeps its class
 from motet.compiler.frontend.load import merge as joined
-from motet.compiler.importing import imported, silent
+from motet.compiler.importing import imported
 from motet.compiler.spec import BundleSpec
 from motet.passes.canonicalize import canonicalize
 from motet.passes.decisions import Decided, Decision, Decisions, Kept, Merge, Removed
@@ -27,6 +27,7 @@ from motet.passes.options import MergeDepthOptions
 from motet.passes.unit_cost import ArrayTarget, HostTarget, Target
 from motet.runtime.device import Array
 from motet.runtime.errors import CompileError, SpecError
+from motet.runtime.progress import silent
 from motet.targets.host.machine import machine_for
 from motet.targets.systolic.architecture_file import load_architecture
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from motet.compiler.frontend.load import ImportedModel, load_model
@@ -10,23 +10,17 @@ from motet.compiler.frontend.registry import operators_from
 from motet.compiler.spec import BundleSpec, ModelSpec
 from motet.compiler.spec_checks import run_order, validate
 from motet.runtime.errors import UnsupportedOperatorError
-
-Progress = Callable[[str], None]
-"""Called with a line about what is being done now."""
+from motet.runtime.progress import Show
 
 
-def silent(_line: str) -> None:
-    """No progress wanted."""
-
-
-def imported(spec: BundleSpec, progress: Progress) -> list[ImportedModel]:
+def imported(spec: BundleSpec, progress: Show) -> list[ImportedModel]:
     """Check ``spec`` and import its models, in an order in which they can run."""
     validate(spec)
     with operators_from(spec.operators):
         return _import(_in_run_order(spec), progress)
 
 
-def _import(specs: Sequence[ModelSpec], progress: Progress) -> list[ImportedModel]:
+def _import(specs: Sequence[ModelSpec], progress: Show) -> list[ImportedModel]:
     """The models as Relax; one error for the operators that all of them lack."""
     models, missing = list[ImportedModel](), list[UnsupportedOperatorError]()
     for model in specs:

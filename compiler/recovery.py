@@ -9,7 +9,7 @@ al., ICCV 2017, section 3.2). Exact merges are never touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,10 +25,10 @@ from motet.compiler.onnx_graph import OnnxGraph
 from motet.passes.decisions import Decided, Decision, Decisions, Merge
 from motet.passes.merging.convolution import Conv, conv
 from motet.runtime.device import Array
+from motet.runtime.progress import Show, silent
 
 Method = Literal["bias", "refit"]
 Inputs = Mapping[str, Array]
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def recovered(
     label: str,
     method: Method = "refit",
     ridge: float = RIDGE,
-    show: Show = lambda _line: None,
+    show: Show = silent,
     threads: int | None = None,
 ) -> tuple[Decided, list[Recovered]]:
     """``decided`` with the kernels of approximate merges fitted on ``data``.

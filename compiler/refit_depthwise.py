@@ -27,7 +27,6 @@ from tvm import transform
 from motet.compiler.calibration.least_squares import LARGEST_SYSTEM, KernelFit
 from motet.compiler.calibration.values import Shapes, ValueObserver, checked_model
 from motet.compiler.frontend.load import load_model
-from motet.compiler.importing import Progress, silent
 from motet.compiler.onnx_graph import OnnxGraph
 from motet.compiler.replaced_onnx import apply_replacements
 from motet.passes.canonicalize import canonicalize, decompose
@@ -40,6 +39,7 @@ from motet.passes.separable.layers import Layer
 from motet.passes.separable.line_filters import Moments, PatchMoments
 from motet.passes.separable.sites import Site, sites_of
 from motet.runtime.device import Array
+from motet.runtime.progress import Show, silent
 
 Inputs = Mapping[str, Array]
 
@@ -50,7 +50,7 @@ def decided_for(
     options: ReplaceDepthwiseOptions,
     shapes: Shapes = MappingProxyType({}),
     data: Iterable[Inputs] | None = None,
-    show: Progress = silent,
+    show: Show = silent,
     threads: int | None = None,
 ) -> Decided:
     """Decisions for the ONNX file at ``path``, called ``model``.
@@ -82,7 +82,7 @@ class _Calibrated:
         label: str,
         sites: Sequence[Site],
         data: Iterable[Inputs],
-        show: Progress,
+        show: Show,
         threads: int | None,
     ) -> None:
         self.model, self.label, self.data, self.show = model, label, data, show

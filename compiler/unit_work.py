@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from tvm import IRModule
 
 from motet.compiler.frontend.load import merge
-from motet.compiler.importing import Progress, imported, silent
+from motet.compiler.importing import imported
 from motet.compiler.neutral_passes import neutral_passes
 from motet.compiler.open_sizes import assumed_shapes, telling, with_shapes
 from motet.compiler.spec import BundleSpec
 from motet.passes.units import Units, units_of
+from motet.runtime.progress import Show, silent
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ModelUnits:
 
 
 def unit_work(
-    spec: BundleSpec, progress: Progress = silent, *, as_written: bool = False
+    spec: BundleSpec, progress: Show = silent, *, as_written: bool = False
 ) -> list[ModelUnits]:
     """The units of every model of ``spec``, in an order in which the models can run.
 

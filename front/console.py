@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, NoReturn
@@ -31,11 +31,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from motet.runtime.progress import Show
+
 PIPE_WIDTH = 65_536
 """Columns where output is not a terminal: a row stays one line for a reader of lines."""
-
-Show = Callable[[str], None]
-"""Takes the line that progress shows now; every call counts as a step."""
 
 
 class _Console(Console):

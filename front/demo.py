@@ -19,12 +19,12 @@ from motet import api
 from motet.check import reference_session
 from motet.runtime.device import Array
 from motet.runtime.errors import SpecError
+from motet.runtime.progress import Show
 from motet.runtime.report import RunReport
 from motet.runtime.session import ModelSession, Session
 
 ARRAY = "gemmini-16x16"
 TIMED_RUNS = 200
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def load_images(examples: Path, count: int | None) -> Images:
         return Images(pixels, archive["labels"][:count])
 
 
-def run_demo(examples: Path, out: Path, count: int | None, show: Progress) -> DemoResult:
+def run_demo(examples: Path, out: Path, count: int | None, show: Show) -> DemoResult:
     """Compile ``examples/digits.toml`` for the host and for the array, and try both."""
     images = load_images(examples, count)
     out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def run_demo(examples: Path, out: Path, count: int | None, show: Progress) -> De
     return DemoResult(paths, times, tuple(results))
 
 
-def _options(show: Progress) -> Any:
+def _options(show: Show) -> Any:
     return api.compiler().CompileOptions(progress=show)
 
 
@@ -106,7 +106,7 @@ def _one_image(models: Iterable[str]) -> list[str]:
 
 
 def _try_model(
-    host: ModelSession, array: ModelSession, images: Images, source: Path, show: Progress
+    host: ModelSession, array: ModelSession, images: Images, source: Path, show: Show
 ) -> ModelResult:
     reference = reference_session(source, host.entry.source.sha256, host.name)
     expected = reference.run(None, {"image": images.pixels})[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from motet import api
 from motet.evaluation import Metric, metric_of, runner
 from motet.merge_result import Merged
+from motet.runtime.progress import Show
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     """A merged model, its decisions with the fitted weights, and the fits."""
 
 Recover = Literal["auto", "none", "affine", "bias", "refit"]
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,10 @@ from typing import Any
 
 from motet import api
 from motet.evaluation import Metric
-from motet.merge_flow import MergeFlow, MergeRequest, Recover, Show
+from motet.merge_flow import MergeFlow, MergeRequest, Recover
 from motet.merge_result import Merged
 from motet.runtime.errors import SpecError
-
-
-def _silent(_line: str) -> None:
-    """No progress wanted."""
+from motet.runtime.progress import Show, silent
 
 
 def merge(
@@ -46,7 +43,7 @@ def merge(
     max_drop: float | None = None,
     decisions: api.PathLike | None = None,
     threads: int | None = None,
-    progress: Show = _silent,
+    progress: Show = silent,
 ) -> Merged:
     """Merge convolutions of an ONNX model that follow each other.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from motet.mix_options import budget_of, is_mixed, rung_name
 from motet.mixing import Mixed, mixer_of, under_budget
 from motet.quantized_model import Evaluated, Quantized, QuantizeOptions
 from motet.runtime.errors import SpecError
+from motet.runtime.progress import Show, silent
 
 if TYPE_CHECKING:
     import onnx
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from motet.targets.quantized.notation import Setting
 
 Shapes = Mapping[str, Sequence[int | str]]
-Show = Callable[[str], None]
 NO_SHAPES: Shapes = {}
 
 COMPARED: tuple[tuple[str, str, int], ...] = (
@@ -45,7 +45,7 @@ def quantize(
     shapes: Shapes = NO_SHAPES,
     evaluate: str | PathLike[str] | Metric | None = None,
     options: QuantizeOptions | None = None,
-    show: Show = lambda _line: None,
+    show: Show = silent,
 ) -> Quantized:
     """Quantise the products of an ONNX model after training.
 
@@ -76,7 +76,7 @@ def compare(
     evaluate: str | PathLike[str] | Metric | None = None,
     options: QuantizeOptions | None = None,
     settings: Sequence[tuple[str, str, int]] = COMPARED,
-    show: Show = lambda _line: None,
+    show: Show = silent,
 ) -> tuple[Evaluated, list[Evaluated]]:
     """The float model and each of ``settings``, evaluated; arguments as in ``quantize``."""
     options = options or QuantizeOptions()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from motet import api
 from motet.evaluation import Metric, metric_of, runner_of
 from motet.runtime.errors import CompileError, SpecError
+from motet.runtime.progress import Show, silent
 
 if TYPE_CHECKING:
     import onnx
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from motet.passes.decisions import Decided
 
 Shapes = Mapping[str, Sequence[int | str]]
-Show = Callable[[str], None]
 Path_ = str | PathLike[str]
 NO_SHAPES: Shapes = {}
 
@@ -83,7 +83,7 @@ def replace_depthwise(
     decisions: Path_ | None = None,
     evaluate: Path_ | Metric | None = None,
     shapes: Shapes = NO_SHAPES,
-    show: Show = lambda _line: None,
+    show: Show = silent,
     threads: int | None = None,
 ) -> Replaced:
     """Replace K x K depthwise convolutions of an ONNX model by 1 x K and K x 1 ones (FuSeConv).

@@ -7,12 +7,13 @@ the host runs is listed and not timed: ``motet bench`` and ``motet run`` measure
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from motet.passes.options import ScheduleOptions
 from motet.runtime.device import ProgramCounts, StepCounts
+from motet.runtime.progress import Show, silent
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.workload.graph import Workload
 from motet.targets.systolic.workload.work import ModelWork, Stage
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from motet.targets.systolic.instructions.program import SystolicProgram
     from motet.targets.systolic.mappings.file import Constraints
     from motet.targets.systolic.mappings.mapping import Mapping as TileMapping
-
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ class ArraySimulator:
         default_factory=dict
     )
 
-    def model(self, work: ModelWork, show: Show = lambda line: None) -> SimulatedModel:
+    def model(self, work: ModelWork, show: Show = silent) -> SimulatedModel:
         """Every region of a model; raises ``CompileError`` where one does not fit the array."""
         stages = []
         for stage in work.stages:

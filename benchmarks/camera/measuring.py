@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from motet.benchmarks.camera.models import Camera
 from motet.benchmarks.camera.processes import Contender, ContenderError, Outcome, Served
 from motet.benchmarks.camera.results import At, Finalist, Result, Variant
 from motet.benchmarks.camera.search import Search, trial_of
+from motet.runtime.progress import Show
 
 CHOICE_SECONDS, CHOICE_TRIES, CHOICE_PRECISION = 1.0, 3, 1.15
 BATCH_SECONDS = 0.4
@@ -29,9 +30,7 @@ class Plan:
     precision: float
 
 
-def measure(
-    camera: Camera, contenders: Sequence[Contender], plan: Plan, show: Callable[[str], None]
-) -> Result:
+def measure(camera: Camera, contenders: Sequence[Contender], plan: Plan, show: Show) -> Result:
     """Every contender by itself for a while, then the best of each group in turns."""
     variants, chosen = list[Variant](), dict[str, tuple[Contender, float]]()
     for contender in contenders:
@@ -72,7 +71,7 @@ def _finals(
     starts: Mapping[str, float],
     camera: Camera,
     plan: Plan,
-    show: Callable[[str], None],
+    show: Show,
 ) -> list[Finalist]:
     """Searches in turns, a trial each, then trials at factor 1 and at what each carries."""
     searches = {

@@ -18,7 +18,7 @@ generator, a reader) is written to a temporary file on the way; later rounds rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from motet.runtime.device import Array
 from motet.runtime.element_types import NARROW, is_float, narrowed, numpy_dtype
 from motet.runtime.errors import InputError
 from motet.runtime.program import TensorInfo
+from motet.runtime.progress import Show
 from motet.runtime.shapes import render_shape
 
 BATCH = 16
@@ -143,7 +144,7 @@ def calibration_data(
 
 
 def told(
-    data: Iterable[Mapping[str, Array]], what: str, show: Callable[[str], None]
+    data: Iterable[Mapping[str, Array]], what: str, show: Show
 ) -> Iterator[Mapping[str, Array]]:
     """The runs of ``data``; ``show`` is told each once it is done, and how many there are."""
     for number, inputs in enumerate(data, start=1):

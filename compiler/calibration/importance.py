@@ -11,7 +11,7 @@ outputs are compared; one whose shape changes counts as changed by 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,9 +24,9 @@ from motet.compiler.calibration.values import ValueObserver
 from motet.compiler.onnx_graph import OnnxGraph
 from motet.runtime.device import Array
 from motet.runtime.errors import ModelError
+from motet.runtime.progress import Show, silent
 
 Inputs = Mapping[str, Array]
-Show = Callable[[str], None]
 Affines = dict[str, Array]
 """By the activation's name: [2, channels], scale and shift."""
 
@@ -51,7 +51,7 @@ def affine_fits(
     model: onnx.ModelProto,
     activations: Sequence[Activation],
     data: Iterable[Inputs],
-    show: Show = lambda _line: None,
+    show: Show = silent,
     threads: int | None = None,
 ) -> dict[str, AffineFit]:
     """The best affine map of each activation, by name. model: checked."""
@@ -70,7 +70,7 @@ def importance(
     trials: Mapping[str, Sequence[Sequence[str]]],
     data: Iterable[Inputs],
     label: str,
-    show: Show = lambda _line: None,
+    show: Show = silent,
     threads: int | None = None,
 ) -> tuple[list[Importance], Affines]:
     """The importance of every trial, and the affine maps that were tried.

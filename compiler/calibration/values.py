@@ -21,13 +21,13 @@ from motet.compiler.frontend.places import node_name
 from motet.compiler.frontend.ports import given_inputs
 from motet.compiler.frontend.reading import read_model
 from motet.compiler.frontend.weightless import without_weights
-from motet.compiler.importing import Progress, silent
 from motet.compiler.onnx_files import read_whole, write_whole
 from motet.compiler.spec import BundleSpec, HostOptions, ModelSpec, PassesSpec
 from motet.passes.options import MergeDepthOptions
 from motet.runtime.device import Array
 from motet.runtime.errors import ModelError
 from motet.runtime.program import TensorInfo
+from motet.runtime.progress import Show, silent
 from motet.runtime.session import Session
 
 Shapes = Mapping[str, Sequence[int | str]]
@@ -67,7 +67,7 @@ class ValueObserver:
         names: Sequence[str],
         shapes: Shapes = MappingProxyType({}),
         threads: int | None = None,
-        progress: Progress = silent,
+        progress: Show = silent,
     ) -> None:
         with tempfile.TemporaryDirectory(prefix="motet-") as folder:
             path = model if isinstance(model, Path) else Path(folder) / "model.onnx"
@@ -162,7 +162,7 @@ def _untyped(name: str) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
 
 
-def _compiled(path: Path, threads: int | None, progress: Progress) -> Session:
+def _compiled(path: Path, threads: int | None, progress: Show) -> Session:
     model = ModelSpec(name=NAME, path=str(path))
     passes = PassesSpec(merge_depth=MergeDepthOptions(enabled=False))
     spec = BundleSpec(models=(model,), host=HostOptions(threads=threads), passes=passes)

@@ -12,10 +12,11 @@ import numpy as np
 
 from motet.commands.common import Format, RunRequest, format_options, print_as, run_options
 from motet.commands.profiles import print_profiles
-from motet.console import Show, output, progress, seconds, table
+from motet.console import output, progress, seconds, table
 from motet.runtime.device import Array
 from motet.runtime.errors import SpecError
 from motet.runtime.profiler import DEFAULT_SECONDS, Profile, profile
+from motet.runtime.progress import Show, silent
 from motet.runtime.session import ModelSession
 
 
@@ -129,7 +130,7 @@ def measure(
     warmup: int,
     iterations: int | None,
     duration: float | None,
-    show: Show = lambda _line: None,
+    show: Show = silent,
 ) -> Latency:
     """Time runs of ``model`` for ``duration`` seconds or ``iterations`` runs; at least one."""
     show(model.name)

@@ -11,8 +11,9 @@ from motet import api
 from motet.bisect import APART, OWN_RUN, FirstDifference, first_difference
 from motet.check import Difference
 from motet.commands.common import Format, RunRequest, print_as
-from motet.console import Show, output, table, without_tvm_warnings
+from motet.console import output, table, without_tvm_warnings
 from motet.node_values import Compared, NodeChecker
+from motet.runtime.progress import Show
 from motet.runtime.session import ModelSession, Session
 
 _NAMED = 12

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from motet.commands.common import RunRequest, json_option, run_options
-from motet.console import Show, output, print_json, progress, seconds, table
+from motet.console import output, print_json, progress, seconds, table
 from motet.opening import check_destination
 from motet.runtime.device import Array
 from motet.runtime.element_types import carried
+from motet.runtime.progress import Show
 from motet.runtime.session import ModelSession
 from motet.tensors import parse_outputs, write_outputs
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from motet.runtime.errors import SpecError
+from motet.runtime.progress import Show, silent
 from motet.targets.host.kernel_cache import KernelCache
 from motet.targets.host.machine import Machine, usable_cores
 from motet.targets.host.object_code import compile_kernel, encoded, object_key
@@ -24,12 +25,6 @@ from motet.targets.host.worker_pool import Job, WorkerPool
 KERNELS_PER_WORKER = 8
 """Kernels to compile for which another process pays: it needs about 1 s of CPU time to
 import TVM, a kernel 0.1 s on average (ResNet-50)."""
-
-Report = Callable[[str], None]
-
-
-def _ignore(_line: str) -> None:
-    """Nobody wants to know."""
 
 
 @dataclass
@@ -44,8 +39,8 @@ class KernelObjects:
     machine: Machine
     jobs: int | None = None
     cache: KernelCache | None = None
-    progress: Report = _ignore
-    warn: Report = _ignore
+    progress: Show = silent
+    warn: Show = silent
     hits: int = 0
     _objects: dict[str, bytes] = field(default_factory=dict)
     _kernels: dict[str, Any] = field(default_factory=dict)

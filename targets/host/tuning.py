@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
+from motet.runtime.progress import Show, silent
 from motet.targets.host.choosing import Chooser
 from motet.targets.host.cost_model.dataset import Sample
 from motet.targets.host.cost_model.features import Situation
@@ -33,8 +34,6 @@ _POINTS_AT_ONCE = 8
 _KERNELS_AT_ONCE = 32
 """Of one library: compiling takes seconds, after which measurements are kept."""
 _UNKNOWN_NOISE = 0.05
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class Tuning:
         operators: Sequence[Operator],
         measurer: Measurer,
         until: Callable[[], bool],
-        show: Progress = lambda _line: None,
+        show: Show = silent,
     ) -> bool:
         """Measure what is missing; whether everything was measured before ``until()``.
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from motet.runtime.errors import SpecError
 from motet.runtime.policies import Policy, ReadyQueue
+from motet.runtime.progress import Show, silent
 from motet.runtime.time_shares import TimeShares
 from motet.targets.sharing.arrivals import CHANCE, Arrivals, generator
 from motet.targets.sharing.frames import Frame, plans
@@ -54,7 +55,7 @@ def simulate(
     loads: Sequence[Load],
     setting: Setting,
     seed: int = 0,
-    show: Callable[[str], None] = lambda line: None,
+    show: Show = silent,
     kind: type[Simulation] | None = None,
 ) -> Outcome:
     """``loads`` for the setting's seconds; equal arguments give equal outcomes.
@@ -104,7 +105,7 @@ class Simulation:
         setting: Setting,
         end: int,
         seed: int,
-        show: Callable[[str], None],
+        show: Show,
     ) -> None:
         self.setting, self.end, self.show = setting, end, show
         self.loads = {load.name: load for load in loads}

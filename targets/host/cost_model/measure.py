@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from multiprocessing.spawn import get_executable
 from pathlib import Path
@@ -17,6 +17,7 @@ from types import TracebackType
 
 import msgspec
 
+from motet.runtime.progress import Show, silent
 from motet.targets.host.build import c_compiler, link
 from motet.targets.host.cost_model.dataset import Sample
 from motet.targets.host.cost_model.prepared import Candidates, Prepared
@@ -36,7 +37,6 @@ _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[1:]; "
     "from motet.targets.host.cost_model.stopwatch import serve; serve()"
 )
-Warn = Callable[[str], None]
 
 
 class Measurer:
@@ -51,7 +51,7 @@ class Measurer:
         machine: Machine,
         jobs: int | None = None,
         cache: KernelCache | None = None,
-        warn: Warn = lambda _line: None,
+        warn: Show = silent,
     ) -> None:
         self._machine, self._jobs, self._cache, self._warn = machine, jobs, cache, warn
         self._helper: subprocess.Popen[bytes] | None = None

@@ -23,6 +23,7 @@ from tvm import relax
 
 from motet.runtime.errors import UnsupportedOperatorError
 from motet.runtime.kernels import KernelLibrary
+from motet.runtime.progress import Show, silent
 from motet.targets.host.cost_model.measure import Measurer
 from motet.targets.host.cost_model.stopwatch import Argument, Contest
 from motet.targets.host.loops import constant_of
@@ -43,7 +44,6 @@ _TOLERANCE = 1e-3
 """Of the largest magnitude of an output: wrong schedules are off by far more than rounding."""
 
 Search = Callable[[Any, Machine, int, Time], Found | None]
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class UnitTuning:
         units: Sequence[HostUnit],
         measurer: Measurer,
         until: Callable[[], bool],
-        show: Show = lambda _line: None,
-        warn: Show = lambda _line: None,
+        show: Show = silent,
+        warn: Show = silent,
     ) -> bool:
         """Search what was not searched yet; whether all was done before ``until()``."""
         if all(self._tried(unit) for unit in units):
