@@ -93,7 +93,7 @@ def load_model(
     """
     if not _NAME.match(name):
         raise SpecError(f"model name '{name}': use a-z, 0-9 and _, a letter first")
-    read = read_model(Path(path))
+    read = read_model(Path(path), apart=True)
     shapes = grouped_shapes(read.proto.graph, shapes or {})
     model = check_model(read, shapes, values or {})
     opsets = operator_sets(model, read.label)

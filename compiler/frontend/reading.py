@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,21 @@ from motet.runtime.errors import ModelError
 
 from .fields import check_fields
 from .limits import check_elements
+from .weights_apart import HERE, parse_apart, values_here
 
 
 @dataclass(frozen=True)
 class ReadModel:
-    """A parsed file. ``label`` is how messages call it."""
+    """A parsed file. ``label`` is how messages call it.
+
+    data: the file's bytes where weights were left in them (``weights_apart``).
+    """
 
     path: Path
     label: str
     sha256: str
     proto: onnx.ModelProto
+    data: bytes = field(default=b"", repr=False)
 
     def array(self, tensor: onnx.TensorProto) -> NDArray[Any]:
         """The values of an initialiser, from the file or from external data.
@@ -37,6 +42,9 @@ class ReadModel:
             Where the stored values do not fill the declared shape.
         """
         try:
+            here = values_here(tensor, self.data)
+            if here is not None:
+                return here
             if is_external(tensor):
                 return np.asarray(onnx.numpy_helper.to_array(tensor, str(self.path.parent)))
             return np.asarray(onnx.numpy_helper.to_array(tensor))
@@ -46,8 +54,10 @@ class ReadModel:
             ) from error
 
 
-def read_model(path: Path) -> ReadModel:
+def read_model(path: Path, *, apart: bool = False) -> ReadModel:
     """Read and parse ``path``; external data is checked but not loaded.
+
+    apart: leave large weights where they are, for ``ReadModel.array`` to find.
 
     Raises
     ------
@@ -60,9 +70,8 @@ def read_model(path: Path) -> ReadModel:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
-    proto = onnx.ModelProto()
     try:
-        proto.ParseFromString(data)
+        proto = parse_apart(data) if apart else onnx.ModelProto.FromString(data)
     except (DecodeError, ValueError) as error:
         raise ModelError(
             f"{path}: is not an ONNX model, or is truncated ({len(data)} bytes): export it again"
@@ -72,10 +81,10 @@ def read_model(path: Path) -> ReadModel:
     if not proto.graph.output:
         raise ModelError(f"{path}: its graph has no outputs")
     check_fields(proto, label)
-    model = ReadModel(path, label, hashlib.sha256(data).hexdigest(), proto)
+    model = ReadModel(path, label, hashlib.sha256(data).hexdigest(), proto, data if apart else b"")
     for tensor in proto.graph.initializer:
         check_elements(tensor.dims, f"{label}: initializer '{tensor.name}'")
-        if is_external(tensor):
+        if is_external(tensor) and not _is_here(tensor):
             _check_external(model, tensor)
     return model
 
@@ -83,6 +92,10 @@ def read_model(path: Path) -> ReadModel:
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Whether the tensor's values lie in another file."""
     return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def _is_here(tensor: onnx.TensorProto) -> bool:
+    return any(each.key == "location" and each.value == HERE for each in tensor.external_data)
 
 
 def tensor_bytes(tensor: onnx.TensorProto) -> int:

@@ -12,7 +12,7 @@ from motet.compiler.frontend.completion import cast_to
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import Constant, Dim, constant
 
-from .windows import window
+from .windows import window, with_known_type
 
 LAYOUTS = {1: ("NCW", "W"), 2: ("NCHW", "HW"), 3: ("NCDHW", "DHW")}
 
@@ -70,7 +70,18 @@ def conv(node: Node) -> relax.Expr:
         data_layout=layout,
         kernel_layout="OI" + axes,
     )
+    if _fits(node, group):
+        result = with_known_type(node, result, node.shape(node.x(1))[0], win)
     return _with_bias(node, result, rank)
+
+
+def _fits(node: Node, group: int) -> bool:
+    """Whether input and weight are of one type, and their channels known and right."""
+    data, weight = node.x(), node.x(1)
+    channels, (out, each) = node.shape()[1], node.shape(weight)[:2]
+    if not all(isinstance(size, int) for size in (channels, out, each)):
+        return False
+    return data.ty.dtype == weight.ty.dtype and channels == group * each and out % group == 0
 
 
 def conv_transpose(node: Node) -> relax.Expr:

@@ -12,7 +12,7 @@ from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import constant
 
 from .unpooling import max_pool_with_indices
-from .windows import Window, window
+from .windows import Window, window, with_known_type
 
 _LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
 
@@ -28,7 +28,7 @@ def _window(node: Node) -> Window:
 def _pool(node: Node, x: relax.Expr, win: Window, kind: str, include_pad: bool) -> relax.Expr:
     rank = len(win.kernel)
     operator = getattr(relax.op.nn, f"{kind}_pool{rank}d")
-    return operator(
+    pooled = operator(
         x,
         pool_size=win.kernel,
         strides=win.strides,
@@ -38,6 +38,7 @@ def _pool(node: Node, x: relax.Expr, win: Window, kind: str, include_pad: bool) 
         count_include_pad=include_pad,
         layout=_LAYOUTS[rank],
     )
+    return with_known_type(node, pooled, node.shape()[1], win)
 
 
 def max_pool(node: Node) -> Any:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from tvm import relax
 
 from motet.compiler.frontend.node import Node
 from motet.compiler.frontend.values import Dim, shape_value
+from motet.passes.typing import with_type
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,31 @@ class Window:
         """Pads as Relax takes them: all before, then all after."""
         ends = [a + e for a, e in zip(self.after, self.extra, strict=True)]
         return [*self.before, *ends]
+
+    def outputs(self, spatial: Sequence[int]) -> list[int]:
+        """How many windows fit along every axis of ``spatial`` extents."""
+        padding, rank = self.padding, len(self.kernel)
+        return [
+            (extent + padding[i] + padding[rank + i] - (self.kernel[i] - 1) * self.dilations[i] - 1)
+            // self.strides[i]
+            + 1
+            for i, extent in enumerate(spatial)
+        ]
+
+
+def with_known_type(node: Node, call: relax.Expr, channels: Dim, win: Window) -> relax.Expr:
+    """``call``, of a window over the node's input, with the type that it has where sizes are known.
+
+    TVM would find the same, in a millisecond for each: it makes its layouts anew. What it would
+    refuse is left to it.
+    """
+    batch, _, *spatial = node.shape()
+    if not all(isinstance(dim, int) for dim in (batch, channels, *spatial)):
+        return call
+    shape = [batch, channels, *win.outputs(spatial)]
+    if min(shape) < 1 or min(win.padding) < 0:
+        return call
+    return with_type(call, relax.TensorType(shape, node.x().ty.dtype))
 
 
 def window(node: Node, kernel: list[int], spatial: list[Dim]) -> Window:
