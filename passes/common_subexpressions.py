@@ -28,7 +28,7 @@ def _operand_key(expr: relax.Expr) -> Hashable:
         variable: Hashable = expr
         return variable
     if isinstance(expr, relax.Tuple):
-        return tuple(_operand_key(field) for field in expr.fields)
+        return tuple(_operand_key(field) for field in expr.fields[:])
     if isinstance(expr, GenericConst):
         return str(expr.ty)
     return int(structural_hash(expr))
@@ -37,7 +37,7 @@ def _operand_key(expr: relax.Expr) -> Hashable:
 def _key(expr: relax.Expr) -> Hashable:
     if isinstance(expr, relax.TupleGetItem):
         return expr.tuple_value, int(expr.index)
-    operands = tuple(_operand_key(argument) for argument in expr.args)
+    operands = tuple(_operand_key(argument) for argument in expr.args[:])
     return str(expr.op.name), operands, int(structural_hash(expr.attrs))
 
 

@@ -62,12 +62,12 @@ class _Remover:
 
     def sequence(self, body: relax.SeqExpr) -> relax.SeqExpr:
         self.read(body.body)
-        blocks = [self.block(block) for block in reversed(list(body.blocks))]
+        blocks = [self.block(block) for block in reversed(body.blocks[:])]
         kept = [block for block in reversed(blocks) if block.bindings]
         return with_type(relax.SeqExpr(kept, body.body), body.ty)
 
     def block(self, block: relax.BindingBlock) -> relax.BindingBlock:
-        backwards = reversed(list(block.bindings))
+        backwards = reversed(block.bindings[:])
         # Lazily: what a binding reads is live before the next one is judged.
         kept = [self.trimmed(binding) for binding in backwards if self.stays(binding)]
         return block_like(block, kept[::-1])

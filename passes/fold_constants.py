@@ -27,8 +27,8 @@ _SHAPE_OPERATORS = ("relax.shape_to_tensor", "relax.tensor_to_shape")
 def _tensors(call: relax.Call) -> list[Array] | None:
     """The values of the tensor operands; None where one is no constant, or there is none."""
     arrays: list[Array] = []
-    for argument in call.args:
-        fields = argument.fields if isinstance(argument, relax.Tuple) else [argument]
+    for argument in call.args[:]:
+        fields = argument.fields[:] if isinstance(argument, relax.Tuple) else [argument]
         for item in fields:
             if isinstance(item, GenericConst):
                 arrays.append(item.value.numpy())

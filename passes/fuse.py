@@ -260,13 +260,13 @@ class _Cutter:
     def block(self, block: relax.BindingBlock) -> relax.BindingBlock:
         grouper = _Grouper(self.uses, self.options, self.accepts_epilogue, self.values)
         groups: dict[relax.Var, Group] = {}
-        for binding in block.bindings:
+        for binding in block.bindings[:]:
             if isinstance(binding.value, relax.Call) and _becomes_kernel(binding.value):
                 groups[binding.var] = grouper.add(binding)
         grouper.return_widenings()
         results = set(grouper.by_result)
         bindings = []
-        for binding in block.bindings:
+        for binding in block.bindings[:]:
             if binding.var not in groups:
                 bindings.append(self.other(binding))
             elif binding.var in results:

@@ -8,7 +8,8 @@ several nodes carries all their names, in graph order, without repeats.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from tvm import relax
 from tvm.ir import SourceName, Span
@@ -35,11 +36,15 @@ def span_of(names: Iterable[str], target: str = HOST) -> Span:
     return Span(SourceName(json.dumps(marks)), 0, 0, 0, 0)
 
 
-def _marks(expr: relax.Expr) -> dict[str, object]:
+def _marks(expr: relax.Expr) -> Mapping[str, object]:
     span = expr.span
     if span is None or not isinstance(span, Span):
         return {}
-    text = str(span.source_name.name)
+    return _parsed(str(span.source_name.name))
+
+
+@lru_cache(maxsize=1 << 14)
+def _parsed(text: str) -> Mapping[str, object]:
     return dict(json.loads(text)) if text.startswith("{") else {}
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from tvm import IRModule, relax, tirx
 from tvm.ir import GlobalVar, PrimType
 from tvm.ir.expr import GenericConst
-from tvm.relax.utils import copy_with_new_vars
 
+from motet.passes.copying import with_own_variables
 from motet.passes.graph import static_shape, symbols_in
 from motet.passes.names import ARRAY, OP, TARGET
 from motet.passes.op_kinds import Kind, kind_of, op_name
@@ -41,7 +41,7 @@ class Outliner:
         builder = _UnitBuilder(self.entry, attributes[TARGET] != ARRAY)
         for binding in bindings:
             builder.copy(binding)
-        unit = copy_with_new_vars(builder.function(bindings[-1].var))
+        unit = with_own_variables(builder.function(bindings[-1].var))
         self.carriers.extend(builder.carriers)
         number = self.count
         self.count += 1
@@ -77,7 +77,7 @@ class _UnitBuilder:
     def copy(self, binding: relax.VarBinding) -> None:
         call = binding.value
         keeps = self.keeps_scalars and _takes_scalars(call)
-        arguments = [self.inner(argument, keeps) for argument in call.args]
+        arguments = [self.inner(argument, keeps) for argument in call.args[:]]
         copied = relax.Call(call.op, arguments, call.attrs, call.ty_args, call.span)
         copied = with_type(copied, call.ty)
         variable = relax.DataflowVar(binding.var.name, binding.var.ty)
@@ -87,7 +87,7 @@ class _UnitBuilder:
     def inner(self, expr: relax.Expr, keeps_scalars: bool) -> relax.Expr:
         """``expr`` as the unit reads it."""
         if isinstance(expr, relax.Tuple):
-            items = [self.inner(item, keeps_scalars) for item in expr.fields]
+            items = [self.inner(item, keeps_scalars) for item in expr.fields[:]]
             return with_type(relax.Tuple(items), expr.ty)
         if isinstance(expr.ty, PrimType):
             return expr

@@ -36,8 +36,8 @@ from dataclasses import dataclass
 from tvm import IRModule, relax, transform
 from tvm.ir import GlobalVar
 from tvm.ir.expr import GenericConst
-from tvm.relax.utils import copy_with_new_vars
 
+from motet.passes.copying import with_own_variables
 from motet.passes.graph import bindings_of, block_like, use_counts, variables_in
 from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, WEIGHTS
 from motet.passes.op_kinds import Kind, kind_of, op_name
@@ -165,7 +165,7 @@ class _Outliner:
         members = self.segment.members(self.region)
         for position in members:
             binding = self.segment.bindings[position]
-            self.copy(binding, [self.operand(value) for value in binding.value.args])
+            self.copy(binding, [self.operand(value) for value in binding.value.args[:]])
         kept = [i for i in members if needed[i]] or members[-1:]
         results = tuple(self.segment.bindings[i] for i in kept)
         return _Outlined(self.function(results), tuple(self.arguments), results)
@@ -209,7 +209,7 @@ class _Outliner:
         body = with_type(relax.SeqExpr([relax.DataflowBlock(bindings)], output), output.ty)
         made = relax.Function(self.params, body, output.ty, is_pure=True)
         weights = [i for i, a in enumerate(self.arguments) if isinstance(a, GenericConst)]
-        return copy_with_new_vars(made).with_attr(WEIGHTS, weights)
+        return with_own_variables(made).with_attr(WEIGHTS, weights)
 
 
 def _tuple(values: Sequence[relax.Expr]) -> relax.Expr:
@@ -240,7 +240,7 @@ class _Former:
         """The block with its regions called; segments end at what may bind symbols."""
         bindings: list[relax.Binding] = []
         segment: list[relax.VarBinding] = []
-        for binding in block.bindings:
+        for binding in block.bindings[:]:
             if isinstance(binding, relax.MatchCast) or isinstance(binding.value, relax.If):
                 bindings += [*self.segment(segment), self.other(binding)]
                 segment = []

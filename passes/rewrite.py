@@ -55,13 +55,17 @@ class Rewriter:
         if isinstance(expr, relax.Var):
             return self._replaced.get(expr, expr)
         if isinstance(expr, relax.Tuple):
-            fields = [self.read(item) for item in expr.fields]
-            return relax.Tuple(fields) if _differ(fields, expr.fields) else expr
+            before = expr.fields[:]
+            fields = [self.read(item) for item in before]
+            return relax.Tuple(fields) if _differ(fields, before) else expr
         if isinstance(expr, relax.Call):
-            args = [self.read(argument) for argument in expr.args]
-            if not _differ(args, expr.args):
+            before = expr.args[:]
+            args = [self.read(argument) for argument in before]
+            if not _differ(args, before):
                 return expr
             changed = relax.Call(expr.op, args, expr.attrs, expr.ty_args, expr.span)
+            if _same_types(args, before):
+                changed = with_type(changed, expr.ty)
             return self._builder.normalize(changed)
         if isinstance(expr, relax.TupleGetItem):
             whole = self.read(expr.tuple_value)
@@ -80,7 +84,7 @@ class Rewriter:
         outer = self._bindings, self._in_dataflow
         self._bindings = []
         self._in_dataflow = isinstance(block, relax.DataflowBlock)
-        for binding in block.bindings:
+        for binding in block.bindings[:]:
             self._binding(binding)
         rewritten = block_like(block, self._bindings)
         self._bindings, self._in_dataflow = outer
@@ -147,7 +151,25 @@ class MatchingRewriter(Rewriter):
 
 
 def _differ(new: list[relax.Expr], old: list[relax.Expr]) -> bool:
-    return any(not one.same_as(other) for one, other in zip(new, old, strict=True))
+    pairs = zip(new, old, strict=True)
+    return any(one is not other and not one.same_as(other) for one, other in pairs)
+
+
+def _same_types(new: list[relax.Expr], old: list[relax.Expr]) -> bool:
+    """Whether calls of them have one type: what is new are variables of the types of old ones.
+
+    Inference, which may read the values of constants, need not be asked again: it takes a
+    millisecond for a convolution.
+    """
+    return all(
+        one is other
+        or (
+            isinstance(one, relax.Var)
+            and isinstance(other, relax.Var)
+            and structural_equal(one.ty, other.ty)
+        )
+        for one, other in zip(new, old, strict=True)
+    )
 
 
 def _may_replace(variable: relax.Var, value: relax.Expr) -> bool:

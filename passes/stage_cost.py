@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import fsum
+from typing import TYPE_CHECKING
 
-from motet.passes.array_stage_cost import ArrayStageCost
 from motet.passes.merged_units import merge_keys, merged_unit
 from motet.passes.scheduling.pod_shares import dealt
 from motet.passes.scheduling.stage_costs import Groups, OperatorKey
 from motet.passes.unit_cost import HostTarget, Target, host_seconds
 from motet.passes.units import Unit, Units
 from motet.targets.host import unit_time
+
+if TYPE_CHECKING:
+    from motet.passes.array_stage_cost import ArrayStageCost
 
 
 class HostStageCost:
@@ -66,13 +69,17 @@ class HostStageCost:
         return self._known[key]
 
 
-StageCosts = HostStageCost | ArrayStageCost
+if TYPE_CHECKING:
+    StageCosts = HostStageCost | ArrayStageCost
 
 
 def stage_costs(units: Units, target: Target, *, merge: bool = False) -> StageCosts:
     """What stages of ``units`` cost on ``target``; merge: whether some may be merged."""
     if isinstance(target, HostTarget):
         return HostStageCost(units, target, merge)
+    # The array's mappings need numba, which the host does without.
+    from motet.passes.array_stage_cost import ArrayStageCost
+
     return ArrayStageCost(units, target, merge)
 
 

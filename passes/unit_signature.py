@@ -31,7 +31,7 @@ class _Writer:
 
     def value(self, value: relax.Expr) -> str:
         if isinstance(value, relax.Call):
-            operands = ", ".join(self.operand(argument) for argument in value.args)
+            operands = ", ".join(self.operand(argument) for argument in value.args[:])
             attributes = repr(value.attrs) if value.attrs is not None else ""
             return f"{op_name(value) or value.op}({operands}){attributes}"
         if isinstance(value, relax.If):

@@ -74,7 +74,7 @@ def values_of(function: relax.Function) -> Values:
     made: list[Computed] = []
     bindings: list[int | View] = []
     origins: dict[relax.Var, tuple[int, ...]] = {}
-    for binding in (binding for block in function.body.blocks for binding in block.bindings):
+    for binding in (binding for block in function.body.blocks[:] for binding in block.bindings[:]):
         reads = _origins(variables_in(binding.value), origins)
         if is_view(binding):
             origins[binding.var] = reads

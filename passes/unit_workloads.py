@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from tvm import IRModule, relax, transform
 from tvm.ir import GlobalVar
-from tvm.relax.utils import copy_with_new_vars
 
 from motet.passes.contiguous import CONCAT, needs_no_kernel, run_offsets
+from motet.passes.copying import with_own_variables
 from motet.passes.fuse import fuse
 from motet.passes.graph import bindings_of, map_functions, variables_in
 from motet.passes.names import ARRAY, ONNX_NODES, TARGET, WEIGHTS, names_of, with_names
@@ -25,7 +25,7 @@ from motet.passes.regions import regions
 from motet.passes.rewrite import Rewriter
 from motet.passes.split_to_slices import split_to_slices
 from motet.passes.typing import with_type
-from motet.passes.units import Unit
+from motet.passes.units import CallKey, Unit
 from motet.targets.systolic.architecture import ArrayDescription
 from motet.targets.systolic.formats import FORMATS
 from motet.targets.systolic.from_relax.rules import accepts_epilogue, refusal
@@ -40,10 +40,14 @@ VECTOR_BYTES = 4
 
 @dataclass(frozen=True)
 class UnitWork:
-    """A unit's work on an array, in order, and what the host does of it."""
+    """A unit's work on an array, in order, and what the host does of it.
+
+    is_on_array: whether there are calls of it there, be it without work: written into place.
+    """
 
     workloads: tuple[Workload, ...]
     on_host: tuple[relax.Binding, ...]
+    is_on_array: bool = True
 
     def dram_bytes(self, number_format: str) -> int:
         """Bytes of all that the workloads read and write from outside, each once."""
@@ -64,10 +68,11 @@ def work_of_unit(unit: Unit, description: ArrayDescription, number_format: str) 
     A concatenation of what lies side by side is no work: its operands are written into place.
     """
     bindings = written_into_place(unit.bindings)
+    marker = _Marker(description, number_format, unit.kept_on_host)
     if not bindings:
-        return UnitWork((), ())
+        return UnitWork((), (), any(map(marker.takes, calls_of(unit.bindings))))
     module = IRModule({_ENTRY: function_of(bindings)})
-    for step in _steps(description, number_format):
+    for step in _steps(marker):
         module = step(module)
     values = {binding.var: binding.value for binding in bindings_of(module[_ENTRY])}
     workloads, on_host = list[Workload](), list[relax.Binding]()
@@ -79,7 +84,13 @@ def work_of_unit(unit: Unit, description: ArrayDescription, number_format: str) 
             workloads.append(_workload(module, function))
         else:
             on_host += _kernels(function)
-    return UnitWork(tuple(workloads), tuple(on_host))
+    return UnitWork(tuple(workloads), tuple(on_host), bool(workloads))
+
+
+def calls_of(bindings: Sequence[relax.Binding]) -> list[relax.Call]:
+    """What is computed in ``bindings``: their calls but for views."""
+    values = (binding.value for binding in bindings)
+    return [v for v in values if isinstance(v, relax.Call) and kind_of(v) is not Kind.VIEW]
 
 
 def written_into_place(bindings: Sequence[relax.Binding]) -> Sequence[relax.Binding]:
@@ -110,7 +121,7 @@ def function_of(bindings: Sequence[relax.Binding]) -> relax.Function:
     renamed = _Renamer(params).function(
         relax.Function([*params.values()], body, result.ty, is_pure=True)
     )
-    return copy_with_new_vars(renamed)
+    return with_own_variables(renamed)
 
 
 class _Renamer(Rewriter):
@@ -124,27 +135,33 @@ class _Renamer(Rewriter):
         return value
 
 
-def _steps(description: ArrayDescription, number_format: str) -> list[transform.Pass]:
+def _steps(marker: _Marker) -> list[transform.Pass]:
     @transform.module_pass(opt_level=0, name="place_unit")
     def place_unit(mod: IRModule, _context: transform.PassContext) -> IRModule:
-        return map_functions(mod, lambda f: _Marker(description, number_format).function(f))
+        return map_functions(mod, marker.function)
 
     return [split_to_slices, place_unit, fuse(None, accepts_epilogue), regions(RegionsOptions())]
 
 
 class _Marker(Rewriter):
-    """Places every call on the array that the array takes."""
+    """Places every call on the array that the array takes, but for those kept on the host."""
 
-    def __init__(self, description: ArrayDescription, number_format: str) -> None:
+    def __init__(
+        self, description: ArrayDescription, number_format: str, kept: frozenset[CallKey]
+    ) -> None:
         super().__init__()
-        self.description, self.number_format = description, number_format
+        self.description, self.number_format, self.kept = description, number_format, kept
 
     def value(self, variable: relax.Var, value: relax.Expr) -> relax.Expr:
         if not isinstance(value, relax.Call) or kind_of(value) is Kind.VIEW:
             return value
-        if refusal(value, self.description, self.number_format) is not None:
-            return value
-        return with_names(value, names_of(value), ARRAY)
+        return with_names(value, names_of(value), ARRAY) if self.takes(value) else value
+
+    def takes(self, call: relax.Call) -> bool:
+        """Whether the array computes ``call``."""
+        if (names_of(call), op_name(call)) in self.kept:
+            return False
+        return refusal(call, self.description, self.number_format) is None
 
 
 def _workload(module: IRModule, function: relax.Function) -> Workload:

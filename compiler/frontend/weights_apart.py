@@ -29,7 +29,7 @@ HERE = "\0"
 _GRAPH, _INITIALIZER = 7, 5
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _DOC = 1, 2, 8, 9, 12
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
-_ITEM_BYTES = {
+_ITEM_BYTES: dict[int, int] = {
     onnx.TensorProto.INT8: 1,
     onnx.TensorProto.UINT8: 1,
     onnx.TensorProto.FLOAT16: 2,

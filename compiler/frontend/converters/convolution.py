@@ -81,7 +81,7 @@ def _fits(node: Node, group: int) -> bool:
     channels, (out, each) = node.shape()[1], node.shape(weight)[:2]
     if not all(isinstance(size, int) for size in (channels, out, each)):
         return False
-    return data.ty.dtype == weight.ty.dtype and channels == group * each and out % group == 0
+    return bool(data.ty.dtype == weight.ty.dtype and channels == group * each and out % group == 0)
 
 
 def conv_transpose(node: Node) -> relax.Expr:

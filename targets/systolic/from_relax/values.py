@@ -31,7 +31,7 @@ def shape_of(value: relax.Expr, dtypes: tuple[str, ...] = ("float32",)) -> Shape
         raise RefusedError(f"a tensor is {ty.dtype}, not {' or '.join(dtypes)}")
     if not isinstance(ty.shape, relax.ShapeExpr):
         raise RefusedError("the shape of a tensor is unknown")
-    sizes = list(ty.shape.values)
+    sizes = ty.shape.values[:]
     if not all(isinstance(size, IntImm) for size in sizes):
         text = ", ".join(str(int(s)) if isinstance(s, IntImm) else _symbol(s) for s in sizes)
         raise RefusedError(f"its shape [{text}] is symbolic")
@@ -48,13 +48,13 @@ def _symbol(size: Any) -> str:
 
 def tensors_of(call: relax.Call) -> list[relax.Expr]:
     """The operands that are tensors; limits and the like are scalars."""
-    return [value for value in call.args if isinstance(value.ty, relax.TensorType)]
+    return [value for value in call.args[:] if isinstance(value.ty, relax.TensorType)]
 
 
 def operands_of(call: relax.Call) -> list[relax.Expr]:
     """The arguments, those in a tuple (of a concatenation) one by one."""
     first = call.args[0]
-    return list(first.fields if isinstance(first, relax.Tuple) else call.args)
+    return list(first.fields[:] if isinstance(first, relax.Tuple) else call.args[:])
 
 
 def order_of(call: relax.Call) -> list[int]:
