@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from motet.targets.sharing.loads import Share
-from motet.targets.sharing.lookahead import Expected, Judged, Move, judged, largest
+from motet.targets.sharing.lookahead import WORST, Expected, Move, judged, largest
 
 LOOKED_AT = 3
 """Frames of the policy's order that may be the first to begin."""
@@ -64,15 +64,15 @@ def deal(
     running = [move for _, move in busy]
     taken = [run for run, _ in busy]
     best: list[Dealt] | None = None
-    least: Judged | None = None
+    least = WORST
     seen: set[tuple[Dealt, ...]] = set()
     for moves in _candidates(frames, waiting, pods, taken):
         if tuple(moves) in seen:
             continue
         seen.add(tuple(moves))
         begun = [Move(m.frame, m.share, now + m.share.ticks) for m in moves]
-        found = judged(frames, pods, now, [*running, *begun])
-        if least is None or found < least:
+        found = judged(frames, pods, now, [*running, *begun], least)
+        if found < least:
             best, least = moves, found
         if len(seen) == 1 and not found[0]:
             break

@@ -11,6 +11,7 @@ combinatorial optimization", Journal of Heuristics 3, 1997) over the policy with
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,9 +54,21 @@ class Move:
     end: int
 
 
-def judged(frames: Sequence[Expected], pods: int, now: int, moves: Sequence[Move]) -> Judged:
-    """What the rollout of ``moves`` comes to; frames in the order of the list where keys tie."""
-    return _Rollout(frames, pods, now, moves).run()
+WORST: Judged = (math.inf, math.inf)
+
+
+def judged(
+    frames: Sequence[Expected],
+    pods: int,
+    now: int,
+    moves: Sequence[Move],
+    least: Judged = WORST,
+) -> Judged:
+    """What the rollout of ``moves`` comes to; frames in the order of the list where keys tie.
+
+    least: where it comes to no less than that, it may end there, as misses and ends only grow.
+    """
+    return _Rollout(frames, pods, now, moves).run(least)
 
 
 class _Rollout:
@@ -79,9 +92,9 @@ class _Rollout:
             if number not in begun and not frame.sources:
                 heapq.heappush(self.events, (max(frame.ready, now), number, -1))
 
-    def run(self) -> Judged:
-        """All events, then what it came to."""
-        while self.events:
+    def run(self, least: Judged) -> Judged:
+        """All events, up to ``least``, then what it came to."""
+        while self.events and (self.missed, self.ends) < least:
             now = self.events[0][0]
             while self.events and self.events[0][0] == now:
                 _, number, freed = heapq.heappop(self.events)

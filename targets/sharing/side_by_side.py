@@ -49,6 +49,10 @@ class SideBySide(Simulation):
         self.running: dict[int, _Running] = {}
         self.pod_ticks: dict[str, int] = {}
         self.last: dict[str, int] = {}
+        self.periods = {
+            load.name: None if load.rate_hz is None else math.ceil(setting.clock_hz / load.rate_hz)
+            for load in loads
+        }
         self.tasks = {
             load.name: tuple(_task(stage, setting.pods) for stage in load.stages) for load in loads
         }
@@ -133,10 +137,9 @@ class SideBySide(Simulation):
         self, now: int, name: str, load: Load, numbers: dict[tuple[str, int], int]
     ) -> Expected | None:
         """The next frame of a model, a period after its last; with its sources' next, if any."""
-        last, rate = self.last.get(name), load.rate_hz
-        if rate is None:
+        last, period = self.last.get(name), self.periods[name]
+        if period is None:
             return None
-        period = math.ceil(self.setting.clock_hz / rate)
         release = now + period if last is None else max(last + period, now + 1)
         allowed = self.allowed[name]
         deadline = None if allowed is None else release + allowed
