@@ -205,6 +205,7 @@ class Dispatcher:
             if run.stop is None and (self._idle or not self._turns.gives_way(run)):
                 return True
             if run.stop is None:
+                run.broken_off = True
                 self._leave(run)
                 self._turns.ready.add(run)
                 return False

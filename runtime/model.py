@@ -144,7 +144,7 @@ class ModelSession:
         ``taken`` called. The frame is kept from start to end, so
         several such runs never share memory.
         """
-        shapes = tuple(array.shape for array in arrays.values())
+        shapes = tuple([array.shape for array in arrays.values()])
         frame = self._vm.idle(shapes)
         if frame is None:
             yield 0  # binding takes its time

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -20,7 +19,8 @@ class IdlePool(Generic[Key, Item]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._idle: OrderedDict[Key, list[Item]] = OrderedDict()
+        self._idle: dict[Key, list[Item]] = {}  # in the order in which keys were last given to
+        self._newest: Key | None = None
         self._count = 0
         self._lock = threading.Lock()
 
@@ -33,26 +33,27 @@ class IdlePool(Generic[Key, Item]):
             items = self._idle.get(key)
             if not items:
                 return None
-            item = items.pop()
             self._count -= 1
-            if items:
-                self._idle.move_to_end(key)
-            else:
-                del self._idle[key]
-            return item
+            return items.pop()
 
     def give(self, key: Key, item: Item) -> None:
         """Put ``item`` back, and drop the least recent where there are too many."""
         with self._lock:
-            self._idle.setdefault(key, []).append(item)
-            self._idle.move_to_end(key)
+            if key != self._newest:
+                self._idle[key] = self._idle.pop(key, [])
+                self._newest = key
+            self._idle[key].append(item)
             self._count += 1
-            while self._count > self._limit:
+            while self._count > self._limit or len(self._idle) > self._limit:
                 self._drop_one()
 
     def _drop_one(self) -> None:
+        """The oldest item of the least recent key, or the key where all its items are in use."""
         key, items = next(iter(self._idle.items()))
-        items.pop(0)
-        self._count -= 1
+        if items:
+            items.pop(0)
+            self._count -= 1
         if not items:
             del self._idle[key]
+            if key == self._newest:
+                self._newest = None

@@ -49,6 +49,10 @@ class RunFuture(Future[Any]):
                 self._condition = threading.Condition()
         return self.__dict__[name]
 
+    def done(self) -> bool:
+        """Whether the run has ended; for who looks often, without the condition."""
+        return self._state not in (PENDING, RUNNING)
+
     def begin(self) -> None:
         """The run has begun; for the dispatcher, which knows that it was not cancelled."""
         self._state = RUNNING
@@ -77,7 +81,7 @@ class RunFuture(Future[Any]):
         sleeper = threading.Lock()
         sleeper.acquire()
         with self._guard:
-            if self._state not in (PENDING, RUNNING):
+            if self.done():
                 return
             if self.sleepers is None:
                 self.sleepers = []
@@ -90,7 +94,7 @@ class RunFuture(Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """The outputs; raises what the run did, or ``CancelledError``."""
-        if self._state in (PENDING, RUNNING):
+        if not self.done():
             self._sleep(timeout)
         if self._state == FINISHED and self._exception is None:
             return self._result
@@ -98,7 +102,7 @@ class RunFuture(Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the run raised; None where it has outputs."""
-        if self._state in (PENDING, RUNNING):
+        if not self.done():
             self._sleep(timeout)
         return super().exception(0)
 

@@ -21,7 +21,7 @@ class Submitted(Boundary):
     """A run, which is what its calls read between them; a ``policies.Job``.
 
     Moments are those of ``time.monotonic``. begin: makes the run's steps; stop: why it must end
-    at its next boundary.
+    at its next boundary; broken_off: it has begun, and given its worker away.
     """
 
     model: str
@@ -35,6 +35,7 @@ class Submitted(Boundary):
     steps: Steps | None = None
     stop: str | None = None
     over: bool = False
+    broken_off: bool = False
     future: RunFuture = field(init=False, repr=False)
 
     def overdue(self, now: float) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,9 @@ from motet.runtime.submitted import Submitted
 
 KEPT_LATENCIES = 10_000
 """Finished runs of a model whose latencies are kept: the newest."""
+
+COUNTED = ("finished", "failed", "dropped", "timed_out", "cancelled", "missed", "refused")
+"""What becomes of runs, and of the wish for one."""
 
 PERCENTILES = (50, 95, 99)
 
@@ -49,7 +52,7 @@ class RunStatistics:
 class Tally:
     """Counts of one model; the dispatcher's lock guards it."""
 
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_LATENCIES))
     released: int = 0
     """Taken into the queue."""

@@ -49,31 +49,33 @@ def serve(desk: Desk) -> None:
 def _go_on(desk: Desk, run: Submitted, asleep: RunFuture | None) -> RunFuture | None:
     """Do ``run`` until it ends or gives its worker away.
 
-    Wakes those ``asleep`` after its first step; gives the future of those who then have to be.
+    Wakes those ``asleep`` after its first step, and before anything that may take long: going on
+    after a break, calling back. Gives the future of those who then have to be woken.
     """
     steps, changes = run.steps, desk.changes
     result: Any = None
     failure: BaseException | None = None
+    over = False
     assert steps is not None
     while True:
-        if changes.number != run.seen and not desk.stays(run):
-            ended = None
-            break
+        changed = changes.number != run.seen
+        if asleep is not None and (changed or run.broken_off):
+            asleep.wake()
+            asleep = None
+        if changed and not desk.stays(run):
+            return None
         try:
             run.stage += next(steps)
         except StopIteration as end:
-            result = end.value
+            result, over = end.value, True
         except BaseException as error:  # the caller's, through the future
-            failure = error
-        else:
-            if asleep is not None:
-                asleep.wake()
-                asleep = None
-            continue
-        # Not in a handler: what a callback raises would be logged with the run's end as its cause.
-        ended = desk.end(run, result, failure)
-        failure = None  # its traceback holds this frame
-        break
-    if asleep is not None:
-        asleep.wake()
-    return ended
+            failure, over = error, True
+        if asleep is not None:
+            asleep.wake()
+            asleep = None
+        if over:
+            # Not in a handler: what a callback raises would be logged with this end as its cause.
+            try:
+                return desk.end(run, result, failure)
+            finally:
+                failure = None  # its traceback holds this frame

@@ -298,6 +298,46 @@ def test_a_result_is_told_although_the_next_run_hangs() -> None:
         second.go()
 
 
+def test_a_result_is_told_although_a_run_that_was_broken_off_hangs() -> None:
+    with dispatcher() as queue:
+        slow, urgent = Fake(2, free=False), Fake(1, free=False)
+        low = queue.submit("a", slow)
+        assert slow.begun.wait(LONG)
+        result, told = queue.submit("b", urgent, priority=1), threading.Event()
+        sleeper = threading.Thread(target=lambda: (result.result(LONG), told.set()))
+        sleeper.start()
+        within(lambda: getattr(result, "sleepers", None) is not None)
+        slow.go()
+        assert urgent.begun.wait(LONG)
+        urgent.go()
+        assert told.wait(LONG / 2)
+        assert not low.done()
+        slow.go()
+
+
+def test_sleepers_are_told_before_a_callback_of_the_next_run() -> None:
+    """It may wait for them; the next run fails at once, or is cancelled before it began."""
+
+    def failing(_boundary: Boundary) -> Generator[int, None, None]:
+        raise ValueError("at once")
+        yield 0
+
+    with dispatcher() as queue:
+        first = Fake(1, free=False)
+        result, told = queue.submit("a", first), threading.Event()
+        sleeper = threading.Thread(target=lambda: (result.result(LONG), told.set()))
+        sleeper.start()
+        within(lambda: getattr(result, "sleepers", None) is not None)
+        found: list[bool] = []
+        failed = queue.submit("b", failing)
+        failed.add_done_callback(lambda _: found.append(told.wait(LONG / 2)))
+        first.go()
+        with pytest.raises(ValueError, match="at once"):
+            failed.result(LONG)
+        within(lambda: bool(found))
+    assert found == [True]
+
+
 def test_a_callback_may_wait_for_a_run_of_another_worker() -> None:
     found: list[int] = []
     with dispatcher("a", workers=2) as queue:

@@ -68,7 +68,9 @@ def test_a_future_from_beginning_to_end() -> None:
 
 def test_a_result_is_had_without_a_condition() -> None:
     future = made()
+    assert not future.done()
     finish(future, 7)
+    assert future.done()
     assert future.result() == 7
     sleeping = made()
     thread = later(lambda: finish(sleeping, 8))
