@@ -88,9 +88,9 @@ def _stages(timetable: Timetable, programs: Mapping[str, Program]) -> str | None
                 f"model {model!r} frame {frame} has {len(slots)} slots on the array, and its "
                 f"program {calls} calls"
             )
-        for (_, start, ticks), (stage, after, _) in pairwise(sorted(slots)):
+        for (_, start, ticks), (number, after, _) in pairwise(sorted(slots)):
             if after < start + ticks:
-                return f"model {model!r} frame {frame} stage {stage} begins before the one before"
+                return f"model {model!r} frame {frame} stage {number} begins before the one before"
     return None
 
 
