@@ -3,7 +3,8 @@
 A scratchpad is split once per program: tensors that go from step to step without DRAM lie at its
 end, words [0, tile_words) below them hold the steps' tiles. For every split in ``SPLITS``,
 tensors are given places by what they save, the steps are mapped to what is left, and the split
-with the least estimated cycles is taken.
+with the least estimated cycles is taken: of those that are as good as equal, the one that moves the
+fewest bytes between the chip and DRAM, which steps that overlap share.
 
 Tensors have one place as long as steps use them; where steps are assigned to stages and pods,
 they are there for whole stages, and on the pods of their readers only.
@@ -22,12 +23,15 @@ from motet.targets.systolic.formats import Format
 from motet.targets.systolic.mappings.assignment import Timetable
 from motet.targets.systolic.mappings.mapping import Mapping, Place
 from motet.targets.systolic.mappings.residency import may_be_resident
+from motet.targets.systolic.mappings.vector_cost import moved_bytes
 from motet.targets.systolic.workload.graph import Step, Workload
 
 SPLITS = (0.0, 0.25, 0.5, 0.75)
 """Parts of a scratchpad that tensors may take at most."""
 ALIGNMENT = 64
 """Words; neighbours do not share what is ordered as one."""
+AS_GOOD = 1.01
+"""Estimates that differ by less say nothing about which is faster."""
 
 
 class Priced(NamedTuple):
@@ -43,7 +47,10 @@ Mapper = Callable[[int, Step, Dict[int, Place], int], Priced]
 
 @dataclass(frozen=True)
 class Plan:
-    """mappings: one per step. resident: places by tensor. tile_words: see the module."""
+    """mappings: one per step. resident: places by tensor. tile_words: see the module.
+
+    cycles: estimated, of the stages one after another.
+    """
 
     mappings: tuple[Mapping, ...]
     resident: dict[int, Place]
@@ -81,20 +88,26 @@ def make_plan(
 
     ``timetable``: of the steps, in the order of ``workload``.
     """
-    best: Plan | None = None
+    plans: list[Plan] = []
     refused: CompileError | None = None
     for homes, tile_words in layouts(workload, description, number_format, timetable):
         try:
-            plan = _mapped(workload, homes, tile_words, mapper)
+            plans.append(_mapped(workload, homes, tile_words, mapper, timetable))
         except CompileError as error:
             refused = refused or error
-            continue
-        if best is None or plan.cycles < best.cycles:
-            best = plan
-    if best is None:
+    if not plans:
         assert refused is not None
         raise refused
-    return best
+    near = AS_GOOD * min(plan.cycles for plan in plans)
+    return min(
+        (plan for plan in plans if plan.cycles <= near),
+        key=lambda plan: (_moved(workload, number_format, plan), plan.cycles),
+    )
+
+
+def _moved(workload: Workload, number_format: Format, plan: Plan) -> int:
+    """Bytes between the chip and DRAM, each value once per step."""
+    return sum(moved_bytes(s, workload, number_format, plan.resident) for s in workload.steps)
 
 
 def layouts(
@@ -182,6 +195,7 @@ def _mapped(
     resident: Dict[int, Place],
     tile_words: int,
     mapper: Mapper,
+    timetable: Timetable,
 ) -> Plan:
     priced = [
         mapper(number, step, resident, tile_words) for number, step in enumerate(workload.steps)
@@ -191,7 +205,18 @@ def _mapped(
         tensor: Place(home.address, _readers(workload, mappings, tensor))
         for tensor, home in resident.items()
     }
-    return Plan(mappings, places, tile_words, sum(one.cycles for one in priced))
+    return Plan(mappings, places, tile_words, _together([one.cycles for one in priced], timetable))
+
+
+def _together(cycles: Sequence[float], timetable: Timetable) -> float:
+    """Cycles of the stages one after another, each as long as its longest group."""
+    groups: dict[tuple[int, range], float] = {}
+    for key, own in zip(zip(timetable.stages, timetable.pods, strict=True), cycles, strict=True):
+        groups[key] = groups.get(key, 0.0) + own
+    stages: dict[int, float] = {}
+    for (stage, _), own in groups.items():
+        stages[stage] = max(stages.get(stage, 0.0), own)
+    return sum(stages.values())
 
 
 def _readers(workload: Workload, mappings: Sequence[Mapping], tensor: int) -> range:

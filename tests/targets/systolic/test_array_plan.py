@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from motet.runtime.errors import CompileError
 from motet.targets.systolic.architecture_file import load_architecture
 from motet.targets.systolic.emit.region import compile_workload
+from motet.targets.systolic.formats import FORMATS
 from motet.targets.systolic.instructions.checker import check_program
 from motet.targets.systolic.instructions.isa import Opcode
 from motet.targets.systolic.instructions.program import Element, Role, Tensor
-from motet.targets.systolic.mappings.plan import ALIGNMENT, Life, allocate
+from motet.targets.systolic.mappings.assignment import Timetable
+from motet.targets.systolic.mappings.plan import ALIGNMENT, Life, Priced, allocate, make_plan
 from motet.targets.systolic.simulation.functional import Interpreter
 from motet.targets.systolic.simulation.timing import simulate
 from motet.targets.systolic.workload.graph import Epilogue, Step, Workload
@@ -119,6 +121,32 @@ def test_intermediate_tensors_stay_on_chip():
     in_dram = np.isin(code["opcode"], [Opcode.LOAD, Opcode.STORE])
     touched = {program.views[number].tensor for number in code["operand"][in_dram]}
     assert touched == {0, 1, 2, 3, 4, 7}
+
+
+def _planned(cycles_of, timetable=None):
+    """The plan of a block whose steps take ``cycles_of(number, resident)`` on pod 0."""
+    workload, array = block(8, 8).workload, load_architecture("gemmini-16x16")
+    count = len(workload.steps)
+    plain = compile_workload(workload, array).plan.mappings[0]
+
+    def mapper(number, step, resident, tile_words):
+        return Priced(plain, cycles_of(number, resident))
+
+    timetable = timetable or Timetable(tuple(range(count)), (range(1),) * count)
+    return make_plan(workload, array, FORMATS["fp32"], mapper, timetable)
+
+
+def test_of_plans_as_good_as_equal_the_one_with_the_least_traffic_is_taken():
+    more = _planned(lambda number, resident: 1000 + bool(resident))
+    assert set(more.resident) == {5, 6}
+    assert not _planned(lambda number, resident: 1000 + 20 * bool(resident)).resident
+
+
+def test_a_stage_takes_as_long_as_its_longest_group():
+    taken = (5.0, 2.0, 4.0)
+    pods = range(1), range(1, 2), range(1, 2)
+    assert _planned(lambda number, _: taken[number], Timetable((0, 0, 0), pods)).cycles == 6
+    assert _planned(lambda number, _: taken[number], Timetable((0, 0, 1), pods)).cycles == 9
 
 
 def test_a_format_that_no_pod_has_is_refused():
