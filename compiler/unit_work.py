@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tvm import IRModule
+from tvm import IRModule, relax
 
 from motet.compiler.frontend.load import merge
 from motet.compiler.importing import imported
 from motet.compiler.neutral_passes import neutral_passes
 from motet.compiler.open_sizes import assumed_shapes, telling, with_shapes
+from motet.compiler.pipeline import lowering_steps
 from motet.compiler.spec import BundleSpec
+from motet.passes.unit_placement import kept_on_host, with_placement
 from motet.passes.units import Units, units_of
 from motet.runtime.progress import Show, silent
+from motet.targets.systolic.architecture_file import load_architecture
+from motet.targets.systolic.from_relax.rules import refusal
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,24 @@ def unit_work(
             models = imported(with_shapes(spec, assumed), progress)
     progress("passes")
     mod = neutral_passes(spec.passes, spec.target == "host", as_written)(merge(models))
+    units = {model.name: units_of(mod[model.name], model.name) for model in models}
+    if spec.target != "host" and not as_written:
+        units = _placed(units, mod, spec)
     return [
-        ModelUnits(model.name, _units(mod, model.name), assumed.get(model.name, {}))
-        for model in models
+        ModelUnits(model.name, units[model.name], assumed.get(model.name, {})) for model in models
     ]
 
 
-def _units(mod: IRModule, model: str) -> Units:
-    return units_of(mod[model], model)
+def _placed(units: Mapping[str, Units], mod: IRModule, spec: BundleSpec) -> dict[str, Units]:
+    """``units`` with what a compilation would leave to the host."""
+    array, number_format = load_architecture(spec.target), spec.array.format
+    steps = lowering_steps(spec.passes, array, number_format)
+    placed = next((step.apply(mod) for step in steps if step.name == "place"), mod)
+
+    def takes(call: relax.Call) -> bool:
+        return refusal(call, array, number_format) is None
+
+    return {
+        model: with_placement(own, kept_on_host(placed, model, takes))
+        for model, own in units.items()
+    }

@@ -31,13 +31,14 @@ Progress = Callable[[str, int, int], None]
 class PlannedStage:
     """A stage: titles of the operators of each group, and the pods or threads that it gets.
 
-    is_merged: its operators run as one, which gets them all.
+    shares: None for a group that the host computes beside an array. is_merged: its operators run
+    as one, which gets them all.
     """
 
     block: int
     seconds: float
     groups: tuple[tuple[str, ...], ...]
-    shares: tuple[int, ...]
+    shares: tuple[int | None, ...]
     is_merged: bool = False
 
     @property
@@ -52,14 +53,18 @@ class PlannedStage:
         if self.is_merged:
             return [(self.text, self.shares_text)]
         return [
-            (" > ".join(group), str(share))
+            (" > ".join(group), _share_text(share))
             for group, share in zip(self.groups, self.shares, strict=True)
         ]
 
     @property
     def shares_text(self) -> str:
         """What each group gets; what is one gets it once."""
-        return " | ".join(map(str, self.shares[:1] if self.is_merged else self.shares))
+        return " | ".join(map(_share_text, self.shares[:1] if self.is_merged else self.shares))
+
+
+def _share_text(share: int | None) -> str:
+    return "host" if share is None else str(share)
 
 
 @dataclass(frozen=True)

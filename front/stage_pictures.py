@@ -13,6 +13,8 @@ from motet.targets.pictures import save_picture
 COLOURS = ("#2f6db5", "#d1662c", "#3a9a6b", "#8a5bb0", "#b8923a", "#c0487a", "#5b7f8c", "#7a8f2b")
 """Of the groups of a stage, from the bottom up."""
 MERGED = "#6b7280"
+ON_HOST = "#a8a29e"
+"""Of what the host computes beside an array."""
 WIDE = 0.03
 """Part of the whole time from which on a stage has the names of its operators in it."""
 MOST_LETTERS = 26
@@ -45,25 +47,31 @@ def _draw(chart: Any, plan: Plan) -> None:
             block = stage.block
         _boxes(chart, stage, start, is_named=stage.seconds > WIDE * whole)
         start += stage.seconds
-    most = max((sum(stage.shares[: _lanes(stage)]) for stage in plan.stages), default=1)
+    most = max((sum(_heights(stage)) for stage in plan.stages), default=1)
     chart.set_xlim(0, max(whole, 1e-12) * 1e6)
     chart.set_ylim(0, most)
-    chart.set_xlabel("estimated us; dotted: blocks")
+    is_mixed = any(None in stage.shares for stage in plan.stages)
+    chart.set_xlabel("estimated us; dotted: blocks" + "; light grey: on the host" * is_mixed)
     chart.set_ylabel(plan.resource)
     title = f"{plan.model} on {plan.target}: {len(plan.stages)} stages"
     chart.set_title(title, loc="left", fontweight="bold", fontsize=10)
 
 
-def _lanes(stage: PlannedStage) -> int:
-    return 1 if stage.is_merged else len(stage.groups)
+def _heights(stage: PlannedStage) -> list[int]:
+    """Of the boxes of a stage; what the host computes beside an array has some height too."""
+    shares = stage.shares[: 1 if stage.is_merged else len(stage.groups)]
+    on_host = max(1, sum(share or 0 for share in shares) // len(shares))
+    return [share or on_host for share in shares]
 
 
 def _boxes(chart: Any, stage: PlannedStage, start: float, *, is_named: bool) -> None:
     """The groups of a stage from the bottom up."""
-    bottom = 0
+    bottom, heights = 0, _heights(stage)
     for number, (operators, _) in enumerate(stage.rows):
         colour = MERGED if stage.is_merged else COLOURS[number % len(COLOURS)]
-        share = stage.shares[number]
+        share = heights[number]
+        if stage.shares[number] is None:
+            colour = ON_HOST
         box = {"color": colour, "edgecolor": "white", "linewidth": 0.5}
         chart.bar(start * 1e6, share, stage.seconds * 1e6, bottom, align="edge", **box)
         if is_named:

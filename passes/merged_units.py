@@ -22,11 +22,14 @@ from motet.passes.units import Unit, Units
 
 
 def merge_keys(units: Units) -> Mapping[str, Hashable]:
-    """By name, of units that may be merged with others: equal for those that may be one."""
+    """By name, of units that may be merged with others: equal for those that may be one.
+
+    Convolutions of one value are merged for an array: none that placement keeps on the host.
+    """
     keys = {}
     for unit in units.units:
         sibling = sibling_of(unit.bindings)
-        if sibling is not None:
+        if sibling is not None and not unit.kept_on_host:
             keys[unit.name] = (sibling.data, sibling.kind)
     counts = Counter(keys.values())
     return {name: key for name, key in keys.items() if counts[key] > 1}

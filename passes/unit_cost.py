@@ -72,21 +72,34 @@ def array_seconds(
     unit: Unit, work: UnitWork, target: ArrayTarget, pods: int | None = None
 ) -> float:
     """Seconds on the first ``pods`` of the array, default all, with what the host does of it."""
+    return pods_seconds(work, target, pods) + left_to_host(unit, work, target.host)
+
+
+def pods_seconds(work: UnitWork, target: ArrayTarget, pods: int | None = None) -> float:
+    """Seconds on the first ``pods`` of the array, default all.
+
+    Raises ``CompileError`` where a workload does not fit them.
+    """
     # The array's mappings need numba, which a compiler for the host does without.
     from motet.targets.systolic import estimate as array_estimate
 
-    on_array = [
+    return fsum(
         array_estimate.estimate(one, target.description, target.number_format, pods).seconds
         for one in work.workloads
-    ]
-    return fsum((*on_array, left_to_host(unit, work, target)))
+    )
 
 
-def left_to_host(unit: Unit, work: UnitWork, target: ArrayTarget) -> float:
-    """Seconds of the calls that the array does not take."""
-    host = target.host
+def left_to_host(unit: Unit, work: UnitWork, host: HostTarget, threads: int | None = None) -> float:
+    """Seconds on ``threads``, default all, of what the array does not take.
+
+    A unit of which the array takes nothing is one kernel, as for the host alone.
+    """
+    if not work.is_on_array:
+        return host_seconds(unit, host, threads or host.threads)
     return fsum(
-        unit_time.estimate(figures_of([left], _named(unit)), host.machine, host.threads).seconds
+        unit_time.estimate(
+            figures_of([left], _named(unit)), host.machine, threads or host.threads
+        ).seconds
         for left in work.on_host
     )
 

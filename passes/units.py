@@ -39,6 +39,9 @@ from motet.passes.unit_merging import Part, merged
 from motet.passes.unit_signature import signature_of
 from motet.passes.unit_values import Role, Values, values_of
 
+CallKey = tuple[tuple[str, ...], str]
+"""What tells a call apart in all forms of its model: its ONNX nodes and its operator's name."""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -49,7 +52,8 @@ class Unit:
     bindings: of the entry function, in its order, views between them included; the last one
         is the result. signature: equal for units that compute alike. role: of what names it.
     is_sum: whether it is elementwise work on the results of several units. title: how reports
-        name it, which is the ONNX node of what names it.
+        name it, which is the ONNX node of what names it. kept_on_host: calls that placement
+        leaves there though the array takes them (``unit_placement``).
     """
 
     name: str
@@ -60,6 +64,7 @@ class Unit:
     role: Role
     is_sum: bool
     title: str
+    kept_on_host: frozenset[CallKey] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
 from front_outcome import Motet
-from test_pinned_stages import branches
+from test_pinned_stages import branches, parsed
 
 import motet
 
@@ -82,6 +83,55 @@ def test_a_bundle_is_scheduled_for_the_array_that_it_keeps(
     done = run_motet("schedule", "mine.motet", "--simulate", "--json")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out) == json.loads(source.out)
+
+
+MIXED = """
+<ir_version: 9, opset_import: ["": 17]>
+mixed (float[1, 8, 12, 12] x) => (float[1, 32, 12, 12] y)
+{
+  conv = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w)
+  other = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w1)
+  sums = CumSum(x, one)
+  erf = Erf(x)
+  y = Concat<axis = 1>(conv, other, sums, erf)
+}
+"""
+
+
+def test_what_the_host_computes_gets_no_pods(run_motet: Motet, tmp_path: Path) -> None:
+    made = parsed(MIXED)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.int64), "one"))
+    onnx.save(made, tmp_path / "mixed.onnx")
+
+    def planned(target: str, *settings: str) -> Any:
+        done = run_motet("schedule", "mixed.onnx", "--target", target, *settings, "--json")
+        (plan,) = json.loads(done.out)
+        return plan
+
+    def shares(plan: Any) -> list[tuple[set[str], int | None]]:
+        """The nodes of every group, and its pods."""
+        nodes = {name: one["onnx_nodes"][0] for name, one in plan["operators"].items()}
+        return [
+            ({nodes[name] for name in group}, pods)
+            for stage in plan["schedule"]["stages"]
+            for group, pods in zip(stage["groups"], stage["pods"], strict=True)
+        ]
+
+    plan = planned(ARRAY)
+    (tmp_path / "stages.json").write_text(json.dumps([plan]))
+    setting = "passes.schedule.file=stages.json"
+    pinned = motet.compile("mixed.onnx", target=ARRAY, settings=[setting])
+    told = [one for one in pinned.programs["mixed"].operators if one.target == "host"]
+    # The array knows Erf, but placement leaves what no product of the array comes before.
+    on_host = {one.onnx_nodes[0] for one in told}
+    assert on_host == {"sums", "erf"}
+    assert all((pods is None) == (group <= on_host) for group, pods in shares(plan))
+    table = run_motet("schedule", "mixed.onnx", "--target", ARRAY).out
+    assert any("erf" in line and "│ host │" in line for line in table.splitlines())
+    # Without the array it is the host's schedule, in time as well.
+    alone = planned(ARRAY, "--set", "passes.place.enabled=false")
+    assert all(pods is None for _, pods in shares(alone))
+    assert alone["seconds"] == pytest.approx(planned("host")["seconds"])
 
 
 PLAIN = """
