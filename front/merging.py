@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from motet import api
 from motet.evaluation import Metric
@@ -24,6 +24,9 @@ from motet.merge_flow import MergeFlow, MergeRequest, Recover
 from motet.merge_result import Merged
 from motet.runtime.errors import SpecError
 from motet.runtime.progress import Show, silent
+
+if TYPE_CHECKING:
+    from motet.compiler.spec import BundleSpec
 
 
 def merge(
@@ -53,8 +56,7 @@ def merge(
     output: where to write the merged model; its decisions are written beside it, as ``.json``
         and ``.npz``. Nothing is written where None.
     target: as ``motet.compile``'s: what merges are priced on.
-    shapes, settings: as ``motet.compile``'s; ``passes.merge_depth.border`` and others of
-        the pass's keys hold here too.
+    shapes, settings: as ``motet.compile``'s; the keys of ``passes.merge_depth`` hold here too.
     remove: ONNX node names of activations to take out.
     remove_activations: how many to take out at most: with ``calibrate`` the blocks of least
         importance that get faster, else those that save the most estimated time.
@@ -68,14 +70,11 @@ def merge(
         or "accuracy" of the labels in ``calibrate``; larger is better.
     max_drop: how much the metric may fall; merges of most importance are left out until it
         holds, and, where nothing says which activations go, as many go as it allows.
-    decisions: a file of decisions to apply as it is, instead of deciding; a merge whose
-        ``weight`` is "" is computed anew.
+    decisions: a file of decisions to apply as it is; a merge whose ``weight`` is "" is made anew.
     threads: of runs on calibration data and of the metric.
 
-    Raises
-    ------
-    SpecError, ModelError, InputError, CompileError
-        ``CompileError`` where nothing merges, with the reason of each candidate.
+    Raises ``SpecError``, ``ModelError``, ``InputError``, and ``CompileError`` where nothing merges,
+    with the reason of each candidate.
     """
     request = MergeRequest(
         tuple(remove), remove_activations, latency_budget_ms, recover, max_drop,
@@ -84,16 +83,24 @@ def merge(
     api.compiler()
     path = Path(model)
     _check(request, path, calibrate, evaluate, decisions)
-    spec = api.specification([path], target, shapes or {}, settings)
-    if not spec.passes.merge_depth.enabled:
-        raise SpecError(
-            "merge: passes.merge_depth.enabled is false, and merging is that pass: leave it out"
-        )
+    spec = _specification(path, target, shapes, settings)
     flow = MergeFlow(path, spec, request, calibrate, evaluate, progress)
     merged = flow.pinned(Path(decisions)) if decisions is not None else flow.run()
     if output is not None:
         merged.save(output)
     return merged
+
+
+def _specification(
+    path: Path, target: api.PathLike | None, shapes: api.Shapes | None, settings: Sequence[str]
+) -> BundleSpec:
+    """Of the one model; the pass must be on."""
+    spec = api.specification([path], target, shapes or {}, settings)
+    if not spec.passes.merge_depth.enabled:
+        raise SpecError(
+            "merge: passes.merge_depth.enabled is false, and merging is that pass: leave it out"
+        )
+    return spec
 
 
 def _check(

@@ -4,24 +4,23 @@ Stages that need no finished sum of each other share one sweep over the row. A s
 in vectors; a reduction keeps several vectors of partial results, so that additions do not
 wait for each other (which reassociates sums), and combines them at the end of the row. Where
 a row is not a multiple of the vector, a last vector starts early; what it sees a second time
-is masked out of the sums. Elements that one stage leaves to a later one are kept in the row
-of the output where they fit, so they take no memory of their own. A division of all elements
+is masked out of the sums. Where values are kept is ``row_places``'. A division of all elements
 by one value is a multiplication by its reciprocal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from tvm import tirx
 
-from motet.targets.host.exprs import loads, rewrite, same_expr, substitute, walk
+from motet.targets.host.exprs import loads, rewrite, same_expr, walk
 from motet.targets.host.kernels.combining import combination_of, folded
 from motet.targets.host.kernels.injective import lanes_for, unfuse, worth_parallel
 from motet.targets.host.kernels.reduction import start_of
+from motet.targets.host.kernels.row_places import Row
 from motet.targets.host.kernels.rows import Rows, scalar_division
 from motet.targets.host.loops import (
     VECTORIZED,
@@ -52,7 +51,7 @@ def emit_rows(rows: Rows, machine: Machine) -> Stmt:
     """The nest of a run of stages."""
 
     def row(*at: Expr) -> Stmt:
-        return _Row(rows, machine, at).statement()
+        return _row(Row(rows, machine, at))
 
     if not rows.extents:
         return row()
@@ -63,118 +62,36 @@ def emit_rows(rows: Rows, machine: Machine) -> Stmt:
     return parallel(names, rows.extents, row, worth_parallel(extents, work, machine))
 
 
-@dataclass
-class _Row:
-    """One row; ``places`` says where the values of a stage are kept while it is worked on."""
+def _row(row: Row) -> Stmt:
+    """All sweeps of a row, with the scalar stages between them."""
+    own = [allocate(b) for b in row.places()]
+    parts: list[Stmt] = []
+    sweep: list[Stage] = []
+    for stage in row.rows.stages:
+        if sweep and (not row.rows.inner(stage) or _waits_for(row, stage, sweep)):
+            parts.append(_Sweep(row, sweep).statement())
+            sweep = []
+        if row.rows.inner(stage):
+            sweep.append(stage)
+        else:
+            parts.append(row.finish(stage, row.value(stage, stage.value, {})))
+    if sweep:
+        parts.append(_Sweep(row, sweep).statement())
+    return seq(*own, *parts)
 
-    rows: Rows
-    machine: Machine
-    lead: Sequence[Expr]
-    scalars: dict[Buffer, Buffer] = field(default_factory=dict)
-    kept: dict[Buffer, Buffer] = field(default_factory=dict)
 
-    def statement(self) -> Stmt:
-        """All sweeps, with the scalar stages between them."""
-        for stage in self.rows.stages:
-            if not self.is_element(stage):
-                self.scalars[stage.output] = scratch(stage.output.name, [1], stage.output.dtype)
-        own = [allocate(b) for b in self.scalars.values()]
-        own += [allocate(b) for b in self.keep_elements()]
-        parts: list[Stmt] = []
-        sweep: list[Stage] = []
-        for stage in self.rows.stages:
-            if sweep and (not self.rows.inner(stage) or self.waits_for(stage, sweep)):
-                parts.append(self.sweep(sweep))
-                sweep = []
-            if self.rows.inner(stage):
-                sweep.append(stage)
-            else:
-                parts.append(self.finish(stage, self.value(stage, stage.value, {})))
-        if sweep:
-            parts.append(self.sweep(sweep))
-        return seq(*own, *parts)
-
-    def is_element(self, stage: Stage) -> bool:
-        return not stage.reduction and bool(self.rows.inner(stage))
-
-    def keep_elements(self) -> list[Buffer]:
-        """Decides where elements that later stages read are kept; buffers to allocate."""
-        new = []
-        for stage in self.rows.stages:
-            if not self.is_element(stage) or self.rows.shows(stage.output):
-                continue
-            host = self.host_of(stage)
-            if host is None:
-                host = scratch(stage.output.name, stage.output.shape[self.rows.lead :],
-                               stage.output.dtype)  # fmt: skip
-                new.append(host)
-            self.kept[stage.output] = host
-        return new
-
-    def host_of(self, stage: Stage) -> Buffer | None:
-        """The output whose row can hold the elements of ``stage``: one that is written when
-        nobody but itself reads them any more.
-        """
-        last = self.rows.stages[-1]
-        same = (
-            self.is_element(last)
-            and last.output.dtype == stage.output.dtype
-            and len(last.output.shape) == len(stage.output.shape)
-            and all(map(same_expr, last.output.shape, stage.output.shape))
-        )
-        taken = any(host.same_as(last.output) for host in self.kept.values())
-        return last.output if same and not taken and self.rows.shows(last.output) else None
-
-    def waits_for(self, stage: Stage, sweep: Sequence[Stage]) -> bool:
-        """Whether ``stage`` needs a sum of ``sweep``, or would overwrite what it keeps."""
-        sums = [s.output for s in sweep if s.reduction]
-        if any(x.source.same_as(b) for x in loads(stage.value) for b in sums):
-            return True
-        return any(host.same_as(stage.output) for host in self.kept.values())
-
-    def value(self, stage: Stage, value: Expr, inner: Mapping[Any, Expr]) -> Expr:
-        """``value`` of ``stage`` in this row, at ``inner`` within it."""
-
-        def in_row(e: Expr) -> Expr | None:
-            source = getattr(e, "source", None)
-            if source is None or not self.rows.makes(source):
-                return None
-            if source in self.scalars:
-                return load(self.scalars[source], 0)
-            return self.element_at(source, list(e.indices), load)
-
-        axes = {a.var: i for a, i in zip(stage.spatial, self.lead, strict=False)}
-        rest = stage.spatial[self.rows.lead :]
-        axes |= {a.var: index(0) for a in (*rest, *stage.reduction) if constant_of(a.extent) == 1}
-        return substitute(rewrite(value, in_row), {**axes, **inner})
-
-    def home(self, buffer: Buffer) -> Buffer:
-        """Where the elements of ``buffer`` are kept."""
-        return self.kept.get(buffer, buffer)
-
-    def element_at(self, buffer: Buffer, at: Sequence[Expr], access: Any, *value: Expr) -> Any:
-        """``access`` (load or store) to where the element ``at`` of ``buffer`` is kept."""
-        host = self.home(buffer)
-        indices = list(at) if len(host.shape) == len(buffer.shape) else list(at)[self.rows.lead :]
-        return access(host, *value, *indices)
-
-    def finish(self, stage: Stage, value: Expr) -> Stmt:
-        """Keeps the value that ``stage`` has for the row."""
-        own = self.scalars[stage.output]
-        shown = None
-        if self.rows.shows(stage.output):
-            tail = [index(0)] * (len(stage.spatial) - self.rows.lead)
-            shown = store(stage.output, load(own, 0), *self.lead, *tail)
-        return seq(store(own, value, 0), shown)
-
-    def sweep(self, stages: Sequence[Stage]) -> Stmt:
-        return _Sweep(self, stages).statement()
+def _waits_for(row: Row, stage: Stage, sweep: Sequence[Stage]) -> bool:
+    """Whether ``stage`` needs a sum of ``sweep``, or would overwrite what it keeps."""
+    sums = [s.output for s in sweep if s.reduction]
+    if any(x.source.same_as(b) for x in loads(stage.value) for b in sums):
+        return True
+    return any(host.same_as(stage.output) for host in row.kept.values())
 
 
 class _Sweep:
     """One sweep over a row by ``stages``."""
 
-    def __init__(self, row: _Row, stages: Sequence[Stage]) -> None:
+    def __init__(self, row: Row, stages: Sequence[Stage]) -> None:
         self.row, self.stages = row, stages
         dtypes = [s.output.dtype for s in stages]
         self.lanes = min(lanes_for(row.machine, d) for d in dtypes)
