@@ -206,25 +206,6 @@ def sibling_of(bindings: Sequence[relax.Binding]) -> Sibling | None:
     return made if is_all else None
 
 
-def why_not(one: Sibling, other: Sibling) -> str | None:
-    """None where two convolutions can be one, else what tells them apart."""
-    if not one.data.same_as(other.data):
-        return "they read different values"
-    names = ("operator", "strides", "dilation", "type", "activation", "")
-    for name, left, right in zip(names, one.kind, other.kind, strict=True):  # type: ignore[call-overload]
-        if left != right and name:
-            return f"{name}: {left} and {right}"
-    for axis, (left, right) in enumerate(zip(one.axes, other.axes, strict=True)):
-        if left.before % left.dilation != right.before % right.dilation:
-            return (
-                f"axis {axis}: {left.before} and {right.before} zeros before the image are no "
-                f"multiple of the dilation {left.dilation} apart"
-            )
-        if left.fit != right.fit:
-            return f"axis {axis}: results of {left.result} and {right.result} values"
-    return None
-
-
 def _with_followers(
     binding: relax.Binding,
     readers: dict[relax.Var, list[relax.Binding]],

@@ -245,17 +245,6 @@ def strips(convs: Sequence[Conv], spatial: Sequence[int]) -> tuple[int, ...]:
     return tuple(widths)
 
 
-def expand_depthwise_project(
-    expand: Conv, depthwise: Conv, project: Conv, spatial: Sizes | None = None
-) -> Conv | Refusal:
-    """An inverted residual block without its activations: W = sum_m P[o,m] D[m,u] E[m,i].
-
-    Exact at the border: where ``expand`` has a bias and ``depthwise`` is padded the result's
-    bias is a map, [O, *output sizes], which needs ``spatial``.
-    """
-    return chain((expand, depthwise, project), spatial)
-
-
 def add_identity(conv: Conv, scale: float = 1.0) -> Conv | Refusal:
     """``conv(x) + scale x`` as one convolution: adds to the tap that meets the operand's place.
 

@@ -21,7 +21,7 @@ from motet.passes.merging.axes import Layout, moves_axes, own
 from motet.passes.merging.convolution import Conv
 from motet.passes.merging.flow import Flow, Step, Walk, step_before
 from motet.passes.merging.layers import convolution, is_convolution
-from motet.passes.names import merged_names, names_of
+from motet.passes.names import names_of
 from motet.passes.op_kinds import op_name
 
 
@@ -251,8 +251,3 @@ def _restored(
         calls.append(call)
         variable, layout = readers[0], behind
     return variable, tuple(calls)
-
-
-def names_between(steps: tuple[Step, ...]) -> tuple[str, ...]:
-    """ONNX nodes of ``steps``."""
-    return merged_names(call for step in steps for call in step.calls)

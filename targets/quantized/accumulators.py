@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from motet.runtime.errors import CompileError
 from motet.targets.quantized.types import QuantType
 
 
@@ -37,15 +36,6 @@ def accumulator_bits(
     product_bits: bits that the product of two scales is rounded to; None: all of them.
     """
     return largest_sum(weights, activations, lengths, product_bits).bit_length() + 1
-
-
-def require_width(bits: int, width: int, name: str) -> None:
-    """Raises ``CompileError`` where sums of ``bits`` do not fit an accumulator of ``width``."""
-    if bits > width:
-        raise CompileError(
-            f"{name}: its sums take {bits} bits and the accumulators have {width}; use fewer bits "
-            "of scales, round the product of scales to fewer bits, or exclude it"
-        )
 
 
 def dropped_bits(weights: QuantType, activations: QuantType, product_bits: int | None) -> int:

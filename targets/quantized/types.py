@@ -80,12 +80,6 @@ class QuantType:
         """The NumPy type that holds elements."""
         return np.dtype("int8" if self.signed else "uint8")
 
-    def stored_bits(self) -> float:
-        """Bits of an element with its share of the vector's integer scale: N + M / V."""
-        if self.granularity != "vector":
-            return float(self.bits)
-        return self.bits + (32 if self.scale_bits is None else self.scale_bits) / self.vector
-
 
 @dataclass(frozen=True)
 class Axes:

@@ -12,7 +12,6 @@ from motet.passes.merging.algebra import (
     add_identity,
     chain,
     compose,
-    expand_depthwise_project,
     outline,
     strips,
 )
@@ -35,7 +34,7 @@ def composed(first: Conv, second: Conv, spatial: tuple[int, ...] | None = None) 
 def test_the_formula_of_an_inverted_residual_block() -> None:
     e, d, p = random(12, 4, 1, 1), random(12, 1, 3, 3), random(5, 12, 1, 1)
     be, bd, bp = random(12), random(12), random(5)
-    made = expand_depthwise_project(conv(e, be), conv(d, bd, groups=12), conv(p, bp))
+    made = chain((conv(e, be), conv(d, bd, groups=12), conv(p, bp)))
     assert isinstance(made, Conv)
     e, d, p = e[:, :, 0, 0], d[:, 0], p[:, :, 0, 0]
     np.testing.assert_allclose(made.weight, np.einsum("om,muv,mi->oiuv", p, d, e), atol=1e-12)
@@ -48,7 +47,7 @@ def test_the_bias_map_of_a_padded_one() -> None:
         conv(random(12, 1, 3, 3), random(12), padding=(1,) * 4, groups=12),
         conv(random(4, 12, 1, 1), random(4)),
     )
-    made = expand_depthwise_project(*blocks, (7, 6))
+    made = chain(blocks, (7, 6))
     assert isinstance(made, Conv)
     assert made.bias.shape == (4, 7, 6)
     x = random(2, 4, 7, 6)

@@ -38,15 +38,6 @@ def xgboost_module() -> Any:
     return xgboost
 
 
-def has_xgboost() -> bool:
-    """Whether a model can be trained here."""
-    try:
-        xgboost_module()
-    except EnvironmentLackError:
-        return False
-    return True
-
-
 def fit(
     table: NDArray[np.float32], target: NDArray[np.float32], weight: NDArray[np.float32],
     names: Sequence[str], *, rounds: int, **settings: Any,

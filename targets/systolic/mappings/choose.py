@@ -49,7 +49,7 @@ TOLERANCE = 1.002
 """Estimates nearer than this count as equal; traffic decides, then the size of the tiles."""
 
 
-def choose_mapping(
+def choose(
     step: Step,
     workload: Workload,
     description: ArrayDescription,
@@ -60,8 +60,10 @@ def choose_mapping(
     pods: range | None = None,
     scratchpad_words: int | None = None,
     accumulator_words: int | None = None,
-) -> Mapping:
+) -> Choice:
     """The mapping of a Convolution or MatrixProduct step with the least estimated cycles.
+
+    The choice has the estimate too.
 
     Parameters
     ----------
@@ -75,32 +77,6 @@ def choose_mapping(
     ------
     CompileError: nothing fits; says which memory is too small, or which constraint is in the way.
     """
-    return choose(
-        step,
-        workload,
-        description,
-        number_format,
-        resident=resident,
-        constraints=constraints,
-        pods=pods,
-        scratchpad_words=scratchpad_words,
-        accumulator_words=accumulator_words,
-    ).mapping
-
-
-def choose(
-    step: Step,
-    workload: Workload,
-    description: ArrayDescription,
-    number_format: Format,
-    *,
-    resident: Container[int] = (),
-    constraints: Pinned | None = None,
-    pods: range | None = None,
-    scratchpad_words: int | None = None,
-    accumulator_words: int | None = None,
-) -> Choice:
-    """As ``choose_mapping``, with the estimate."""
     del workload  # a product's cost does not depend on other steps
     pinned = constraints or {}
     free = (scratchpad_words, accumulator_words)

@@ -52,11 +52,6 @@ def _rest(energy: Energy, description: ArrayDescription) -> dict[str, float]:
     return {"leakage": _leakage_watts(energy, description), "idle": idle}
 
 
-def average_watts(joules: dict[str, float], seconds: float) -> float:
-    """Power of a run, in watts; 0 for a run of no time."""
-    return sum(joules.values()) / seconds if seconds else 0.0
-
-
 def _leakage_watts(energy: Energy, description: ArrayDescription) -> float:
     memories = sum(
         pod.count * (pod.scratchpad.bytes + pod.accumulators.bytes) for pod in description.pods

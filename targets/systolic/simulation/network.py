@@ -16,6 +16,10 @@ mesh       most nearly square, row by row; first along x, then along y; no copie
 
 DRAM channels have ports of their own at the ends of bus, crossbar and Benes, evenly spread
 over pods in butterfly and mesh. All but the mesh deliver one message to several pods in one pass.
+
+Links are numbered: out of every pod, out of every channel, then into each of them in the same order
+(crossbar, Benes); by plane, then stage, then wire (butterfly); by node east, west, south, north,
+then out of every channel, then into every one (mesh).
 """
 
 from __future__ import annotations
@@ -72,26 +76,6 @@ def network_record(description: ArrayDescription) -> NDArray[Any]:
     return np.array(
         [(shape, *fields, description_latency(description), join.stage_cycles)], NETWORK
     )
-
-
-def link_names(description: ArrayDescription) -> list[str]:
-    """What reports call the links, in order of their numbers."""
-    network = network_record(description)[0]
-    pods, channels = description.pod_count, description.dram.channels
-    ends = [f"pod {i}" for i in range(pods)] + [f"DRAM {i}" for i in range(channels)]
-    if network["shape"] == BUS:
-        return ["bus"]
-    if network["shape"] == ENDS:
-        return [f"out of {end}" for end in ends] + [f"into {end}" for end in ends]
-    if network["shape"] == BUTTERFLY:
-        wires = 2 ** int(network["stages"])
-        stages = range(max(int(network["stages"]), 1))
-        planes = range(int(network["planes"]))
-        return [
-            f"plane {p} stage {s} wire {w}" for p in planes for s in stages for w in range(wires)
-        ]
-    names = [f"node {n} {way}" for n in range(pods) for way in ("east", "west", "south", "north")]
-    return names + [f"{way} {end}" for way in ("out of", "into") for end in ends[pods:]]
 
 
 @kernel

@@ -38,7 +38,7 @@ class Timing:
     stalls: int64 [pods, causes], cycles of each pod's array by ``stalls.Cause``; a row adds up
         to ``cycles``.
     queue_busy: int64 [4 x pods], cycles in which each engine worked (LOAD engines only ask).
-    channel_busy: int64 [DRAM channels]; link_busy: int64 [links], see ``network.link_names``;
+    channel_busy: int64 [DRAM channels]; link_busy: int64 [links], numbered as ``network`` says;
         port_busy: int64 [pods], port cycles of each scratchpad.
     """
 

@@ -141,7 +141,6 @@ def test_settings_are_read_and_written() -> None:
     assert str(setting("8/8", granularity="tensor")) == "8/8 per tensor"
     assert setting("4/4/-/-").weights.scale_bits is None
     assert found.unsigned().largest == 255
-    assert QuantType(4, vector=16, scale_bits=4).stored_bits() == 4.25
 
 
 @pytest.mark.parametrize("text", ["4", "4/8/6", "a/b", "1/8", "4/9/6/6", "4/8/1/6", "4/8/17/6"])

@@ -1,17 +1,15 @@
-"""Random legal programs of the array, what their instructions touch, and how to break them.
+"""Random legal programs of the array.
 
 ``random_program`` draws instructions of every opcode over a few small pods and tensors, keeps
 those that read only what was written, and leaves queues and semaphores to ``synchronise``.
-``accesses`` says in plain sets of words what an instruction touches: written from
-``instructions/isa.py`` alone, it shares no code with checker or simulators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from array_plain_accesses import Words, accesses, addresses
 
 from motet.targets.systolic.architecture import ArrayDescription, Dram, Memory, Pod, VectorUnit
 from motet.targets.systolic.formats import FORMATS
@@ -39,8 +37,6 @@ PODS = 3
 TILE_WORDS = 448
 """Tiles lie in the first words of a scratchpad, resident tensors behind them."""
 SCRATCHPAD_WORDS, ACCUMULATOR_WORDS = 1024, 256
-Words = tuple[tuple[str, int], set[int], bool]
-"""A memory or tensor, the words of it, whether they are written."""
 
 
 def tensors_of(number_format: str) -> tuple[Tensor, ...]:
@@ -111,112 +107,6 @@ def description(number_format: str = "int8") -> ArrayDescription:
         pods=(pods(2, 8), pods(1, 4)),
         dram=Dram(bytes_per_second=16e9),
     )
-
-
-def addresses(view: View, group: int, row: int, column: int, rows: int, columns: int) -> set[int]:
-    """Values of its tensor that a tile touches."""
-    found = set()
-    for r in range(row, row + rows):
-        for c in range(column, column + columns):
-            at = view.offset + group * view.group.stride
-            for index, loops in ((r, view.rows), (c, view.columns)):
-                for loop in reversed(loops):
-                    at += index % loop.extent * loop.stride
-                    index //= loop.extent
-            found.add(_held(view, at))
-    return found - {-1}
-
-
-def _held(view: View, at: int) -> int:
-    if not any(view.padding):
-        return at
-    height, width = view.shape[-2:]
-    _, across = view.padded_shape[-2:]
-    line, x = divmod(at, across)
-    plane, y = divmod(line, view.padded_shape[-2])
-    y, x = y - view.padding[0], x - view.padding[1]
-    return (plane * height + y) * width + x if 0 <= y < height and 0 <= x < width else -1
-
-
-def accesses(program: SystolicProgram, c: Any, held: list[int] | None = None) -> list[Words]:
-    """All that instruction ``c`` reads and writes; reads first.
-
-    held: gets the tensor that each is of where that is named by a view, else -1.
-    """
-    held = [] if held is None else held
-    opcode, flags, function = Opcode(int(c["opcode"])), Flag(int(c["flags"])), int(c["function"])
-    rows, columns, depth = int(c["rows"]), int(c["columns"]), int(c["depth"])
-    pod, tile = int(c["pod"]), rows * columns
-    targets = range(int(c["target_pod"]), int(c["target_pod"]) + int(c["target_pods"]))
-    made: list[Words] = []
-
-    def note(memory: str, at: int, field: str, size: int, writes: bool) -> None:
-        start = int(c[field])
-        made.append(((memory, at), set(range(start, start + size)), writes))
-        held.append(-1)
-
-    def through(wide: int, writes: bool, pods: Any) -> None:
-        view = program.views[int(c["operand"])]
-        tensor = program.tensors[view.tensor]
-        place = int(c["group"]), int(c["row"]), int(c["column"])
-        values = addresses(view, *place, rows, wide)
-        if tensor.resident is None:
-            made.append((("tensor", view.tensor), values, writes))
-            held.append(view.tensor)
-        if tensor.resident is not None:
-            words = {tensor.resident + value for value in values}
-            made.extend((("pad", at), words, writes) for at in pods)
-            held.extend(view.tensor for _ in pods)
-
-    if opcode is Opcode.LOAD:
-        through(columns, False, ())
-        in_sums = bool(flags & Flag.ACCUMULATORS)
-        for at in targets:
-            place = "accumulator_address" if in_sums else "address"
-            note("sums" if in_sums else "pad", at, place, tile, True)
-    elif opcode in (Opcode.MATMUL, Opcode.CONV1D):
-        conv = opcode is Opcode.CONV1D
-        wide = (columns - 1) * int(c["value"]) + depth if conv else depth
-        if flags & Flag.RESIDENT:
-            through(wide, False, [pod])
-        else:
-            note("pad", pod, "address", rows * wide, False)
-        note("pad", pod, "second_address", depth * (rows if conv else columns), False)
-        if flags & Flag.BIAS:
-            note("sums", pod, "third_address", rows if conv else columns, False)
-        if flags & Flag.ACCUMULATE:
-            note("sums", pod, "accumulator_address", tile, False)
-        note("sums", pod, "accumulator_address", tile, True)
-    elif opcode is Opcode.VECTOR:
-        if function in (Function.COPY, Function.ADD, Function.MULTIPLY, Function.MAXIMUM):
-            if flags & Flag.RESIDENT:
-                through(columns, False, [pod])
-            else:
-                memory = "sums" if flags & Flag.ACCUMULATORS else "pad"
-                note(memory, pod, "second_address", tile, False)
-        if function in (Function.COLUMN_SCALE, Function.COLUMN_ADD, Function.REQUANTISE):
-            note("sums", pod, "third_address", columns, False)
-        reduces = function in (Function.ROW_MAXIMUM, Function.ROW_SUM, Function.ROW_SUM_SQUARES)
-        joins = reduces and flags & Flag.ACCUMULATE
-        by_row = (Function.ROW_SUBTRACT, Function.ROW_MULTIPLY, Function.ROW_REQUANTISE)
-        if function in by_row or joins:
-            note("sums", pod, "third_address", rows, False)
-        if function != Function.COPY:
-            note("sums", pod, "accumulator_address", tile, False)
-        note("sums", pod, "accumulator_address", tile, True)
-        if reduces:
-            note("sums", pod, "third_address", rows, True)
-    elif opcode in (Opcode.STORE, Opcode.TRANSFER):
-        viewed = int(c["operand"]) != NO_OPERAND
-        in_sums = viewed or bool(flags & Flag.ACCUMULATORS)
-        source = "accumulator_address" if in_sums else "second_address"
-        note("sums" if in_sums else "pad", pod, source, tile, False)
-        if viewed:
-            through(columns, True, targets)
-        for at in () if viewed else targets:
-            place = "third_address" if in_sums else "address"
-            note("sums" if in_sums else "pad", at, place, tile, True)
-    return made
 
 
 class _Drawn:
@@ -459,135 +349,6 @@ def random_arguments(rng: np.random.Generator, number_format: str) -> list[Any]:
     shapes = [t.shape for t in tensors_of(number_format)[:2]]
     made = [rng.integers(-8, 8, shape).astype(kind) for shape in shapes]
     return [*made, (rng.integers(1, 8, 40) / 64).astype(np.float32)]
-
-
-# -- happens-before, by brute force --------------------------------------------------------
-
-
-def _order(program: SystolicProgram) -> tuple[list[int], bool]:
-    """For every instruction the set, as bits, of those complete before it; whether all ran."""
-    code, starts = program.instructions, [int(s) for s in program.queue_starts]
-    at, before = starts[:-1], [0] * len(code)
-    state, given = [0] * len(at), [[] for _ in at]  # type: ignore[var-annotated]
-    moved = True
-    while moved:
-        moved = False
-        for queue in range(len(at)):
-            while at[queue] < starts[queue + 1]:
-                i = at[queue]
-                c = code[i]
-                if c["opcode"] == Opcode.WAIT and c["value"]:
-                    if len(given[int(c["semaphore"])]) < c["value"]:
-                        break
-                    state[queue] |= given[int(c["semaphore"])][int(c["value"]) - 1]
-                before[i] = state[queue]
-                if c["opcode"] == Opcode.SIGNAL:
-                    given[queue].append(state[queue])
-                state[queue] |= 1 << i
-                at[queue] += 1
-                moved = True
-    return before, at == starts[1:]
-
-
-def why_illegal(program: SystolicProgram) -> str:
-    """What breaks the rules between instructions, by looking at all pairs; empty where none."""
-    before, ends = _order(program)
-    if not ends:
-        return "deadlock"
-    users: dict[tuple[tuple[str, int], int], list[tuple[int, bool]]] = {}
-    of: dict[tuple[int, tuple[str, int], int, bool], int] = {}
-    for i, c in enumerate(program.instructions):
-        if c["opcode"] not in (Opcode.WAIT, Opcode.SIGNAL):
-            held: list[int] = []
-            for (place, words, writes), tensor in zip(
-                accesses(program, c, held), held, strict=True
-            ):
-                for word in words:
-                    users.setdefault((place, word), []).append((i, writes))
-                    of[i, place, word, writes] = tensor
-    for (place, word), uses in users.items():
-        tensor = program.tensors[place[1]] if place[0] == "tensor" else None
-        given = tensor is not None and tensor.role in (Role.INPUT, Role.WEIGHT)
-        writers = [i for i, writes in uses if writes]
-        if tensor is not None and len(writers) > 1:
-            return f"{place} {word} written twice"
-        for i, writes in uses:
-            earlier = any(before[i] >> w & 1 for w in writers)
-            if not writes and not given and not earlier:
-                return f"{place} {word} read before it is written"
-            past = [w for w in writers if before[i] >> w & 1]
-            last = [w for w in past if not any(before[other] >> w & 1 for other in past)]
-            held = of[last[0], place, word, True] if last else -1
-            is_read = place[0] == "pad" and not writes
-            if is_read and held not in (-1, of[i, place, word, False]):
-                return f"{place} {word} holds something else"
-            for w in writers:
-                if w != i and not (before[i] >> w & 1 or before[w] >> i & 1):
-                    return f"{place} {word}: race of {i} and {w}"
-    for number in program.results:
-        for value in range(program.tensors[number].elements):
-            if not any(writes for _, writes in users.get((("tensor", number), value), [])):
-                return f"output {number} value {value} is not written"
-    return ""
-
-
-# -- mutations ------------------------------------------------------------------------------
-
-
-def _rebuilt(program: SystolicProgram, queues: list[Any]) -> SystolicProgram:
-    starts = np.cumsum([0, *(len(queue) for queue in queues)]).astype(np.int64)
-    return SystolicProgram(
-        program.format,
-        np.concatenate(queues),
-        starts,
-        program.tensors,
-        program.views,
-        program.steps,
-    )
-
-
-def _without(program: SystolicProgram, opcode: Opcode, rng: np.random.Generator) -> SystolicProgram:
-    """One WAIT or SIGNAL less."""
-    chosen = rng.choice(np.flatnonzero(program.instructions["opcode"] == opcode))
-    queues, start = [], 0
-    for queue in program.queues:
-        here = np.arange(start, start + len(queue.instructions))
-        queues.append(queue.instructions[here != chosen])
-        start += len(here)
-    return _rebuilt(program, queues)
-
-
-def _swapped(program: SystolicProgram, rng: np.random.Generator) -> SystolicProgram:
-    """Two neighbours of a queue in the other order."""
-    queues = [queue.instructions.copy() for queue in program.queues]
-    long = [queue for queue in queues if len(queue) > 1]
-    queue = long[int(rng.integers(len(long)))]
-    i = int(rng.integers(len(queue) - 1))
-    queue[[i, i + 1]] = queue[[i + 1, i]]
-    return _rebuilt(program, queues)
-
-
-def _changed(
-    program: SystolicProgram, opcodes: tuple[Opcode, ...], fields: tuple[str, ...], rng: Any
-) -> SystolicProgram:
-    """One field of one instruction one more or one less."""
-    code = program.instructions.copy()
-    i = int(rng.choice(np.flatnonzero(np.isin(code["opcode"], [int(o) for o in opcodes]))))
-    field = str(rng.choice(fields))
-    code[field][i] = max(0, int(code[field][i]) + int(rng.choice([-1, 1])))
-    queues = np.split(code, program.queue_starts[1:-1])
-    return _rebuilt(program, queues)
-
-
-def mutations(rng: np.random.Generator, program: SystolicProgram) -> Iterator[SystolicProgram]:
-    """The program broken in one place, in every way; some are legal all the same."""
-    yield _without(program, Opcode.WAIT, rng)
-    yield _without(program, Opcode.SIGNAL, rng)
-    yield _swapped(program, rng)
-    yield _changed(program, (Opcode.WAIT,), ("value",), rng)
-    tiles = (Opcode.LOAD, Opcode.MATMUL, Opcode.VECTOR, Opcode.STORE)
-    places = ("address", "second_address", "accumulator_address", "rows", "row", "column")
-    yield _changed(program, tiles, places, rng)
 
 
 assert ENGINES == 4

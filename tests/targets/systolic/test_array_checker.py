@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from array_random_programs import (
-    description,
-    mutations,
-    random_program,
-    why_illegal,
-)
+from array_illegal_programs import mutations, why_illegal
+from array_random_programs import description, random_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

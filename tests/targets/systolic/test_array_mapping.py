@@ -14,7 +14,7 @@ from motet.targets.systolic.closed_form import gemm_cycles
 from motet.targets.systolic.emit.region import compile_workload
 from motet.targets.systolic.formats import FORMATS
 from motet.targets.systolic.instructions.program import Element, Role, Tensor
-from motet.targets.systolic.mappings.choose import choose, choose_mapping
+from motet.targets.systolic.mappings.choose import choose
 from motet.targets.systolic.mappings.memory import operands, rings
 from motet.targets.systolic.mappings.residency import may_be_resident
 from motet.targets.systolic.simulation.timing import simulate
@@ -148,7 +148,7 @@ def test_free_words_limit_tiles():
     array = machine(scratchpad=65536, sums=4096)
     layer = MatrixProduct(1, 400, 64, 64)
     step = single(layer).steps[0]
-    mapping = choose_mapping(step, single(layer), array, INT8, scratchpad_words=600)
+    mapping = choose(step, single(layer), array, INT8, scratchpad_words=600).mapping
     assert rings(operands(step, array.pods[0], INT8, ()), mapping, 0, 0).scratchpad_stop <= 600
 
 

@@ -56,14 +56,6 @@ class BlockedConv:
         return self.groups > 1 and self.ic == 1 and self.oc == 1
 
     @property
-    def pointwise(self) -> bool:
-        """Whether an output position reads the input position of its own number."""
-        return (
-            self.kernel == (1, 1) and self.strides == (1, 1) and (self.top, self.left) == (0, 0)
-            and (self.height, self.width) == (self.out_height, self.out_width)
-        )  # fmt: skip
-
-    @property
     def flops(self) -> int:
         """Floating-point operations of one image."""
         taps = self.kernel[0] * self.kernel[1]
