@@ -21,6 +21,7 @@ from motet.api import load
 from motet.benchmarks.zoo import registry
 from motet.compiler.spec_file import load_spec
 from motet.runtime.atomic import write_atomically
+from motet.runtime.exact_numbers import exact
 
 SPECIFICATION = Path(__file__).parent.parent / "camera.toml"
 REAL = {
@@ -76,7 +77,8 @@ def prepare(folder: Path) -> Camera:
     for name, model in load(made, threads=1).items():
         arrays: dict[str, Any] = dict(model.random_inputs())
         np.savez(folder / f"{name}.npz", **arrays)
-    return Camera(bundle, {m.name: m.rate_hz or 0.0 for m in spec.models}, source)
+    rates = {m.name: float(exact(str(m.rate_hz or 0))) for m in spec.models}
+    return Camera(bundle, rates, source)
 
 
 def _lay(name: str, folder: Path) -> str:

@@ -236,7 +236,7 @@ def test_no_run_finishes(run_motet: Motet, models: Path) -> None:
     ("options", "message"),
     [
         ("--duration 1e9", "at most 10,000,000 are simulated: give at most "),
-        ("--duration 0", "'0' is no time above 0, as 1s, 500ms or 2min"),
+        ("--duration 0", "'0' is no time above 0 and up to 1,000,000,000 s, as 1s"),
         ("--duration soon", "'soon' is no time above 0"),
         ("--duration 1s --policy rr", "'rr' is not one of 'fcfs', 'priority', 'edf'"),
         ("--policy edf", "--policy is of simulated time: give --duration too"),
