@@ -14,10 +14,11 @@ import onnxruntime
 import pytest
 import tvm
 from onnx import helper, numpy_helper
-from relax_modules import run
+from relax_modules import calls, run
 
 from motet.compiler.frontend.load import load_model
 from motet.passes.canonicalize import canonicalize
+from motet.passes.decisions import Merge
 from motet.passes.merge_depth import MergeRecord, merge_depth
 from motet.passes.merging.spans import Merged, Span
 from motet.passes.options import MergeDepthOptions
@@ -149,3 +150,47 @@ def convolutions(mod: tvm.IRModule) -> list[tuple[int, ...]]:
         for call in calls(mod["main"])
         if call.op.name.startswith("relax.nn.conv")
     ]
+
+
+def operators(mod: Any) -> list[str]:
+    return [call.op.name.removeprefix("relax.") for call in calls(mod["main"])]
+
+
+def the_merge(record: MergeRecord) -> Merge:
+    (merge,) = record.decided.decisions.merges
+    return merge
+
+
+def reasons(record: MergeRecord) -> list[str]:
+    return [kept.reason for kept in record.decided.decisions.kept if len(kept.nodes) > 1]
+
+
+def inverted_residual(
+    graph: Graph, x: str, channels: int, out: int, activation: str = "Relu6", stride: int = 1
+) -> str:
+    """Expand, depthwise and project, each with batch-norm, and the activation twice."""
+
+    def active(x: str, name: str) -> str:
+        if activation == "Relu6":
+            bounds = [graph.constant(0.0), graph.constant(6.0)]
+            return graph.node("Clip", [x, *bounds], name)
+        return graph.node(activation, [x], name)
+
+    middle = 3 * channels
+    y = graph.batch_norm(graph.conv(x, channels, middle, name="expand", bias=False), middle)
+    y = active(y, "first_activation")
+    y = graph.conv(
+        y, middle, middle, (3, 3), name="depthwise", groups=middle, pads=[1] * 4,
+        strides=[stride] * 2,
+    )  # fmt: skip
+    y = active(graph.batch_norm(y, middle), "second_activation")
+    return graph.batch_norm(graph.conv(y, middle, out, name="project"), out, "normed")
+
+
+def without_activations(graph: Graph) -> Graph:
+    for node in graph.nodes:
+        if node.name.endswith("_activation"):
+            node.op_type = "Identity"
+            del node.input[1:]
+            del node.attribute[:]
+    return graph

@@ -1,3 +1,5 @@
+"""Depth merging of Relax modules: before and expected, and the forms that it knows."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -5,43 +7,30 @@ from typing import Any
 import numpy as np
 import pytest
 from merge_chains import (
-    HOST,
     Graph,
     assert_equal_outputs,
-    by_onnxruntime,
     convolutions,
     free_merging,
     imported,
-    input_for,
+    inverted_residual,
     merged,
+    operators,
+    reasons,
+    the_merge,
+    without_activations,
 )
-from relax_modules import assert_equal, calls, names, run
+from relax_modules import assert_equal, calls, run
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 
-from motet.passes.decisions import Kept, Merge
 from motet.passes.merge_depth import MergeRecord, merge_depth
-from motet.passes.options import MergeDepthModel, MergeDepthOptions
-from motet.runtime.errors import CompileError, SpecError
+from motet.passes.options import MergeDepthOptions
 
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> None:
     free_merging(monkeypatch)
-
-
-def operators(mod: Any) -> list[str]:
-    return [call.op.name.removeprefix("relax.") for call in calls(mod["main"])]
-
-
-def the_merge(record: MergeRecord) -> Merge:
-    (merge,) = record.decided.decisions.merges
-    return merge
-
-
-def reasons(record: MergeRecord) -> list[str]:
-    return [kept.reason for kept in record.decided.decisions.kept if len(kept.nodes) > 1]
 
 
 # Before and expected
@@ -105,37 +94,6 @@ def test_what_does_not_merge_is_untouched() -> None:
 
 
 # Forms
-
-
-def inverted_residual(
-    graph: Graph, x: str, channels: int, out: int, activation: str = "Relu6", stride: int = 1
-) -> str:
-    """Expand, depthwise and project, each with batch-norm, and the activation twice."""
-
-    def active(x: str, name: str) -> str:
-        if activation == "Relu6":
-            bounds = [graph.constant(0.0), graph.constant(6.0)]
-            return graph.node("Clip", [x, *bounds], name)
-        return graph.node(activation, [x], name)
-
-    middle = 3 * channels
-    y = graph.batch_norm(graph.conv(x, channels, middle, name="expand", bias=False), middle)
-    y = active(y, "first_activation")
-    y = graph.conv(
-        y, middle, middle, (3, 3), name="depthwise", groups=middle, pads=[1] * 4,
-        strides=[stride] * 2,
-    )  # fmt: skip
-    y = active(graph.batch_norm(y, middle), "second_activation")
-    return graph.batch_norm(graph.conv(y, middle, out, name="project"), out, "normed")
-
-
-def without_activations(graph: Graph) -> Graph:
-    for node in graph.nodes:
-        if node.name.endswith("_activation"):
-            node.op_type = "Identity"
-            del node.input[1:]
-            del node.attribute[:]
-    return graph
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -308,214 +266,3 @@ def test_a_border_strip() -> None:
     assert merge.strip == (1, 1, 1, 1)
     assert merge.geometry.kernel == (5, 5)
     assert_equal_outputs(after, model, n=2)
-
-
-# Where it must not
-
-
-@pytest.mark.usefixtures("free")
-def test_a_value_that_is_read_twice_stays() -> None:
-    graph = Graph(9)
-    inner = graph.conv("x", 3, 4, name="inner")
-    outer = graph.conv(inner, 4, 4, (3, 3), pads=[1] * 4)
-    y = graph.node("Add", [graph.node("Tanh", [inner]), outer])
-    before = imported(graph.model([1, 3, 8, 8], y))
-    after, record = merged(before)
-    assert_equal(after, before)
-    found = {kept.nodes: kept.reason for kept in record.decided.decisions.kept}
-    assert "read by 2 operators" in found["inner",]
-
-
-@pytest.mark.usefixtures("free")
-def test_an_output_stays() -> None:
-    graph = Graph(9)
-    inner = graph.conv("x", 3, 4, name="inner")
-    outer = graph.conv(inner, 4, 4, (3, 3))
-    before = imported(graph.model([1, 3, 8, 8], inner, outer))
-    after, record = merged(before)
-    assert_equal(after, before)
-    found = {kept.nodes: kept.reason for kept in record.decided.decisions.kept}
-    assert "is an output of the model" in found["inner",]
-
-
-@pytest.mark.usefixtures("free")
-@pytest.mark.parametrize("between", ["MaxPool", "Transpose", "reflect"])
-def test_what_is_not_linear_or_elementwise_parts(between: str) -> None:
-    graph = Graph(9)
-    y = graph.conv("x", 3, 4, name="inner")
-    if between == "MaxPool":
-        y = graph.node("MaxPool", [y], kernel_shape=[2, 2])
-    elif between == "Transpose":
-        y = graph.node("Transpose", [y], perm=[0, 1, 3, 2])
-    else:
-        y = graph.node("Pad", [y, graph.constant([0, 0, 1, 1] * 2, "int64")], mode="reflect")
-    model = graph.model([1, 3, 8, 6], graph.conv(y, 4, 4, (3, 3)))
-    after, record = merged(imported(model))
-    assert len(convolutions(after)) == 2
-    found = {kept.nodes: kept.reason for kept in record.decided.decisions.kept}
-    assert found["inner",]
-    assert_equal_outputs(after, model)
-
-
-def test_squeeze_and_excitation_parts_a_block() -> None:
-    graph = Graph(9)
-    y = graph.conv("x", 4, 8, (3, 3), name="inner", pads=[1] * 4, groups=4)
-    pooled = graph.conv(graph.node("GlobalAveragePool", [y]), 8, 8)
-    y = graph.node("Mul", [y, graph.node("Sigmoid", [pooled])])
-    model = graph.model([1, 4, 6, 6], graph.conv(y, 8, 4))
-    _, record = merged(imported(model))
-    found = {kept.nodes: kept.reason for kept in record.decided.decisions.kept}
-    assert "read by 2 operators" in found["inner",]
-
-
-def test_asked_but_refused_keeps_the_activation_and_says_why() -> None:
-    graph = Graph(9)
-    y = graph.node("Relu", [graph.conv("x", 3, 4, (3, 3), pads=[1] * 4, bias=False)])
-    y = graph.conv(y, 4, 4, (3, 3), pads=[1] * 4)
-    before = imported(graph.model([1, 3, "h", "w"], graph.node("Tanh", [y])))
-    after, record = merged(before, None, remove_blocks=(0,))
-    assert_equal(after, before)
-    (reason,) = reasons(record)
-    assert "its size is open" in reason
-
-
-def test_moved_padding_is_told() -> None:
-    graph = Graph(9)
-    y = graph.node("Relu", [graph.conv("x", 3, 4, (3, 3), pads=[1] * 4)], "first_activation")
-    y = graph.conv(y, 4, 4, (3, 3), pads=[1] * 4)
-    model = graph.model([1, 3, 9, 9], graph.node("Tanh", [y]))
-    after, record = merged(imported(model), None, remove_blocks=(0,), border="move_padding")
-    merge = the_merge(record)
-    assert merge.border == "padding_moved"
-    assert merge.geometry.padding == (2, 2, 2, 2)
-    x = input_for(model)
-    plain = without_activations(graph).model([1, 3, 9, 9], graph.nodes[-1].output[0])
-    got, want = run(after, [x])[0], by_onnxruntime(plain, x)[0]
-    np.testing.assert_allclose(got[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1], atol=1e-5)
-    assert np.abs(got - want).max() > 1e-3
-
-
-# Choices
-
-
-def test_an_exact_merge_runs_unasked_where_it_is_faster() -> None:
-    graph = Graph(10)
-    y = graph.conv(graph.conv("x", 16, 64, name="up"), 64, 8, name="down")
-    model = graph.model([1, 16, 56, 56], graph.node("Relu", [y]))
-    after, record = merged(imported(model))
-    assert convolutions(after) == [(8, 16, 1, 1)]
-    merge = the_merge(record)
-    assert merge.is_exact
-    assert merge.border == "exact"
-    assert merge.seconds_before is not None
-    assert merge.seconds_after is not None
-    assert merge.seconds_after < merge.seconds_before
-    assert (merge.macs_before, merge.macs_after) == (56 * 56 * 1536, 56 * 56 * 128)
-    assert names(after["main"])[0] == ("up", "down")
-    assert_equal_outputs(after, model)
-
-
-def test_one_that_is_slower_does_not_and_says_so() -> None:
-    graph = Graph(10)
-    y = graph.conv(graph.conv("x", 64, 4), 4, 64)
-    before = imported(graph.model([1, 64, 56, 56], graph.node("Relu", [y])))
-    after, record = merged(before)
-    assert_equal(after, before)
-    assert reasons(record)[0].startswith("estimated ")
-
-
-def test_a_number_of_activations() -> None:
-    """One of three: the one whose removal saves the most."""
-    graph = Graph(11)
-    y = graph.node("Relu", [graph.conv("x", 8, 8, name="a")], "between_a_and_b")
-    y = graph.node("Relu", [graph.conv(y, 8, 256, name="b")], "between_b_and_c")
-    y = graph.node("Relu", [graph.conv(y, 256, 8, name="c")], "between_c_and_d")
-    model = graph.model([1, 8, 32, 32], graph.node("Tanh", [graph.conv(y, 8, 8, name="d")]))
-    _, record = merged(imported(model), remove_activations=1)
-    merge = the_merge(record)
-    assert [removed.nodes for removed in merge.removed] == [("between_b_and_c",)]
-
-
-def test_a_latency() -> None:
-    graph = Graph(11)
-    y = graph.node("Relu", [graph.conv("x", 8, 256, name="a")])
-    y = graph.conv(y, 256, 8, name="b")
-    mod = imported(graph.model([1, 8, 32, 32], graph.node("Tanh", [y])))
-    after, record = merged(mod, latency_budget_ms=100.0, exact=False)
-    assert not record.decided.decisions.merges
-    after, record = merged(mod, latency_budget_ms=0.05)
-    assert the_merge(record).removed
-    assert convolutions(after) == [(8, 8, 1, 1)]
-    with pytest.raises(CompileError, match=r"latency_budget_ms: no merges bring the estimated"):
-        merged(mod, latency_budget_ms=1e-6)
-
-
-def test_a_budget_needs_a_target() -> None:
-    with pytest.raises(SpecError, match="a budget needs a target"):
-        merge_depth(MergeDepthOptions(remove_activations=1))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"remove_blocks": (3,)}, r"remove_blocks: model 'main' has 1 blocks"),
-        ({"remove": ("nowhere",)}, r"remove: no activation between two convolutions comes from"),
-        ({"models": {"other": MergeDepthModel()}}, r"models: no model 'other'; it is one of main"),
-        (
-            {"models": {"main": MergeDepthModel(remove=("nowhere",))}},
-            r"models\.main\.remove: no activation",
-        ),
-    ],
-)
-def test_what_is_not_there_is_told(options: dict[str, Any], message: str) -> None:
-    graph = Graph(3)
-    y = inverted_residual(graph, "x", 4, 6)
-    mod = imported(graph.model([1, 4, 8, 8], graph.node("Relu", [y])))
-    with pytest.raises(SpecError, match=message):
-        merged(mod, HOST, **options)
-
-
-def test_options_of_a_model_stand_for_those_of_all() -> None:
-    graph = Graph(3)
-    y = inverted_residual(graph, "x", 4, 6)
-    mod = imported(graph.model([1, 4, 8, 8], graph.node("Relu", [y])))
-    models = {"main": MergeDepthModel()}
-    after, _ = merged(mod, None, remove_blocks=(0,), models=models)
-    assert_equal(after, mod)
-
-
-def test_decisions_are_made_again_with_their_weights() -> None:
-    graph = Graph(3)
-    y = inverted_residual(graph, "x", 4, 6)
-    mod = imported(graph.model([1, 4, 8, 8], graph.node("Relu", [y])))
-    after, record = merged(mod, None, remove_blocks=(0,), activation="relu6")
-    again = merge_depth(MergeDepthOptions(), None, MergeRecord(), given=record.decided)(mod)
-    assert_equal(again, after)
-    key = the_merge(record).weight
-    record.weights[key] = record.weights[key] * 2
-    edited = merge_depth(MergeDepthOptions(), None, MergeRecord(), given=record.decided)(mod)
-    weights = calls(edited["main"])[0].args[1].value.numpy()
-    np.testing.assert_array_equal(weights, record.weights[key])
-
-
-def test_decisions_of_another_model_are_refused() -> None:
-    graph = Graph(3)
-    y = inverted_residual(graph, "x", 4, 6)
-    mod = imported(graph.model([1, 4, 8, 8], graph.node("Relu", [y])))
-    _, record = merged(mod, None, remove_blocks=(0,))
-    other = Graph(3)
-    y = other.conv(other.conv("x", 4, 4, name="here"), 4, 4, name="there")
-    mod = imported(other.model([1, 4, 8, 8], y))
-    with pytest.raises(SpecError, match="has no convolutions 'expand', 'depthwise', 'project'"):
-        merge_depth(MergeDepthOptions(), None, MergeRecord(), given=record.decided)(mod)
-
-
-def test_the_summary_counts() -> None:
-    graph = Graph(3)
-    y = inverted_residual(graph, "x", 4, 6)
-    mod = imported(graph.model([1, 4, 8, 8], graph.node("Relu", [y])))
-    _, record = merged(mod, None)
-    assert record.summary == "nothing merged, 2 pairs kept: an activation stands between"
-    _, record = merged(mod, None, remove_blocks=(0,))
-    assert record.summary == "3 convolutions -> 1, 2 activations removed"
-    assert isinstance(record.decided.decisions.kept[0], Kept)
