@@ -248,15 +248,14 @@ def _pairs(made: Problem) -> list[tuple[int, int]]:
     for one, other in itertools.combinations(range(len(made.loads)), 2):
         names = made.loads[one].name, made.loads[other].name
         apart = names[0] not in before[names[1]] and names[1] not in before[names[0]]
-        has_array = all(
-            any(s.resource == "array" for s in made.loads[m].stages) for m in (one, other)
-        )
+        has_array = _has_array(made, one) and _has_array(made, other)
         if apart and has_array and releases[one] & releases[other]:
             found.append((one, other))
     return sorted(found, key=lambda pair: -sum(_loss(made, model) for model in pair))
 
 
 def _has_array(made: Problem, model: int) -> bool:
+    """Whether some stage of the model runs on the array."""
     return any(stage.resource == "array" for stage in made.loads[model].stages)
 
 

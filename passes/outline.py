@@ -12,6 +12,7 @@ from motet.passes.copying import with_own_variables
 from motet.passes.graph import static_shape, symbols_in
 from motet.passes.names import ARRAY, OP, TARGET
 from motet.passes.op_kinds import Kind, kind_of, op_name
+from motet.passes.outlined_body import OutlinedBody
 from motet.passes.typing import with_type
 
 
@@ -62,27 +63,19 @@ class Outliner:
         return name
 
 
-class _UnitBuilder:
+class _UnitBuilder(OutlinedBody):
     """Copies bindings; what they read from outside becomes a parameter."""
 
     def __init__(self, entry: relax.Function, keeps_scalars: bool) -> None:
+        super().__init__()
         self.entry = entry
         self.keeps_scalars = keeps_scalars
-        self.inside: dict[relax.Var, relax.Var] = {}
-        self.arguments: list[relax.Expr] = []
-        self.params: list[relax.Var] = []
-        self.bindings: list[relax.VarBinding] = []
         self.carriers: list[relax.VarBinding] = []
 
     def copy(self, binding: relax.VarBinding) -> None:
         call = binding.value
         keeps = self.keeps_scalars and _takes_scalars(call)
-        arguments = [self.inner(argument, keeps) for argument in call.args[:]]
-        copied = relax.Call(call.op, arguments, call.attrs, call.ty_args, call.span)
-        copied = with_type(copied, call.ty)
-        variable = relax.DataflowVar(binding.var.name, binding.var.ty)
-        self.inside[binding.var] = variable
-        self.bindings.append(relax.VarBinding(variable, copied))
+        self.copied(binding, [self.inner(argument, keeps) for argument in call.args[:]])
 
     def inner(self, expr: relax.Expr, keeps_scalars: bool) -> relax.Expr:
         """``expr`` as the unit reads it."""
@@ -97,15 +90,6 @@ class _UnitBuilder:
         if is_constant and not (keeps_scalars and static_shape(expr) == ()):
             return self.parameter(expr)
         return expr
-
-    def parameter(self, expr: relax.Expr) -> relax.Var:
-        for known, variable in zip(self.arguments, self.params, strict=True):
-            if known.same_as(expr):
-                return variable
-        variable = relax.Var(f"p{len(self.params)}", expr.ty)
-        self.arguments.append(expr)
-        self.params.append(variable)
-        return variable
 
     def function(self, result: relax.Var) -> relax.Function:
         output = relax.Var("result", self.inside[result].ty)

@@ -43,6 +43,7 @@ from motet.passes.names import ARRAY, KIND, ONNX_NODES, OP, TARGET, WEIGHTS
 from motet.passes.op_kinds import Kind, kind_of, op_name
 from motet.passes.options import RegionsOptions
 from motet.passes.ordering import Edges, ordered
+from motet.passes.outlined_body import OutlinedBody
 from motet.passes.typing import with_type
 from motet.targets.operators.vectors import PRODUCTS
 from motet.targets.systolic.from_relax.integers import is_integer_product
@@ -149,35 +150,23 @@ class _Segment:
         return needed
 
 
-class _Outliner:
+class _Outliner(OutlinedBody):
     """Builds the function of one region of a segment."""
 
     def __init__(self, segment: _Segment, region: int) -> None:
+        super().__init__()
         self.segment = segment
         self.region = region
-        self.inside: dict[relax.Var, relax.Var] = {}
-        self.bindings: list[relax.VarBinding] = []
-        self.params: list[relax.Var] = []
-        self.arguments: list[relax.Expr] = []
 
     def outlined(self, needed: Sequence[bool]) -> _Outlined:
         """The function; ``needed`` says which bindings the outside reads."""
         members = self.segment.members(self.region)
         for position in members:
             binding = self.segment.bindings[position]
-            self.copy(binding, [self.operand(value) for value in binding.value.args[:]])
+            self.copied(binding, [self.operand(value) for value in binding.value.args[:]])
         kept = [i for i in members if needed[i]] or members[-1:]
         results = tuple(self.segment.bindings[i] for i in kept)
         return _Outlined(self.function(results), tuple(self.arguments), results)
-
-    def copy(self, binding: relax.VarBinding, arguments: Sequence[relax.Expr]) -> relax.Var:
-        """``binding`` as a binding of the region."""
-        call = binding.value
-        copied = relax.Call(call.op, arguments, call.attrs, call.ty_args, call.span)
-        variable = relax.DataflowVar(binding.var.name, binding.var.ty)
-        self.bindings.append(relax.VarBinding(variable, with_type(copied, call.ty)))
-        self.inside[binding.var] = variable
-        return variable
 
     def operand(self, value: relax.Expr) -> relax.Expr:
         """``value`` as the region reads it: computed inside, a view inside, or a parameter."""
@@ -190,16 +179,7 @@ class _Outliner:
             return self.parameter(value)
         view = self.segment.bindings[position]
         source, *shape = view.value.args
-        return self.copy(view, [self.operand(source), *shape])
-
-    def parameter(self, value: relax.Expr) -> relax.Var:
-        for known, variable in zip(self.arguments, self.params, strict=True):
-            if known.same_as(value):
-                return variable
-        variable = relax.Var(f"p{len(self.params)}", value.ty)
-        self.arguments.append(value)
-        self.params.append(variable)
-        return variable
+        return self.copied(view, [self.operand(source), *shape])
 
     def function(self, results: Sequence[relax.VarBinding]) -> relax.Function:
         values = [self.inside[binding.var] for binding in results]
