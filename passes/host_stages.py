@@ -86,7 +86,7 @@ def host_stages(
 ) -> transform.Pass:
     """The pass for kernels of ``machine`` on ``threads`` threads; ``outcome`` is filled.
 
-    pins: stages by entry function, taken as they are.
+    pins: stages by entry function, taken as they are; others then only where options enable them.
     """
     done = outcome or Outcome()
 
@@ -97,6 +97,8 @@ def host_stages(
             function = mod[variable]
             if isinstance(function, relax.Function) and OP not in (function.attrs or {}):
                 pinned = pins.get(str(variable.name_hint))
+                if pins and pinned is None and not options.enabled:
+                    continue
                 stager = _Stager(changed, machine, threads, options, done, pinned)
                 changed[variable] = stager.function(function)
         return changed

@@ -225,3 +225,23 @@ def test_mistakes_name_the_operator(
     (plan,) = planned(run_motet, model, "--set", "host.threads=2")
     with pytest.raises(SpecError, match=message):
         compiled(model, edited(plan, mistake), "host.threads=2")
+
+
+def test_only_pinned_models_are_staged_where_scheduling_is_off(
+    run_motet: Any, model: Path, tmp_path: Path
+) -> None:
+    spec = tmp_path / "both.toml"
+    spec.write_text(
+        '[models.first]\npath = "branches.onnx"\n[models.other]\npath = "branches.onnx"\n'
+    )
+    plans = planned(run_motet, spec, "--set", "host.threads=2")
+    pinned = staged(plans[0], *SIDE_BY_SIDE)
+
+    def forks_of(plans: Any, *settings: str) -> dict[str, int]:
+        bundle = compiled(spec, plans, "host.threads=2", *settings)
+        programs = bundle.programs.items()
+        return {n: sum(isinstance(i, Fork) for i in p.instructions) for n, p in programs}
+
+    enabled = "passes.schedule.enabled=true"
+    assert forks_of(pinned, enabled)["other"] > 0
+    assert forks_of(pinned) == {"first": 1, "other": 0}
