@@ -105,7 +105,7 @@ def transformed(spec: BundleSpec, options: CompileOptions) -> Transformed:
         machine.vector_bytes // 4,
         spec.host.reassociate,
         spec.host.compute,
-        _stages(spec, machine, pins),
+        _stages(spec, machine, pins, options.warn),
         any_bytes=machine.multiplies_bytes,
         target=target,
         merging=_merging(spec, target, rehearsed, pins),
@@ -141,12 +141,14 @@ def _target(spec: BundleSpec, machine: Machine, array: ArrayDescription | None) 
     return host if array is None else ArrayTarget(array, spec.array.format, host)
 
 
-def _stages(spec: BundleSpec, machine: Machine, pins: Mapping[str, Pins]) -> Step | None:
+def _stages(
+    spec: BundleSpec, machine: Machine, pins: Mapping[str, Pins], warn: Show
+) -> Step | None:
     """What puts kernels of the host side by side, where the specification asks for it."""
     threads = spec.host.threads or machine.cores
     if not (spec.passes.schedule.enabled or pins) or threads == 1:
         return None
-    outcome = Outcome()
+    outcome = Outcome(warn)
     apply = host_stages(machine, threads, spec.passes.schedule, outcome, pins)
     return Step("host_stages", apply, lambda: outcome.summary)
 
@@ -207,7 +209,7 @@ def code_of(
             others=others,
         ),
         WeightPool(),
-        _array_programs(spec, done, options.progress),
+        _array_programs(spec, done, options),
     )
     programs = {
         model.name: lower(done.module, model.name, model.inputs, model.outputs, code)
@@ -239,17 +241,20 @@ def _library(objects: KernelObjects) -> bytes:
     return link(objects.finish())
 
 
-def _array_programs(spec: BundleSpec, done: Transformed, progress: Show) -> ArrayPrograms | None:
+def _array_programs(
+    spec: BundleSpec, done: Transformed, options: CompileOptions
+) -> ArrayPrograms | None:
     if done.array is None:
         return None
     return ArrayPrograms(
         done.array,
         spec.array.format,
         spec.passes.schedule,
-        lambda kind: progress(f"array program {kind}"),
+        lambda kind: options.progress(f"array program {kind}"),
         rehearsed=done.rehearsed,
         pins=done.pins,
         pods={m.name: m.quota.pods for m in spec.models if m.quota.pods is not None},
+        warn=options.warn,
     )
 
 

@@ -17,6 +17,7 @@ from motet.passes.names import KIND, ONNX_NODES, OP, UNIT_MARKS, WEIGHTS
 from motet.passes.options import ScheduleOptions
 from motet.passes.scheduling.pins import PinnedWorkload, Pins
 from motet.runtime.errors import UnsupportedOperatorError
+from motet.runtime.progress import Show, silent
 from motet.targets.host.lower_unit import LoweredUnit, lower_unit
 from motet.targets.host.machine import Machine
 from motet.targets.host.meta_schedule.kernel_store import OtherKernels, no_others
@@ -115,11 +116,15 @@ class HostKernels:
 
 @dataclass(frozen=True)
 class ArrayCode:
-    """data: an encoded program. told: how it was scheduled. cycles: asked for, simulated."""
+    """data: an encoded program. told: how it was scheduled. cycles: asked for, simulated.
+
+    warning: what the user should know of it.
+    """
 
     data: bytes
     told: str
     cycles: Callable[[], int]
+    warning: str = ""
 
 
 Rehearsed = dict[Workload, ArrayCode]
@@ -134,7 +139,7 @@ class ArrayPrograms:
     operators that do not depend on each other share the pods. staged: of programs for which there
     were several ways, which was the fastest. rehearsed: programs that passes made already.
     pins: stages by model, taken as they are. pods: the most that a model's programs use.
-    workloads: by programs' names.
+    workloads: by programs' names. warn: told of stages that were not looked for to the end.
     """
 
     description: ArrayDescription
@@ -147,6 +152,7 @@ class ArrayPrograms:
     pins: Mapping[str, Pins] = field(default_factory=dict)
     pods: Mapping[str, int] = field(default_factory=dict)
     workloads: dict[str, Workload] = field(default_factory=dict)
+    warn: Show = silent
     _known: dict[tuple[Workload, PinnedWorkload | None, int | None], str] = field(
         default_factory=dict
     )
@@ -195,6 +201,8 @@ class ArrayPrograms:
         self.programs[name], self.workloads[name] = data, workload
         if told:
             self.staged[name] = told
+        if made.warning:
+            self.warn(f"array program {kind!r}: {made.warning}")
         return name
 
 
@@ -227,6 +235,7 @@ def array_code(
         encode(program),
         made.summary,
         lambda: min(times) if times else simulate(program, description).cycles,
+        made.warning,
     )
 
 

@@ -30,8 +30,7 @@ from motet.passes.op_kinds import op_name
 from motet.passes.options import ScheduleOptions
 from motet.passes.parallel_convolutions import families
 from motet.passes.scheduling import inter_operator
-from motet.passes.scheduling.endings import Pruning
-from motet.passes.scheduling.search import Search
+from motet.passes.scheduling.search import asked_for
 from motet.passes.unit_cost import Target
 from motet.passes.units import units_of
 from motet.runtime.errors import CompileError
@@ -59,9 +58,8 @@ def proposed(
     if not any(key.merge for key in keys.values()):
         return ()
     costs = stage_costs(units, target, merge=True)
-    search = Search(Pruning(options.r, options.s))
     try:
-        found = inter_operator.schedule(units.graph, costs, keys, search)
+        found = inter_operator.schedule(units.graph, costs, keys, asked_for(options))
     except CompileError:
         return ()
     by_name = units.by_name

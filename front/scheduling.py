@@ -38,8 +38,8 @@ class BlockCount:
     """A block and the size of its scheduling problem.
 
     ends_with: what its last operator is called. bound: the paper's bound on the transitions
-    without pruning. states, transitions, schedules: None where time was up, or the block has too
-    many states.
+    without pruning. states, transitions, schedules: None where time was up, or where the block
+    is_too_wide, which has more than ``COUNTABLE_STATES``.
     """
 
     ends_with: str
@@ -49,6 +49,7 @@ class BlockCount:
     states: int | None = None
     transitions: int | None = None
     schedules: int | None = None
+    is_too_wide: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain data."""
@@ -113,7 +114,7 @@ class Counter:
         self.pruning = pruning
         self.end = time.monotonic() + budget_seconds
         self.show = show
-        self._known: dict[tuple[int, ...], tuple[int, int, int] | None] = {}
+        self._known: dict[tuple[int, ...], tuple[int, int, int] | bool] = {}
 
     def model(self, work: ModelUnits) -> ModelCount:
         """Every block of a model, the small ones first."""
@@ -132,30 +133,35 @@ class Counter:
         wide = width(graph)
         if graph.successors not in self._known:
             self._known[graph.successors] = self._counted(graph, title)
-        states, transitions, schedules = self._known[graph.successors] or (None, None, None)
+        known = self._known[graph.successors]
+        is_wide = known is True
+        states, transitions, schedules = (None,) * 3 if isinstance(known, bool) else known
         last = units.named(graph.names[-1:])[0].title
         bound = Counts(len(graph), wide, 0, 0, 0).transition_bound
-        return BlockCount(last, len(graph), wide, bound, states, transitions, schedules)
+        return BlockCount(last, len(graph), wide, bound, states, transitions, schedules, is_wide)
 
-    def _counted(self, graph: OperatorGraph, title: str) -> tuple[int, int, int] | None:
-        """States, transitions, schedules."""
+    def _counted(self, graph: OperatorGraph, title: str) -> tuple[int, int, int] | bool:
+        """States, transitions, schedules; True for a block too wide, False where time was up."""
         from motet.passes.scheduling.counts import count
         from motet.passes.scheduling.endings import states_of
 
         self.show(f"{title}: {len(graph)} operators")
-        if len(states_of(graph, COUNTABLE_STATES)) > COUNTABLE_STATES:
-            return None
 
-        def check(states: int) -> None:
+        def in_time(_: int) -> None:
             if time.monotonic() >= self.end:
                 raise _TimeUpError
+
+        def check(states: int) -> None:
+            in_time(states)
             if states % 256 == 0:
                 self.show(f"{title}: {len(graph)} operators, {states} states")
 
         try:
+            if len(states_of(graph, COUNTABLE_STATES, spend=in_time)) > COUNTABLE_STATES:
+                return True
             made = count(graph, self.pruning, check)
         except _TimeUpError:
-            return None
+            return False
         return made.states, made.transitions, made.schedules
 
 

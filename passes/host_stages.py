@@ -28,13 +28,13 @@ from motet.passes.graph import block_like, variables_in
 from motet.passes.host_stage_costs import HostCosts, host_costs, runs_alone
 from motet.passes.names import ONNX_NODES, OP, STAGE
 from motet.passes.options import ScheduleOptions
-from motet.passes.scheduling.endings import Pruning
 from motet.passes.scheduling.graph import OperatorGraph
 from motet.passes.scheduling.inter_operator import greedy, schedule, sequential
 from motet.passes.scheduling.pins import Pins
 from motet.passes.scheduling.placed_stages import placed_stages
-from motet.passes.scheduling.search import Search
+from motet.passes.scheduling.search import asked_for, cut_short, more_time
 from motet.passes.typing import with_type
+from motet.runtime.progress import Show, silent
 from motet.runtime.schedule import Schedule, Stage, total_seconds
 from motet.targets.host.machine import Machine
 
@@ -44,8 +44,12 @@ _LEAST_UNITS = 3
 
 @dataclass
 class Outcome:
-    """What the pass did, over all models: seconds are estimates, of blocks with static shapes."""
+    """What the pass did, over all models: seconds are estimates, of blocks with static shapes.
 
+    warn: told of what was cut short.
+    """
+
+    warn: Show = silent
     blocks: int = 0
     stages: int = 0
     forks: int = 0
@@ -173,7 +177,11 @@ class _Stager:
             return sequential(graph, costs, costs.keys())
         if options.algorithm == "greedy":
             return greedy(graph, costs, costs.keys())
-        return schedule(graph, costs, costs.keys(), Search(Pruning(options.r, options.s)))
+        found = schedule(graph, costs, costs.keys(), asked_for(options))
+        if cut := cut_short(found):
+            model = graph.names[0].partition("/")[0]
+            self.outcome.warn(f"model {model!r}: {more_time(cut)}")
+        return found
 
     def unit(self, binding: relax.Binding) -> relax.Function | None:
         """The unit or region that a binding calls."""

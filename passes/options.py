@@ -202,6 +202,14 @@ class ScheduleOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = True
     r: Annotated[int, Meta(ge=1, description="Most operators in a group of a stage, for ios.")] = 3
     s: Annotated[int, Meta(ge=1, description="Most groups in a stage, for ios.")] = 8
+    budget_seconds: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(
+            description="Time for each search of ios, after which the best stages so far are taken."
+            " Absent: 8 million steps (endings of states that are looked at), some 20 seconds, so"
+            " that what is found does not depend on the machine."
+        ),
+    ] = None
     file: Annotated[
         str,
         Meta(

@@ -26,9 +26,10 @@ from motet.opening import CompileRequest, check_picture
 from motet.planning import Plan, Progress, planned, simulated
 from motet.runtime.errors import SpecError
 from motet.runtime.progress import Show
-from motet.scheduling import Counter, ModelCount, Work, work_of
+from motet.scheduling import COUNTABLE_STATES, Counter, ModelCount, Work, work_of
 
 DEFAULT_BUDGET = 120.0
+_MORE_TIME = 120
 
 
 @click.command(epilog="Examples:\n\n"
@@ -79,7 +80,8 @@ DEFAULT_BUDGET = 120.0
     callback=finite,
     metavar="SECONDS",
     help="Time for all blocks, small ones first: then the best stages so far are taken, and what "
-    f"is not counted stays open. Default: none, {DEFAULT_BUDGET:g} for --count.",
+    "is not counted stays open. Default: a count of steps, some 20 seconds' worth, which does "
+    f"not depend on the machine; {DEFAULT_BUDGET:g} seconds for --count.",
 )
 @click.option(
     "--plot", metavar="FILE.svg", help="Draw the stages over time, their groups above each other."
@@ -187,12 +189,15 @@ def _print_plans(plans: list[Plan], form: Format) -> None:
         for number, stage in enumerate(plan.stages)
     ]
     print_as(form, [plan.to_dict() for plan in plans], lambda: print_plans(plans), rows)
+    from motet.passes.scheduling.search import cut_short
+
     for plan in plans:
-        late = sum(block.found_by == "budget" for block in plan.schedule.blocks)
-        if late:
+        cut = cut_short(plan.schedule)
+        if cut:
             warn(
-                f"model {plan.model!r}: time was up for {late} of {len(plan.schedule.blocks)} "
-                "blocks, which have the best stages so far; --schedule-budget gives more"
+                f"model {plan.model!r}: the search ended early in {cut}, which got the best stages "
+                f"so far: --schedule-budget {_MORE_TIME} gives it {_MORE_TIME} seconds, "
+                "a smaller -r or -s less to do"
             )
 
 
@@ -218,10 +223,20 @@ def _print_counts(found: list[ModelCount], budget: float, form: Format) -> None:
         {"model": one.model, **block} for one in found for block in one.to_dict()["blocks"]
     ]
     print_as(form, [one.to_dict() for one in found], lambda: print_counts(found), rows)
-    open_blocks = [block for one in found for block in one.blocks if block.states is None]
-    if open_blocks:
-        warn(
-            f"{len(open_blocks)} blocks are not counted: they are too wide, or the "
-            f"{budget:g} seconds are over. -r 3 -s 8 bounds the stages; --schedule-budget gives "
-            "more time"
-        )
+    for one in found:
+        wide = [n for n, block in enumerate(one.blocks) if block.is_too_wide]
+        late = [n for n, block in enumerate(one.blocks) if block.states is None and n not in wide]
+        if wide:
+            warn(
+                f"model {one.model!r}: blocks not counted for having more than "
+                f"{COUNTABLE_STATES} states, however stages are bounded: {_listed(wide)}"
+            )
+        if late:
+            warn(
+                f"model {one.model!r}: blocks not counted, as the {budget:g} seconds are over: "
+                f"{_listed(late)}; --schedule-budget gives more"
+            )
+
+
+def _listed(blocks: list[int]) -> str:
+    return ", ".join(map(str, blocks))

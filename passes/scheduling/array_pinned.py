@@ -34,8 +34,18 @@ def schedule_pinned(
     program = compile_workload(
         workload, description, cost.number_format, assignment=Assignment(tuple(stages))
     )
-    candidates = _alone(first, cost), _candidate(PINNED, stages, program, cost)
-    return Scheduled(program, candidates, pinned=PINNED)
+    alone, asked = _alone(first, cost), _candidate(PINNED, stages, program, cost)
+    return Scheduled(program, (alone, asked), pinned=PINNED, warning=_slower(alone, asked))
+
+
+def _slower(alone: Candidate, asked: Candidate) -> str:
+    """What the user should know of stages that do not pay."""
+    if asked.cycles <= alone.cycles:
+        return ""
+    return (
+        f"the stages of passes.schedule.file take {asked.cycles} cycles, one operator after "
+        f"another {alone.cycles}: leave the key out, and faster ones are looked for"
+    )
 
 
 def simulated_sequential(

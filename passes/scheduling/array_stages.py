@@ -27,9 +27,8 @@ from motet.passes.scheduling import inter_operator
 from motet.passes.scheduling.array_costs import ArrayStageCost
 from motet.passes.scheduling.array_units import units_of
 from motet.passes.scheduling.blocks import cut_blocks
-from motet.passes.scheduling.endings import Pruning
 from motet.passes.scheduling.graph import OperatorGraph
-from motet.passes.scheduling.search import Search
+from motet.passes.scheduling.search import asked_for, cut_short, more_time
 from motet.runtime.errors import CompileError
 from motet.runtime.schedule import Schedule
 from motet.targets.systolic.architecture import ArrayDescription
@@ -70,13 +69,14 @@ class Scheduled:
     """The fastest program, and all candidates that were simulated, sequential first.
 
     equal: names of ways that gave no candidate of their own, and of the candidate that they equal.
-    pinned: the candidate that was asked for, whatever others take.
+    pinned: the candidate that was asked for, whatever others take. warning: for the user.
     """
 
     compiled: CompiledWorkload
     candidates: tuple[Candidate, ...] = ()
     equal: Mapping[str, str] = field(default_factory=dict)
     pinned: str | None = None
+    warning: str = ""
 
     @property
     def cycles(self) -> dict[str, int]:
@@ -173,14 +173,16 @@ class _Trials:
         keys = self._cost.keys()
         greedy = [inter_operator.greedy(part, self._cost, keys) for part in self._parts]
         self._try("greedy", [self._stages(schedule) for schedule in greedy])
+        cut = ""
         if options.algorithm == "ios":
-            search = Search(Pruning(options.r, options.s))
             graph = self._cost.units.graph
-            found = inter_operator.schedule(graph, self._cost, keys, search)
+            found = inter_operator.schedule(graph, self._cost, keys, asked_for(options))
+            cut = cut_short(found)
             self._try("ios", self._by_block(found))
             self._try("lean", self._by_block(found, lean=True))
         self._try("mixed", self._mixed())
-        return Scheduled(self._best, tuple(self._candidates), self._equal)
+        warning = more_time(cut) if cut else ""
+        return Scheduled(self._best, tuple(self._candidates), self._equal, warning=warning)
 
     @cached_property
     def _steps_of(self) -> list[tuple[int, ...]]:

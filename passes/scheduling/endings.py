@@ -11,7 +11,7 @@ the endings of S are exactly the unions of pairwise disjoint connected endings, 
 For small r these are few and known beforehand; endings are then put together from them.
 Otherwise the endings of S are S - T for the smaller states T, and the pruning is a filter.
 
-Where equal branches may change places without changing S (``twins``), one ending stands for
+Where equal branches may change places without changing S (``twins``), one ending may stand for
 all that this makes of it. What an ending grows from, by a group or by a sink, may then be
 exchanged for what stands for it: the same exchange turns the ending into one that is as good.
 """
@@ -30,6 +30,10 @@ _ASSEMBLED_GROUP = 4
 groups grows about as the width to the power r."""
 
 _UNLIMITED_GROUPS = 1 << 30
+
+_MANY_EXCHANGES = 24
+"""From which on endings are put together without those that exchanges make of others: these are
+then so many that finding out costs less."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def endings_of(
 ) -> Endings:
     """The function that lists the endings of a state of ``graph``, each once.
 
-    twins: only one ending is listed of all that exchanges make which leave the state as it is.
+    twins: of all that exchanges make which leave the state as it is, one ending is listed at
+    least, and only one where that is cheap.
     spend: a step for every ending, listed or left out.
     """
     if pruning.r is not None and pruning.r <= _ASSEMBLED_GROUP:
@@ -79,7 +84,8 @@ def states_of(
     """The masks that no edge enters from outside, empty one left out, the largest first.
 
     These are the states that unpruned scheduling reaches. With a limit, the list ends
-    soon after that many. twins: one of all that exchanges make. spend: a step for each.
+    soon after that many. twins: one of all that exchanges make. spend: a step for each way to
+    a state.
     """
     level = {graph.everything: graph.sinks()} if graph.everything else {}
     found: list[int] = []
@@ -89,7 +95,7 @@ def states_of(
         for mask, sinks in level.items():
             if limit is not None and len(found) + len(below) > limit:
                 break
-            spend(1)
+            spend(sinks.bit_count())
             for last in bits(sinks):
                 rest = mask ^ 1 << last
                 if twins:
@@ -143,7 +149,7 @@ def _assembled(graph: OperatorGraph, r: int, s: int, twins: Twins, spend: Spend)
         absent = ~state
         fits = [group for group, readers in groups if not (group & absent or readers & state)]
         alike = twins.of_state(state)
-        if alike:
+        if alike.exchanges >= _MANY_EXCHANGES:
             return _unlike_unions(fits, s, alike, spend)
         return _disjoint_unions(fits, s, spend)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import inf
 
+from motet.passes.options import ScheduleOptions
 from motet.passes.scheduling.allowance import Allowance, OutOfTimeError
 from motet.passes.scheduling.blocks import STATE_LIMIT
 from motet.passes.scheduling.endings import PAPER, Pruning, states_of
@@ -32,17 +33,20 @@ from motet.passes.scheduling.programme import (
     sequential,
 )
 from motet.passes.scheduling.stage_costs import CostMemory, StagePrices
-from motet.runtime.schedule import FoundBy
+from motet.runtime.schedule import FoundBy, Schedule
 
-STEPS = 12_000_000
-"""Of a search by default: RandWire takes 3.7 million with the paper's bounds, NASNet-A 1.9 million,
-Inception V3 60 thousand. At 2 to 3 microseconds each, half a minute."""
+STEPS = 8_000_000
+"""Of a search by default: RandWire takes 3.7 million with the paper's bounds, NASNet-A 1.5 million,
+Inception V3 60 thousand. At 2 to 3 microseconds each, 20 seconds."""
 
 _PARTS = (8, 12, 16, 24, 32, 48, 64)
 """Operators of a part."""
 
 _FOR_THE_WHOLE = 0.75
 """Of a block's steps; windows have the rest."""
+
+_FOR_STATES = 0.1
+"""Of these, for counting the states; a count of more steps means too many."""
 
 _STEPS_OF_A_STATE = 64
 """A block is not tried whole whose states would have fewer steps each: most have more endings."""
@@ -70,6 +74,28 @@ class Search:
         """What may be spent from now on."""
         seconds = self.budget_seconds
         return Allowance.of(seconds, self.steps if seconds is None else None)
+
+
+def asked_for(options: ScheduleOptions) -> Search:
+    """The search of a specification."""
+    return Search(Pruning(options.r, options.s), options.budget_seconds)
+
+
+def cut_short(schedule: Schedule) -> str:
+    """Blocks that were not searched to the end, by number; nothing where all were."""
+    return ", ".join(
+        f"block {number} ({block.operators} operators)"
+        for number, block in enumerate(schedule.blocks)
+        if block.found_by == "budget"
+    )
+
+
+def more_time(cut: str) -> str:
+    """What a compilation says of such blocks."""
+    return (
+        f"passes.schedule: the search ended early in {cut}, which got the best stages so far: "
+        "passes.schedule.budget_seconds = 120 gives it two minutes, a smaller r or s less to do"
+    )
 
 
 def by_rule(
@@ -138,7 +164,8 @@ class _Attempt:
         graph, twins = self._block.graph, self._block.twins
         if allowance.left < inf:
             most = int(allowance.left / _STEPS_OF_A_STATE)
-            if len(states_of(graph, most, twins)) > most:
+            looking = allowance.part(_FOR_STATES)
+            if len(states_of(graph, most, twins, looking.spend)) > most:
                 raise OutOfTimeError
         prices = self._priced(self._block, allowance)
         stages = optimal(prices, self._pruning, best.seconds, allowance, progress, twins)

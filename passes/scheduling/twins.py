@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import factorial, prod
 
 from motet.passes.scheduling.graph import OperatorGraph, bits
 from motet.passes.scheduling.refinement import colours_of, single_order
@@ -108,6 +109,11 @@ class Twins:
 
     def __bool__(self) -> bool:
         return bool(self.kinds)
+
+    @cached_property
+    def exchanges(self) -> int:
+        """How many there are, one after another."""
+        return prod(factorial(len(kind.each)) for kind in self.kinds)
 
     def first(self, mask: int) -> int:
         """The one mask that stands for all that exchanges make of ``mask``."""

@@ -10,7 +10,7 @@ from motet.passes.scheduling.blocks import cut_blocks
 from motet.passes.scheduling.endings import UNPRUNED, Pruning
 from motet.passes.scheduling.graph import OperatorGraph
 from motet.passes.scheduling.inter_operator import check_fits, greedy, schedule, sequential
-from motet.passes.scheduling.search import Search
+from motet.passes.scheduling.search import STEPS, Search, cut_short
 from motet.passes.scheduling.stage_costs import Groups, Keys, OperatorKey
 from motet.runtime.errors import SpecError
 from motet.runtime.schedule import Schedule, Stage, decode, encode
@@ -180,3 +180,37 @@ def test_a_cost_below_zero_is_refused() -> None:
     graph = peers.graph_of({"a": ""})
     with pytest.raises(ValueError, match="at least 0"):
         schedule(graph, Pods({"a": -5.0}))
+
+
+def _wide(branches: int) -> OperatorGraph:
+    """As many branches of two operators, no two operators alike."""
+    reads: peers.Edges = {f"a{n}": "" for n in range(branches)}
+    reads |= {f"b{n}": f"a{n}" for n in range(branches)}
+    return peers.graph_of({**reads, "join": " ".join(f"b{n}" for n in range(branches))})
+
+
+def test_steps_bound_the_search_of_a_wide_block() -> None:
+    graph = _wide(24)
+    cost = Pods({name: 1.0 + index % 5 for index, name in enumerate(graph.names)})
+    found = schedule(graph, cost, search=Search(steps=300_000))
+    assert cut_short(found) == "block 0 (49 operators)"
+    check_fits(found, graph)
+    assert found.seconds < min(greedy(graph, cost).seconds, sequential(graph, cost).seconds)
+    assert schedule(graph, cost, search=Search(steps=300_000)) == found
+
+
+@pytest.mark.parametrize("steps", [0, 1, 1000])
+def test_few_steps_give_simple_stages(steps: int) -> None:
+    graph = _wide(6)
+    cost = Pods(dict.fromkeys(graph.names, 1.0))
+    found = schedule(graph, cost, search=Search(Pruning(None, None), steps=steps))
+    check_fits(found, graph)
+    assert found.seconds <= greedy(graph, cost).seconds
+
+
+def test_what_is_known_of_its_networks_is_far_from_the_default() -> None:
+    """RandWire's largest stage alone takes less than a fourth of the steps."""
+    graph = peers.graph_of(peers.randwire("ws-32-4"))
+    cost = FlooredPods({name: 1.0 + index % 5 for index, name in enumerate(graph.names)})
+    found = schedule(graph, cost, search=Search(steps=STEPS // 4))
+    assert not cut_short(found)
