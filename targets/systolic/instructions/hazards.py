@@ -22,11 +22,9 @@ from motet.targets.systolic.instructions.accesses import (
     tile_accesses,
     view_columns,
 )
+from motet.targets.systolic.instructions.granules import GRANULES
 from motet.targets.systolic.instructions.isa import NO_OPERAND, Flag, Opcode
 from motet.targets.systolic.instructions.regions import bucket_box
-
-GRANULES = 1024
-"""Granules of a memory at most; tiles that share one are ordered though they need not be."""
 
 _LOAD, _STORE, _TRANSFER = int(Opcode.LOAD), int(Opcode.STORE), int(Opcode.TRANSFER)
 _RESIDENT = int(Flag.RESIDENT)

@@ -33,7 +33,8 @@ from motet.targets.systolic.instructions.accesses import (
     tile_accesses,
 )
 from motet.targets.systolic.instructions.addressing import View
-from motet.targets.systolic.instructions.hazards import GRANULES, find_waits
+from motet.targets.systolic.instructions.granules import granule_words
+from motet.targets.systolic.instructions.hazards import find_waits
 from motet.targets.systolic.instructions.implied import without_implied
 from motet.targets.systolic.instructions.isa import (
     ENGINE_OF,
@@ -148,16 +149,6 @@ def _staging(draft: SystolicProgram) -> NDArray[np.bool_]:
     for operand in np.unique(code["operand"][writes & (code["operand"] != NO_OPERAND)]):
         made[draft.views[operand].tensor] = False
     return made
-
-
-def granule_words(words: int, addresses: NDArray[Any] | None = None) -> int:
-    """Size of a granule in a memory of ``words`` words; tiles best begin at multiples of it.
-
-    A power of two, or more where all ``addresses`` at which tiles begin are multiples of more.
-    """
-    least = 1 << max(0, (max(1, words) - 1) // GRANULES).bit_length()
-    common = 0 if addresses is None or not len(addresses) else int(np.gcd.reduce(addresses))
-    return least if common % least or not common else common
 
 
 @njit(cache=True, nogil=True)

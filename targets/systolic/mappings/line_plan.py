@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from motet.runtime.errors import CompileError
-from motet.targets.systolic.array_intervals import stream_cycles
 from motet.targets.systolic.instructions.isa import Dataflow
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.mappings.memory import slot_words
@@ -77,6 +76,9 @@ def line_cycles(layer: Convolution, rows: int, columns: int, joined: int = 1, po
 
     joined: output rows to a line.
     """
+    # compiled by numba, which takes longer to import than most networks to schedule
+    from motet.targets.systolic.array_intervals import stream_cycles
+
     lines = math.ceil(layer.batch * layer.out_channels * (layer.out_size[0] // joined) / pods)
     stride, depth = line_stride(layer), math.prod(layer.kernel)
     whole, rest = divmod(joined_width(layer, joined), columns)

@@ -16,7 +16,7 @@ import numpy as np
 
 from motet.targets.systolic.architecture import Pod
 from motet.targets.systolic.formats import Format
-from motet.targets.systolic.instructions.synchronise import granule_words
+from motet.targets.systolic.instructions.granules import granule_words
 from motet.targets.systolic.mappings.mapping import Mapping
 from motet.targets.systolic.workload.graph import Step
 

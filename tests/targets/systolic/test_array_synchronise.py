@@ -9,7 +9,7 @@ import pytest
 
 from motet.runtime.errors import ProgramError
 from motet.targets.systolic.instructions.addressing import Loop, View
-from motet.targets.systolic.instructions.hazards import GRANULES
+from motet.targets.systolic.instructions.granules import GRANULES, granule_words
 from motet.targets.systolic.instructions.implied import without_implied
 from motet.targets.systolic.instructions.isa import (
     ENGINE_OF,
@@ -19,7 +19,7 @@ from motet.targets.systolic.instructions.isa import (
     empty_instructions,
 )
 from motet.targets.systolic.instructions.program import Role, StepInfo, Tensor
-from motet.targets.systolic.instructions.synchronise import granule_words, synchronise
+from motet.targets.systolic.instructions.synchronise import synchronise
 
 PODS = 3
 SIDE = 12
