@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import inf
+
 import peer_blocks as peers
 import pytest
 import random_graphs as rg
@@ -189,13 +191,23 @@ def _wide(branches: int) -> OperatorGraph:
     return peers.graph_of({**reads, "join": " ".join(f"b{n}" for n in range(branches))})
 
 
+class SixGroups(Pods):
+    """No stage of more."""
+
+    def concurrent(self, groups: Groups) -> float:
+        return super().concurrent(groups) if len(groups) <= 6 else inf
+
+
 def test_steps_bound_the_search_of_a_wide_block() -> None:
     graph = _wide(24)
-    cost = Pods({name: 1.0 + index % 5 for index, name in enumerate(graph.names)})
+    cost = SixGroups({name: 1.0 + index % 5 for index, name in enumerate(graph.names)})
     found = schedule(graph, cost, search=Search(steps=300_000))
     assert cut_short(found) == "block 0 (49 operators)"
     check_fits(found, graph)
-    assert found.seconds < min(greedy(graph, cost).seconds, sequential(graph, cost).seconds)
+    assert greedy(graph, cost).seconds == inf
+    assert (
+        found.seconds < sum(cost.work.values()) / 4 * 1.2
+    )  # no schedule takes less than this / 1.2
     assert schedule(graph, cost, search=Search(steps=300_000)) == found
 
 
