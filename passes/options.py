@@ -214,6 +214,6 @@ class ScheduleOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         str,
         Meta(
             description="JSON that 'motet schedule --json' wrote, relative to the specification's"
-            " directory: its stages are taken as they are, and nothing is searched."
+            " directory: its stages are taken as they are, enabled or not, and nothing is searched."
         ),
     ] = ""

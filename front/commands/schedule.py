@@ -151,7 +151,7 @@ def _planned(work: Work, r: int | None, s: int | None, budget: float | None) -> 
     if asked.file:
         warn(f"stages are looked for anew: passes.schedule.file ({asked.file}) is not read here")
     pruning = Pruning(asked.r if r is None else r or None, asked.s if s is None else s or None)
-    search = Search(pruning, budget)
+    search = Search(pruning, asked.budget_seconds if budget is None else budget)
     plans = []
     for one in work.models:
         with ExitStack() as bars:

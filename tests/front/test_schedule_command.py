@@ -317,6 +317,8 @@ def test_a_specifications_algorithm_and_bounds_are_used(run_motet: Motet, tmp_pa
     assert (bounded["schedule"]["r"], bounded["schedule"]["s"]) == (1, 2)
     (wider,) = json.loads(run_motet("schedule", asked, "-r", 3, "-s", 0, "--json").out)
     assert (wider["schedule"]["r"], wider["schedule"]["s"]) == (3, None)
+    short = run_motet("schedule", spec(tmp_path / "fork.onnx", budget_seconds=1e-6), "--json")
+    assert "the search ended early in" in short.err
     for algorithm in ("sequential", "greedy"):
         asked = spec(tmp_path / "fork.onnx", algorithm=algorithm)
         (facts,) = json.loads(run_motet("schedule", asked, "--json").out)
