@@ -205,9 +205,9 @@ def test_steps_bound_the_search_of_a_wide_block() -> None:
     assert cut_short(found) == "block 0 (49 operators)"
     check_fits(found, graph)
     assert greedy(graph, cost).seconds == inf
-    assert (
-        found.seconds < sum(cost.work.values()) / 4 * 1.2
-    )  # no schedule takes less than this / 1.2
+    # No schedule takes less than the work on four pods, and the join runs alone on one.
+    least = (sum(cost.work.values()) - cost.work["join"]) / 4 + cost.work["join"]
+    assert found.seconds < 1.25 * least
     assert schedule(graph, cost, search=Search(steps=300_000)) == found
 
 
