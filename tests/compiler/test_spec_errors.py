@@ -290,7 +290,10 @@ def faces(**keys: Any) -> ModelSpec:
             r"models\.faces: two models have this name; give the one of other/faces\.onnx another",
         ),
         ({"models": [faces(name="Faces")]}, r"models\.Faces\.name: expected a string matching"),
-        ({"models": [faces(rate_hz=float("inf"))]}, r"models\.faces\.rate_hz: .* to 1e9 .*, got inf"),
+        (
+            {"models": [faces(rate_hz=float("inf"))]},
+            r"models\.faces\.rate_hz: .* to 1e9 .*, got inf",
+        ),
         ({"models": [faces(after="faces")]}, r"models\.faces\.after: expected an array"),
         ({"models": [faces(shapes={3: (1,)})]}, r"models\.faces\.shapes\.3: expected a non-empty"),
         ({"models": [faces(shapes=[1])]}, r"models\.faces\.shapes: expected a table"),
