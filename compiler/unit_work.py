@@ -15,8 +15,8 @@ from motet.compiler.frontend.load import merge
 from motet.compiler.importing import imported
 from motet.compiler.neutral_passes import neutral_passes
 from motet.compiler.open_sizes import assumed_shapes, telling, with_shapes
-from motet.compiler.pipeline import lowering_steps
 from motet.compiler.spec import BundleSpec
+from motet.passes.graph import bytes_of
 from motet.passes.unit_placement import kept_on_host, with_placement
 from motet.passes.units import Units, units_of
 from motet.runtime.progress import Show, silent
@@ -26,11 +26,16 @@ from motet.targets.systolic.from_relax.rules import refusal
 
 @dataclass(frozen=True)
 class ModelUnits:
-    """The units of a model. assumed: shapes of inputs whose open sizes were taken as 1."""
+    """The units of a model.
+
+    assumed: shapes of inputs whose open sizes were taken as 1. decided: titles of units with sizes
+    that only a run knows, which count as 1.
+    """
 
     model: str
     units: Units
     assumed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    decided: tuple[str, ...] = ()
 
 
 def unit_work(
@@ -55,12 +60,30 @@ def unit_work(
     if spec.target != "host" and not as_written:
         units = _placed(units, mod, spec)
     return [
-        ModelUnits(model.name, units[model.name], assumed.get(model.name, {})) for model in models
+        ModelUnits(
+            model.name,
+            units[model.name],
+            assumed.get(model.name, {}),
+            () if as_written else _decided_by_runs(units[model.name]),
+        )
+        for model in models
     ]
+
+
+def _decided_by_runs(units: Units) -> tuple[str, ...]:
+    open_units = (
+        unit.title
+        for unit in units.units
+        if any(bytes_of(binding.var.ty) is None for binding in unit.bindings)
+    )
+    return tuple(dict.fromkeys(open_units))
 
 
 def _placed(units: Mapping[str, Units], mod: IRModule, spec: BundleSpec) -> dict[str, Units]:
     """``units`` with what a compilation would leave to the host."""
+    # The passes behind scheduling take longer to import than most hosts' networks to schedule.
+    from motet.compiler.pipeline import lowering_steps
+
     array, number_format = load_architecture(spec.target), spec.array.format
     steps = lowering_steps(spec.passes, array, number_format)
     placed = next((step.apply(mod) for step in steps if step.name == "place"), mod)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from tvm import IRModule, relax, tirx
+from tvm import IRModule, relax, sym, tirx
 from tvm.ir import PrimType
 from tvm.ir.expr import GenericConst
 
@@ -139,6 +139,29 @@ def elements_of(ty: relax.Type) -> int | None:
         return sum(known) if len(known) == len(counts) else None
     sizes = sizes_of(ty)
     return None if sizes is None else math.prod(sizes)
+
+
+def with_open_as(value: tirx.PrimExpr, open_as: int) -> int:
+    """A size, or a count made of sizes, with ``open_as`` for every open size in it."""
+    analyzer = sym.Analyzer()
+    for symbol in tirx.analysis.undefined_vars(value):
+        analyzer.bind(symbol, tirx.IntImm(str(symbol.ty.dtype), open_as))
+    return int(analyzer.simplify(value).value)
+
+
+def bytes_with_open_as(ty: relax.Type, open_as: int) -> int:
+    """As ``bytes_of``, with ``open_as`` for every size that is not known."""
+    if isinstance(ty, relax.TupleType):
+        return sum(bytes_with_open_as(part, open_as) for part in ty.fields)
+    if not isinstance(ty, relax.TensorType):
+        return 0
+    values = getattr(ty.shape, "values", None)
+    sizes = (
+        [open_as] * max(0, int(ty.ndim))
+        if values is None
+        else [with_open_as(value, open_as) for value in values[:]]
+    )
+    return math.prod(sizes) * np.dtype(str(ty.dtype)).itemsize
 
 
 def bytes_of(ty: relax.Type) -> int | None:

@@ -50,7 +50,7 @@ class Resources:
 def estimate(unit: Unit, target: Target, resources: Resources | None = None) -> Cost:
     """The cost of one run of ``unit`` alone.
 
-    Raises ``CompileError`` where sizes are open, or a workload does not fit the array.
+    Open sizes count as 1. Raises ``CompileError`` where a workload does not fit the array.
     """
     given = resources or Resources()
     if isinstance(target, HostTarget):
@@ -64,7 +64,7 @@ def host_seconds(unit: Unit, target: HostTarget, threads: int) -> float:
     bindings = written_into_place(unit.bindings)
     if not bindings:
         return 0.0
-    work = figures_of(bindings, _named(unit))
+    work = figures_of(bindings)
     return unit_time.estimate(work, target.machine, threads).seconds
 
 
@@ -97,12 +97,6 @@ def left_to_host(unit: Unit, work: UnitWork, host: HostTarget, threads: int | No
     if not work.is_on_array:
         return host_seconds(unit, host, threads or host.threads)
     return fsum(
-        unit_time.estimate(
-            figures_of([left], _named(unit)), host.machine, threads or host.threads
-        ).seconds
+        unit_time.estimate(figures_of([left]), host.machine, threads or host.threads).seconds
         for left in work.on_host
     )
-
-
-def _named(unit: Unit) -> str:
-    return f"operator {unit.title!r}"

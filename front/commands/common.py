@@ -221,3 +221,10 @@ def tell_assumed(model: str, assumed: Mapping[str, tuple[int, ...]]) -> None:
     if assumed:
         shapes = ", ".join(f"{n}:{'x'.join(map(str, s))}" for n, s in assumed.items())
         warn(f"model {model!r}: open sizes are taken as 1 ({shapes}); --shape sets others")
+
+
+def tell_decided(model: str, decided: Sequence[str]) -> None:
+    """Warn of operators with sizes that only a run knows."""
+    if decided:
+        named = ", ".join(decided[:3]) + (f" and {len(decided) - 3} more" if decided[3:] else "")
+        warn(f"model {model!r}: sizes that only a run knows count as 1 ({named})")

@@ -18,6 +18,7 @@ from motet.commands.common import (
     model_option,
     print_as,
     tell_assumed,
+    tell_decided,
 )
 from motet.commands.schedule_tables import print_counts, print_plans
 from motet.console import progress, warn, without_tvm_warnings
@@ -116,6 +117,7 @@ def schedule(
             work = work_of(file, compiling, model, show, folder, as_written=count)
         for one in work.models:
             tell_assumed(one.model, one.assumed)
+            tell_decided(one.model, one.decided)
         if count:
             seconds = budget or DEFAULT_BUDGET
             _print_counts(_counted(work, r, s, seconds), seconds, form)

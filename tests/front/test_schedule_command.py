@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import pytest
 from front_outcome import Motet, assert_plain, rows_of
+from onnx import TensorProto, helper
 
 from motet.benchmarks.zoo import nasnet, randwire, registry
 from motet.benchmarks.zoo.building import GraphBuilder
@@ -267,6 +268,29 @@ def test_open_sizes_are_taken_as_1(run_motet: Motet, tmp_path: Path, target: str
     assert "open sizes are taken as 1 (x:1x4x8x8); --shape sets others" in done.err
     given = ("--shape", "x:1x4x8x8", "--target", target, "--json")
     assert run_motet("schedule", "open.onnx", *given).out == done.out
+
+
+@pytest.mark.parametrize("target", ["host", "sosa-256x32x32"])
+def test_sizes_that_only_a_run_knows_count_as_1(
+    run_motet: Motet, tmp_path: Path, target: str
+) -> None:
+    """How many values are not zero is not known, and no shape of the input says it."""
+    square = helper.make_tensor_value_info("x", TensorProto.FLOAT, [16, 16])
+    found = helper.make_tensor_value_info("found", TensorProto.INT64, [2, None])
+    product = helper.make_tensor_value_info("product", TensorProto.FLOAT, [16, 16])
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["found"], name="where"),
+        helper.make_node("MatMul", ["x", "x"], ["product"], name="square"),
+    ]
+    graph = helper.make_graph(nodes, "boxes", [square], [found, product])
+    path = tmp_path / "boxes.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    result = run_motet("schedule", str(path), "--target", target)
+    assert result.code == 0, result.err
+    assert "model 'boxes': sizes that only a run knows count as 1 (where)" in result.err
+    assert "square" in result.out
+    told = run_motet("schedule", str(path), "--target", target, "--count")
+    assert "count as 1" not in told.err
 
 
 def test_a_budget_is_a_number(run_motet: Motet, tmp_path: Path) -> None:

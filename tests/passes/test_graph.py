@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
-from tvm import relax
+from tvm import relax, tirx
 from tvm.script import ir as I
 from tvm.script import relax as R
 
 from motet.passes.graph import (
     bindings_of,
+    bytes_of,
+    bytes_with_open_as,
     constant_array,
     definitions,
     elements_of,
@@ -14,6 +16,7 @@ from motet.passes.graph import (
     static_shape,
     use_counts,
     variables_in,
+    with_open_as,
 )
 from motet.passes.op_kinds import KINDS, Kind, kind_of, op_name
 
@@ -83,7 +86,7 @@ def test_every_kind_names_an_operator_of_tvm() -> None:
 
     from tvm.ir import Op
 
-    for name in ("narrow", "recurrence", "selection"):  # what registers our own
+    for name in ("narrow", "recurrence", "selection", "vectors"):  # what registers our own
         import_module(f"motet.targets.operators.{name}")
     assert [name for name in KINDS if name not in Op.list_op_names()] == []
 
@@ -94,3 +97,15 @@ def test_kinds() -> None:
     assert kind_of(relax.op.sort(x)) is Kind.OPAQUE
     assert kind_of(x) is Kind.OPAQUE
     assert op_name(x) == ""
+
+
+def test_open_sizes_get_a_number() -> None:
+    n = tirx.Var("n", "int64")
+    assert with_open_as(n * 2 + 3, 1) == 5
+    assert with_open_as(tirx.IntImm("int64", 7), 1) == 7
+    parts = relax.TupleType(
+        [relax.TensorType([4, n * 2], "float32"), relax.TensorType(dtype="int8", ndim=2)]
+    )
+    assert bytes_of(parts) is None
+    assert bytes_with_open_as(parts, 1) == 4 * 2 * 4 + 1
+    assert bytes_with_open_as(relax.TensorType([4, 3], "float16"), 1) == 24
