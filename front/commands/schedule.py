@@ -104,7 +104,6 @@ def schedule(
     form: Format,
 ) -> None:
     """Find the operators of a model that may run side by side."""
-    sys.set_int_max_str_digits(0)  # the ways through a large network have thousands of digits
     if count and simulate:
         raise click.UsageError("--simulate runs stages, which --count does not look for")
     if plot is not None:
@@ -112,6 +111,9 @@ def schedule(
             raise click.UsageError("--plot draws stages, which --count does not look for")
         check_picture(Path(plot))
     with naming_extras(), ExitStack() as kept:
+        # The ways through a large network have thousands of digits.
+        kept.callback(sys.set_int_max_str_digits, sys.get_int_max_str_digits())
+        sys.set_int_max_str_digits(0)
         folder = Path(kept.enter_context(TemporaryDirectory()))
         with without_tvm_warnings(), progress("import") as show:
             work = work_of(file, compiling, model, show, folder, as_written=count)
