@@ -75,8 +75,8 @@ def test_the_merged_unit_is_the_rewritten_convolution(units: Units) -> None:
     after = units_of(merge_parallel()(network())["main"], "main")
     made = next(unit for unit in after.units if {"a", "b"} <= {*unit.onnx_nodes})
     assert {*one.onnx_nodes} == {"a", "b", "ra", "rb"}
-    assert figures_of(one.bindings, "one") == figures_of(made.bindings[:2], "made")
-    assert figures_of(one.bindings, "one").macs == 14 * 14 * 64 * (48 + 16)
+    assert figures_of(one.bindings) == figures_of(made.bindings[:2])
+    assert figures_of(one.bindings).macs == 14 * 14 * 64 * (48 + 16)
 
 
 def test_slices_that_are_no_run_are_copied() -> None:
